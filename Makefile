@@ -1,0 +1,64 @@
+# make demo   sets up what is missing, then evaluates the demo model
+# make test   sets up what is missing, then runs the tests
+# PYTHON      the interpreter to set up with, 3.11 or newer
+# PYTEST_ARGS further arguments for pytest
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+TRAINING := .cache/demo-model
+TRAINING_READY := $(TRAINING)/.ready
+
+.PHONY: demo test lint typecheck demo-model clean
+
+demo: $(READY)
+	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
+
+test: $(READY)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY)
+	$(BIN)/mypy
+
+# Draws the demo data, trains the demo model and writes it to build/demo-model, in an
+# environment of its own (torch, 1.3 GB).
+demo-model: $(TRAINING_READY)
+	$(TRAINING)/bin/python -m demo_model build/demo-model
+
+clean:
+	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache
+
+# $(call set_up,FOLDER,ARGUMENTS): an environment in FOLDER, made anew, in which
+# `pip install ARGUMENTS` was run.
+define set_up
+@command -v "$(PYTHON)" >/dev/null || { \
+	echo "There is no '$(PYTHON)' here. Python 3.11 or newer is needed:" \
+		"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "'$(PYTHON)' is $$("$(PYTHON)" --version 2>&1). Python 3.11 or newer is" \
+		"needed: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+@set -e; start=$$(date +%s); rm -rf $(1); \
+python=$$("$(PYTHON)" -c 'import sys; print(sys.executable)'); \
+if command -v uv >/dev/null; then \
+	echo "Setting up $(1) with uv, once: about a minute"; \
+	uv venv --quiet --python "$$python" $(1); \
+	uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2); \
+else \
+	echo "Setting up $(1) with pip, once: about a minute"; \
+	"$$python" -m venv $(1); \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2); \
+fi; \
+touch $(1)/.ready; \
+echo "Set up $(1) in $$(($$(date +%s) - start)) s"
+endef
+
+$(READY): pyproject.toml constraints.txt Makefile
+	$(call set_up,.venv,--constraint constraints.txt --editable '.[dev]')
+
+$(TRAINING_READY): demo_model/requirements.txt Makefile
+	$(call set_up,$(TRAINING),--requirement demo_model/requirements.txt)

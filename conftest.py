@@ -1,0 +1,3 @@
+"""Plugins of the project's own tests; pytest takes them only from the root."""
+
+pytest_plugins = ["pytester", "tests.server_fixtures", "tests.run_fixtures"]
