@@ -1,0 +1,12 @@
+"""The one exception type for what a user can cause and mend."""
+
+from __future__ import annotations
+
+
+class VlmEvalError(Exception):
+    """A problem that its reader can mend.
+
+    The text says what was given, what is accepted, and what to do. It becomes a
+    usage error at start-up and a failed item inside a test; any other exception is
+    a bug and keeps its traceback.
+    """

@@ -1,0 +1,256 @@
+"""Every option of the plugin: name, parser, what it accepts, default and help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def _whole(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _number(minimum: float, *, above: bool = False) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not minimum <= value < float("inf") or (above and value == minimum):
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError
+        return text
+
+    return parse
+
+
+def _flag(text: str) -> bool:
+    values = {"1": True, "true": True, "yes": True, "on": True}
+    values |= {"0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in values:
+        raise ValueError
+    return values[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.replace(",", " ").split() if name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting: its name, its parser, what the parser accepts, its help."""
+
+    name: str
+    default: str | None
+    parse: Callable[[str], Any]
+    accepts: str
+    help: str
+    metavar: str | None = None
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the command line takes it without a value."""
+        return self.metavar is None
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line."""
+        return "--vlm-" + self.name
+
+    @property
+    def ini(self) -> str:
+        """The name in pytest's ini file."""
+        return "vlm_" + self.name.replace("-", "_")
+
+    @property
+    def env(self) -> str:
+        """The name in the environment."""
+        return self.ini.upper()
+
+
+def _option(
+    name: str,
+    parse: Callable[[str], Any],
+    accepts: str,
+    help: str,
+    *,
+    default: str | None = None,
+    metavar: str | None = None,
+) -> Option:
+    return Option(
+        name=name,
+        default=default,
+        parse=parse,
+        accepts=accepts,
+        help=help,
+        metavar=metavar,
+    )
+
+
+_YES_NO = "1, true, yes, on, 0, false, no or off"
+
+OPTIONS: tuple[Option, ...] = (
+    _option(
+        "model",
+        str,
+        "a model's served name, or demo",
+        "model to evaluate, by the name its server serves it under; "
+        "'demo' is the tiny model that ships with the plugin",
+        metavar="NAME",
+    ),
+    _option(
+        "backend",
+        _one_of("auto", "endpoint", "demo"),
+        "auto, endpoint or demo",
+        "where the model runs: an OpenAI-compatible endpoint, or the bundled demo "
+        "model; auto takes demo for --vlm-model=demo and endpoint for all others",
+        default="auto",
+        metavar="BACKEND",
+    ),
+    _option(
+        "api-base",
+        str,
+        "an http or https URL",
+        "base URL of the OpenAI-compatible endpoint, with or without "
+        "/chat/completions at its end",
+        default="http://127.0.0.1:8000/v1",
+        metavar="URL",
+    ),
+    _option(
+        "api-key-file",
+        Path,
+        "a readable file",
+        "file that holds the endpoint's key (or set VLM_API_KEY; a key is never "
+        "given on the command line)",
+        metavar="FILE",
+    ),
+    _option(
+        "data",
+        _names,
+        "dataset names, separated by commas",
+        "only these datasets of the selected benchmarks; may be repeated",
+        metavar="NAMES",
+    ),
+    _option(
+        "limit",
+        _whole(1),
+        "a whole number of at least 1 (samples)",
+        "only the first N samples of each dataset",
+        metavar="N",
+    ),
+    _option(
+        "concurrency",
+        _whole(1),
+        "a whole number of at least 1 (requests)",
+        "requests in flight at once, in all processes of the run together",
+        default="16",
+        metavar="N",
+    ),
+    _option(
+        "max-tokens",
+        _whole(1),
+        "a whole number of at least 1 (tokens)",
+        "longest answer, in tokens, sent as max_tokens",
+        default="2048",
+        metavar="N",
+    ),
+    _option(
+        "temperature",
+        _number(0),
+        "a number of at least 0",
+        "sampling temperature",
+        default="0",
+        metavar="T",
+    ),
+    _option(
+        "timeout",
+        _number(0, above=True),
+        "a number above 0 (seconds)",
+        "deadline of one request, in seconds",
+        default="300",
+        metavar="SECONDS",
+    ),
+    _option(
+        "retries",
+        _whole(0),
+        "a whole number of at least 0",
+        "how often a request that may still succeed is sent again",
+        default="5",
+        metavar="N",
+    ),
+    _option(
+        "mode",
+        _one_of("all", "infer", "score"),
+        "all, infer or score",
+        "ask and score, only ask, or only score the stored answers",
+        default="all",
+        metavar="MODE",
+    ),
+    _option(
+        "work-dir",
+        Path,
+        "a folder",
+        "folder of the run store, relative to pytest's rootdir",
+        default=".vlmeval",
+        metavar="DIR",
+    ),
+    _option(
+        "cache-dir",
+        Path,
+        "a folder",
+        "folder of the sandbox environment and the prepared datasets "
+        "(default: $XDG_CACHE_HOME or ~/.cache, there pytest-vlmeval)",
+        metavar="DIR",
+    ),
+    _option(
+        "sandbox-python",
+        Path,
+        "a Python interpreter",
+        "interpreter in whose environment ms-vlmeval is installed, "
+        "instead of the environment the plugin builds",
+        metavar="PATH",
+    ),
+    _option(
+        "score-timeout",
+        _number(0, above=True),
+        "a number above 0 (seconds)",
+        "deadline of the scoring of one dataset, in seconds (default: 600, and 0.1 "
+        "more for each sample)",
+        metavar="SECONDS",
+    ),
+    _option(
+        "fresh",
+        _flag,
+        _YES_NO,
+        "start over: ask every sample again (earlier answers stay in the store)",
+        default="no",
+    ),
+    _option(
+        "allow-modified-data",
+        _flag,
+        _YES_NO,
+        "accept dataset files whose checksum is not the published one; "
+        "their scores are marked as modified",
+        default="no",
+    ),
+    _option(
+        "offline",
+        _flag,
+        _YES_NO,
+        "never touch the network, except for the model's endpoint",
+        default="no",
+    ),
+)

@@ -1,0 +1,197 @@
+"""The only reader of command line, ini file and environment: one frozen `Settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_table import OPTIONS, Option
+
+if TYPE_CHECKING:
+    import pytest
+
+Mode = Literal["all", "infer", "score"]
+Backend = Literal["auto", "endpoint", "demo"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a run may be told; plain values only.
+
+    `timeout_s`, `score_timeout_s`: seconds for one request, for one scoring.
+    `api_key` is never printed: it is left out of `repr`. `data_root` is where the
+    dataset files lie, `work_dir` where the store is, `cache_dir` what can be
+    made again (sandbox environment, prepared datasets).
+    """
+
+    model: str | None
+    backend: Backend
+    api_base: str
+    api_key: str | None
+    data: tuple[str, ...]
+    limit: int | None
+    concurrency: int
+    max_tokens: int
+    temperature: float
+    timeout_s: float
+    retries: int
+    mode: Mode
+    fresh: bool
+    allow_modified_data: bool
+    offline: bool
+    score_timeout_s: float | None
+    work_dir: Path
+    cache_dir: Path
+    data_root: Path
+    sandbox_python: Path | None
+
+    def __repr__(self) -> str:
+        """Show the settings that identify a run, never the key."""
+        return f"Settings(model={self.model!r}, backend={self.backend!r})"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option for the command line and the ini file."""
+    group = parser.getgroup(
+        "vlmeval",
+        "evaluation of vision-language models (each option may also stand in the "
+        "ini file as vlm_NAME or in the environment as VLM_NAME)",
+    )
+    for option in OPTIONS:
+        text = option.help if option.default is None else _with_default(option)
+        if option.is_flag:
+            group.addoption(
+                option.flag, action="store_const", const="yes", default=None, help=text
+            )
+        else:
+            group.addoption(
+                option.flag,
+                action="append" if option.name == "data" else "store",
+                default=None,
+                metavar=option.metavar,
+                help=text,
+            )
+        parser.addini(option.ini, f"default of {option.flag}", default=None)
+    group.addoption(
+        "--vlm-setup",
+        action="store_true",
+        help="build the sandbox environment ahead of the first run, then stop",
+    )
+
+
+def _with_default(option: Option) -> str:
+    return f"{option.help} (default: {option.default})"
+
+
+def _given(
+    option: Option, config: pytest.Config, environ: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """Return the raw value and where it was given: command line, ini, environment."""
+    value = config.getoption(option.flag)
+    if value is not None:
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        return text, f"{option.flag}={text}"
+    value = config.getini(option.ini)
+    if value not in (None, ""):
+        return str(value), f"{option.ini} = {value} in the ini file"
+    if environ.get(option.env):
+        return environ[option.env], f"{option.env}={environ[option.env]}"
+    return None
+
+
+def _value(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Any:
+    given = _given(option, config, environ)
+    if given is None:
+        return None if option.default is None else option.parse(option.default)
+    text, source = given
+    try:
+        return option.parse(text)
+    except ValueError:
+        raise VlmEvalError(
+            f"{source} is not accepted: {option.flag} takes {option.accepts}."
+        ) from None
+
+
+def is_given(
+    name: str, config: pytest.Config, environ: Mapping[str, str] = os.environ
+) -> bool:
+    """Whether the option `name` was given anywhere, whatever its value."""
+    option = next(option for option in OPTIONS if option.name == name)
+    return _given(option, config, environ) is not None
+
+
+def load_settings(
+    config: pytest.Config, environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """Read all options once; raise `VlmEvalError` for a value that is not accepted."""
+    values = {option.name: _value(option, config, environ) for option in OPTIONS}
+    return Settings(
+        model=values["model"],
+        backend=_backend(values["backend"], values["model"]),
+        api_base=values["api-base"],
+        api_key=_api_key(values["api-key-file"], environ),
+        data=values["data"] or (),
+        limit=values["limit"],
+        concurrency=values["concurrency"],
+        max_tokens=values["max-tokens"],
+        temperature=values["temperature"],
+        timeout_s=values["timeout"],
+        retries=values["retries"],
+        mode=values["mode"],
+        fresh=values["fresh"],
+        allow_modified_data=values["allow-modified-data"],
+        offline=values["offline"],
+        score_timeout_s=values["score-timeout"],
+        work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
+        cache_dir=_cache_dir(values["cache-dir"], environ),
+        data_root=_data_root(environ),
+        sandbox_python=values["sandbox-python"],
+    )
+
+
+def _backend(backend: Backend, model: str | None) -> Backend:
+    if backend == "auto":
+        return "demo" if model == "demo" else "endpoint"
+    return backend
+
+
+def _api_key(file: Path | None, environ: Mapping[str, str]) -> str | None:
+    if file is None:
+        return environ.get("VLM_API_KEY") or None
+    try:
+        key = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlmEvalError(
+            f"--vlm-api-key-file={file} cannot be read ({error}). Give a readable "
+            "text file that holds only the key, or set VLM_API_KEY."
+        ) from None
+    if not key:
+        raise VlmEvalError(
+            f"--vlm-api-key-file={file} is empty. Give a file that holds the key, "
+            "or set VLM_API_KEY."
+        )
+    return key
+
+
+def _cache_dir(given: Path | None, environ: Mapping[str, str]) -> Path:
+    if given is not None:
+        return given.expanduser().absolute()
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pytest-vlmeval"
+
+
+def _data_root(environ: Mapping[str, str]) -> Path:
+    """Where ms-vlmeval's users keep their data; a folder that is named must exist."""
+    named = environ.get("LMUData")
+    if not named:
+        return Path.home() / "LMUData"
+    if not Path(named).is_dir():
+        raise VlmEvalError(
+            f"LMUData={named} is not a folder. Make it, or point LMUData at the folder "
+            "that holds the dataset files (unset, it is ~/LMUData)."
+        )
+    return Path(named).absolute()

@@ -1,0 +1,152 @@
+"""Plain, frozen data that crosses the borders between the parts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "other"]
+AnswerState = Literal["answered", "cut_off", "empty", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """What is known of a dataset before any of its data is read.
+
+    `class_name` and `module` (dotted, below `vlmeval.dataset`) name the ms-vlmeval
+    class that builds its prompts and scores it. `md5` is the published checksum of
+    the file, `path` a file that is used instead of a download.
+    """
+
+    name: str
+    class_name: str
+    module: str
+    kind: Kind
+    modality: Literal["image", "video", "text"] = "image"
+    url: str | None = None
+    md5: str | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPart:
+    """One piece of a prompt: a text, or a picture named by its content.
+
+    `media` is the file's name below the prepared dataset's `media/` folder,
+    `<sha256>.<suffix>`; the bytes are the dataset's own.
+    """
+
+    kind: Literal["text", "image"]
+    text: str = ""
+    media: str = ""
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One question of a dataset, as ms-vlmeval would ask it.
+
+    `index` is the dataset's own, as text. `group` joins samples that share one
+    verdict. `error` says why the row cannot be asked (an unreadable picture).
+    """
+
+    dataset: str
+    index: str
+    prompt: tuple[PromptPart, ...]
+    reference: str | None = None
+    category: str | None = None
+    group: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedDataset:
+    """A dataset on disk, ready to be asked and scored.
+
+    `folder` holds `samples.parquet`, `rows.tsv` (the rows without their pictures)
+    and `media/`. `fingerprint` names name, file checksum and ms-vlmeval version;
+    `modified` is true when the file is not the published one.
+    """
+
+    info: DatasetInfo
+    folder: Path
+    fingerprint: str
+    checksum: str
+    modified: bool
+    sample_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back for one sample, whatever it was.
+
+    `cut_off` is an answer that ended at the token limit, `empty` one without text,
+    `failed` a request that got none; `error` then says why. `latency_ms` is that
+    of the last attempt.
+    """
+
+    fingerprint: str
+    index: str
+    state: AnswerState
+    text: str = ""
+    error: str = ""
+    attempts: int = 1
+    latency_ms: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How one sample was judged: `value` in [0, 1], None where it was not scored.
+
+    `extracted` is what ms-vlmeval read out of the answer, `reason` its own note.
+    """
+
+    index: str
+    value: float | None
+    extracted: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The result of a dataset: every metric of ms-vlmeval, one of them the main one.
+
+    `value` is `metrics[main_metric]` on the scale 0 to 100. `samples` counts what
+    was asked for, `answered` the usable answers, `correct` the verdicts from 0.5 on.
+    `modified` repeats that the dataset's file is not the published one. `scorer`
+    is the fingerprint of the code that scored.
+    """
+
+    dataset: str
+    metrics: Mapping[str, float]
+    main_metric: str
+    value: float
+    samples: int
+    answered: int
+    correct: int
+    modified: bool
+    scorer: str
+    verdicts: tuple[Verdict, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEntry:
+    """What a session needs of one dataset: the indexes of its samples, in order."""
+
+    dataset: str
+    fingerprint: str
+    modified: bool
+    indexes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything a session needs of a run; `scorer` names the code that will score."""
+
+    run_id: str
+    scorer: str
+    entries: tuple[PlanEntry, ...]

@@ -1,0 +1,26 @@
+"""The run store: the single source of truth of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_vlmeval.store.answers import Answers
+from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.leases import Leases
+from pytest_vlmeval.store.runs import Runs
+from pytest_vlmeval.store.scores import Scores
+
+
+class Store:
+    """One store; every method of its parts is one transaction and thread-safe."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self._database = Database(work_dir)
+        self.runs = Runs(self._database)
+        self.answers = Answers(self._database)
+        self.leases = Leases(self._database)
+        self.scores = Scores(self._database)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,132 @@
+"""Scores and verdicts, each computed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+import sqlalchemy as sa
+
+from pytest_vlmeval.records import Score, Verdict
+from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.leases import LEASE_S
+from pytest_vlmeval.store.schema import scores, verdicts
+
+
+class Scores:
+    """The scores of the store, with their verdicts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(
+        self, score_id: str, run_id: str, fingerprint: str, session_id: str, owner: str
+    ) -> Literal["mine", "taken", "done", "failed"]:
+        """Ask to compute a score: it is ours to do, being done, or there already.
+
+        A scoring that failed in an earlier session is tried again.
+        """
+        now = time.time()
+        values = {
+            "score_id": score_id,
+            "run_id": run_id,
+            "fingerprint": fingerprint,
+            "session_id": session_id,
+            "state": "scoring",
+            "owner": owner,
+            "lease_until": now + LEASE_S,
+            "created_at": now,
+            "error": "",
+        }
+        statement = self._database.insert(scores).values(values)
+        with self._database.transaction() as connection:
+            taken = connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["score_id"],
+                    set_=values,
+                    where=((scores.c.state == "scoring") & (scores.c.lease_until < now))
+                    | (
+                        (scores.c.state == "failed")
+                        & (scores.c.session_id != session_id)
+                    ),
+                ).returning(scores.c.score_id)
+            ).first()
+            if taken is not None:
+                return "mine"
+            state = connection.scalar(
+                sa.select(scores.c.state).where(scores.c.score_id == score_id)
+            )
+        states: Mapping[str, Literal["taken", "done", "failed"]] = {
+            "scoring": "taken",
+            "done": "done",
+            "failed": "failed",
+        }
+        return states[str(state)]
+
+    def finish(self, score_id: str, score: Score) -> None:
+        """Record a score with its verdicts."""
+        fields = {
+            name: getattr(score, name)
+            for name in Score.__dataclass_fields__
+            if name not in ("verdicts", "metrics")
+        }
+        rows = [
+            {
+                "score_id": score_id,
+                "sample_index": verdict.index,
+                "value": verdict.value,
+                "extracted": verdict.extracted,
+                "reason": verdict.reason,
+            }
+            for verdict in score.verdicts
+        ]
+        with self._database.transaction() as connection:
+            connection.execute(
+                sa.delete(verdicts).where(verdicts.c.score_id == score_id)
+            )
+            if rows:
+                connection.execute(sa.insert(verdicts), rows)
+            connection.execute(
+                sa.update(scores)
+                .where(scores.c.score_id == score_id)
+                .values(
+                    state="done",
+                    score={**fields, "metrics": dict(score.metrics)},
+                )
+            )
+
+    def fail(self, score_id: str, error: str) -> None:
+        """Record why a score could not be computed."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                sa.update(scores)
+                .where(scores.c.score_id == score_id)
+                .values(state="failed", error=error)
+            )
+
+    def load(self, score_id: str) -> Score | str | None:
+        """Return a score, why there is none, or None while it is not done."""
+        with self._database.transaction(reading=True) as connection:
+            row = connection.execute(
+                sa.select(scores).where(scores.c.score_id == score_id)
+            ).first()
+            if row is None or row.state == "scoring":
+                return None
+            if row.state == "failed":
+                return str(row.error)
+            judged = connection.execute(
+                sa.select(verdicts).where(verdicts.c.score_id == score_id)
+            ).all()
+        return Score(
+            **row.score,
+            verdicts=tuple(
+                Verdict(
+                    index=verdict.sample_index,
+                    value=verdict.value,
+                    extracted=verdict.extracted,
+                    reason=verdict.reason,
+                )
+                for verdict in judged
+            ),
+        )

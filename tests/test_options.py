@@ -1,0 +1,196 @@
+"""Options: where a value may stand, and what a bad one is answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_table import OPTIONS
+from pytest_vlmeval.options import Settings, load_settings
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(pytester: pytest.Pytester) -> Load:
+    """Return what loads settings from arguments, ini text and environment."""
+
+    def load(
+        *arguments: str, ini: str = "", environ: dict[str, str] | None = None
+    ) -> Settings:
+        pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{ini}")
+        config = pytester.parseconfig(*arguments)
+        return load_settings(config, {"HOME": "/nowhere", **(environ or {})})
+
+    return load
+
+
+def test_defaults(load: Load, pytester: pytest.Pytester) -> None:
+    settings = load()
+    assert settings.model is None
+    assert settings.backend == "endpoint"
+    assert settings.api_base == "http://127.0.0.1:8000/v1"
+    assert settings.limit is None
+    assert settings.max_tokens == 2048
+    assert settings.temperature == 0
+    assert settings.mode == "all"
+    assert not settings.fresh
+    assert settings.work_dir == pytester.path / ".vlmeval"
+    assert settings.data_root == Path.home() / "LMUData"
+
+
+def test_command_line_wins_over_ini_over_environment(load: Load) -> None:
+    ini = "vlm_limit = 2"
+    environ = {"VLM_LIMIT": "3"}
+    assert load("--vlm-limit=1", ini=ini, environ=environ).limit == 1
+    assert load(ini=ini, environ=environ).limit == 2
+    assert load(environ=environ).limit == 3
+
+
+def test_every_option_has_the_three_names() -> None:
+    names = {(option.flag, option.ini, option.env) for option in OPTIONS}
+    assert ("--vlm-max-tokens", "vlm_max_tokens", "VLM_MAX_TOKENS") in names
+    assert all(
+        flag.removeprefix("--").replace("-", "_") == ini == env.lower()
+        for flag, ini, env in names
+    )
+
+
+def test_dataset_names_may_be_repeated_and_listed(load: Load) -> None:
+    settings = load("--vlm-data=A,B", "--vlm-data", "C")
+    assert settings.data == ("A", "B", "C")
+
+
+def test_demo_is_its_own_backend(load: Load) -> None:
+    assert load("--vlm-model=demo").backend == "demo"
+    assert load("--vlm-model=demo", "--vlm-backend=endpoint").backend == "endpoint"
+
+
+def test_flags_from_ini_and_environment(load: Load) -> None:
+    assert load("--vlm-fresh").fresh
+    assert load(ini='vlm_fresh = "true"').fresh
+    assert load(environ={"VLM_ALLOW_MODIFIED_DATA": "1"}).allow_modified_data
+    assert not load(environ={"VLM_FRESH": "off"}).fresh
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "message"),
+    [
+        (
+            ["--vlm-limit=0"],
+            {},
+            "--vlm-limit=0 is not accepted: --vlm-limit takes a whole number of at "
+            "least 1 (samples).",
+        ),
+        (
+            [],
+            {"VLM_TIMEOUT": "soon"},
+            "VLM_TIMEOUT=soon is not accepted: --vlm-timeout takes a number above 0 "
+            "(seconds).",
+        ),
+        (
+            ["--vlm-mode=both"],
+            {},
+            "--vlm-mode=both is not accepted: --vlm-mode takes all, infer or score.",
+        ),
+        (
+            ["--vlm-temperature=nan"],
+            {},
+            "--vlm-temperature=nan is not accepted: --vlm-temperature takes a number "
+            "of at least 0.",
+        ),
+        (
+            [],
+            {"VLM_FRESH": "maybe"},
+            "VLM_FRESH=maybe is not accepted: --vlm-fresh takes 1, true, yes, on, 0, "
+            "false, no or off.",
+        ),
+    ],
+)
+def test_bad_values(
+    load: Load, arguments: list[str], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(VlmEvalError) as error:
+        load(*arguments, environ=environ)
+    assert str(error.value) == message
+
+
+def test_bad_value_in_the_ini_file(load: Load) -> None:
+    with pytest.raises(VlmEvalError) as error:
+        load(ini='vlm_retries = "-1"')
+    assert str(error.value) == (
+        "vlm_retries = -1 in the ini file is not accepted: --vlm-retries takes a whole "
+        "number of at least 0."
+    )
+
+
+def test_key_from_environment_or_file(load: Load, tmp_path: Path) -> None:
+    assert load(environ={"VLM_API_KEY": "from-env"}).api_key == "from-env"
+    file = tmp_path / "key"
+    file.write_text("from-file\n", encoding="utf-8")
+    settings = load(f"--vlm-api-key-file={file}", environ={"VLM_API_KEY": "from-env"})
+    assert settings.api_key == "from-file"
+    assert "from-file" not in repr(settings)
+
+
+def test_there_is_no_key_option(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--vlm-api-key=secret")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_key_files_that_cannot_be_used(load: Load, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(VlmEvalError) as error:
+        load(f"--vlm-api-key-file={missing}")
+    assert str(error.value) == (
+        f"--vlm-api-key-file={missing} cannot be read ([Errno 2] No such file or "
+        f"directory: '{missing}'). Give a readable text file that holds only the key, "
+        "or set VLM_API_KEY."
+    )
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(VlmEvalError) as error:
+        load(f"--vlm-api-key-file={empty}")
+    assert str(error.value) == (
+        f"--vlm-api-key-file={empty} is empty. Give a file that holds the key, or set "
+        "VLM_API_KEY."
+    )
+
+
+def test_data_root_must_exist_when_named(load: Load, tmp_path: Path) -> None:
+    assert load(environ={"LMUData": str(tmp_path)}).data_root == tmp_path
+    with pytest.raises(VlmEvalError) as error:
+        load(environ={"LMUData": "/no/such/folder"})
+    assert str(error.value) == (
+        "LMUData=/no/such/folder is not a folder. Make it, or point LMUData at the "
+        "folder that holds the dataset files (unset, it is ~/LMUData)."
+    )
+
+
+def test_help_shows_every_option_with_its_unit_and_default(
+    pytester: pytest.Pytester,
+) -> None:
+    result = pytester.runpytest_subprocess("--help")
+    text = " ".join(result.stdout.str().split())
+    start = text.index("evaluation of vision-language models")
+    group = text[start:]
+    for option in OPTIONS:
+        assert option.flag in group
+        if option.default is not None:
+            assert f"(default: {option.default})" in group
+    assert "deadline of one request, in seconds (default: 300)" in group
+    assert "build the sandbox environment ahead of the first run" in group
+
+
+def test_a_bad_value_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--vlm-model=demo", "--vlm-limit=none")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --vlm-limit=none is not accepted: --vlm-limit takes a whole number "
+            "of at least 1 (samples)."
+        ]
+    )

@@ -1,0 +1,237 @@
+"""The store: runs, claims, answers, leases and scores, also from several processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.store import Store, leases
+from pytest_vlmeval.store.leases import make_owner
+
+DATA = "Data-1"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def answer(index: str, text: str = "A", **more: object) -> Answer:
+    fields = {"state": "answered", "text": text, **more}
+    return Answer(fingerprint=DATA, index=index, **fields)  # type: ignore[arg-type]
+
+
+def dead_owner() -> str:
+    """Name a process of this machine that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"{socket.gethostname()}:{process.pid}:0"
+
+
+def test_same_settings_are_one_run_others_another(store: Store) -> None:
+    run = store.runs.open({"model": "m", "t": 0}, "s1", fresh=False)
+    assert store.runs.open({"t": 0, "model": "m"}, "s2", fresh=False) == run
+    assert store.runs.open({"model": "m", "t": 1}, "s2", fresh=False) != run
+
+
+def test_fresh_starts_once_in_a_session(store: Store) -> None:
+    old = store.runs.open({"model": "m"}, "s1", fresh=False)
+    new = store.runs.open({"model": "m"}, "s2", fresh=True)
+    assert new != old
+    assert store.runs.open({"model": "m"}, "s2", fresh=True) == new
+    assert store.runs.open({"model": "m"}, "s3", fresh=False) == new
+
+
+def test_plan_of_the_first_process_is_kept(store: Store) -> None:
+    entry = PlanEntry(
+        dataset="Data", fingerprint=DATA, modified=True, indexes=("1", "007")
+    )
+    plan = Plan(run_id="r", scorer="x", entries=(entry,))
+    assert store.runs.load_plan("s") is None
+    store.runs.save_plan("s", plan)
+    store.runs.save_plan("s", Plan(run_id="r", scorer="x", entries=()))
+    assert store.runs.load_plan("s") == plan
+
+
+def test_a_sample_is_claimed_once(store: Store) -> None:
+    assert store.answers.claim("r", "s", "me", DATA, ["2", "1"]) == ["2", "1"]
+    assert store.answers.claim("r", "s", "you", DATA, ["1", "2", "3"]) == ["3"]
+
+
+def test_answers_survive_as_they_are(store: Store) -> None:
+    texts = ["NA", "007", "=B", "", "x" * 40_000, "line\r\nend\t\0", "答案 B"]
+    new = [answer(str(n), text, latency_ms=1.5) for n, text in enumerate(texts)]
+    store.answers.record("r", "s", new)
+    found = store.answers.after("r", [DATA], 0)
+    assert [each.answer for each in found] == new
+    assert store.answers.after("r", [DATA], found[2].seq) == found[3:]
+    assert store.answers.after("other", [DATA], 0) == []
+
+
+def test_an_answer_ends_its_claim_and_is_not_asked_again(store: Store) -> None:
+    store.answers.claim("r", "s", "me", DATA, ["1"])
+    store.answers.record("r", "s", [answer("1")])
+    assert store.answers.claim("r", "s2", "you", DATA, ["1"]) == []
+
+
+@pytest.mark.parametrize("state", ["failed", "empty", "cut_off"])
+def test_an_unusable_answer_is_asked_again_by_the_next_session(
+    store: Store, state: str
+) -> None:
+    store.answers.record("r", "s", [answer("1", state=state)])
+    assert store.answers.claim("r", "s", "me", DATA, ["1"]) == []
+    assert store.answers.claim("r", "s2", "me", DATA, ["1"]) == ["1"]
+
+
+def test_a_lease_that_ran_out_is_taken_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vlmeval.store.answers.LEASE_S", -1.0)
+    store.answers.claim("r", "s", "gone", DATA, ["1", "2"])
+    monkeypatch.undo()
+    store.leases.renew("nobody")
+    assert store.answers.claim("r", "s", "me", DATA, ["1"]) == ["1"]
+    store.leases.renew("gone")
+    assert store.answers.claim("r", "s", "me", DATA, ["1", "2"]) == []
+
+
+def test_leases_of_a_dead_process_end_at_once(store: Store) -> None:
+    store.answers.claim("r", "s", dead_owner(), DATA, ["1"])
+    store.answers.claim("r", "s", make_owner(), DATA, ["2"])
+    store.answers.claim("r", "s", f"elsewhere:{os.getpid()}:0", DATA, ["3"])
+    assert store.scores.claim("score", "r", DATA, "s", dead_owner()) == "mine"
+    store.leases.release_dead()
+    assert store.answers.claim("r", "s", "me", DATA, ["1", "2", "3"]) == ["1"]
+    assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
+
+
+def test_heartbeat_keeps_and_then_frees(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_S", 0.6)
+    monkeypatch.setattr("pytest_vlmeval.store.answers.LEASE_S", 0.6)
+    store.answers.claim("r", "s", "me", DATA, ["1"])
+    heartbeat = leases.Heartbeat(store.leases, "me")
+    heartbeat.start()
+    time.sleep(1.0)
+    assert store.answers.claim("r", "s", "you", DATA, ["1"]) == []
+    heartbeat.stop()
+    assert store.answers.claim("r", "s", "you", DATA, ["1"]) == ["1"]
+
+
+def score(**more: object) -> Score:
+    fields: dict[str, object] = {
+        "dataset": "Data",
+        "metrics": {"Overall": 0.5, "a b": 1.0},
+        "main_metric": "Overall",
+        "value": 50.0,
+        "samples": 2,
+        "answered": 2,
+        "correct": 1,
+        "modified": True,
+        "scorer": "x",
+        "verdicts": (
+            Verdict(index="1", value=1.0, extracted="A", reason="r"),
+            Verdict(index="2", value=None),
+        ),
+    }
+    return Score(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def test_a_score_is_computed_once(store: Store) -> None:
+    assert store.scores.claim("id", "r", DATA, "s", "me") == "mine"
+    assert store.scores.claim("id", "r", DATA, "s", "you") == "taken"
+    assert store.scores.load("id") is None
+    store.scores.finish("id", score())
+    assert store.scores.claim("id", "r", DATA, "s2", "you") == "done"
+    assert store.scores.load("id") == score()
+
+
+def test_a_failed_scoring_is_tried_again_by_the_next_session(store: Store) -> None:
+    store.scores.claim("id", "r", DATA, "s", "me")
+    store.scores.fail("id", "it hung")
+    assert store.scores.claim("id", "r", DATA, "s", "you") == "failed"
+    assert store.scores.load("id") == "it hung"
+    assert store.scores.claim("id", "r", DATA, "s2", "you") == "mine"
+
+
+CLAIM_ALL = """
+import sys
+from pathlib import Path
+from pytest_vlmeval.records import Answer
+from pytest_vlmeval.store import Store
+store = Store(Path(sys.argv[1]))
+for start in range(0, 300, 7):
+    indexes = [str(n) for n in range(start, start + 7)]
+    mine = store.answers.claim("r", "s", sys.argv[2], "Data-1", indexes)
+    store.answers.record("r", "s", [
+        Answer(fingerprint="Data-1", index=i, state="answered", text=sys.argv[2])
+        for i in mine
+    ])
+store.close()
+"""
+
+
+def test_processes_share_the_work_without_asking_twice(tmp_path: Path) -> None:
+    workers = [
+        subprocess.Popen([sys.executable, "-c", CLAIM_ALL, str(tmp_path), name])
+        for name in ("one", "two", "three")
+    ]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    store = Store(tmp_path)
+    found = store.answers.after("r", [DATA], 0)
+    store.close()
+    assert sorted(int(each.answer.index) for each in found) == list(range(301))
+
+
+def test_a_foreign_file_is_never_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite"
+    file.write_bytes(b"This is not a database, but somebody's notes." * 100)
+    before = file.read_bytes()
+    with pytest.raises(VlmEvalError) as error:
+        Store(tmp_path)
+    assert str(error.value) == (
+        f"The run store in {tmp_path} cannot be used: file is not a database. Move the "
+        "damaged file away (it is never overwritten), or choose another folder with "
+        "--vlm-work-dir, then run the same command again: answers that were recorded "
+        "are kept."
+    )
+    assert file.read_bytes() == before
+
+
+def test_another_schema_version_is_named(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "store.sqlite") as connection:
+        connection.execute("UPDATE meta SET schema_version = 99")
+    connection.close()
+    with pytest.raises(VlmEvalError) as error:
+        Store(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path / 'store.sqlite'} has the schema version 99, this version of "
+        "pytest-vlmeval uses 1. Choose another folder with --vlm-work-dir, or go on "
+        "with the version that wrote it."
+    )
+
+
+def test_a_work_dir_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(VlmEvalError) as error:
+        Store(tmp_path / "file" / "below")
+    assert str(error.value) == (
+        f"The run store in {tmp_path / 'file' / 'below'} cannot be used: [Errno 20] "
+        f"Not a directory: '{tmp_path / 'file' / 'below'}'. Make it writable, or "
+        "choose another folder with --vlm-work-dir, then run the same command again: "
+        "answers that were recorded are kept."
+    )
