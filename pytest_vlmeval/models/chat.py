@@ -1,0 +1,217 @@
+"""The chat-completions format: prompts to request bodies, response bodies to replies.
+
+Pure functions without any network, so that `endpoint.py` only has to send and to
+say what became of it. Nothing here lets base64 data into an error's text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.models.client import Reply, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_vlmeval.models.client import Request
+    from pytest_vlmeval.records import PromptPart
+
+WORDS_LIMIT = 500  # characters of a server's own words in an error text
+RETRY_AFTER_LIMIT_S = 300.0
+_BASE64 = re.compile(
+    r"data:[\w.+/-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{120,}"
+)
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+
+
+class BodyWriter:
+    """Writes request bodies; what all requests share is written once."""
+
+    def __init__(
+        self, model: str, max_tokens: int | None, temperature: float | None
+    ) -> None:
+        shared: dict[str, object] = {"model": model}
+        if max_tokens is not None:
+            shared["max_tokens"] = max_tokens
+        if temperature is not None:
+            shared["temperature"] = temperature
+        opening = json.dumps(shared)[:-1] + ', "messages": [{"role": "user", "content":'
+        self._opening = opening.encode()
+
+    def write(self, request: Request) -> bytes:
+        """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
+
+        Pictures are the bytes of their files. A prompt without pictures is one
+        string, its texts joined by line breaks as ms-vlmeval's API classes do.
+        """
+        pieces = [self._opening]
+        if all(part.kind == "text" for part in request.parts):
+            text = "\n".join(part.text for part in request.parts)
+            pieces.append(json.dumps(text).encode())
+        else:
+            separator = b"["
+            for part in request.parts:
+                pieces.append(separator)
+                separator = b","
+                pieces += _part_pieces(part, request.media_folder)
+            pieces.append(b"]")
+        pieces.append(b"}]}")
+        return b"".join(pieces)
+
+
+def _part_pieces(part: PromptPart, folder: Path) -> tuple[bytes, ...]:
+    if part.kind == "text":
+        text = json.dumps(part.text)
+        return (f'{{"type": "text", "text": {text}}}'.encode(),)
+    if not _MEDIA_TYPE.fullmatch(part.media_type):
+        raise input_error(f"picture {part.media} has no media type: {part.media_type}")
+    opening = (
+        f'{{"type": "image_url", "image_url": {{"url": "data:{part.media_type};base64,'
+    )
+    # Base64 needs no JSON escapes; joined as bytes, a picture is copied only once.
+    return opening.encode(), b64encode(read_media(folder, part.media)), b'"}}'
+
+
+def read_media(folder: Path, name: str) -> bytes:
+    """Read a picture of a prompt; `RequestError` of kind "input" if it cannot be."""
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise input_error(
+            f"picture {name} cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def input_error(message: str) -> RequestError:
+    """Name a request that cannot be made or read, however often it is tried."""
+    return RequestError(message, kind="input", retryable=False)
+
+
+class ReplyReader:
+    """Reads what a server sent back; `source` names it in the texts of errors.
+
+    `secret` is a text that no error may show, though a server may repeat it.
+    """
+
+    def __init__(self, source: str, secret: str | None = None) -> None:
+        self._source = source
+        # A key with a quote in it stands escaped in a JSON body.
+        self._secrets = {secret, json.dumps(secret)[1:-1]} if secret else set()
+
+    def read(self, body: bytes) -> Reply:
+        """Read the body of a 200; `RequestError` "protocol" if it holds no answer."""
+        choice, usage = self._first_choice(body)
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            raise self._error("a choice without a message")
+        finish_reason = choice.get("finish_reason") or "stop"
+        text = _text(message)
+        if text is None:
+            thought = message.get("reasoning_content") or message.get("reasoning")
+            if not thought and finish_reason not in {"length", "content_filter"}:
+                raise self._error("null content")
+            text = ""
+        return Reply(
+            text=text,
+            finish_reason=str(finish_reason),
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            completion_tokens=_count(usage, "completion_tokens"),
+        )
+
+    def words(self, body: bytes) -> str:
+        """Give an error body's own words in one line, "" if there are none.
+
+        Reads OpenAI's `error.message`, swift's bare `message`, FastAPI's `detail`,
+        else the text as it is. At most `WORDS_LIMIT` characters, without the
+        secret and base64 data.
+        """
+        text = body.decode("utf-8", errors="replace")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        words = _words(value) if isinstance(value, dict) else text
+        for secret in self._secrets:
+            words = words.replace(secret, "***")
+        words = " ".join(_BASE64.sub("<base64 data>", words).split())
+        if len(words) > WORDS_LIMIT:
+            words = words[: WORDS_LIMIT - 1] + "…"
+        return words
+
+    def _first_choice(self, body: bytes) -> tuple[dict[str, object], dict[str, object]]:
+        """Give the first choice of a completion, and its usage."""
+        try:
+            completion = json.loads(body)
+        except ValueError:  # truncated, no JSON at all, or not UTF-8
+            shown = self.words(body) or "an empty body"
+            raise self._error(f"what is not JSON: {shown}") from None
+        choices = completion.get("choices") if isinstance(completion, dict) else None
+        choice = choices[0] if choices and isinstance(choices, list) else None
+        if not isinstance(choice, dict):
+            raise self._error(f"no choices: {self.words(body) or 'an empty message'}")
+        usage = completion.get("usage")
+        return choice, usage if isinstance(usage, dict) else {}
+
+    def _error(self, found: str) -> RequestError:
+        return RequestError(
+            f"{self._source} answered 200 with {found}", kind="protocol", retryable=True
+        )
+
+
+def _text(message: Mapping[str, object]) -> str | None:
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(
+            str(part.get("text") or "") for part in content if isinstance(part, dict)
+        )
+    if content is None:
+        content = message.get("refusal")
+    return content if isinstance(content, str) else None
+
+
+def _count(usage: Mapping[str, object], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _words(body: Mapping[str, object]) -> str:
+    for key in ("error", "message", "detail"):
+        value = body.get(key)
+        if isinstance(value, dict) and "message" in value:
+            value = value["message"]
+        if isinstance(value, list):
+            return "; ".join(_detail(item) for item in value)
+        if value is not None:
+            return value if isinstance(value, str) else json.dumps(value)
+    return json.dumps(body)
+
+
+def _detail(item: object) -> str:
+    """One entry of FastAPI's list: place and message, not the input it echoes."""
+    if not isinstance(item, dict):
+        return str(item)
+    location = item.get("loc")
+    place = ".".join(map(str, location)) if isinstance(location, list) else ""
+    return f"{place}: {item.get('msg', '')}" if place else str(item.get("msg", ""))
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read how long a server asks to wait (seconds or an HTTP date), capped."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d*)?", text):
+        seconds = float(text)
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:  # "-0000", which says no zone, means UTC
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S)

@@ -1,0 +1,74 @@
+"""The seam between the engine and whatever answers: a request in, a reply out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_vlmeval.records import PromptPart
+
+ErrorKind = Literal["connection", "timeout", "status", "protocol", "input"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt; its pictures are files of `media_folder`."""
+
+    parts: tuple[PromptPart, ...]
+    media_folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a model answered; `text` may be empty.
+
+    `finish_reason` is "stop", "length" (cut off at the token limit), or what else
+    the server says. The token counts are 0 where the server gives none.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class RequestError(Exception):
+    """A request that got no answer; its text is one line with the server's words.
+
+    `kind` is "connection" (refused, reset, broken off), "timeout" (past the
+    deadline), "status" (an HTTP error, its code in `status`), "protocol" (a reply
+    that holds no answer) or "input" (the request itself cannot be made or read).
+    `retryable` says whether the same request may pass another time, and
+    `retry_after_s` how long the server asked to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ErrorKind,
+        retryable: bool,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.status = status
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class ModelClient(Protocol):
+    """A model that can be asked; after `check`, all calls are on one event loop."""
+
+    async def check(self) -> None:
+        """Raise `VlmEvalError` if the model cannot be asked; takes seconds at most."""
+
+    async def ask(self, request: Request) -> Reply:
+        """Answer one prompt, or raise `RequestError`; makes a single attempt."""
+
+    async def close(self) -> None:
+        """Free connections and threads; nothing may be asked afterwards."""

@@ -1,0 +1,39 @@
+"""Chooses the client for what the user asked to be evaluated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.options import Settings
+
+
+def create_client(settings: Settings, *, concurrency: int) -> ModelClient:
+    """Make the client of the chosen backend, for this many requests at once.
+
+    Raises `VlmEvalError` for a missing model and an unusable URL or key. Only the
+    chosen client is imported: openai takes a second, onnxruntime a part of one.
+    """
+    if settings.model is None:
+        raise VlmEvalError(
+            "No model is named. Give the name under which its server serves it by "
+            "--vlm-model=NAME, or run without a server by --vlm-model=demo."
+        )
+    if settings.backend == "demo":
+        from pytest_vlmeval.models.demo_client import DemoClient
+
+        return DemoClient(max_tokens=settings.max_tokens, concurrency=concurrency)
+    from pytest_vlmeval.models.endpoint import EndpointClient
+
+    return EndpointClient(
+        model=settings.model,
+        api_base=settings.api_base,
+        api_key=settings.api_key,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        timeout_s=settings.timeout_s,
+        concurrency=concurrency,
+    )

@@ -1,0 +1,47 @@
+"""Which client a user's options lead to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import ModelClient
+from pytest_vlmeval.models.demo_client import DemoClient
+from pytest_vlmeval.models.endpoint import EndpointClient
+from pytest_vlmeval.models.factory import create_client
+from pytest_vlmeval.options import load_settings
+
+
+def client_for(pytester: pytest.Pytester, *arguments: str) -> ModelClient:
+    settings = load_settings(pytester.parseconfig(*arguments), {})
+    client = create_client(settings, concurrency=2)
+    asyncio.run(client.close())
+    return client
+
+
+def test_demo(pytester: pytest.Pytester) -> None:
+    client = client_for(pytester, "--vlm-model=demo")
+    assert isinstance(client, DemoClient)
+
+
+def test_endpoint(pytester: pytest.Pytester) -> None:
+    base = "--vlm-api-base=http://host:81/v1/chat/completions"
+    client = client_for(pytester, "--vlm-model=qwen-vl-chat", base)
+    assert isinstance(client, EndpointClient)
+    assert client.api_base == "http://host:81/v1"
+
+
+def test_model_named_demo_at_an_endpoint(pytester: pytest.Pytester) -> None:
+    client = client_for(pytester, "--vlm-model=demo", "--vlm-backend=endpoint")
+    assert isinstance(client, EndpointClient)
+
+
+def test_no_model(pytester: pytest.Pytester) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        client_for(pytester)
+    assert str(caught.value) == (
+        "No model is named. Give the name under which its server serves it by "
+        "--vlm-model=NAME, or run without a server by --vlm-model=demo."
+    )

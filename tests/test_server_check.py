@@ -1,0 +1,228 @@
+"""The start-up check of an endpoint, and its URL: what users read at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
+from pytest_vlmeval.models.endpoint import EndpointClient
+from tests.server_fixtures import ServerProcess
+
+KEY = "sk-secret-0123456789"
+
+
+def check(url: str, model: str = "tiny-vlm", api_key: str | None = None) -> None:
+    async def run() -> None:
+        client = EndpointClient(
+            model=model,
+            api_base=url,
+            api_key=api_key,
+            max_tokens=32,
+            temperature=0.0,
+            timeout_s=60,
+            concurrency=2,
+        )
+        try:
+            await client.check()
+        finally:
+            await client.close()
+
+    asyncio.run(run())
+
+
+def complaint(url: str, model: str = "tiny-vlm", api_key: str | None = None) -> str:
+    with pytest.raises(VlmEvalError) as caught:
+        check(url, model, api_key)
+    return str(caught.value)
+
+
+def test_passes_with_a_served_model(server: ServerProcess) -> None:
+    check(server.url)
+    check(f"{server.url}/chat/completions")
+    assert [record["path"] for record in server.requests(None)] == ["/models"] * 2
+
+
+def test_no_server() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        text = complaint(f"http://127.0.0.1:{port}", "qwen-vl-chat")
+    assert text == (
+        f"No server answers at http://127.0.0.1:{port}/v1 (Connection refused). "
+        "Start one there:\n"
+        "    swift deploy --model CHECKPOINT_OR_MODEL_ID "
+        f"--served_model_name qwen-vl-chat --port {port}\n"
+        "or give the URL of another by --vlm-api-base, or run without a server by "
+        "--vlm-model=demo."
+    )
+
+
+def test_server_that_never_answers(server: ServerProcess) -> None:
+    server.control(rules=[{"path": "/models", "fault": "hang"}])
+    started = time.monotonic()
+    text = complaint(server.url)
+    assert time.monotonic() - started < 6
+    assert text.startswith(f"No server answers at {server.url} (no answer within 5 s).")
+
+
+def test_model_that_is_not_served(server: ServerProcess) -> None:
+    server.control(models=["qwen2-vl-7b", "qwen-vl-chat"])
+    assert complaint(server.url, "qwen-vl-chta") == (
+        f"The server at {server.url} does not serve 'qwen-vl-chta'. Did you mean "
+        "qwen-vl-chat? It serves: qwen2-vl-7b, qwen-vl-chat. Give one of these by "
+        "--vlm-model."
+    )
+
+
+def test_server_with_many_models(server: ServerProcess) -> None:
+    server.control(models=[f"m{number:02}" for number in range(25)])
+    text = complaint(server.url, "llava")
+    assert "does not serve 'llava'. It serves: m00, m01," in text
+    assert "m18, m19 and 5 more. Give one" in text
+
+
+def test_server_without_models(server: ServerProcess) -> None:
+    server.control(models=[])
+    assert "does not serve 'llava'. It serves: none." in complaint(server.url, "llava")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, f"invalid key {KEY}"), (403, "forbidden"), (400, "API key error")],
+)
+@pytest.mark.parametrize("api_key", [None, KEY])
+def test_key_is_refused(
+    server: ServerProcess, status: int, message: str, api_key: str | None
+) -> None:
+    rule = {"path": "/models", "status": status, "message": message}
+    server.control(rules=[rule])
+    said = message.replace(KEY, "***") if api_key else message
+    assert complaint(server.url, api_key=api_key) == (
+        f"The server at {server.url} refuses the API key, or the lack of one: it "
+        f"answered {status} ({said}). Set VLM_API_KEY, or give a file that holds the "
+        "key by --vlm-api-key-file."
+    )
+
+
+def test_right_key(server: ServerProcess) -> None:
+    server.control(api_key=KEY)
+    check(server.url, api_key=KEY)
+    assert "refuses the API key" in complaint(server.url, api_key="another")
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_server_without_a_list_passes(server: ServerProcess, status: int) -> None:
+    server.control(rules=[{"path": "/models", "status": status, "shape": "plain"}])
+    check(server.url)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"status": 500, "shape": "plain", "message": "oh no"}, "500 (oh no)"),
+        ({"status": 400, "message": ""}, "400"),
+    ],
+)
+def test_other_errors(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[rule | {"path": "/models"}])
+    assert complaint(server.url) == (
+        f"The server at {server.url} cannot list its models: it answered {said} to GET "
+        f"{server.url}/models. See its log, or give the URL of another by "
+        "--vlm-api-base."
+    )
+
+
+def test_what_is_no_list_of_models(server: ServerProcess) -> None:
+    server.control(rules=[{"path": "/models", "fault": "not_json"}])
+    assert complaint(server.url) == (
+        f"{server.url}/models answered with what is not a list of models: "
+        "<html><body>It works!</body></html>. Is this the base URL of an "
+        "OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
+        "--vlm-api-base."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1//", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/chat/completions", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/chat/completions/", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1//chat/completions", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1"),
+        ("http://host/chat/completions", "http://host/v1"),
+        ("https://host/api/v3", "https://host/api/v3"),
+        (" HTTP://Host:80/V1 ", "http://host:80/V1"),
+        ("http://[::1]:8000", "http://[::1]:8000/v1"),
+    ],
+)
+def test_api_base(given: str, base: str) -> None:
+    assert normalize_api_base(given) == base
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            "127.0.0.1:8000/v1",
+            "The API base '127.0.0.1:8000/v1' has no scheme. Write it with http:// or "
+            "https:// in front, such as http://127.0.0.1:8000/v1.",
+        ),
+        (
+            "ftp://host/v1",
+            "The API base 'ftp://host/v1' is not an http or https URL. Give one such "
+            "as http://127.0.0.1:8000/v1.",
+        ),
+        (
+            "http://host:port/v1",
+            "The API base 'http://host:port/v1' has no valid host and port. Give a "
+            "URL such as http://127.0.0.1:8000/v1.",
+        ),
+        (
+            "http:///v1",
+            "The API base 'http:///v1' has no valid host and port. Give a URL such as "
+            "http://127.0.0.1:8000/v1.",
+        ),
+        *(
+            (
+                given,
+                "The API base for host:81 carries a user, a query or a fragment, which "
+                "are not accepted. Give a URL such as http://127.0.0.1:8000/v1, and "
+                "the key by VLM_API_KEY or --vlm-api-key-file.",
+            )
+            for given in (
+                f"http://user:{KEY}@host:81/v1",
+                f"http://host:81/v1?key={KEY}",
+                f"http://host:81/v1#{KEY}",
+            )
+        ),
+    ],
+)
+def test_api_base_that_is_not_accepted(given: str, text: str) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        normalize_api_base(given)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("given", [f"user:{KEY}@host", f"ftp://u:{KEY}@h?k={KEY}"])
+def test_api_base_never_shows_a_password(given: str) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        normalize_api_base(given)
+    assert KEY not in str(caught.value)
+
+
+def test_loopback() -> None:
+    local = ["127.0.0.1:8000", "127.8.0.1", "localhost:8000", "[::1]:8000"]
+    assert all(is_loopback(f"http://{host}/v1") for host in local)
+    remote = ["10.0.0.1:8000", "localhost.example", "[2001:db8::1]"]
+    assert not any(is_loopback(f"http://{host}/v1") for host in remote)
