@@ -1,0 +1,252 @@
+"""Finds or builds the Python environment of its own in which the sandbox runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Announce = Callable[[str], None]
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+OLDEST_PYTHON = (3, 11)
+SHOWN_LINES = 12
+OWN_ENVIRONMENT = (
+    "--vlm-sandbox-python=PATH takes a Python 3.11 or newer in whose environment "
+    "ms-vlmeval is installed"
+)
+# Prints the version of Python, then that of ms-vlmeval if it is there; importing
+# ms-vlmeval to ask it would take ten seconds.
+PROBE = (
+    "import sys, importlib.metadata as metadata\n"
+    "found = [d.version for d in metadata.distributions(name='ms-vlmeval')]\n"
+    "print('python %d.%d' % sys.version_info[:2], *found[:1])"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxEnvironment:
+    """An interpreter that can import ms-vlmeval, and a short hash of what it holds."""
+
+    python: Path
+    fingerprint: str
+
+
+class Installer(NamedTuple):
+    """One way to make an environment, and its settings for where packages are."""
+
+    name: str
+    commands: list[list[str]]
+    index_settings: str
+
+
+def ensure_environment(
+    cache_dir: Path, *, python: Path | None, offline: bool, announce: Announce
+) -> SandboxEnvironment:
+    """Give the sandbox's environment, building it in `cache_dir` when first needed.
+
+    `python` is the user's own interpreter (`--vlm-sandbox-python`). Without one, the
+    running interpreter is used if ms-vlmeval is installed in its environment.
+    `announce` gets one line before and one after a build. Raises VlmEvalError.
+    """
+    if python is not None:
+        return _probe(python.expanduser().absolute())
+    running_version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for distribution in metadata.distributions(name="ms-vlmeval"):
+        return SandboxEnvironment(
+            python=Path(sys.executable),
+            fingerprint=_hash(running_version, distribution.version),
+        )
+    requirements = REQUIREMENTS.read_text(encoding="utf-8")
+    return ensure_built(
+        cache_dir / "sandbox", requirements, offline=offline, announce=announce
+    )
+
+
+def ensure_built(
+    root: Path, requirements: str, *, offline: bool, announce: Announce
+) -> SandboxEnvironment:
+    """Give the environment of these requirements below `root`, building it if absent.
+
+    An environment is there as a whole or not at all; of several processes one
+    builds it and the others wait. Raises VlmEvalError.
+    """
+    platform = f"{sysconfig.get_platform()} {sysconfig.get_config_var('EXT_SUFFIX')}"
+    fingerprint = _hash(requirements, platform)
+    folder = root / fingerprint
+    environment = SandboxEnvironment(
+        python=folder / "bin" / "python", fingerprint=fingerprint
+    )
+    if environment.python.exists():
+        return environment
+    if offline:
+        raise VlmEvalError(
+            f"The sandbox environment for ms-vlmeval is not built yet ({folder}), and "
+            "--vlm-offline forbids to download it. Build it once with `pytest "
+            f"--vlm-setup` while online, or give your own: {OWN_ENVIRONMENT}."
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _only_builder(root, announce):
+            if not environment.python.exists():
+                _build(folder, requirements, announce)
+    except OSError as error:
+        raise VlmEvalError(
+            f"The sandbox environment for ms-vlmeval could not be built in {root}: "
+            f"{error}. That folder must be writable and have 1 GB free. Mend that, or "
+            f"give an environment of your own: {OWN_ENVIRONMENT}."
+        ) from error
+    return environment
+
+
+def _probe(python: Path) -> SandboxEnvironment:
+    """Check the user's own interpreter."""
+    option = f"--vlm-sandbox-python={python}"
+    advice = f"{OWN_ENVIRONMENT}. Give such a path, or leave the option out"
+    try:
+        result = subprocess.run(
+            [python, "-I", "-c", PROBE],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        message = f"{option} cannot be run: {error.strerror}. {advice}."
+        raise VlmEvalError(message) from error
+    answer = re.fullmatch(r"python (\d+)\.(\d+) ?(\S*)\n", result.stdout)
+    if answer is None:
+        raise VlmEvalError(
+            f"{option} is not a working Python (exit status "
+            f"{result.returncode}). {advice}."
+        )
+    major, minor, version = answer.groups()
+    if (int(major), int(minor)) < OLDEST_PYTHON:
+        raise VlmEvalError(f"{option} is Python {major}.{minor}. {advice}.")
+    if not version:
+        raise VlmEvalError(
+            f"{option}: ms-vlmeval is not installed there. {advice}, or install it: "
+            f"{shlex.quote(str(python))} -m pip install ms-vlmeval"
+        )
+    return SandboxEnvironment(
+        python=python, fingerprint=_hash(f"{major}.{minor}", version)
+    )
+
+
+@contextmanager
+def _only_builder(root: Path, announce: Announce) -> Iterator[None]:
+    """Hold the lock that lets one process at a time build below `root`."""
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        announce(f"Waiting for another process that builds a sandbox in {root}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build(folder: Path, requirements: str, announce: Announce) -> None:
+    """Build the environment beside `folder`, then give it that name."""
+    # A build killed at once leaves its folder, and perhaps an installer that still
+    # writes into it: so each build has a folder of its own, and sweeps up others'.
+    for leftover in (*folder.parent.glob("building-*"), folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(
+        prefix="building-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as workplace:
+        # Only its interpreter is ever called, by its path; that survives the renaming.
+        building = Path(workplace, "environment")
+        pins = Path(workplace, "requirements.txt")
+        pins.write_text(requirements, encoding="utf-8")
+        installer = _find_installer(building, pins)
+        announce(
+            f"Building the sandbox environment for ms-vlmeval in {folder} with "
+            f"{installer.name}: once, about a minute"
+        )
+        for command in installer.commands:
+            _run(command, installer)
+        building.rename(folder)
+    size_mb = sum(path.lstat().st_size for path in folder.rglob("*")) / 1e6
+    announce(
+        f"Built the sandbox environment in {time.monotonic() - started:.0f} s "
+        f"({size_mb:.0f} MB)"
+    )
+
+
+def _find_installer(building: Path, pins: Path) -> Installer:
+    python = str(building / "bin" / "python")
+    install = ["install", "--no-deps", "--requirement", str(pins)]
+    if uv := shutil.which("uv"):
+        commands = [
+            [uv, "venv", "--no-project", "--python", sys.executable, str(building)],
+            [uv, "pip", *install, "--python", python, "--compile-bytecode"],
+        ]
+        return Installer("uv", commands, "UV_DEFAULT_INDEX or UV_FIND_LINKS")
+    # Isolated (-I), because a PYTHONPATH would make pip take foreign packages for
+    # installed ones; the user's settings of pip itself still hold.
+    commands = [
+        [sys.executable, "-I", "-m", "venv", str(building)],
+        [python, "-I", "-m", "pip", *install, "--no-input", "--progress-bar=off"],
+    ]
+    return Installer("pip", commands, "PIP_INDEX_URL or PIP_FIND_LINKS")
+
+
+def _run(command: list[str], installer: Installer) -> None:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        process_group=0,
+    ) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            # Installers start further processes; none may write after the clean-up.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode == 0:
+        return
+    # An index may be set with a password in its address.
+    output = re.sub(r"://[^/\s]+@", "://***@", output)
+    last_lines = "".join(f"\n  {line}" for line in output.splitlines()[-SHOWN_LINES:])
+    raise VlmEvalError(
+        "The sandbox environment for ms-vlmeval could not be built. This command "
+        f"failed (exit status {process.returncode}):\n  {shlex.join(command)}\n"
+        f"Its last lines:{last_lines}\n"
+        "Nothing of it is left. While online, run the same again, or `pytest "
+        f"--vlm-setup`. While offline, set {installer.index_settings} to where the "
+        f"packages are, or give an environment of your own: {OWN_ENVIRONMENT}."
+    )
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
