@@ -1,0 +1,1 @@
+"""Which datasets there are, where their files come from, and their prepared form."""

@@ -1,0 +1,228 @@
+"""All datasets by name, read from ms-vlmeval's sources, and the bundled ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pytest_vlmeval.datasets.download import write_whole
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import DatasetInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_vlmeval.datasets.source_reading import Package
+    from pytest_vlmeval.datasets.source_values import SourceClass
+    from pytest_vlmeval.records import Kind
+
+# Counts changes in what is written, so that older files are not read.
+FORMAT = 1
+PROBE_S = 60.0
+DEMO_FOLDER = Path(__file__).parent.parent / "demo"
+# Prints the version of ms-vlmeval and its folder, without importing it.
+PROBE = (
+    "from importlib import metadata, util\n"
+    "spec = util.find_spec('vlmeval')\n"
+    "print(metadata.version('ms-vlmeval'))\n"
+    "print(spec.submodule_search_locations[0])\n"
+)
+
+
+class VlmevalPackage(NamedTuple):
+    """Where an environment has ms-vlmeval."""
+
+    folder: Path
+    version: str
+
+
+def demo_datasets() -> dict[str, DatasetInfo]:
+    """Give the datasets that come with this package."""
+    entries: list[tuple[str, str, str, Kind]] = [
+        ("DemoChoice", "ImageMCQDataset", "image_mcq", "multiple_choice"),
+        ("DemoYesNo", "ImageYORNDataset", "image_yorn", "yes_no"),
+        ("DemoOpen", "ImageVQADataset", "image_vqa", "vqa"),
+    ]
+    return {
+        name: DatasetInfo(
+            name=name,
+            class_name=class_name,
+            module=module,
+            kind=kind,
+            path=DEMO_FOLDER / f"{name}.tsv",
+        )
+        for name, class_name, module, kind in entries
+    }
+
+
+def find_dataset(
+    name: str, catalog: Mapping[str, DatasetInfo], extra: Mapping[str, DatasetInfo]
+) -> DatasetInfo:
+    """Give a dataset of `extra` or of the catalog.
+
+    Raises VlmEvalError with the nearest names.
+    """
+    found = extra.get(name) or catalog.get(name)
+    if found is not None:
+        return found
+    by_small = {known.lower(): known for known in [*extra, *catalog]}
+    near = difflib.get_close_matches(name.lower(), by_small, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(by_small[small] for small in near)}?"
+    raise VlmEvalError(
+        f"Unknown dataset: {name!r}.{hint if near else ''} Accepted are the "
+        f"{len(catalog)} names of the installed ms-vlmeval and {', '.join(extra)}, "
+        "with their upper and lower case."
+    )
+
+
+def locate_package(python: Path, cache_dir: Path | None = None) -> VlmevalPackage:
+    """Find ms-vlmeval in the environment of `python` without importing it.
+
+    In a virtual environment its folder is found on disk; otherwise the interpreter is
+    asked, with a `cache_dir` once for each state of that folder. Raises VlmEvalError.
+    """
+    for packages in sorted(python.parent.parent.glob("lib/python3*/site-packages")):
+        for known in packages.glob("ms_vlmeval-*.dist-info"):
+            if (packages / "vlmeval" / "dataset" / "__init__.py").is_file():
+                version = known.name.removeprefix("ms_vlmeval-").removesuffix(
+                    ".dist-info"
+                )
+                return VlmevalPackage(packages / "vlmeval", version)
+    if cache_dir is None:
+        return _ask(python)
+    memory = cache_dir / "catalog" / f"where-{_digest(str(python.absolute()))}.json"
+    with suppress(OSError, ValueError):
+        state, version, folder = json.loads(memory.read_text(encoding="utf-8"))
+        if state == _state(Path(folder)):
+            return VlmevalPackage(Path(folder), version)
+    found = _ask(python)
+    _remember(memory, [_state(found.folder), found.version, str(found.folder)])
+    return found
+
+
+def load_catalog(package_folder: Path, cache_dir: Path) -> dict[str, DatasetInfo]:
+    """Give every dataset that the sources in `package_folder` name.
+
+    Reading them takes seconds, so the result is kept in `cache_dir` until the
+    package's list of classes changes.
+    """
+    key = _digest(json.dumps([FORMAT, str(package_folder), _state(package_folder)]))
+    memory = cache_dir / "catalog" / f"{key}.json"
+    with suppress(OSError, ValueError, TypeError):
+        entries = json.loads(memory.read_text(encoding="utf-8"))
+        return {entry["name"]: DatasetInfo(**entry) for entry in entries}
+    catalog = _read_catalog(package_folder)
+    _remember(memory, [_as_entry(info) for info in catalog.values()])
+    return catalog
+
+
+def _read_catalog(package_folder: Path) -> dict[str, DatasetInfo]:
+    from pytest_vlmeval.datasets.source_reading import Package
+
+    package = Package(package_folder / "dataset")
+    catalog: dict[str, DatasetInfo] = {}
+    for name, source in _named_classes(package):
+        # The first class that supports a name builds it (dataset/__init__.py:381).
+        catalog.setdefault(name, _describe(name, source))
+    return catalog
+
+
+def _named_classes(package: Package) -> Iterator[tuple[str, SourceClass]]:
+    from pytest_vlmeval.datasets.source_values import Preset, SourceClass
+
+    presets = package.value("video_dataset_config", "supported_video_datasets") or {}
+    for name, preset in presets.items():
+        if isinstance(preset, Preset):
+            yield name, preset.target
+    for source in package.value("", "DATASET_CLASSES") or ():
+        if isinstance(source, SourceClass):
+            for name in package.call_supported(source):
+                yield name, source
+
+
+def _describe(name: str, source: SourceClass) -> DatasetInfo:
+    url = _entry(source.get("DATASET_URL"), name)
+    # Video classes have one file, and so one checksum.
+    checksum = _entry(source.get("DATASET_MD5"), name) or str(source.get("MD5"))
+    return DatasetInfo(
+        name=name,
+        class_name=source.name,
+        module=source.module,
+        kind=_kind(str(source.get("TYPE"))),
+        modality=_modality(str(source.get("MODALITY"))),
+        url=url if url.startswith(("https://", "http://")) else None,
+        md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
+    )
+
+
+def _entry(table: object, name: str) -> str:
+    # Some tables say '' or 'None' for what has no address or checksum.
+    value = table.get(name) if isinstance(table, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _modality(upstream: str) -> Literal["image", "video", "text"]:
+    if upstream == "VIDEO":
+        return "video"
+    return "text" if upstream == "TEXT" else "image"
+
+
+def _kind(upstream_type: str) -> Kind:
+    words: dict[str, Kind] = {
+        "MCQ": "multiple_choice",
+        "Y/N": "yes_no",
+        "VQA": "vqa",
+        "Caption": "caption",
+    }
+    return next(
+        (kind for word, kind in words.items() if word in upstream_type), "other"
+    )
+
+
+def _ask(python: Path) -> VlmevalPackage:
+    try:
+        answer = subprocess.run(
+            [python, "-I", "-X", "utf8", "-c", PROBE],
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+            timeout=PROBE_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise VlmEvalError(
+            f"ms-vlmeval is not in the environment of {python}: {said[-1]}. "
+            "--vlm-setup builds an environment that has it, --vlm-sandbox-python takes "
+            "another one."
+        ) from error
+    version, folder = answer.stdout.splitlines()
+    return VlmevalPackage(Path(folder), version)
+
+
+def _state(package_folder: Path) -> list[int]:
+    stat = (package_folder / "dataset" / "__init__.py").stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _remember(memory: Path, data: Any) -> None:
+    # A cache that cannot be written costs time only.
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(memory, json.dumps(data))
+
+
+def _as_entry(info: DatasetInfo) -> dict[str, Any]:
+    entry = dataclasses.asdict(info)
+    del entry["path"]
+    return entry

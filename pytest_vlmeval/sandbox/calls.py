@@ -1,0 +1,118 @@
+"""What the project asks of the sandbox, with types: prepare, score, describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_vlmeval.records import Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_vlmeval.records import DatasetInfo, PreparedDataset
+    from pytest_vlmeval.sandbox.process import Progress, Sandbox
+
+DESCRIBE_S = 60.0
+PREPARE_BASE_S = 300.0
+# Ten times what preparing was measured to take; a slow disk is not a hang.
+PREPARE_S_PER_MB = 2.0
+SCORE_BASE_S = 600.0
+SCORE_S_PER_ANSWER = 0.1
+
+
+class SandboxVersions(NamedTuple):
+    """The versions that decide a score."""
+
+    ms_vlmeval: str
+    python: str
+    pandas: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredDataset:
+    """What ms-vlmeval made of a dataset's answers.
+
+    `metrics` are its own numbers on its own scales, `value` is `metrics[main_metric]`
+    on the scale 0 to 100. One verdict per answer, in the dataset's order.
+    """
+
+    metrics: Mapping[str, float]
+    main_metric: str
+    value: float
+    verdicts: tuple[Verdict, ...] = field(repr=False)
+
+
+def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
+    """Give the versions inside; raises VlmEvalError if ms-vlmeval is not there."""
+    found = sandbox.call(
+        "describe", {}, task="Starting the sandbox", deadline_s=DESCRIBE_S
+    )
+    return SandboxVersions(**found)
+
+
+def prepare_in_sandbox(
+    sandbox: Sandbox,
+    info: DatasetInfo,
+    table: Path,
+    folder: Path,
+    on_progress: Progress | None = None,
+) -> int:
+    """Write `rows.tsv`, `samples.jsonl` and `media/` into `folder`; count samples."""
+    size_mb = table.stat().st_size / 2**20
+    found = sandbox.call(
+        "prepare",
+        {
+            "info": _plain(info),
+            "tsv": str(table.absolute()),
+            "folder": str(folder.absolute()),
+        },
+        task=f"Preparing {info.name}",
+        deadline_s=PREPARE_BASE_S + PREPARE_S_PER_MB * size_mb,
+        on_progress=on_progress,
+    )
+    return int(found["samples"])
+
+
+def score_in_sandbox(
+    sandbox: Sandbox,
+    prepared: PreparedDataset,
+    answers: Sequence[tuple[str, str]],
+    *,
+    deadline_s: float | None = None,
+    on_progress: Progress | None = None,
+) -> ScoredDataset:
+    """Score answers, each an index and a text, by ms-vlmeval's exact matching.
+
+    Samples that are not among the answers do not count. The default deadline grows
+    with their number. Raises VlmEvalError, SandboxFault.
+    """
+    limit_s = SCORE_BASE_S + SCORE_S_PER_ANSWER * len(answers)
+    found = sandbox.call(
+        "score",
+        {
+            "info": _plain(prepared.info),
+            "rows": str((prepared.folder / "rows.tsv").absolute()),
+            "answers": answers,
+        },
+        task=f"Scoring {prepared.info.name}",
+        deadline_s=limit_s if deadline_s is None else deadline_s,
+        longer="--vlm-score-timeout",
+        on_progress=on_progress,
+    )
+    return ScoredDataset(
+        metrics=found["metrics"],
+        main_metric=found["main_metric"],
+        value=found["value"],
+        verdicts=tuple(Verdict(**verdict) for verdict in found["verdicts"]),
+    )
+
+
+def _plain(info: DatasetInfo) -> dict[str, str]:
+    return {
+        "name": info.name,
+        "class_name": info.class_name,
+        "module": info.module,
+        "modality": info.modality,
+    }

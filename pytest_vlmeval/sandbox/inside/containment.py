@@ -1,0 +1,211 @@
+"""Every change to ms-vlmeval, in one place, made while its modules are imported.
+
+Each mend names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
+What `vlmeval/__init__.py` does (TLS verification off at :8, logging set up at :15, a
+`.env` file read into the environment at :31) and the imports of
+`dataset/__init__.py` never happen: `bootstrap.py` enters past both files.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pandas as pd
+from PIL import Image
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside import bounds, expressions
+from pytest_vlmeval.sandbox.inside.job import Judge, current_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+REFUSED_EVENTS = {
+    "socket.connect",
+    "socket.bind",
+    "socket.sendto",
+    "socket.sendmsg",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.gethostbyaddr",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+}
+
+
+class ContainedError(RuntimeError):
+    """Something in the process tried what the sandbox does not allow."""
+
+
+def install() -> None:
+    """Close the process and mend ms-vlmeval's modules as they are imported."""
+    sys.addaudithook(_refuse)
+    sys.meta_path.insert(0, _Finder())
+    # dataset/utils/mathv.py:27 starts a process for each comparison.
+    sys.modules["timeout_decorator"] = bounds.timeout_decorator()
+
+
+def _refuse(event: str, args: tuple[object, ...]) -> None:
+    if event not in REFUSED_EVENTS:
+        return
+    # Parts of one process tree talk over local sockets.
+    if isinstance(args[0], socket.socket) and args[0].family == socket.AF_UNIX:
+        return
+    raise ContainedError(f"the sandbox allows no {event}{args[-1:]!r:.200}")
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if not fullname.startswith("vlmeval."):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        # smp/misc.py:58 and :255, dataset/utils/mathv.py:36, dataset/utils/
+        # vqa_eval.py:254 and many more evaluate cells, answers and judge replies. A
+        # module's own global comes before the builtin of the same name.
+        vars(module).update(
+            eval=expressions.confined_eval,
+            exec=expressions.refuse_code,
+            compile=expressions.refuse_code,
+        )
+        super().exec_module(module)
+        if mend := MENDS.get(module.__name__):
+            mend(module)
+
+
+def _mend_files(module: Any) -> None:
+    """Answer smp/file.py:149 dump, :248 load, :287 download_file.
+
+    Written tables come back changed: text that looks empty ('NA', 'None') as NaN,
+    '007' as 7, '=B' as 0, more than 32,767 characters cut, and one fixed name below
+    /tmp per second (dataset/utils/multiple_choice.py:573).
+    """
+    upstream_dump, upstream_load = module.dump, module.load
+
+    def dump(data: object, f: str, **options: object) -> None:
+        if isinstance(data, pd.DataFrame):
+            current_job().dump_table(data, str(f))
+        else:
+            upstream_dump(data, str(f), **options)
+
+    def load(f: str, fmt: str | None = None) -> object:
+        table = current_job().tables.get(str(f))
+        return upstream_load(str(f), fmt) if table is None else table.copy()
+
+    def download_file(url: str, filename: str | None = None) -> NoReturn:
+        raise VlmEvalError(
+            f"ms-vlmeval wants to download {url} for this dataset, which the sandbox "
+            "does not allow: only the dataset's own file is fetched."
+        )
+
+    module.dump, module.load, module.download_file = dump, load, download_file
+
+
+def _mend_misc(module: Any) -> None:
+    """Answer smp/misc.py:203: load_env copies a .env file into the environment."""
+    module.load_env = lambda: None
+
+
+def _mend_pictures(module: Any) -> None:
+    """Answer smp/vlm.py:159: pictures are encoded anew; :9: no limit on their size."""
+    Image.MAX_IMAGE_PIXELS = None  # pictures.check_picture has a limit of its own
+
+    def write(base64_string: str, image_path: str, target_size: int = -1) -> None:
+        pictures = current_job().pictures
+        assert pictures is not None
+        pictures.write_base64(base64_string, image_path)
+
+    module.decode_base64_to_image_file = write
+
+
+def _mend_progress(module: Any) -> None:
+    """Answer utils/mp_util.py:31: threads, and the save file anew after each task.
+
+    The result and the save file at the end are the same, in the order of the tasks.
+    """
+
+    def track_progress_rich(
+        func: Callable[..., object],
+        tasks: Iterable[object] = (),
+        nproc: int | None = 1,
+        save: str | None = None,
+        keys: Sequence[object] | None = None,
+        **_options: object,
+    ) -> list[object]:
+        job = current_job()
+        tasks = list(tasks)
+        results = []
+        for position, inputs in enumerate(tasks):
+            results.append(module.new_func(position, func, inputs)[1])
+            job.on_progress(position + 1, len(tasks))
+        if save is not None:
+            saved = module.load(save) if module.osp.exists(save) else {}
+            if keys is not None:
+                saved.update(zip(keys, results, strict=True))
+            module.dump(saved, save)
+        return results
+
+    module.track_progress_rich = track_progress_rich
+
+
+def _mend_judge(module: Any) -> None:
+    """Answer dataset/utils/judge_util.py:8: judges are clients of web services."""
+
+    def build_judge(**_settings: object) -> Judge:
+        return current_job().judge
+
+    module.build_judge = build_judge
+
+
+def _mend_table_source(module: Any) -> None:
+    """Answer dataset/image_base.py:218: a file of another checksum is overwritten."""
+
+    def prepare_tsv(self: Any, url: str, file_md5: str | None = None) -> pd.DataFrame:
+        self.data_path = str(current_job().folder / f"{self.dataset_name}.tsv")
+        return current_job().rows.copy()
+
+    module.ImageBaseDataset.prepare_tsv = prepare_tsv
+
+
+class _SerialPool:
+    def __init__(self, _processes: int | None = None) -> None:
+        pass
+
+    def map(
+        self, function: Callable[[Any], object], items: Iterable[object]
+    ) -> list[object]:
+        return [function(item) for item in items]
+
+
+def _mend_pool(module: Any) -> None:
+    """Answer dataset/image_vqa.py:87: 16 processes that are never ended."""
+    module.mp = SimpleNamespace(Pool=_SerialPool)
+
+
+MENDS: dict[str, Callable[[Any], None]] = {
+    "vlmeval.smp.file": _mend_files,
+    "vlmeval.smp.misc": _mend_misc,
+    "vlmeval.smp.vlm": _mend_pictures,
+    "vlmeval.utils.mp_util": _mend_progress,
+    "vlmeval.dataset.utils.judge_util": _mend_judge,
+    "vlmeval.dataset.image_base": _mend_table_source,
+    "vlmeval.dataset.image_vqa": _mend_pool,
+}

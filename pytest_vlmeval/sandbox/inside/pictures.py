@@ -1,0 +1,124 @@
+"""The media of a dataset: its own bytes, once per content, known to be readable."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+# Pillow itself loads those of JPEG, PNG, GIF and BMP; the import registers the others.
+from PIL import (
+    Image,
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+# Pillow's name of a format: the suffix and media type of its files. An MPO is a JPEG
+# with more pictures behind the first.
+FORMATS = {
+    "JPEG": (".jpg", "image/jpeg"),
+    "MPO": (".jpg", "image/jpeg"),
+    "PNG": (".png", "image/png"),
+    "WEBP": (".webp", "image/webp"),
+    "GIF": (".gif", "image/gif"),
+    "BMP": (".bmp", "image/bmp"),
+    "TIFF": (".tif", "image/tiff"),
+}
+OPENED = [name for name in FORMATS if name != "MPO"]
+MAX_PIXELS = 200_000_000
+
+
+class PictureError(Exception):
+    """A picture that cannot be sent to a model; the text says why."""
+
+
+class Picture(NamedTuple):
+    """A file in the media folder."""
+
+    name: str
+    media_type: str
+
+
+class PictureStore:
+    """Writes pictures below one folder and remembers which path stands for which."""
+
+    def __init__(self, folder: Path, *, linked: bool) -> None:
+        """Take the media folder, which must exist.
+
+        `linked` puts each picture at its path too, for classes of ms-vlmeval that
+        open it there; where they only name it, that costs more than all the rest.
+        """
+        self._folder = folder
+        self._linked = linked
+        self._by_content: dict[str, Picture] = {}
+        self._by_text: dict[str, Picture] = {}
+        self._by_path: dict[str, Picture] = {}
+
+    def write_base64(self, text: str, path: str) -> None:
+        """Store a picture of a table cell, which ms-vlmeval knows by `path`."""
+        picture = self._by_text.get(text)
+        if picture is None:
+            try:
+                data = base64.b64decode(text)
+            except (binascii.Error, ValueError) as error:
+                raise PictureError(f"its text is not base64 ({error})") from error
+            picture = self._by_text[text] = self._add(data)
+        self._by_path[path] = picture
+        if self._linked:
+            self._link(picture, Path(path))
+
+    def _link(self, picture: Picture, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(self._folder.absolute() / picture.name)
+
+    def at(self, path: str) -> Picture:
+        """Give the picture at `path`, storing it if ms-vlmeval made the file."""
+        picture = self._by_path.get(path)
+        if picture is None:
+            try:
+                picture = self._add(Path(path).read_bytes())
+            except OSError as error:
+                raise PictureError(f"{path}: {error.strerror}") from error
+            self._by_path[path] = picture
+        return picture
+
+    def _add(self, data: bytes) -> Picture:
+        digest = hashlib.sha256(data).hexdigest()
+        picture = self._by_content.get(digest)
+        if picture is None:
+            suffix, media_type = FORMATS[check_picture(data)]
+            picture = Picture(digest + suffix, media_type)
+            (self._folder / picture.name).write_bytes(data)
+            self._by_content[digest] = picture
+        return picture
+
+
+def check_picture(data: bytes) -> str:
+    """Give Pillow's name of the format; raises PictureError when it does not decode.
+
+    The whole picture is decoded, so that a cut one is noticed: a JPEG at an eighth of
+    its size, which takes a fraction of the time.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=OPENED) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise PictureError(
+                    f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+                )
+            if image.format == "JPEG":
+                image.draft(image.mode, (width // 8 or 1, height // 8 or 1))
+            image.load()
+            return str(image.format)
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"its {len(data)} bytes are not a picture in {', '.join(OPENED)}"
+        ) from None
+    # Pillow's decoders raise many things on broken input.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise PictureError(str(error) or type(error).__name__) from error

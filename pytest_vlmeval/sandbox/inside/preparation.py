@@ -1,0 +1,242 @@
+"""From a dataset's TSV to samples and media files, with ms-vlmeval's own prompts."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.expressions import evaluate
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, is_circular
+from pytest_vlmeval.sandbox.inside.job import Job, running
+from pytest_vlmeval.sandbox.inside.pictures import PictureError, PictureStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# ms-vlmeval takes a shorter text for the index of the row that has the picture.
+SHORTEST_PICTURE = 65
+CIRCULAR_STEP = 1_000_000
+
+
+def prepare(
+    info: dict[str, str],
+    tsv: str,
+    folder: str,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Fill `folder` with `rows.tsv`, `samples.jsonl` and `media/`.
+
+    `rows.tsv` holds all rows as they are, without the column `image`, so that pandas
+    reads the same values from it later. A row whose picture or prompt fails is a
+    sample with an `error`. Raises VlmEvalError when the table itself cannot be used.
+    """
+    target = Path(folder)
+    _write_rows(tsv, target / "rows.tsv")
+    rows = read_table(Path(tsv))
+    numbers = _check_columns(info, rows, tsv)
+    errors = _set_aside_broken(rows, numbers)
+    media = target / "media"
+    media.mkdir()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        job = Job(
+            rows=rows,
+            folder=Path(scratch),
+            on_progress=on_progress,
+            pictures=PictureStore(media, linked=info["class_name"] not in FAMILIES),
+        )
+        with running(job):
+            writer = _SampleWriter(info, job, Path(tsv), numbers, errors)
+            count = writer.write(target / "samples.jsonl")
+    return {"samples": count}
+
+
+def build_dataset(info: dict[str, str], job: Job) -> Any:
+    """Give ms-vlmeval's dataset object over the job's rows."""
+    # ms-vlmeval puts pictures and whatever else it makes below this folder.
+    os.environ["LMUData"] = str(job.folder)  # noqa: SIM112
+    module = import_module(f"vlmeval.dataset.{info['module']}")
+    return getattr(module, info["class_name"])(dataset=info["name"])
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a TSV as ms-vlmeval does; raises VlmEvalError when it is not one."""
+    try:
+        return pd.read_csv(path, sep="\t")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise VlmEvalError(
+            f"{path} is not a table in ms-vlmeval's TSV layout: {error}. It needs "
+            "tabs between the columns, UTF-8, and a first line with their names."
+        ) from error
+
+
+def _write_rows(tsv: str, target: Path) -> None:
+    try:
+        rows = pd.read_csv(
+            tsv,
+            sep="\t",
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            usecols=lambda name: name != "image",
+        )
+    except ValueError:
+        return  # read_table says what is wrong
+    rows.to_csv(target, sep="\t", index=False, encoding="utf-8")
+
+
+def _check_columns(
+    info: dict[str, str], rows: pd.DataFrame, tsv: str
+) -> dict[str, int]:
+    """Give each index's row number, counted from 1 below the line of names."""
+    required = ["index", "question"] if info["class_name"] in FAMILIES else ["index"]
+    missing = [name for name in required if name not in rows]
+    if info["modality"] == "image" and not {"image", "image_path"} & set(rows):
+        missing.append("image")
+    if missing:
+        raise VlmEvalError(
+            f"{tsv} has no column {' and no column '.join(missing)}; it has "
+            f"{', '.join(map(str, rows.columns))}. {info['name']} needs "
+            f"{', '.join(required)} and image or image_path."
+        )
+    numbers: dict[str, int] = {}
+    for number, index in enumerate(rows["index"], start=1):
+        first = numbers.setdefault(str(index), number)
+        if first != number:
+            raise VlmEvalError(
+                f"{tsv}: rows {first} and {number} have the same index {index}; each "
+                "row needs one of its own."
+            )
+    return numbers
+
+
+def _set_aside_broken(rows: pd.DataFrame, numbers: dict[str, int]) -> dict[str, str]:
+    """Give the rows, by index, with whose picture cell no dataset can be built.
+
+    One such cell is an AssertionError or SyntaxError for all rows (dataset/
+    image_base.py:168, smp/misc.py:255), so it gets a text that passes there.
+    """
+    if "image" not in rows:
+        return {}
+    cells = {
+        str(index): str(cell)
+        for index, cell in zip(rows["index"], rows["image"], strict=True)
+        if not pd.isna(cell)
+    }
+    errors = {}
+    for index, cell in cells.items():
+        if reason := _fault_of_cell(cell, cells):
+            errors[index] = _picture_fault(numbers[index], index, reason)
+    if errors:
+        rows["image"] = [
+            "." * SHORTEST_PICTURE if str(index) in errors else cell
+            for index, cell in zip(rows["index"], rows["image"], strict=True)
+        ]
+    return errors
+
+
+def _fault_of_cell(cell: str, cells: dict[str, str]) -> str:
+    if len(cell) < SHORTEST_PICTURE:
+        if len(cells.get(cell, "")) < SHORTEST_PICTURE:
+            return f"{cell!r} is neither base64 nor the index of a row with a picture"
+        return ""
+    if cell.startswith("[") and cell.endswith("]"):
+        try:
+            pictures = evaluate(cell)
+        except Exception as error:
+            return f"its list of pictures cannot be read ({error})"
+        if not pictures:
+            return "its list of pictures is empty"
+    return ""
+
+
+def _picture_fault(number: int, index: str, reason: str) -> str:
+    return f"row {number} (index {index}): the picture cannot be read: {reason}"
+
+
+class _SampleWriter:
+    """Asks ms-vlmeval for each row's prompt and writes it down."""
+
+    def __init__(
+        self,
+        info: dict[str, str],
+        job: Job,
+        tsv: Path,
+        numbers: dict[str, int],
+        errors: dict[str, str],
+    ) -> None:
+        self._job = job
+        self._tsv = tsv
+        self._numbers = numbers
+        self._errors = errors
+        self._circular = is_circular(info)
+        self._dataset = build_dataset(info, job)
+
+    def write(self, path: Path) -> int:
+        data = self._dataset.data
+        with path.open("w", encoding="utf-8") as file:
+            for position in range(len(data)):
+                sample = self._sample(data.iloc[position])
+                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+                self._job.on_progress(position + 1, len(data))
+        return len(data)
+
+    def _sample(self, row: pd.Series[Any]) -> dict[str, Any]:
+        index = str(row["index"])
+        prompt: list[list[str]] = []
+        error = self._errors.get(index)
+        if error is None:
+            number = self._numbers.get(index, 0)
+            try:
+                prompt = [self._part(part) for part in self._dataset.build_prompt(row)]
+            except PictureError as fault:
+                error = _picture_fault(number, index, str(fault))
+            except Exception as fault:
+                error = (
+                    f"row {number} (index {index}): ms-vlmeval cannot make its prompt: "
+                    f"{type(fault).__name__}: {fault}"
+                )
+        return {
+            "index": index,
+            "prompt": prompt,
+            "reference": _text(row, "answer"),
+            "category": _text(row, "category"),
+            "group": self._group(row),
+            "error": error,
+        }
+
+    def _part(self, part: dict[str, str]) -> list[str]:
+        if part["type"] == "text":
+            return ["text", str(part["value"])]
+        if part["type"] != "image":
+            raise TypeError(f"a prompt part of type {part['type']}")
+        assert self._job.pictures is not None
+        picture = self._job.pictures.at(self._find(part["value"]))
+        return ["image", picture.name, picture.media_type]
+
+    def _find(self, path: str) -> str:
+        """Look for the file of a column `image_path` beside its TSV."""
+        beside = self._tsv.parent / path
+        return str(beside) if beside.is_file() else path
+
+    def _group(self, row: pd.Series[Any]) -> str | None:
+        if not self._circular:
+            return None
+        if "g_index" in row:
+            return str(int(row["g_index"]))
+        return str(int(row["index"]) % CIRCULAR_STEP)
+
+
+def _text(row: pd.Series[Any], name: str) -> str | None:
+    if name not in row:
+        return None
+    value = row[name]
+    if not isinstance(value, list) and pd.isna(value):
+        return None
+    return str(value)

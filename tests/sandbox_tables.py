@@ -1,0 +1,132 @@
+"""Small datasets in ms-vlmeval's TSV layout, drawn by the tests, and shared files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from pytest_vlmeval.datasets.prepare import prepare_dataset
+from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Verdict
+from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import Kind
+    from pytest_vlmeval.sandbox.process import Sandbox
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+FIXTURES = SHARED / "seed_fixtures"
+CLASSES: dict[str, tuple[str, Kind]] = {
+    "ImageMCQDataset": ("image_mcq", "multiple_choice"),
+    "ImageYORNDataset": ("image_yorn", "yes_no"),
+    "ImageVQADataset": ("image_vqa", "vqa"),
+    "MathVision": ("image_vqa", "vqa"),
+}
+
+Row = Mapping[str, object]
+
+
+def draw(seed: int, kind: str = "PNG", size: tuple[int, int] = (24, 18)) -> bytes:
+    """Draw a picture of noise; the same bytes for the same seed."""
+    noise = random.Random(seed).randbytes(3 * size[0] * size[1])
+    out = io.BytesIO()
+    Image.frombytes("RGB", size, noise).save(out, kind)
+    return out.getvalue()
+
+
+def cell(data: bytes) -> str:
+    """Write a picture as a table cell holds it."""
+    return base64.b64encode(data).decode()
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> Path:
+    """Write rows as a TSV; the first has all columns."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def choice_rows(pictures: list[str]) -> list[Row]:
+    """Give multiple-choice rows, one for each cell."""
+    return [
+        {
+            "index": number,
+            "question": f"Question {number}?",
+            "hint": "Look." if number % 2 else "",
+            "A": "red",
+            "B": "blue",
+            "C": "" if number % 2 else "green",
+            "answer": "AB"[number % 2],
+            "category": ["colour", ""][number % 2],
+            "image": picture,
+        }
+        for number, picture in enumerate(pictures)
+    ]
+
+
+def media_of(prepared: PreparedDataset) -> set[str]:
+    """Give the names of all media files."""
+    return {file.name for file in (prepared.folder / "media").iterdir()}
+
+
+def describe(path: Path, class_name: str, name: str | None = None) -> DatasetInfo:
+    """Give the record of a dataset in a file of one's own."""
+    module, kind = CLASSES[class_name]
+    return DatasetInfo(
+        name=name or path.stem,
+        class_name=class_name,
+        module=module,
+        kind=kind,
+        path=path,
+    )
+
+
+def prepare(info: DatasetInfo, sandbox: Sandbox, cache_dir: Path) -> PreparedDataset:
+    """Prepare a dataset whose file is on disk."""
+    return prepare_dataset(
+        info,
+        data_root=cache_dir,
+        cache_dir=cache_dir,
+        sandbox=sandbox,
+        sandbox_fingerprint="tests",
+        allow_modified=False,
+        offline=True,
+    )
+
+
+def score(
+    sandbox: Sandbox, prepared: PreparedDataset, answers: Iterable[tuple[object, str]]
+) -> ScoredDataset:
+    """Score answers given by the row's index."""
+    texts = [(str(index), text) for index, text in answers]
+    return score_in_sandbox(sandbox, prepared, texts)
+
+
+def values(verdicts: Iterable[Verdict]) -> dict[str, float | None]:
+    """Give the value of each verdict by its index."""
+    return {verdict.index: verdict.value for verdict in verdicts}
+
+
+def shared_file(*parts: str) -> Path:
+    """Give a file of the data beside the checkout; skips where that is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.is_file():
+        pytest.skip(f"no {'/'.join(parts)} beside the checkout")
+    return path
+
+
+def seed_rows(name: str) -> list[dict[str, Any]]:
+    """Give the answers of a seed fixture with the verdict each must get."""
+    path = shared_file("seed_fixtures", "preds", f"{name}.json")
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows

@@ -1,0 +1,238 @@
+"""The catalog: what it reads out of ms-vlmeval's sources, against ms-vlmeval itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmeval.datasets.catalog import (
+    demo_datasets,
+    find_dataset,
+    load_catalog,
+    locate_package,
+)
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import DatasetInfo
+from tests.sandbox_tables import shared_file
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.catalog import VlmevalPackage
+    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+
+# What the classes say when they are imported, the light way.
+ASK_CLASSES = """
+import importlib, json, sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+(folder,) = find_spec("vlmeval").submodule_search_locations
+for name, path in (("vlmeval", folder), ("vlmeval.dataset", folder + "/dataset")):
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].__path__ = [path]
+found = {}
+for module, class_name in json.loads(Path(sys.argv[1]).read_text()):
+    cls = getattr(importlib.import_module("vlmeval.dataset." + module), class_name)
+    found[class_name] = {
+        name: [cls.DATASET_URL.get(name), cls.DATASET_MD5.get(name), cls.TYPE]
+        for name in cls.supported_datasets()
+    }
+Path(sys.argv[2]).write_text(json.dumps(found))
+"""
+KINDS = {"MCQ": "multiple_choice", "Y/N": "yes_no", "VQA": "vqa", "Caption": "caption"}
+IMPORTABLE = [
+    ("image_mcq", "ImageMCQDataset"),
+    ("image_mcq", "MMMUDataset"),
+    ("image_mcq", "CVBench"),
+    ("image_yorn", "ImageYORNDataset"),
+    ("image_vqa", "ImageVQADataset"),
+    ("image_vqa", "MathVision"),
+    ("image_vqa", "TDBenchGrounding"),
+    ("image_caption", "ImageCaptionDataset"),
+    ("image_ccocr", "CCOCRDataset"),
+    ("vcr", "VCRDataset"),
+    ("mmsibench", "MMSIBench"),
+    ("starebench", "StareBench"),
+]
+
+
+@pytest.fixture(scope="module")
+def package(sandbox_environment: SandboxEnvironment) -> VlmevalPackage:
+    """Give the place of ms-vlmeval in the sandbox's environment."""
+    return locate_package(sandbox_environment.python)
+
+
+@pytest.fixture(scope="module")
+def catalog(
+    package: VlmevalPackage, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, DatasetInfo]:
+    """Give the catalog, read from the sources."""
+    return load_catalog(package.folder, tmp_path_factory.mktemp("catalog"))
+
+
+def test_every_dataset_of_the_card_is_there(
+    catalog: Mapping[str, DatasetInfo],
+) -> None:
+    expected = json.loads(shared_file("seed_fixtures", "datasets.json").read_text())
+    assert len(expected) == 65
+    for entry in expected:
+        info = catalog[entry["name"]]
+        module = entry["defined"].split(".py:")[0].removeprefix("dataset/")
+        assert info.class_name == entry["cls"]
+        assert info.module == module.replace("/", ".")
+        assert info.modality == entry["MODALITY"].lower()
+        assert info.kind == KINDS[entry["TYPE"].removeprefix("Video-")]
+        if info.modality == "image":
+            assert info.url == entry["data"]["url"]
+        assert info.md5 == entry["data"]["md5"]
+        assert info.path is None
+
+
+def test_it_agrees_with_the_imported_classes(
+    catalog: Mapping[str, DatasetInfo],
+    sandbox_environment: SandboxEnvironment,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "classes.json").write_text(json.dumps(IMPORTABLE))
+    subprocess.run(
+        [sandbox_environment.python, "-c", ASK_CLASSES, "classes.json", "found.json"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert sum(len(names) for names in found.values()) > 150
+    for class_name, names in found.items():
+        for name, (url, md5, upstream_type) in names.items():
+            info = catalog[name]
+            assert info.class_name == class_name
+            assert info.url == (url if url and url.startswith("http") else None)
+            assert info.md5 == (md5 or None)
+            assert info.kind == KINDS.get(upstream_type, "other")
+
+
+def test_presets_of_video_datasets_are_there(
+    catalog: Mapping[str, DatasetInfo],
+) -> None:
+    names = {info.name for info in catalog.values() if info.modality == "video"}
+    # Written out, and made by a function over the names of a class.
+    assert {"Video-MME_8frame", "MMBench_Video_8frame_nopack"} <= names
+    assert {"STI-Bench_64frame", "VSI-Bench_32frame"} <= names
+    assert catalog["Video-MME_8frame"].module == "videomme"
+
+
+def test_a_second_reading_comes_from_the_cache(
+    package: VlmevalPackage, tmp_path: Path
+) -> None:
+    first = load_catalog(package.folder, tmp_path)
+    start = time.monotonic()
+    assert load_catalog(package.folder, tmp_path) == first
+    assert time.monotonic() - start < 0.2
+    (memory,) = (tmp_path / "catalog").iterdir()
+    memory.write_text("{broken")
+    assert load_catalog(package.folder, tmp_path) == first
+    assert json.loads(memory.read_text())
+
+
+def test_another_version_is_read_anew(package: VlmevalPackage, tmp_path: Path) -> None:
+    folder = tmp_path / "vlmeval"
+    shutil.copytree(
+        package.folder / "dataset",
+        folder / "dataset",
+        ignore=lambda _, names: [n for n in names if not n.endswith(".py")],
+    )
+    names = load_catalog(folder, tmp_path)
+    module = folder / "dataset" / "image_yorn.py"
+    module.write_text(module.read_text().replace("'POPE':", "'POPE2':"))
+    listing = folder / "dataset" / "__init__.py"
+    os.utime(listing, ns=(1, 1))
+    assert "POPE2" not in names
+    assert "POPE2" in load_catalog(folder, tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(
+    package: VlmevalPackage, tmp_path: Path
+) -> None:
+    not_a_folder = tmp_path / "file"
+    not_a_folder.touch()
+    assert "MMStar" in load_catalog(package.folder, not_a_folder)
+
+
+def test_the_package_is_found_without_starting_python(
+    package: VlmevalPackage, sandbox_environment: SandboxEnvironment
+) -> None:
+    assert (package.folder / "dataset" / "__init__.py").is_file()
+    assert package.folder.is_relative_to(sandbox_environment.python.parent.parent)
+    assert package.version[0].isdigit()
+
+
+def test_a_python_elsewhere_is_asked_once(
+    package: VlmevalPackage, sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    count = tmp_path / "starts"
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\necho >> {count}\nexec {sandbox_environment.python} "$@"\n'
+    )
+    python.chmod(0o755)
+    assert locate_package(python, tmp_path) == package
+    assert locate_package(python, tmp_path) == package
+    assert len(count.read_text().splitlines()) == 1
+
+
+def test_an_environment_without_ms_vlmeval(tmp_path: Path) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        locate_package(Path(sys.executable), tmp_path)
+    text = str(caught.value)
+    assert text.startswith(
+        f"ms-vlmeval is not in the environment of {sys.executable}: "
+        "importlib.metadata.PackageNotFoundError"
+    )
+    assert text.endswith(
+        "--vlm-setup builds an environment that has it, --vlm-sandbox-python takes "
+        "another one."
+    )
+
+
+def test_the_bundled_datasets_have_a_file() -> None:
+    for info in demo_datasets().values():
+        assert info.path is not None
+        assert info.path.is_file()
+
+
+def test_a_name_is_found_in_the_catalog_and_in_ones_own(
+    catalog: Mapping[str, DatasetInfo],
+) -> None:
+    extra = demo_datasets()
+    assert find_dataset("POPE", catalog, extra).class_name == "ImageYORNDataset"
+    assert find_dataset("DemoOpen", catalog, extra) is extra["DemoOpen"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mmstar", " Did you mean MMStar or MMStar_TR or MMStar_KO?"),
+        ("MathVision-MINI", " Did you mean MathVision_MINI or MathVision or "),
+        ("nothing at all like it", " Accepted are the "),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_ones(
+    catalog: Mapping[str, DatasetInfo], name: str, hint: str
+) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        find_dataset(name, catalog, demo_datasets())
+    text = str(caught.value)
+    assert text.startswith(f"Unknown dataset: {name!r}.{hint}")
+    assert text.endswith(
+        f"Accepted are the {len(catalog)} names of the installed ms-vlmeval and "
+        "DemoChoice, DemoYesNo, DemoOpen, with their upper and lower case."
+    )

@@ -1,0 +1,228 @@
+"""Containment, seen from inside a process that entered the real ms-vlmeval."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pytest_vlmeval.sandbox
+from pytest_vlmeval.datasets.catalog import locate_package
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+
+BOOTSTRAP = Path(pytest_vlmeval.sandbox.__file__).with_name("bootstrap.py")
+ENTER = f"""
+import json, runpy, sys
+runpy.run_path({str(BOOTSTRAP)!r})["enter_packages"]()
+from pytest_vlmeval.sandbox.inside import containment
+containment.install()
+
+def attempt(action):
+    try:
+        action()
+    except BaseException as error:
+        return f"{{type(error).__name__}}: {{error}}"
+    return "nothing"
+"""
+# File below vlmeval/, line, and what stands there: where a mend answers ms-vlmeval.
+ANSWERED = [
+    ("__init__.py", 8, "_create_unverified_context"),
+    ("__init__.py", 15, "logging.basicConfig("),
+    ("__init__.py", 31, "load_env()"),
+    ("smp/file.py", 149, "def dump("),
+    ("smp/file.py", 248, "def load("),
+    ("smp/file.py", 287, "def download_file("),
+    ("smp/misc.py", 58, "eval(s)"),
+    ("smp/misc.py", 203, "def load_env("),
+    ("smp/misc.py", 255, "eval(s)"),
+    ("smp/vlm.py", 9, "Image.MAX_IMAGE_PIXELS = 1e9"),
+    ("smp/vlm.py", 159, "def decode_base64_to_image_file("),
+    ("utils/mp_util.py", 31, "def track_progress_rich("),
+    ("dataset/utils/judge_util.py", 8, "def build_judge("),
+    ("dataset/utils/mathv.py", 26, "@timeout_decorator.timeout(30, use_signals=False)"),
+    ("dataset/utils/mathv.py", 36, "eval(gt_asw)"),
+    ("dataset/utils/multiple_choice.py", 573, "/tmp/{timestr()}"),
+    ("dataset/utils/vqa_eval.py", 254, "eval(line['answer'])"),
+    ("dataset/image_base.py", 168, "assert idx in image_map"),
+    ("dataset/image_base.py", 218, "def prepare_tsv("),
+    ("dataset/image_mcq.py", 268, "'mmbench', 'ccbench', 'circular', 'mmcr'"),
+    ("dataset/image_vqa.py", 87, "mp.Pool(16)"),
+]
+
+
+@pytest.fixture(scope="module")
+def package(sandbox_environment: SandboxEnvironment) -> Path:
+    """Give ms-vlmeval's folder in the sandbox's environment."""
+    return locate_package(sandbox_environment.python).folder
+
+
+def run_inside(environment: SandboxEnvironment, code: str, folder: Path) -> Any:
+    """Run code after containment in the sandbox's Python; it prints JSON last."""
+    done = subprocess.run(
+        [environment.python, "-I", "-X", "utf8", "-c", ENTER + code],
+        capture_output=True,
+        cwd=folder,
+        env={"HOME": str(folder), "OPENAI_API_KEY": "sk-test", "LANG": "C.UTF-8"},
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("file", "line", "text"), ANSWERED)
+def test_what_a_mend_answers_is_still_there(
+    package: Path, file: str, line: int, text: str
+) -> None:
+    lines = (package / file).read_text(encoding="utf-8").splitlines()
+    assert text in lines[line - 1], f"{file}:{line} is now: {lines[line - 1]}"
+
+
+def test_the_process_has_no_network_and_starts_no_programs(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+import os, socket, subprocess, urllib.request
+print(json.dumps([attempt(action) for action in (
+    lambda: socket.create_connection(("127.0.0.1", 9)),
+    lambda: socket.socket().connect(("127.0.0.1", 9)),
+    lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)),
+    lambda: urllib.request.urlopen("http://127.0.0.1:9"),
+    lambda: socket.socket(socket.AF_UNIX).connect("nothing-here"),
+    lambda: subprocess.run(["true"]),
+    lambda: os.system("true"),
+)]))
+"""
+    *refused, local, program, shell = run_inside(sandbox_environment, code, tmp_path)
+    assert all("ContainedError: the sandbox allows no socket." in it for it in refused)
+    assert local.startswith("FileNotFoundError")
+    assert program.startswith("ContainedError: the sandbox allows no subprocess.Popen")
+    assert shell.startswith("ContainedError: the sandbox allows no os.system")
+
+
+def test_entering_loads_no_torch_and_changes_nothing_in_the_process(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+import logging, os, ssl
+before = dict(os.environ)
+from vlmeval.dataset import image_caption, image_mcq, image_vqa, image_yorn
+print(json.dumps({
+    "torch": "torch" in sys.modules,
+    "tls": ssl._create_default_https_context is ssl.create_default_context,
+    "handlers": len(logging.getLogger().handlers),
+    "environment": dict(os.environ) == before,
+}))
+"""
+    assert run_inside(sandbox_environment, code, tmp_path) == {
+        "torch": False,
+        "tls": True,
+        "handlers": 0,
+        "environment": True,
+    }
+
+
+def test_every_module_has_the_confined_eval(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+import types
+from pytest_vlmeval.sandbox.inside import expressions
+from vlmeval.dataset import image_mcq, image_vqa, image_yorn
+from vlmeval.dataset.utils import mathv, vqa_eval
+from vlmeval.smp import istype, toliststr
+modules = [m for n, m in sys.modules.items()
+           if n.startswith("vlmeval.") and getattr(m, "__file__", None)]
+hostile = "[__import__('pathlib').Path('marker').touch()]"
+print(json.dumps({
+    "modules": len(modules),
+    "confined": all(m.eval is expressions.confined_eval and
+                    m.exec is m.compile is expressions.refuse_code for m in modules),
+    "istype": [istype("[1, 2]", list), istype(hostile, list), istype("7", int)],
+    "toliststr": [toliststr("['a', 'b']"), attempt(lambda: toliststr(hostile))],
+    "is_equal": [mathv.is_equal(a, b) for a, b in (
+        ("1/2", "0.5"), ("a", "42"), (r"\\\\frac{1}{2}", "0.5"), ("3", "4"),
+        ("__import__('pathlib').Path('marker').touch()", "1"))],
+}))
+"""
+    found = run_inside(sandbox_environment, code, tmp_path)
+    assert found.pop("modules") > 15
+    assert found == {
+        "confined": True,
+        "istype": [True, False, True],
+        "toliststr": [["a", "b"], "RefusedExpressionError: Call is not allowed here"],
+        "is_equal": [True, True, True, False, False],
+    }
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_come_back_as_they_were(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+from pathlib import Path
+import pandas as pd
+from pytest_vlmeval.sandbox.inside.job import Job, running
+from vlmeval.smp import dump, load, download_file
+texts = ["NA", "None", "", "007", "=B", "{=1+1}", "x" * 40_000, "a\\r\\nb\\tc", "null"]
+table = pd.DataFrame({"index": range(len(texts)), "prediction": texts,
+                      "lists": [["a", 1]] * len(texts)}, index=range(9, 0, -1))
+job = Job(rows=table, folder=Path.cwd(), on_progress=print)
+back = []
+with running(job):
+    for suffix in ("xlsx", "csv", "tsv", "json"):
+        dump(table, f"{Path.cwd()}/table.{suffix}")
+        again = load(f"{Path.cwd()}/table.{suffix}")
+        back.append([list(again["prediction"]) == texts, list(again.index) ==
+                     list(range(len(texts))), again["lists"][0]])
+    dump(table, "/tmp/20250101000000.xlsx")
+    dump({"a": 1}, "plain.json")
+    plain = load("plain.json")
+print(json.dumps([back, Path("/tmp/20250101000000.xlsx").exists(), plain,
+                  attempt(lambda: download_file("https://example.org/x.tsv"))]))
+"""
+    back, left_behind, plain, download = run_inside(sandbox_environment, code, tmp_path)
+    assert back == [[True, True, "['a', 1]"]] * 4
+    assert not left_behind
+    assert plain == {"a": 1}
+    assert download == (
+        "VlmEvalError: ms-vlmeval wants to download https://example.org/x.tsv for this "
+        "dataset, which the sandbox does not allow: only the dataset's own file is "
+        "fetched."
+    )
+
+
+def test_the_serial_stand_ins_give_the_same_results(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+from pathlib import Path
+import pandas as pd
+from pytest_vlmeval.sandbox.inside.job import Job, running
+from vlmeval.dataset import image_vqa
+from vlmeval.dataset.utils import build_judge
+from vlmeval.smp import load
+from vlmeval.utils import track_progress_rich
+seen = []
+job = Job(rows=pd.DataFrame(), folder=Path.cwd(),
+          on_progress=lambda *counts: seen.append(counts))
+with running(job):
+    results = track_progress_rich(lambda a, b: a * b, [(2, 3), dict(a=4, b=5)],
+                                  nproc=4, save="save.pkl", keys=["x", "y"])
+    judge = build_judge(model="gpt-4o", max_tokens=9)
+    found = [results, load("save.pkl"), seen, image_vqa.mp.Pool(16).map(str, [1, 2]),
+             judge.working(), judge.generate("?", temperature=0.5)]
+print(json.dumps(found))
+"""
+    assert run_inside(sandbox_environment, code, tmp_path) == [
+        [6, 20],
+        {"x": 6, "y": 20},
+        [[1, 2], [2, 2]],
+        ["1", "2"],
+        True,
+        "Failed to obtain answer via API.",
+    ]

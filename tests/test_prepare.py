@@ -1,0 +1,228 @@
+"""From a table to samples: prompts, rows, tables that cannot be used, the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+from pytest_vlmeval.datasets.catalog import demo_datasets
+from pytest_vlmeval.datasets.prepare import read_index, read_samples
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import PreparedDataset, PromptPart
+from pytest_vlmeval.sandbox.process import Sandbox
+from tests.sandbox_tables import (
+    cell,
+    choice_rows,
+    describe,
+    draw,
+    media_of,
+    prepare,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    from tests.sandbox_tables import Row
+
+UNUSED = Sandbox(Path("there is no such python"))
+
+
+def test_a_sample_is_what_ms_vlmeval_would_ask(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    data = draw(1, "JPEG")
+    table = write_table(tmp_path / "T.tsv", choice_rows([cell(data), cell(data)]))
+    prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
+    first, second = read_samples(prepared)
+    media = hashlib.sha256(data).hexdigest() + ".jpg"
+    picture = PromptPart(kind="image", media=media, media_type="image/jpeg")
+    ask = "Please select the correct answer from the options above. \n"
+    assert first.prompt == (
+        picture,
+        PromptPart(
+            kind="text",
+            text="Question: Question 0?\nOptions:\nA. red\nB. blue\nC. green\n" + ask,
+        ),
+    )
+    assert second.prompt == (
+        picture,
+        PromptPart(
+            kind="text",
+            text="Hint: Look.\nQuestion: Question 1?\nOptions:\nA. red\nB. blue\n"
+            + ask,
+        ),
+    )
+    assert (first.index, first.reference, first.category) == ("0", "A", "colour")
+    assert (second.index, second.reference, second.category) == ("1", "B", None)
+    assert (first.group, first.error, first.dataset) == (None, None, "T")
+    assert media_of(prepared) == {media}
+    assert (prepared.folder / "media" / media).read_bytes() == data
+    assert prepared.sample_count == 2
+    assert prepared.checksum == hashlib.md5(table.read_bytes()).hexdigest()
+
+
+def test_a_row_without_a_picture_is_left_out(sandbox: Sandbox, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1)), ""]))
+    prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
+    assert [row.index for row in read_index(prepared)] == ["0"]
+
+
+def test_rows_keep_their_values_without_their_pictures(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    odd = ["007", "NA", "=B", "a\tb\nc", ' "quoted" ', "1.50", "x" * 40_000]
+    rows = [
+        {"index": i, "question": text, "answer": i, "image": cell(draw(1))}
+        for i, text in enumerate(odd)
+    ]
+    table = write_table(tmp_path / "T.tsv", rows)
+    prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
+    expected = pd.read_csv(table, sep="\t").drop(columns="image")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(prepared.folder / "rows.tsv", sep="\t"), expected
+    )
+    raw = pd.read_csv(
+        prepared.folder / "rows.tsv", sep="\t", dtype=str, keep_default_na=False
+    )
+    assert list(raw["question"]) == odd
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (
+            [{"index": 1, "qestion": "?", "image": "x"}],
+            "has no column question; it has index, qestion, image. T needs index, "
+            "question and image or image_path.",
+        ),
+        (
+            [{"question": "?", "answer": "x"}],
+            "has no column index and no column image; it has question, answer. T needs "
+            "index, question and image or image_path.",
+        ),
+        (
+            [{"index": i, "question": "?", "image": "x"} for i in (4, 5, 4)],
+            ": rows 1 and 3 have the same index 4; each row needs one of its own.",
+        ),
+        (
+            [{"index": 1, "question": "?", "image": ""}],
+            " has no row to ask.",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_used(
+    sandbox: Sandbox, tmp_path: Path, rows: list[Row], text: str
+) -> None:
+    table = write_table(tmp_path / "T.tsv", rows)
+    with pytest.raises(VlmEvalError) as caught:
+        prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
+    assert str(table) in str(caught.value)
+    assert str(caught.value).endswith(text)
+    folder = tmp_path / "prepared" / "T"
+    assert [file for file in folder.iterdir() if file.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00index", b'a\tb\n"1\t2\n3\t4\t5']
+)
+def test_a_file_that_is_no_table(
+    sandbox: Sandbox, tmp_path: Path, content: bytes
+) -> None:
+    table = tmp_path / "T.tsv"
+    table.write_bytes(content)
+    with pytest.raises(VlmEvalError) as caught:
+        prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
+    assert str(caught.value).startswith(
+        f"{table} is not a table in ms-vlmeval's TSV layout: "
+    )
+    assert str(caught.value).endswith(
+        "It needs tabs between the columns, UTF-8, and a first line with their names."
+    )
+
+
+def test_what_cannot_be_prepared_yet_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+    info = replace(
+        describe(tmp_path / "V.tsv", "ImageVQADataset"), modality="video", path=None
+    )
+    with pytest.raises(VlmEvalError, match=r"^V is a video dataset, and those cannot"):
+        prepare(info, sandbox, tmp_path)
+    info = replace(info, modality="image", module="")
+    with pytest.raises(VlmEvalError, match=r"^V is a collection of other datasets; na"):
+        prepare(info, sandbox, tmp_path)
+
+
+def test_a_prepared_dataset_needs_no_sandbox(sandbox: Sandbox, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1))]))
+    info = describe(table, "ImageMCQDataset")
+    first = prepare(info, sandbox, tmp_path)
+    assert prepare(info, UNUSED, tmp_path) == first
+    table.write_bytes(table.read_bytes().replace(b"Question", b"Riddle"))
+    with pytest.raises(VlmEvalError, match="Python cannot be started"):
+        prepare(info, UNUSED, tmp_path)
+    changed = prepare(info, sandbox, tmp_path)
+    assert changed.fingerprint != first.fingerprint
+    assert changed.fingerprint.startswith("T-")
+    assert read_samples(changed) != read_samples(first)
+
+
+def test_threads_prepare_it_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1))]))
+    info = describe(table, "ImageMCQDataset")
+    starts = threading.Barrier(4)
+
+    def work(_: int) -> tuple[PreparedDataset, int]:
+        starts.wait()
+        prepared = prepare(info, sandbox, tmp_path)
+        return prepared, (prepared.folder / "samples.parquet").stat().st_mtime_ns
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(map(str, pool.map(work, range(4))))) == 1
+
+
+def test_a_cache_that_cannot_be_written(sandbox: Sandbox, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1))]))
+    cache = tmp_path / "cache"
+    cache.touch()
+    with pytest.raises(VlmEvalError) as caught:
+        prepare(describe(table, "ImageMCQDataset"), sandbox, cache)
+    assert str(caught.value) == (
+        f"T cannot be prepared in {cache / 'prepared' / 'T'}: Not a directory. "
+        "--vlm-cache-dir takes another folder."
+    )
+
+
+@pytest.mark.parametrize("name", ["DemoChoice", "DemoYesNo", "DemoOpen"])
+def test_the_bundled_datasets(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+    samples = read_samples(prepare(demo_datasets()[name], sandbox, tmp_path))
+    assert len(samples) >= 30
+    for sample in samples:
+        assert sample.error is None
+        assert sample.reference
+        assert [part.kind for part in sample.prompt] == ["image", "text"]
+
+
+def test_reading_many_samples_is_fast(sandbox: Sandbox, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1))]))
+    prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
+    copy = replace(prepared, folder=tmp_path / "many")
+    shutil.copytree(prepared.folder, copy.folder)
+    one = pq.read_table(copy.folder / "samples.parquet")
+    pq.write_table(pa.concat_tables([one] * 30_000), copy.folder / "samples.parquet")
+    start = time.monotonic()
+    assert len(read_index(copy)) == 30_000
+    between = time.monotonic()
+    assert len(read_samples(copy)) == 30_000
+    # Measured 0.1 s and 0.3 s; the bounds leave room for a loaded machine.
+    assert between - start < 1
+    assert time.monotonic() - between < 2

@@ -1,0 +1,81 @@
+"""Scores answers with ms-vlmeval as it is, run by the sandbox's Python in tests.
+
+Takes a JSON file with name, module, class_name, tsv and answers, and writes one with
+the result table and, for MathVision, the verdict on each row. Nothing of ms-vlmeval
+is changed but the judge, which has only useless replies, and the published checksum.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class UselessJudge:
+    """Answers, but nothing that can be read."""
+
+    def working(self) -> bool:
+        """Claim to work."""
+        return True
+
+    def generate(self, *_prompt: object, **_settings: object) -> str:
+        """Give a reply that is no answer to any question."""
+        return "?"
+
+
+def enter() -> None:
+    """Make the modules importable without running the package files."""
+    spec = find_spec("vlmeval")
+    assert spec is not None
+    (folder,) = spec.submodule_search_locations or []
+    for name, path in (
+        ("vlmeval", folder),
+        ("vlmeval.dataset", str(Path(folder) / "dataset")),
+    ):
+        module = ModuleType(name)
+        module.__path__ = [path]
+        sys.modules[name] = module
+
+
+def evaluate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Build the dataset, write the answers as ms-vlmeval does, evaluate."""
+    os.environ["LMUData"] = str(folder)  # noqa: SIM112
+    name, table = job["name"], folder / f"{job['name']}.tsv"
+    table.write_bytes(Path(job["tsv"]).read_bytes())
+    module: Any = importlib.import_module(f"vlmeval.dataset.{job['module']}")
+    file: Any = importlib.import_module("vlmeval.smp.file")
+    cls = getattr(module, job["class_name"])
+    cls.DATASET_MD5 = {name: file.md5(str(table))}
+    module.build_judge = lambda **_settings: UselessJudge()
+    dataset = cls(dataset=name)
+    answers = dict(job["answers"])
+    rows = dataset.data[[str(i) in answers for i in dataset.data["index"]]].copy()
+    rows["prediction"] = [answers[str(index)] for index in rows["index"]]
+    rows.pop("image")
+    path = str(folder / f"answers_{name}.xlsx")
+    file.dump(rows, path)
+    result = dataset.evaluate(path, model="exact_matching", nproc=2)
+    verdicts = {}
+    if job["class_name"] == "MathVision":
+        mathv: Any = importlib.import_module("vlmeval.dataset.utils.mathv")
+        judged = file.load(file.get_intermediate_file_path(path, "_exact_matching"))
+        for _, row in judged.iterrows():
+            verdicts[str(row["index"])] = float(mathv.post_check(row))
+    return {
+        "result": json.loads(result.to_json(orient="split", double_precision=15)),
+        "verdicts": verdicts,
+    }
+
+
+if __name__ == "__main__":
+    enter()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = evaluate(json.loads(Path(sys.argv[1]).read_text()), Path(scratch))
+    Path(sys.argv[2]).write_text(json.dumps(found))
