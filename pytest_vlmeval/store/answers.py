@@ -61,7 +61,7 @@ class Answers:
         Left out: samples another live process holds, and samples with an answer
         that counts for this session (`counts`).
         """
-        now = time.time()
+        until = time.time() + LEASE_S
         new = self._database.insert(claims).values(
             [
                 {
@@ -69,30 +69,20 @@ class Answers:
                     "fingerprint": fingerprint,
                     "sample_index": index,
                     "owner": owner,
-                    "lease_until": now + LEASE_S,
+                    "lease_until": until,
                 }
                 for index in indexes
             ]
         )
         statement = new.on_conflict_do_update(
             index_elements=["run_id", "fingerprint", "sample_index"],
-            set_={"owner": owner, "lease_until": now + LEASE_S},
-            where=claims.c.lease_until < now,
+            set_={"owner": owner, "lease_until": until},
+            where=claims.c.lease_until < time.time(),
         ).returning(claims.c.sample_index)
         with self._database.transaction() as connection:
             mine = set(connection.scalars(statement))
-            done = set(
-                connection.scalars(
-                    sa.select(answers.c.sample_index).where(
-                        answers.c.run_id == run_id,
-                        answers.c.fingerprint == fingerprint,
-                        answers.c.sample_index.in_(mine),
-                        (answers.c.state == "answered")
-                        | (answers.c.session_id == session_id),
-                    )
-                )
-            )
-            self._drop_claims(connection, run_id, fingerprint, done)
+            done = _settled(connection, run_id, session_id, fingerprint, mine)
+            _drop_claims(connection, run_id, fingerprint, done)
         return [index for index in indexes if index in mine and index not in done]
 
     def record(
@@ -121,21 +111,8 @@ class Answers:
                 )
             for fingerprint in {answer.fingerprint for answer in new}:
                 done = {a.index for a in new if a.fingerprint == fingerprint}
-                self._drop_claims(connection, run_id, fingerprint, done)
+                _drop_claims(connection, run_id, fingerprint, done)
         return stored
-
-    @staticmethod
-    def _drop_claims(
-        connection: sa.Connection, run_id: str, fingerprint: str, indexes: set[str]
-    ) -> None:
-        if indexes:
-            connection.execute(
-                sa.delete(claims).where(
-                    claims.c.run_id == run_id,
-                    claims.c.fingerprint == fingerprint,
-                    claims.c.sample_index.in_(indexes),
-                )
-            )
 
     def after(
         self, run_id: str, fingerprints: Sequence[str], seq: int
@@ -163,3 +140,36 @@ class Answers:
             )
             for row in rows
         ]
+
+
+def _settled(
+    connection: sa.Connection,
+    run_id: str,
+    session_id: str,
+    fingerprint: str,
+    indexes: set[str],
+) -> set[str]:
+    """Return which of the samples have an answer that `counts` for the session."""
+    return set(
+        connection.scalars(
+            sa.select(answers.c.sample_index).where(
+                answers.c.run_id == run_id,
+                answers.c.fingerprint == fingerprint,
+                answers.c.sample_index.in_(indexes),
+                (answers.c.state == "answered") | (answers.c.session_id == session_id),
+            )
+        )
+    )
+
+
+def _drop_claims(
+    connection: sa.Connection, run_id: str, fingerprint: str, indexes: set[str]
+) -> None:
+    if indexes:
+        connection.execute(
+            sa.delete(claims).where(
+                claims.c.run_id == run_id,
+                claims.c.fingerprint == fingerprint,
+                claims.c.sample_index.in_(indexes),
+            )
+        )

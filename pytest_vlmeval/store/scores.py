@@ -13,6 +13,12 @@ from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.leases import LEASE_S
 from pytest_vlmeval.store.schema import scores, verdicts
 
+_CLAIMED: Mapping[str, Literal["taken", "done", "failed"]] = {
+    "scoring": "taken",
+    "done": "done",
+    "failed": "failed",
+}
+
 
 class Scores:
     """The scores of the store, with their verdicts."""
@@ -39,30 +45,21 @@ class Scores:
             "created_at": now,
             "error": "",
         }
-        statement = self._database.insert(scores).values(values)
-        with self._database.transaction() as connection:
-            taken = connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["score_id"],
-                    set_=values,
-                    where=((scores.c.state == "scoring") & (scores.c.lease_until < now))
-                    | (
-                        (scores.c.state == "failed")
-                        & (scores.c.session_id != session_id)
-                    ),
-                ).returning(scores.c.score_id)
-            ).first()
-            if taken is not None:
-                return "mine"
-            state = connection.scalar(
-                sa.select(scores.c.state).where(scores.c.score_id == score_id)
+        expired = (scores.c.state == "scoring") & (scores.c.lease_until < now)
+        failed = (scores.c.state == "failed") & (scores.c.session_id != session_id)
+        statement = (
+            self._database.insert(scores)
+            .values(values)
+            .on_conflict_do_update(
+                index_elements=["score_id"], set_=values, where=expired | failed
             )
-        states: Mapping[str, Literal["taken", "done", "failed"]] = {
-            "scoring": "taken",
-            "done": "done",
-            "failed": "failed",
-        }
-        return states[str(state)]
+            .returning(scores.c.score_id)
+        )
+        state = sa.select(scores.c.state).where(scores.c.score_id == score_id)
+        with self._database.transaction() as connection:
+            if connection.execute(statement).first() is not None:
+                return "mine"
+            return _CLAIMED[str(connection.scalar(state))]
 
     def finish(self, score_id: str, score: Score) -> None:
         """Record a score with its verdicts."""
