@@ -1,0 +1,1 @@
+"""The benchmark suite: one module per family of datasets."""

@@ -1,0 +1,15 @@
+"""Plain colours, shapes and counts: what the bundled demo model was trained for.
+
+Pictures and questions are drawn by this project, so that a first run needs no
+download: 40 held-out samples each of multiple choice, yes/no and open questions.
+"""
+
+from __future__ import annotations
+
+from pytest_vlmeval import Benchmark
+
+
+class TestDemo(Benchmark):
+    """Name a colour, a shape or a number of objects."""
+
+    datasets = ("DemoChoice", "DemoYesNo", "DemoOpen")

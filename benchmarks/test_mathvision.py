@@ -1,0 +1,16 @@
+"""MATH-Vision: 3,040 problems of mathematics competitions that need their picture.
+
+Wang et al., Measuring Multimodal Mathematical Reasoning with MATH-Vision Dataset,
+NeurIPS 2024, arXiv 2402.14804. MathVision_MINI is its testmini split, 304 problems.
+Without a judge, an answer counts only where it matches the reference exactly.
+"""
+
+from __future__ import annotations
+
+from pytest_vlmeval import Benchmark
+
+
+class TestMathVision(Benchmark):
+    """Options by their letter, or a free answer."""
+
+    datasets = ("MathVision_MINI", "MathVision")

@@ -1,0 +1,120 @@
+"""Every dataset a run may ask for, found, downloaded and prepared when first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.datasets.catalog import (
+    demo_datasets,
+    find_dataset,
+    load_catalog,
+    locate_package,
+)
+from pytest_vlmeval.datasets.prepare import (
+    IndexRow,
+    prepare_dataset,
+    read_index,
+    read_samples,
+)
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import Request
+from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Sample
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
+from pytest_vlmeval.sandbox.process import Sandbox
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.options import Settings
+
+
+class Library:
+    """Finds and prepares datasets, each once in a process; errors are remembered."""
+
+    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._prepared: dict[str, PreparedDataset | VlmEvalError] = {}
+        self._index: dict[str, Sequence[IndexRow]] = {}
+        self._samples: dict[str, Mapping[str, Sample]] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def environment(self) -> SandboxEnvironment:
+        """The Python environment that holds ms-vlmeval, built if need be."""
+        return ensure_environment(
+            self._settings.cache_dir,
+            python=self._settings.sandbox_python,
+            offline=self._settings.offline,
+            announce=self._announce,
+        )
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """The helper process, started by its first call or ahead by `start()`."""
+        return Sandbox(self.environment.python)
+
+    @cached_property
+    def catalog(self) -> Mapping[str, DatasetInfo]:
+        """Every dataset that ms-vlmeval names."""
+        cache_dir = self._settings.cache_dir
+        package = locate_package(self.environment.python, cache_dir)
+        return load_catalog(package.folder, cache_dir)
+
+    @property
+    def scorer(self) -> str:
+        """What scores: the sandbox's fingerprint, and how answers are matched."""
+        return f"{self.environment.fingerprint}:exact_matching"
+
+    def find(self, name: str) -> DatasetInfo:
+        """Return what is known of a dataset; `VlmEvalError` for an unknown name."""
+        bundled = demo_datasets()
+        return bundled.get(name) or find_dataset(name, self.catalog, bundled)
+
+    def prepared(self, name: str) -> PreparedDataset:
+        """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""
+        with self._lock:
+            if name not in self._prepared:
+                try:
+                    self._prepared[name] = self._prepare(name)
+                except VlmEvalError as error:
+                    self._prepared[name] = error
+            found = self._prepared[name]
+        if isinstance(found, VlmEvalError):
+            raise found
+        return found
+
+    def _prepare(self, name: str) -> PreparedDataset:
+        return prepare_dataset(
+            self.find(name),
+            data_root=self._settings.data_root,
+            cache_dir=self._settings.cache_dir,
+            sandbox=self.sandbox,
+            sandbox_fingerprint=self.environment.fingerprint,
+            allow_modified=self._settings.allow_modified_data,
+            offline=self._settings.offline,
+        )
+
+    def rows(self, name: str) -> Sequence[IndexRow]:
+        """Return index, category, group and reference of every sample, in order."""
+        if name not in self._index:
+            self._index[name] = read_index(self.prepared(name))
+        return self._index[name]
+
+    def request(self, name: str, index: str) -> Request:
+        """Return the prompt of a sample; `VlmEvalError` for a row that has none."""
+        if name not in self._samples:
+            samples = read_samples(self.prepared(name))
+            self._samples[name] = {sample.index: sample for sample in samples}
+        sample = self._samples[name][index]
+        if sample.error is not None:
+            raise VlmEvalError(sample.error)
+        return Request(
+            parts=sample.prompt, media_folder=self.prepared(name).folder / "media"
+        )
+
+    def close(self) -> None:
+        """End the helper process."""
+        if "sandbox" in self.__dict__:
+            self.sandbox.close()

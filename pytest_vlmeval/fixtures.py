@@ -1,0 +1,46 @@
+"""What a test may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_vlmeval.run import Run
+from pytest_vlmeval.session import get_run
+from pytest_vlmeval.suite import SampleParameter, ScoreParameter, UnpreparedParameter
+from pytest_vlmeval.views import SampleView, ScoreView, UnpreparedView
+
+
+@pytest.fixture(scope="session")
+def vlm_run(request: pytest.FixtureRequest) -> Run:
+    """Give the run of this session: its settings, datasets, answers and scores."""
+    return get_run(request.config)
+
+
+@pytest.fixture
+def vlm_sample(
+    request: pytest.FixtureRequest, vlm_run: Run
+) -> Iterator[SampleView | UnpreparedView]:
+    """Give one sample of a dataset, with its answer and verdict."""
+    parameter: SampleParameter | UnpreparedParameter = request.param
+    if isinstance(parameter, UnpreparedParameter):
+        yield UnpreparedView(parameter.error)
+        return
+    view = SampleView(vlm_run, parameter.dataset, parameter.row)
+    yield view
+    request.node.user_properties.extend(view.properties())
+
+
+@pytest.fixture
+def vlm_score(
+    request: pytest.FixtureRequest, vlm_run: Run
+) -> Iterator[ScoreView | UnpreparedView]:
+    """Give the score of a dataset, with its metrics and verdicts."""
+    parameter: ScoreParameter | UnpreparedParameter = request.param
+    if isinstance(parameter, UnpreparedParameter):
+        yield UnpreparedView(parameter.error)
+        return
+    view = ScoreView(vlm_run, parameter.dataset)
+    yield view
+    request.node.user_properties.extend(view.properties())

@@ -1,0 +1,76 @@
+"""Every pytest hook of the plugin, in the order of a session; each routes to a module.
+
+Nothing else of the package is imported before a benchmark or one of our options is
+seen, so that the plugin costs next to nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    from pytest_vlmeval.options import add_options
+
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker and the fixtures."""
+    from pytest_vlmeval import fixtures
+
+    config.addinivalue_line(
+        "markers", "vlm(*datasets): the ms-vlmeval datasets that the test runs over"
+    )
+    config.pluginmanager.register(fixtures, "vlmeval-fixtures")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Run `--vlm-setup` instead of tests."""
+    if not config.getoption("--vlm-setup"):
+        return None
+    from pytest_vlmeval.session import run_setup
+
+    return run_setup(config, print)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Register what only the process with the terminal does."""
+    from pytest_vlmeval import session as sessions
+
+    sessions.register_reports(session.config)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what is evaluated."""
+    from pytest_vlmeval.session import header
+
+    return header(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Expand a test that asks for a sample or a score over its datasets."""
+    from pytest_vlmeval import suite
+
+    fixture = suite.wanted_fixture(metafunc)
+    if fixture is not None:
+        from pytest_vlmeval.session import get_run
+
+        suite.parametrize(metafunc, fixture, get_run(metafunc.config))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the engine once it is known what is selected."""
+    from pytest_vlmeval.session import begin_run
+
+    begin_run(session)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what was started."""
+    from pytest_vlmeval.session import close_run
+
+    close_run(config)

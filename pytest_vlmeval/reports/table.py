@@ -1,0 +1,41 @@
+"""The table at the end of a run: one row per dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_vlmeval.reports.watch import DatasetResult
+
+HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
+
+
+def format_table(results: Sequence[DatasetResult]) -> list[str]:
+    """Return the lines of the table; numbers are right-aligned."""
+    rows = [HEADINGS, *map(_row, results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if 1 <= column <= 3 else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
+    return lines
+
+
+def _row(result: DatasetResult) -> tuple[str, ...]:
+    notes = []
+    if result.answered < result.samples:
+        notes.append(f"{result.samples - result.answered} without a usable answer")
+    if result.modified:
+        notes.append("modified data")
+    score = result.score
+    return (
+        result.dataset,
+        str(result.samples),
+        str(result.answered),
+        "-" if score is None else str(score.correct),
+        "no score" if score is None else f"{score.main_metric} {score.value:.2f}",
+        ", ".join(notes),
+    )

@@ -1,0 +1,66 @@
+"""What the process with the terminal shows: progress while waiting, the final table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.reports.progress import ProgressLine
+from pytest_vlmeval.reports.table import format_table
+from pytest_vlmeval.reports.watch import DatasetProgress, Watch
+from pytest_vlmeval.store import Store
+from pytest_vlmeval.store.schema import store_file
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.reports.screen import Screen
+
+
+class TerminalReport:
+    """Shows a session's progress and results, whatever processes do the work."""
+
+    def __init__(self, screen: Screen, settings: Settings, session_id: str) -> None:
+        self._settings = settings
+        self._session_id = session_id
+        self._store: Store | None = None
+        self._watch: Watch | None = None
+        self.line = ProgressLine(screen, self._progress)
+
+    def _find_watch(self) -> Watch | None:
+        """Open the store once some process of the session has written its plan."""
+        if self._watch is None and store_file(self._settings.work_dir).exists():
+            if self._store is None:
+                self._store = Store(self._settings.work_dir)
+            plan = self._store.runs.load_plan(self._session_id)
+            if plan is not None:
+                self._watch = Watch(self._store, plan, self._session_id)
+        return self._watch
+
+    def _progress(self) -> Sequence[DatasetProgress]:
+        watch = self._find_watch()
+        return [] if watch is None else watch.progress()
+
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
+    ) -> None:
+        """Print the table of datasets, unless nothing was run."""
+        if exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return
+        try:
+            watch = self._find_watch()
+            if watch is None:
+                return
+            lines = format_table(watch.results())
+        except VlmEvalError as error:
+            lines = [str(error)]
+        terminalreporter.write_sep("=", "vlmeval")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+    def pytest_unconfigure(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()

@@ -1,0 +1,185 @@
+"""Answers in, verdicts and metrics out: each dataset of a run is scored once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.sandbox.calls import score_in_sandbox
+from pytest_vlmeval.sandbox.process import SandboxFault
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.board import Board
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.store import Store
+    from pytest_vlmeval.store.answers import StoredAnswer
+
+# Another process's scoring is looked at this often.
+POLL_S = 0.1
+# How often to look whether that process is gone.
+DEAD_S = 2.0
+
+
+class Scorer:
+    """Scores what a session selected of each dataset, or reads the stored score."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        board: Board,
+        library: Library,
+        *,
+        session_id: str,
+        owner: str,
+        deadline_s: float | None,
+        only_stored: bool,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._board = board
+        self._library = library
+        self._session_id = session_id
+        self._owner = owner
+        self._deadline_s = deadline_s
+        self._only_stored = only_stored
+        self._scores: dict[str, Score | VlmEvalError] = {}
+        self._verdicts: dict[str, Mapping[str, Verdict]] = {}
+        self._lock = threading.Lock()
+
+    def score(self, entry: PlanEntry) -> Score:
+        """Wait for all answers, then score; `VlmEvalError` says why it cannot be."""
+        with self._lock:
+            if entry.dataset not in self._scores:
+                try:
+                    self._scores[entry.dataset] = self._score(entry)
+                except VlmEvalError as error:
+                    self._scores[entry.dataset] = error
+            found = self._scores[entry.dataset]
+        if isinstance(found, VlmEvalError):
+            raise found
+        return found
+
+    def verdict(self, entry: PlanEntry, index: str) -> Verdict:
+        """Return the verdict of one sample of a scored dataset."""
+        if entry.dataset not in self._verdicts:
+            score = self.score(entry)
+            self._verdicts[entry.dataset] = {v.index: v for v in score.verdicts}
+        return self._verdicts[entry.dataset][index]
+
+    def _score(self, entry: PlanEntry) -> Score:
+        stored = {index: self._answer(entry, index) for index in entry.indexes}
+        score_id = _score_id(self._plan, entry, stored)
+        looked_at = time.monotonic()
+        while True:
+            state = self._store.scores.claim(
+                score_id,
+                self._plan.run_id,
+                entry.fingerprint,
+                self._session_id,
+                self._owner,
+            )
+            if state == "mine":
+                return self._compute(score_id, entry, stored)
+            if state != "taken":
+                break
+            time.sleep(POLL_S)
+            if time.monotonic() - looked_at > DEAD_S:
+                self._store.leases.release_dead()
+                looked_at = time.monotonic()
+        found = self._store.scores.load(score_id)
+        if isinstance(found, Score):
+            return found
+        raise VlmEvalError(found or f"The score of {entry.dataset} is gone.")
+
+    def _answer(self, entry: PlanEntry, index: str) -> StoredAnswer | None:
+        """Wait for an answer; None only where the run never asks for it."""
+        try:
+            return self._board.wait(entry.fingerprint, index)
+        except VlmEvalError:
+            if self._only_stored:
+                return None
+            raise
+
+    def _compute(
+        self, score_id: str, entry: PlanEntry, stored: Mapping[str, StoredAnswer | None]
+    ) -> Score:
+        """Score, and record the score or why there is none."""
+        try:
+            score = self._score_now(entry, stored)
+        except (VlmEvalError, SandboxFault) as error:
+            self._store.scores.fail(score_id, str(error))
+            raise VlmEvalError(str(error)) from error
+        except BaseException:
+            self._store.leases.release(self._owner)
+            raise
+        self._store.scores.finish(score_id, score)
+        return score
+
+    def _score_now(
+        self, entry: PlanEntry, stored: Mapping[str, StoredAnswer | None]
+    ) -> Score:
+        usable = {
+            index: each.answer.text
+            for index, each in stored.items()
+            if each is not None and each.answer.state == "answered"
+        }
+        if not usable:
+            raise VlmEvalError(
+                f"{entry.dataset} has no score: none of its samples was answered."
+            )
+        # What has no usable answer counts as wrong, as in ms-vlmeval, and its
+        # verdict says that it was not scored.
+        scored = score_in_sandbox(
+            self._library.sandbox,
+            self._library.prepared(entry.dataset),
+            [(index, usable.get(index, "")) for index in entry.indexes],
+            deadline_s=self._deadline_s,
+        )
+        verdicts = tuple(
+            each
+            if each.index in usable
+            else replace(each, value=None, extracted=None, reason="no usable answer")
+            for each in scored.verdicts
+        )
+        return Score(
+            dataset=entry.dataset,
+            metrics=scored.metrics,
+            main_metric=scored.main_metric,
+            value=scored.value,
+            samples=len(entry.indexes),
+            answered=len(usable),
+            correct=sum((each.value or 0) >= 0.5 for each in verdicts),
+            modified=entry.modified,
+            scorer=self._plan.scorer,
+            verdicts=verdicts,
+        )
+
+
+def find_score(
+    store: Store, board: Board, plan: Plan, entry: PlanEntry
+) -> Score | None:
+    """Return the stored score of what a session selected, if there is one."""
+    stored = {index: board.get(entry.fingerprint, index) for index in entry.indexes}
+    found = store.scores.load(_score_id(plan, entry, stored))
+    return found if isinstance(found, Score) else None
+
+
+def _score_id(
+    plan: Plan, entry: PlanEntry, stored: Mapping[str, StoredAnswer | None]
+) -> str:
+    """Name a score by all it is made of: which answers, scored by what."""
+    parts = [
+        plan.run_id,
+        entry.fingerprint,
+        plan.scorer,
+        [[index, each.seq if each else None] for index, each in stored.items()],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,162 @@
+"""Which datasets the selected tests need, before any of them is prepared.
+
+pytest deselects items after they are collected, but collecting a dataset's samples
+downloads and prepares it. So paths, node ids, `-k`, `-m` and `--lf` are looked at
+first: a dataset none of whose items can be selected is left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from _pytest.mark.expression import Expression
+
+# With more open terms than this, an expression may match whatever they are.
+MOST_OPEN_TERMS = 8
+
+# A term is true or false of a dataset's items, or open (None): true of some of them.
+Known = Callable[[str], bool | None]
+
+
+def may_select(function: pytest.Function, dataset: str) -> bool:
+    """Whether an item `function[dataset]` or `function[dataset-INDEX]` can be selected.
+
+    `function` is the definition that pytest is about to parametrize.
+    """
+    option = function.config.option
+    return (
+        _may_match(option.keyword, _keyword_terms(function, dataset))
+        and _may_match(option.markexpr, _marker_terms(function))
+        and _ids_allow(_named_ids(function), dataset)
+        and _ids_allow(_last_failed_ids(function), dataset)
+    )
+
+
+class _OpenTermError(Exception):
+    """Ends an evaluation at a term that has to be tried both ways."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _may_match(text: str, known: Known) -> bool:
+    if not text:
+        return True
+    try:
+        expression = Expression.compile(text)
+    except SyntaxError:
+        return True  # pytest itself reports it.
+    return _possible(expression, known, {})
+
+
+def _possible(expression: Expression, known: Known, assumed: dict[str, bool]) -> bool:
+    def matches(name: str, /, **kwargs: str | int | bool | None) -> bool:
+        value = assumed.get(name, known(name))
+        if value is None:
+            raise _OpenTermError(name)
+        return value
+
+    try:
+        return expression.evaluate(matches)
+    except _OpenTermError as term:
+        if len(assumed) == MOST_OPEN_TERMS:
+            return True
+        return any(
+            _possible(expression, known, {**assumed, term.name: value})
+            for value in (True, False)
+        )
+
+
+def _keyword_terms(function: pytest.Function, dataset: str) -> Known:
+    """Read `-k` as pytest does: a term is part of a name of the item or its parents."""
+    start = f"{function.name}[{dataset}".lower()
+    names = {node.name.lower() for node in function.listchain()[1:]}
+    names |= {mark.name.lower() for mark in function.iter_markers()}
+    names |= {name.lower() for name in function.listextrakeywords()}
+    names.add(start + "]")
+
+    def known(term: str) -> bool | None:
+        term = term.lower()
+        if any(term in name for name in names):
+            return True
+        return None if _may_reach_index(start + "-", term) else False
+
+    return known
+
+
+def _may_reach_index(start: str, term: str) -> bool:
+    """Whether `term` can be part of `start` followed by a sample's index and `]`.
+
+    A term that lies within the index is taken for one if it has a digit and no
+    hyphen: those that do are other datasets' ids.
+    """
+    if re.fullmatch(r"[^-\[\]]*\d[^-\[\]]*\]?", term):
+        return True
+    return any(
+        start.endswith(term[:length]) and re.fullmatch(r"[^\[\]]*\]?", term[length:])
+        for length in range(1, len(term) + 1)
+    )
+
+
+def _marker_terms(function: pytest.Function) -> Known:
+    names = {mark.name for mark in function.iter_markers()}
+    return lambda term: term in names
+
+
+def _ids_allow(ids: set[str] | None, dataset: str) -> bool:
+    return ids is None or any(
+        each == dataset or each.startswith(f"{dataset}-") for each in ids
+    )
+
+
+def _named_ids(function: pytest.Function) -> set[str] | None:
+    """Return the parameter ids that the command line names; None if it names none."""
+    config = function.config
+    ids = set()
+    for argument in config.args:
+        file, *names = argument.split("::")
+        path = (config.invocation_params.dir / file).resolve()
+        if not names:
+            if path == function.path or path in function.path.parents:
+                return None
+        elif path == function.path:
+            found = _id_of(function, "::".join(names))
+            if found is None:
+                return None
+            ids |= found
+    return ids
+
+
+def _id_of(function: pytest.Function, names: str) -> set[str] | None:
+    """Return the id in `Class::test[id]`, none of another test, None for no id."""
+    name, _, parameter = names.partition("[")
+    chain = "::".join(function.nodeid.split("::")[1:])
+    if chain != name:
+        return None if chain.startswith(name + "::") else set()
+    return {parameter.removesuffix("]")} if parameter else None
+
+
+def _last_failed_ids(function: pytest.Function) -> set[str] | None:
+    """Return the ids that `--lf` selects; None where it selects everything."""
+    config = function.config
+    if not config.getoption("lf", False) or config.cache is None:
+        return None
+    failed: dict[str, bool] = config.cache.get("cache/lastfailed", {})
+    ids = set()
+    for nodeid in failed:
+        file, *names = nodeid.split("::")
+        if config.rootpath / file == function.path:
+            ids |= _id_of(function, "::".join(names)) or set()
+    # Without a failure in reach of the arguments pytest runs everything.
+    return ids if any(_in_reach(config, nodeid) for nodeid in failed) else None
+
+
+def _in_reach(config: pytest.Config, nodeid: str) -> bool:
+    path = config.rootpath / nodeid.split("::")[0]
+    for argument in config.args:
+        named = (config.invocation_params.dir / argument.split("::")[0]).resolve()
+        if named == path or named in path.parents:
+            return True
+    return False

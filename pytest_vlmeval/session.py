@@ -1,0 +1,197 @@
+"""The run of a pytest session: made at the first benchmark, closed at the end.
+
+Under xdist every worker has one; the controller has none and reads the store.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from pytest_vlmeval import suite
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.options import Settings, is_given, load_settings
+from pytest_vlmeval.reports.screen import Screen
+from pytest_vlmeval.run import Run, Share
+
+SCREEN_KEY = pytest.StashKey[Screen]()
+RUN_KEY = pytest.StashKey[Run]()
+SETTINGS_KEY = pytest.StashKey[Settings]()
+SESSION_ID_KEY = pytest.StashKey[str]()
+# The key under which a worker tells its controller why nothing can be run.
+USAGE_ERROR = "vlmeval_usage_error"
+# The key under which the controller gives its workers the session's name.
+SESSION_ID = "vlmeval_session_id"
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+def _worker(config: pytest.Config) -> Any:
+    """Return a worker's config with what xdist adds to it."""
+    return config
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether this process hands its tests to xdist's workers."""
+    return not is_worker(config) and bool(config.getoption("dist", "no") != "no")
+
+
+def get_settings(config: pytest.Config) -> Settings:
+    """Return the settings of the session; a bad one is a usage error."""
+    if SETTINGS_KEY not in config.stash:
+        try:
+            config.stash[SETTINGS_KEY] = load_settings(config)
+        except VlmEvalError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[SETTINGS_KEY]
+
+
+def get_session_id(config: pytest.Config) -> str:
+    """Return what names this session in the store, the same in all its processes."""
+    if SESSION_ID_KEY not in config.stash:
+        if is_worker(config):
+            config.stash[SESSION_ID_KEY] = _worker(config).workerinput[SESSION_ID]
+        else:
+            config.stash[SESSION_ID_KEY] = uuid.uuid4().hex
+    return config.stash[SESSION_ID_KEY]
+
+
+def get_run(config: pytest.Config) -> Run:
+    """Return the run of this process."""
+    if RUN_KEY not in config.stash:
+        config.stash[RUN_KEY] = Run(
+            get_settings(config),
+            session_id=get_session_id(config),
+            share=_share(config),
+            announce=config.stash[SCREEN_KEY].announce,
+        )
+    return config.stash[RUN_KEY]
+
+
+def _share(config: pytest.Config) -> Share:
+    if not is_worker(config):
+        return Share(0, 1)
+    given = _worker(config).workerinput
+    number = given["workerid"].removeprefix("gw")
+    count = int(given["workercount"])
+    return Share(int(number) % count, count)
+
+
+def begin_run(session: pytest.Session) -> None:
+    """Start to ask what the collected items need; does nothing without benchmarks."""
+    config = session.config
+    if not any(map(suite.parameter_of, session.items)):
+        return
+    dropped = suite.drop_placeholders(session.items)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    try:
+        run = get_run(config)
+        run.check_names()
+        needed = suite.needed_datasets(session.items)
+        if needed and not config.option.collectonly:
+            run.begin(needed)
+    except VlmEvalError as error:
+        _refuse(session, str(error))
+
+
+def _refuse(session: pytest.Session, message: str) -> None:
+    """End the session with a usage error; a worker leaves it to its controller."""
+    if not is_worker(session.config):
+        raise pytest.UsageError(message)
+    _worker(session.config).workeroutput[USAGE_ERROR] = message
+    session.items[:] = []
+
+
+def close_run(config: pytest.Config) -> None:
+    """End the engine and the helpers of this process."""
+    run = config.stash.get(RUN_KEY, None)
+    if run is not None:
+        run.close()
+        del config.stash[RUN_KEY]
+    screen = config.stash.get(SCREEN_KEY, None)
+    if screen is not None:
+        screen.close()
+        del config.stash[SCREEN_KEY]
+
+
+class Controller:
+    """What xdist's controller does for its workers, which have no terminal."""
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        self._usage_errors: list[str] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give all workers one name in the store."""
+        node.workerinput[SESSION_ID] = self._session_id
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the usage error that a worker left behind."""
+        message = getattr(node, "workeroutput", {}).get(USAGE_ERROR)
+        if message is not None and message not in self._usage_errors:
+            self._usage_errors.append(message)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Make a session that its workers refused a usage error."""
+        result = yield
+        if self._usage_errors:
+            raise pytest.UsageError(self._usage_errors[0])
+        return result
+
+
+def register_reports(config: pytest.Config) -> None:
+    """Open the screen; register what only the process with the terminal does."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    config.stash[SCREEN_KEY] = screen = Screen(terminal)
+    if is_controller(config):
+        config.pluginmanager.register(
+            Controller(get_session_id(config)), "vlmeval-controller"
+        )
+    if terminal is None or not is_model_given(config):
+        return
+    from pytest_vlmeval.reports.terminal import TerminalReport
+
+    report = TerminalReport(screen, get_settings(config), get_session_id(config))
+    config.pluginmanager.register(report, "vlmeval-terminal")
+    if config.get_verbosity() >= 0:
+        config.pluginmanager.register(report.line, "vlmeval-progress")
+        report.line.start()
+
+
+def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """Build the sandbox environment and say where it is; the `--vlm-setup` command."""
+    from pytest_vlmeval.datasets.library import Library
+
+    try:
+        environment = Library(get_settings(config), write).environment
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    write(f"sandbox environment ready: {environment.python}")
+    return int(pytest.ExitCode.OK)
+
+
+def is_model_given(config: pytest.Config) -> bool:
+    """Whether a model is named, so that a session without benchmarks costs nothing."""
+    return is_given("model", config)
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Return the line that says what is evaluated; nothing where no model is named."""
+    if not is_model_given(config):
+        return []
+    settings = get_settings(config)
+    where = "" if settings.backend == "demo" else f" at {settings.api_base}"
+    return [
+        f"vlmeval: model {settings.model}{where}, exact matching (no judge), "
+        f"store {settings.work_dir}"
+    ]

@@ -1,0 +1,139 @@
+"""The directions of the imports, and who alone may import what."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pytest_vlmeval
+
+PACKAGE = Path(pytest_vlmeval.__file__).parent
+
+# In the order of a run: a module imports only from parts before its own, or its own.
+ORDER = (
+    "errors",
+    "records",
+    "option_table",
+    "options",
+    "sandbox",
+    "models",
+    "datasets",
+    "store",
+    "board",
+    "asking",
+    "engine",
+    "scoring",
+    "reports.watch",
+    "reports.table",
+    "run",
+    "views",
+    "selection",
+    "suite",
+    "reports",
+    "session",
+    "fixtures",
+    "plugin",
+)
+PYTEST_SIDE = {"views", "selection", "suite", "session", "fixtures", "plugin"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """Return a module's dotted name below the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def part_of(module: str) -> int:
+    """Return the place of a module's part in the order, the closest name first."""
+    for name in (module, module.split(".")[0]):
+        if name in ORDER:
+            return ORDER.index(name)
+    raise AssertionError(f"{module} has no place in the order")
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk over everything but what only type checkers read."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from nodes(child)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Return the modules that a module imports, lazily or not."""
+    for node in nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import"
+            yield str(node.module)
+            if node.module in ("pytest_vlmeval", "pytest_vlmeval.sandbox.inside"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    module = name_of(path)
+    if module == "__init__":
+        assert set(imports(path)) <= {"__future__", "pytest_vlmeval.suite"}
+        return
+    for imported in imports(path):
+        if imported.startswith("pytest_vlmeval."):
+            other = imported.removeprefix("pytest_vlmeval.")
+            assert part_of(other) <= part_of(module), f"{module} imports {other}"
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        # Inside the sandbox it is imported by computed names.
+        ("vlmeval", {"sandbox.inside"}),
+        ("openai", {"models.endpoint"}),
+        ("onnxruntime", {"models.demo"}),
+        ("sqlalchemy", {"store"}),
+        ("pytest", PYTEST_SIDE | {"reports"}),
+        ("_pytest", {"selection"}),
+    ],
+)
+def test_only_one_part_imports(library: str, allowed: set[str]) -> None:
+    found = {
+        name_of(path)
+        for path in MODULES
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    stray = {
+        module
+        for module in found
+        if not any(module == name or module.startswith(name + ".") for name in allowed)
+    }
+    assert not stray
+
+
+def test_only_the_options_read_the_environment() -> None:
+    readers = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute | ast.Name):
+                name = node.attr if isinstance(node, ast.Attribute) else node.id
+                if name in ("environ", "getenv"):
+                    readers.add(name_of(path))
+    # Inside the sandbox ms-vlmeval itself reads its environment, and is given one.
+    assert {name for name in readers if not name.startswith("sandbox.inside")} == {
+        "options"
+    }
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") < 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 40, f"{node.name} has {length} lines"
