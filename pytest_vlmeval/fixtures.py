@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.run import Run
 from pytest_vlmeval.session import get_run
 from pytest_vlmeval.suite import SampleParameter, ScoreParameter, UnpreparedParameter
 from pytest_vlmeval.views import SampleView, ScoreView, UnpreparedView
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.run import Run
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ Under xdist every worker has one; the controller has none and reads the store.
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +15,12 @@ from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.screen import Screen
-from pytest_vlmeval.run import Run, Share
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.run import Run, Share
 
 SCREEN_KEY = pytest.StashKey[Screen]()
-RUN_KEY = pytest.StashKey[Run]()
+RUN_KEY = pytest.StashKey["Run"]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
 SESSION_ID_KEY = pytest.StashKey[str]()
 # The key under which a worker tells its controller why nothing can be run.
@@ -58,13 +60,15 @@ def get_session_id(config: pytest.Config) -> str:
         if is_worker(config):
             config.stash[SESSION_ID_KEY] = _worker(config).workerinput[SESSION_ID]
         else:
-            config.stash[SESSION_ID_KEY] = uuid.uuid4().hex
+            config.stash[SESSION_ID_KEY] = secrets.token_hex(16)
     return config.stash[SESSION_ID_KEY]
 
 
 def get_run(config: pytest.Config) -> Run:
     """Return the run of this process."""
     if RUN_KEY not in config.stash:
+        from pytest_vlmeval.run import Run
+
         config.stash[RUN_KEY] = Run(
             get_settings(config),
             session_id=get_session_id(config),
@@ -75,6 +79,8 @@ def get_run(config: pytest.Config) -> Run:
 
 
 def _share(config: pytest.Config) -> Share:
+    from pytest_vlmeval.run import Share
+
     if not is_worker(config):
         return Share(0, 1)
     given = _worker(config).workerinput

@@ -1,0 +1,84 @@
+"""The plugin as such: registered, cheap, and out of the way."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+
+# What a session without benchmarks imports of us, timed after pytest itself.
+TIMED_IMPORT = """
+import sys, time
+import pytest
+start = time.perf_counter()
+import pytest_vlmeval.plugin, pytest_vlmeval.fixtures
+import pytest_vlmeval.options, pytest_vlmeval.session
+print((time.perf_counter() - start) * 1000)
+heavy = ("pandas", "numpy", "pyarrow", "openai", "sqlalchemy", "onnxruntime", "vlmeval")
+assert not [name for name in heavy if name in sys.modules]
+"""
+
+
+def test_registered_as_vlmeval(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_one(): pass")
+    result = pytester.runpytest_subprocess("--trace-config")
+    result.stdout.fnmatch_lines(["*vlmeval *: *plugin.py"])
+
+
+def test_can_be_turned_off(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_one(vlm_run): pass")
+    result = pytester.runpytest_subprocess("-p", "no:vlmeval")
+    result.stdout.fnmatch_lines(["*fixture 'vlm_run' not found*"])
+    assert pytester.runpytest_subprocess("-p", "no:vlmeval", "--vlm-model=x").ret == 4
+
+
+def test_sessions_without_benchmarks_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_one():
+            loaded = {name.split(".")[0] for name in sys.modules}
+            assert not loaded & {"sqlalchemy", "openai", "pyarrow", "onnxruntime"}
+            assert "pytest_vlmeval.run" not in sys.modules
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:syrupy")
+    result.assert_outcomes(passed=1)
+    assert "vlmeval:" not in result.stdout.str()
+    assert not (pytester.path / ".vlmeval").exists()
+
+
+def test_import_costs_less_than_50_ms() -> None:
+    times_ms = [
+        float(subprocess.check_output([sys.executable, "-c", TIMED_IMPORT]))
+        for _ in range(5)
+    ]
+    assert statistics.median(times_ms) < 50
+
+
+def test_setup_builds_or_finds_the_sandbox(
+    pytester: pytest.Pytester,
+    sandbox_environment: SandboxEnvironment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLM_SANDBOX_PYTHON", str(sandbox_environment.python))
+    result = pytester.runpytest_subprocess("--vlm-setup")
+    assert result.ret == 0
+    assert result.outlines == [
+        f"sandbox environment ready: {sandbox_environment.python}"
+    ]
+
+
+def test_setup_with_a_wrong_interpreter(pytester: pytest.Pytester) -> None:
+    missing = Path("/no/such/python")
+    result = pytester.runpytest_subprocess(
+        "--vlm-setup", f"--vlm-sandbox-python={missing}"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: --vlm-sandbox-python={missing} cannot be run" in result.stderr.str()
