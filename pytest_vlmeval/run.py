@@ -68,6 +68,7 @@ class Run:
     ) -> None:
         self.settings = settings
         self.declared: set[str] = set()
+        self._with_references: dict[str, bool] = {}
         self._session_id = session_id
         self._share = share
         self._announce = announce
@@ -87,7 +88,11 @@ class Run:
 
     def has_references(self, dataset: str) -> bool:
         """Whether there is anything to compare the answers with."""
-        return any(row.reference is not None for row in self.rows(dataset))
+        if dataset not in self._with_references:
+            self._with_references[dataset] = any(
+                row.reference is not None for row in self.rows(dataset)
+            )
+        return self._with_references[dataset]
 
     def check_names(self) -> None:
         """Raise `VlmEvalError` for a name in `--vlm-data` that no benchmark has."""
