@@ -28,6 +28,7 @@ ORDER = (
     "scoring",
     "reports.watch",
     "reports.table",
+    "execution",
     "run",
     "views",
     "selection",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,10 +24,14 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Sample
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
-from pytest_vlmeval.sandbox.process import Sandbox
+from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 
 if TYPE_CHECKING:
     from pytest_vlmeval.options import Settings
+
+
+# A preparation that takes longer says so this often.
+ANNOUNCE_S = 5.0
 
 
 class Library:
@@ -80,6 +85,9 @@ class Library:
                     self._prepared[name] = self._prepare(name)
                 except VlmEvalError as error:
                     self._prepared[name] = error
+                except SandboxFault as fault:
+                    # One dataset's failure is told by its item; the others go on.
+                    self._prepared[name] = VlmEvalError(str(fault))
             found = self._prepared[name]
         if isinstance(found, VlmEvalError):
             raise found
@@ -94,7 +102,20 @@ class Library:
             sandbox_fingerprint=self.environment.fingerprint,
             allow_modified=self._settings.allow_modified_data,
             offline=self._settings.offline,
+            on_progress=self._announce_progress(name),
         )
+
+    def _announce_progress(self, name: str) -> Callable[[int, int], None]:
+        """Return what says every few seconds how far a preparation has come."""
+        spoke_at = time.monotonic()
+
+        def announce(done: int, total: int) -> None:
+            nonlocal spoke_at
+            if time.monotonic() - spoke_at >= ANNOUNCE_S:
+                spoke_at = time.monotonic()
+                self._announce(f"preparing {name}, once: {done} of {total} rows")
+
+        return announce
 
     def rows(self, name: str) -> Sequence[IndexRow]:
         """Return index, category, group and reference of every sample, in order."""

@@ -99,7 +99,8 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop, and free what is still held."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         # A store that cannot be written any more frees its leases by their end.
         with contextlib.suppress(VlmEvalError):
             self._leases.release(self._owner)

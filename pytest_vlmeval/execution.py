@@ -1,0 +1,135 @@
+"""A run that has begun: its store, engine and scorer, opened in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.board import Board
+from pytest_vlmeval.engine import Engine, Work
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.factory import create_client
+from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.scoring import Scorer
+from pytest_vlmeval.store import Store
+from pytest_vlmeval.store.leases import Heartbeat, make_owner
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.options import Settings
+
+NOT_STORED = (
+    "No answer is stored for this sample, and --vlm-mode=score never asks. "
+    "Run once with --vlm-mode=infer or all."
+)
+
+
+class Execution:
+    """Asks and scores what one session needs of a run.
+
+    Raises `VlmEvalError` where the store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        library: Library,
+        *,
+        session_id: str,
+        entries: Sequence[PlanEntry],
+    ) -> None:
+        self._settings = settings
+        self._library = library
+        self._session_id = session_id
+        self._entries = {entry.dataset: entry for entry in entries}
+        self._owner = make_owner()
+        self._store = Store(settings.work_dir)
+        self._store.leases.release_dead()
+        self._plan = Plan(
+            run_id=self._store.runs.open(
+                _identity(settings), session_id, fresh=settings.fresh
+            ),
+            scorer=library.scorer,
+            entries=tuple(entries),
+        )
+        self._store.runs.save_plan(session_id, self._plan)
+        self._board = Board(self._store, self._plan, session_id)
+        self._board.refresh()
+        self._heartbeat = Heartbeat(self._store.leases, self._owner)
+        self._scorer = Scorer(
+            self._plan,
+            self._store,
+            self._board,
+            library,
+            session_id=session_id,
+            owner=self._owner,
+            deadline_s=settings.score_timeout_s,
+            only_stored=settings.mode == "score",
+        )
+        self._engine: Engine | None = None
+
+    def start(self, concurrency: int) -> None:
+        """Begin to ask what has no answer; `VlmEvalError` if the model cannot be."""
+        self._heartbeat.start()
+        if self._settings.mode == "score":
+            self._board.fail(VlmEvalError(NOT_STORED))
+            return
+        names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
+        if not any(self._board.missing(fingerprint) for fingerprint in names):
+            return
+        asyncio.run(self._check_model(concurrency))
+        work = Work(
+            plan=self._plan,
+            session_id=self._session_id,
+            owner=self._owner,
+            request=lambda name, index: self._library.request(names[name], index),
+            concurrency=concurrency,
+            retries=self._settings.retries,
+        )
+        self._engine = Engine(
+            work,
+            self._store,
+            self._board,
+            lambda: create_client(self._settings, concurrency=concurrency),
+        )
+        self._engine.start()
+        if self._settings.mode == "all":
+            # It is up by the time the last answer arrives.
+            self._library.sandbox.start()
+
+    async def _check_model(self, concurrency: int) -> None:
+        client = create_client(self._settings, concurrency=concurrency)
+        try:
+            await client.check()
+        finally:
+            await client.close()
+
+    def close(self) -> None:
+        """End the engine; free what is held; close the store."""
+        if self._engine is not None:
+            self._engine.stop()
+        self._heartbeat.stop()
+        self._store.close()
+
+    def answer(self, dataset: str, index: str) -> Answer:
+        """Wait for the answer of a sample; `VlmEvalError` if none will come."""
+        return self._board.wait(self._entries[dataset].fingerprint, index).answer
+
+    def score(self, dataset: str) -> Score:
+        """Wait for the score of what was selected of a dataset."""
+        return self._scorer.score(self._entries[dataset])
+
+    def verdict(self, dataset: str, index: str) -> Verdict:
+        """Wait for the verdict of a sample."""
+        return self._scorer.verdict(self._entries[dataset], index)
+
+
+def _identity(settings: Settings) -> dict[str, object]:
+    """Return what tells runs apart; the endpoint's address is not in it."""
+    return {
+        "model": settings.model,
+        "backend": settings.backend,
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+    }
