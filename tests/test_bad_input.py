@@ -31,6 +31,18 @@ def message_of(result: pytest.RunResult, beginning: str) -> str:
     return found[0]
 
 
+def write_other(project: Project, datasets: list[str]) -> None:
+    """Write a second benchmark, of these datasets."""
+    project.pytester.makepyfile(
+        test_other=f"""
+        from pytest_vlmeval import Benchmark
+
+        class TestOther(Benchmark):
+            datasets = {datasets}
+        """
+    )
+
+
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
 def test_no_model(project: Project, workers: list[str]) -> None:
     project.write_math(2)
@@ -67,7 +79,7 @@ def test_a_server_that_never_answers_is_given_up_within_seconds(
         text = error_of(project.ask(url))
         took_s = time.monotonic() - started
     assert "within 5 s" in text
-    assert took_s < 15  # the whole command, on a machine that does other work too
+    assert took_s < 20  # the whole command, on a machine that does other work too
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
@@ -118,14 +130,7 @@ def test_an_unknown_dataset_is_one_failed_item(
     project: Project, server: ServerProcess
 ) -> None:
     project.write_math(2)
-    project.pytester.makepyfile(
-        test_other="""
-        from pytest_vlmeval import Benchmark
-
-        class TestOther(Benchmark):
-            datasets = ["MMStarr"]
-        """
-    )
+    write_other(project, ["MMStarr"])
     result = project.ask(server.url)
     result.assert_outcomes(passed=2, xfailed=1, failed=1, deselected=1)
     assert "Did you mean MMStar or" in message_of(result, "Unknown dataset: 'MMStarr'.")
@@ -135,14 +140,7 @@ def test_a_dataset_that_cannot_be_downloaded(
     project: Project, server: ServerProcess
 ) -> None:
     project.write_math(2)
-    project.pytester.makepyfile(
-        test_other="""
-        from pytest_vlmeval import Benchmark
-
-        class TestOther(Benchmark):
-            datasets = ["MMStar"]
-        """
-    )
+    write_other(project, ["MMStar"])
     result = project.ask(server.url, "--vlm-offline")
     result.assert_outcomes(passed=2, xfailed=1, failed=1, deselected=1)
     text = message_of(result, "MMStar: its file is missing and cannot be downloaded")
@@ -154,14 +152,7 @@ def test_a_dataset_nobody_selected_is_not_looked_for(
     project: Project, server: ServerProcess
 ) -> None:
     project.write_math(2)
-    project.pytester.makepyfile(
-        test_other="""
-        from pytest_vlmeval import Benchmark
-
-        class TestOther(Benchmark):
-            datasets = ["MMStar", "MMBench"]
-        """
-    )
+    write_other(project, ["MMStar", "MMBench"])
     for arguments in (["-k", "TestMath"], ["--vlm-data=MathVision_MINI"]):
         result = project.ask(server.url, "--vlm-offline", *arguments)
         result.assert_outcomes(

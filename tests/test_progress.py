@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -80,7 +81,7 @@ def test_live_line_on_a_terminal(
     output = run_on_terminal(project, *arguments)
     drawn = [part for part in output.split("\r\x1b[2K") if part.startswith("vlmeval: ")]
     assert len(drawn) >= 3
-    assert any("MathVision_MINI 4/10" in line for line in drawn), drawn
+    assert any(re.search("MathVision_MINI [2468]/10, ", line) for line in drawn), drawn
     # Each time the line is left, the cursor goes back to where pytest had stopped.
     last = drawn[-1]
     assert "\r\x1b[2K\x1b[1A\x1b[" in output.partition(last)[2]
