@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 from tests.sandbox_tables import cell, describe, draw, prepare, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
@@ -50,6 +51,16 @@ def children(parent: int) -> list[int]:
         if int(parent_of) == parent and state != "Z" and b"bootstrap.py" in command:
             found.append(int(folder.name))
     return found
+
+
+NewChildren = Callable[[], list[int]]
+
+
+@pytest.fixture
+def new_children() -> NewChildren:
+    """Give what lists the sandbox processes started since; other tests have theirs."""
+    before = set(children(os.getpid()))
+    return lambda: [pid for pid in children(os.getpid()) if pid not in before]
 
 
 def environment_of(process: int) -> dict[str, str]:
@@ -117,12 +128,12 @@ def test_it_is_ready_soon_after_the_start(own_sandbox: Sandbox) -> None:
 
 @needs_proc
 def test_it_gets_nothing_of_the_users(
-    own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    own_sandbox: Sandbox, new_children: NewChildren, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     describe_sandbox(own_sandbox)
-    (process,) = children(os.getpid())
+    (process,) = new_children()
     environment = environment_of(process)
     folder = Path(environment["HOME"])
     assert environment == {
@@ -142,10 +153,10 @@ def test_it_gets_nothing_of_the_users(
 
 @needs_proc
 def test_a_missed_deadline_ends_the_process_and_the_next_call_gets_a_fresh_one(
-    own_sandbox: Sandbox, large_table: Path, tmp_path: Path
+    own_sandbox: Sandbox, new_children: NewChildren, large_table: Path, tmp_path: Path
 ) -> None:
     describe_sandbox(own_sandbox)
-    (first,) = children(os.getpid())
+    (first,) = new_children()
     with pytest.raises(VlmEvalError) as caught:
         call_prepare(own_sandbox, large_table, tmp_path, deadline_s=0.2)
     assert str(caught.value) == (
@@ -155,15 +166,15 @@ def test_a_missed_deadline_ends_the_process_and_the_next_call_gets_a_fresh_one(
     )
     assert wait_until_gone(first)
     assert describe_sandbox(own_sandbox).ms_vlmeval
-    assert children(os.getpid()) != [first]
+    assert new_children() != [first]
 
 
 @needs_proc
 def test_a_process_that_dies_is_reported_with_its_task(
-    own_sandbox: Sandbox, large_table: Path, tmp_path: Path
+    own_sandbox: Sandbox, new_children: NewChildren, large_table: Path, tmp_path: Path
 ) -> None:
     describe_sandbox(own_sandbox)
-    (process,) = children(os.getpid())
+    (process,) = new_children()
 
     def kill(done: int, total: int) -> None:
         os.kill(process, signal.SIGKILL)
@@ -178,9 +189,11 @@ def test_a_process_that_dies_is_reported_with_its_task(
 
 
 @needs_proc
-def test_one_that_died_between_two_calls_is_replaced(own_sandbox: Sandbox) -> None:
+def test_one_that_died_between_two_calls_is_replaced(
+    own_sandbox: Sandbox, new_children: NewChildren
+) -> None:
     describe_sandbox(own_sandbox)
-    (process,) = children(os.getpid())
+    (process,) = new_children()
     os.kill(process, signal.SIGKILL)
     assert wait_until_gone(process)
     assert describe_sandbox(own_sandbox).ms_vlmeval

@@ -117,6 +117,21 @@ def test_leases_of_a_dead_process_end_at_once(store: Store) -> None:
     assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_zombie_is_dead(store: Store) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # It has ended, and nobody has asked for its status.
+    owner = f"{socket.gethostname()}:{process.pid}:0"
+    store.answers.claim("r", "s", owner, DATA, ["1"])
+    end = time.monotonic() + 10
+    while not store.answers.claim("r", "s", "me", DATA, ["1"]):
+        assert time.monotonic() < end
+        store.leases.release_dead()
+    process.wait()
+    process.stdout.close()
+
+
 def test_heartbeat_keeps_and_then_frees(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
