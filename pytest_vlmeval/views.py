@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.records import Answer, Score, Verdict
     from pytest_vlmeval.run import Run
+
+T = TypeVar("T")
 
 # Longer answers are shortened in reports; the store keeps them whole.
 LONGEST_SHOWN = 2_000
@@ -29,6 +31,16 @@ def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
 
 def _fail(message: str) -> NoReturn:
     pytest.fail(message, pytrace=False)
+
+
+def _or_fail(read: Callable[[], T]) -> T:
+    """Return what `read` gives; fail the test with what it says instead."""
+    try:
+        return read()
+    except VlmEvalError as error:
+        message = str(error)
+    # Outside of the handler, so that pytest does not show the error a second time.
+    _fail(message)
 
 
 class SampleView:
@@ -48,18 +60,12 @@ class SampleView:
     @cached_property
     def answer(self) -> Answer:
         """What the model answered; fails the test if nothing will ever come."""
-        try:
-            return self._run.answer(self.dataset, self.index)
-        except VlmEvalError as error:
-            _fail(str(error))
+        return _or_fail(lambda: self._run.answer(self.dataset, self.index))
 
     @cached_property
     def verdict(self) -> Verdict:
         """How the answer was judged; fails the test if it could not be."""
-        try:
-            return self._run.verdict(self.dataset, self.index)
-        except VlmEvalError as error:
-            _fail(str(error))
+        return _or_fail(lambda: self._run.verdict(self.dataset, self.index))
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""
@@ -133,10 +139,7 @@ class ScoreView:
     def record(self) -> Score:
         """The whole score, with its verdicts; fails the test if there is none."""
         self._skip_unscored()
-        try:
-            return self._run.score(self.dataset)
-        except VlmEvalError as error:
-            _fail(str(error))
+        return _or_fail(lambda: self._run.score(self.dataset))
 
     @property
     def value(self) -> float:

@@ -226,8 +226,8 @@ def test_a_full_disk_stops_the_run_and_keeps_the_answers(
     project: Project, server: ServerProcess, small_disk: Path
 ) -> None:
     project.write_math(12)
-    # 100 kB an answer: the disk is full after a few.
-    server.control(default="B" * 100_000)
+    # 100 kB an answer, nearly all of it blank: the disk is full after a few.
+    server.control(default="B" + " " * 100_000)
     arguments = ["--vlm-concurrency=1", f"--vlm-work-dir={small_disk}"]
     result = project.ask(server.url, *arguments)
     assert result.ret == 1
@@ -236,7 +236,8 @@ def test_a_full_disk_stops_the_run_and_keeps_the_answers(
     assert "answers that were recorded are kept" in text
     asked = len(server.requests())
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    project.ask(server.url, *arguments).assert_outcomes(passed=1, xfailed=12)
+    assert "During handling" not in result.stdout.str()
+    project.ask(server.url, *arguments).assert_outcomes(passed=7, xfailed=6)
     assert asked < len(server.requests()) < asked + 12
 
 
