@@ -61,4 +61,4 @@ $(READY): pyproject.toml constraints.txt Makefile
 	$(call set_up,.venv,--constraint constraints.txt --editable '.[dev]')
 
 $(TRAINING_READY): demo_model/requirements.txt Makefile
-	$(call set_up,$(TRAINING),--requirement demo_model/requirements.txt)
+	$(call set_up,$(TRAINING),--requirement demo_model/requirements.txt --editable .)

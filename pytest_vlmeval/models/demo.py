@@ -1,0 +1,260 @@
+"""The demo model: a tiny Qwen2-VL that answers in this process, on the CPU.
+
+Its files lie in `pytest_vlmeval/demo/`; `demo_model/` at the top of the repository
+draws its data, trains it and writes them, and imports the functions below, so that
+the model is asked exactly as it was taught.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+    from tokenizers import Tokenizer
+
+    Part = tuple[Literal["text", "image"], str | bytes]
+
+FOLDER = Path(__file__).parent.parent / "demo"
+CONTEXT_TOKENS = 2048
+PICTURE_SIZE = (112, 84)  # width, height in pixels; the vision tower takes no other
+PATCH = 14  # pixels along the side of a patch
+MERGE = 2  # patches along the side of the square that becomes one token
+MERGED_ROWS = PICTURE_SIZE[1] // PATCH // MERGE
+MERGED_COLUMNS = PICTURE_SIZE[0] // PATCH // MERGE
+PICTURE_TOKENS = MERGED_ROWS * MERGED_COLUMNS
+SYSTEM = "You are a helpful assistant."
+# Mean and deviation of each channel in transformers' Qwen2VLImageProcessor (CLIP's).
+CHANNEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CHANNEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Generation(NamedTuple):
+    """An answer; `completion_tokens` counts the token that ended it, if one did."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class SpecialTokens(NamedTuple):
+    """The ids that the Qwen2-VL chat template and the decoding loop need."""
+
+    end_of_text: int
+    turn_start: int
+    turn_end: int
+    vision_start: int
+    vision_end: int
+    picture: int
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Load a tokenizer that reads special tokens in a text as plain characters."""
+    from tokenizers import Tokenizer
+
+    tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """Look up the ids of the special tokens, by their names in Qwen2-VL."""
+    names = (
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+    )
+    vocabulary = tokenizer.get_vocab()
+    return SpecialTokens(*(vocabulary[name] for name in names))
+
+
+def encode_chat(
+    tokenizer: Tokenizer, special: SpecialTokens, texts: Sequence[str | None]
+) -> list[int]:
+    """Give the ids of Qwen2-VL's chat template for one user turn.
+
+    `texts` holds the parts of the turn in order, None where a picture stands.
+    """
+    ids = [special.turn_start]
+    ids += _encode(tokenizer, f"system\n{SYSTEM}")
+    ids.append(special.turn_end)
+    ids += _encode(tokenizer, "\n")
+    ids.append(special.turn_start)
+    # Text is encoded up to the next special token at once, as transformers does:
+    # a line break at the start of the question may merge with the one of the role.
+    pending = "user\n"
+    for text in texts:
+        if text is not None:
+            pending += text
+            continue
+        ids += _encode(tokenizer, pending)
+        pending = ""
+        ids.append(special.vision_start)
+        ids += [special.picture] * PICTURE_TOKENS
+        ids.append(special.vision_end)
+    ids += _encode(tokenizer, pending)
+    ids.append(special.turn_end)
+    ids += _encode(tokenizer, "\n")
+    ids.append(special.turn_start)
+    return ids + _encode(tokenizer, "assistant\n")
+
+
+def rope_positions(ids: Sequence[int], picture: int) -> NDArray[np.int64]:
+    """Give Qwen2-VL's rotary positions (time, row, column), shape (3, len(ids)).
+
+    Tokens of text count up in all three; those of a picture stand on its grid, and
+    the text after it goes on behind the grid's longer side.
+    """
+    import numpy as np
+
+    positions = np.empty((3, len(ids)), dtype=np.int64)
+    rows, columns = np.divmod(np.arange(PICTURE_TOKENS), MERGED_COLUMNS)
+    grid = np.stack([np.zeros(PICTURE_TOKENS, dtype=np.int64), rows, columns])
+    index = following = 0
+    while index < len(ids):
+        if ids[index] == picture:
+            positions[:, index : index + PICTURE_TOKENS] = following + grid
+            index += PICTURE_TOKENS
+            following += max(MERGED_ROWS, MERGED_COLUMNS)
+        else:
+            positions[:, index] = following
+            index += 1
+            following += 1
+    return positions
+
+
+def open_picture(data: bytes) -> Image:
+    """Decode a picture to RGB in the model's size; ValueError where it cannot be."""
+    from PIL import Image
+
+    try:
+        picture = Image.open(BytesIO(data)).convert("RGB")
+    except Exception as error:  # each of PIL's decoders has failures of its own
+        message = f"the picture of {len(data)} bytes cannot be decoded: {error}"
+        raise ValueError(message) from error
+    if picture.size != PICTURE_SIZE:
+        picture = picture.resize(PICTURE_SIZE, Image.Resampling.BICUBIC)
+    return picture
+
+
+def picture_patches(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Cut (n, height, width, 3) pixels into patches of shape (n, 48, 1176).
+
+    Order and scaling are those of transformers' Qwen2VLImageProcessor: the four
+    patches of a merged square stand together; the numbers of a patch run over
+    channel, time (a still picture counts twice), row, column.
+    """
+    import numpy as np
+
+    mean = np.asarray(CHANNEL_MEAN, dtype=np.float32)
+    deviation = np.asarray(CHANNEL_DEVIATION, dtype=np.float32)
+    scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
+    count = len(pixels)
+    cut = scaled.reshape(
+        count, MERGED_ROWS, MERGE, PATCH, MERGED_COLUMNS, MERGE, PATCH, 3
+    ).transpose(0, 1, 4, 2, 5, 7, 3, 6)
+    twice = np.repeat(cut[..., None, :, :], 2, axis=6)
+    return np.ascontiguousarray(
+        twice.reshape(count, PICTURE_TOKENS * MERGE**2, 3 * 2 * PATCH**2)
+    )
+
+
+class DemoModel:
+    """The demo model in memory; `generate` may be called from several threads."""
+
+    def __init__(self, threads: int = 1, folder: Path = FOLDER) -> None:
+        import numpy as np
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._vision, self._language = (
+            onnxruntime.InferenceSession(
+                str(folder / name), options, providers=["CPUExecutionProvider"]
+            )
+            for name in ("vision.onnx", "language.onnx")
+        )
+        # Rows of the token embeddings, (tokens, width): input and, tied, output.
+        self._embeddings: NDArray[np.float32] = np.load(folder / "embeddings.npy")
+        self._tokenizer = load_tokenizer(folder / "tokenizer.json")
+        self._special = special_tokens(self._tokenizer)
+
+    def generate(self, parts: Sequence[Part], max_tokens: int) -> Generation:
+        """Answer one user turn greedily; any number of pictures, also none.
+
+        `parts` are in order: a text, or the original bytes of a picture. ValueError:
+        a picture cannot be decoded, or the prompt leaves no room in the context.
+        """
+        if max_tokens < 1:
+            message = f"max_tokens is {max_tokens}; it must be at least 1"
+            raise ValueError(message)
+        texts = [None if isinstance(part, bytes) else part for _, part in parts]
+        ids = encode_chat(self._tokenizer, self._special, texts)
+        if len(ids) >= CONTEXT_TOKENS:
+            message = (
+                f"the prompt has {len(ids)} tokens, but the demo model's context "
+                f"is {CONTEXT_TOKENS} tokens, answer included; shorten the prompt"
+            )
+            raise ValueError(message)
+        pictures = [part for _, part in parts if isinstance(part, bytes)]
+        answer = self._decode(ids, self._embed(ids, pictures), max_tokens)
+        stopped = answer[-1] in {self._special.turn_end, self._special.end_of_text}
+        return Generation(
+            text=self._tokenizer.decode(answer),
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(ids),
+            completion_tokens=len(answer),
+        )
+
+    def _embed(
+        self, ids: Sequence[int], pictures: Sequence[bytes]
+    ) -> NDArray[np.float32]:
+        """Give the embeddings of a prompt, shape (len(ids), width)."""
+        import numpy as np
+
+        embeddings = self._embeddings[ids]
+        if pictures:
+            pixels = np.stack([np.asarray(open_picture(data)) for data in pictures])
+            seen = [
+                self._vision.run(None, {"patches": patches[None]})[0]
+                for patches in picture_patches(pixels)
+            ]
+            embeddings[np.asarray(ids) == self._special.picture] = np.concatenate(
+                [tokens[0] for tokens in seen]
+            )
+        return embeddings
+
+    def _decode(
+        self, ids: Sequence[int], embeddings: NDArray[np.float32], max_tokens: int
+    ) -> list[int]:
+        """Choose the likeliest token until one ends the answer or the room is used."""
+        import numpy as np
+
+        positions = rope_positions(ids, self._special.picture)
+        answer: list[int] = []
+        # Answers are a word long, so that running the whole prompt again for each
+        # token costs less than a cache of keys and values would in code.
+        for _ in range(min(max_tokens, CONTEXT_TOKENS - len(ids))):
+            feed = {"embeddings": embeddings[None], "positions": positions[:, None]}
+            hidden = self._language.run(None, feed)[0][0]
+            answer.append(int(np.argmax(self._embeddings @ hidden)))
+            if answer[-1] in {self._special.turn_end, self._special.end_of_text}:
+                break
+            embeddings = np.concatenate([embeddings, self._embeddings[answer[-1:]]])
+            positions = np.concatenate([positions, positions[:, -1:] + 1], axis=1)
+        return answer
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
