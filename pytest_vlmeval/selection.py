@@ -72,7 +72,7 @@ def _possible(expression: Expression, known: Known, assumed: dict[str, bool]) ->
 def _keyword_terms(function: pytest.Function, dataset: str) -> Known:
     """Read `-k` as pytest does: a term is part of a name of the item or its parents."""
     start = f"{function.name}[{dataset}".lower()
-    names = {node.name.lower() for node in function.listchain()[1:]}
+    names = {node.name.lower() for node in function.listchain() if _has_keyword(node)}
     names |= {mark.name.lower() for mark in function.iter_markers()}
     names |= {name.lower() for name in function.listextrakeywords()}
     names.add(start + "]")
@@ -84,6 +84,14 @@ def _keyword_terms(function: pytest.Function, dataset: str) -> Known:
         return None if _may_reach_index(start + "-", term) else False
 
     return known
+
+
+def _has_keyword(node: pytest.Item | pytest.Collector) -> bool:
+    """Whether `-k` looks at a node's name: not at the session's, nor its folder's."""
+    in_session = isinstance(node.parent, pytest.Session)
+    return not isinstance(node, pytest.Session) and not (
+        isinstance(node, pytest.Directory) and in_session
+    )
 
 
 def _may_reach_index(start: str, term: str) -> bool:

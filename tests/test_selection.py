@@ -111,6 +111,14 @@ def test_paths_and_node_ids(
     assert select(pytester, "test_score", *arguments) is score
 
 
+def test_the_folder_of_the_session_is_no_keyword(
+    pytester: pytest.Pytester, module: Path
+) -> None:
+    folder = pytester.path.name
+    assert folder.startswith("test_the_folder")
+    assert select(pytester, "test_sample", "-k", f"not {folder}", str(module))
+
+
 def test_several_node_ids_are_taken_together(
     pytester: pytest.Pytester, module: Path
 ) -> None:
