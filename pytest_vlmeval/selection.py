@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from _pytest.mark.expression import Expression
+from _pytest.nodes import Node
 
 # With more open terms than this, an expression may match whatever they are.
 MOST_OPEN_TERMS = 8
@@ -86,7 +87,7 @@ def _keyword_terms(function: pytest.Function, dataset: str) -> Known:
     return known
 
 
-def _has_keyword(node: pytest.Item | pytest.Collector) -> bool:
+def _has_keyword(node: Node) -> bool:
     """Whether `-k` looks at a node's name: not at the session's, nor its folder's."""
     in_session = isinstance(node.parent, pytest.Session)
     return not isinstance(node, pytest.Session) and not (
