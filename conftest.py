@@ -1,3 +1,8 @@
 """Plugins of the project's own tests; pytest takes them only from the root."""
 
-pytest_plugins = ["pytester", "tests.server_fixtures", "tests.run_fixtures"]
+pytest_plugins = [
+    "pytester",
+    "tests.server_fixtures",
+    "tests.run_fixtures",
+    "tests.file_server",
+]

@@ -7,9 +7,14 @@ Without a judge, an answer counts only where it matches the reference exactly.
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_vlmeval import Benchmark
 
 
+@pytest.mark.image
+@pytest.mark.vqa
+@pytest.mark.math
 class TestMathVision(Benchmark):
     """Options by their letter, or a free answer."""
 

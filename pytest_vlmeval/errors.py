@@ -10,3 +10,7 @@ class VlmEvalError(Exception):
     usage error at start-up and a failed item inside a test; any other exception is
     a bug and keeps its traceback.
     """
+
+
+class NeedsJudgeError(VlmEvalError):
+    """A dataset cannot be scored without a judge; its answers are kept."""

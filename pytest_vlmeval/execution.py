@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.board import Board
@@ -64,6 +65,7 @@ class Execution:
             library,
             session_id=session_id,
             owner=self._owner,
+            scoring=settings.scoring,
             deadline_s=settings.score_timeout_s,
             only_stored=settings.mode == "score",
         )
@@ -95,8 +97,14 @@ class Execution:
         )
         self._engine.start()
         if self._settings.mode == "all":
-            # It is up by the time the last answer arrives.
-            self._library.sandbox.start()
+            self._start_sandboxes()
+
+    def _start_sandboxes(self) -> None:
+        """Start what will score, so that it is up when the last answer arrives."""
+        for name in self._entries:
+            # One that cannot be had is told by the score that needs it.
+            with suppress(VlmEvalError):
+                self._library.sandbox_for(name).start()
 
     async def _check_model(self, concurrency: int) -> None:
         client = create_client(self._settings, concurrency=concurrency)

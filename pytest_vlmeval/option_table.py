@@ -7,46 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
-def _whole(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < minimum:
-            raise ValueError
-        return value
-
-    return parse
-
-
-def _number(minimum: float, *, above: bool = False) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not minimum <= value < float("inf") or (above and value == minimum):
-            raise ValueError
-        return value
-
-    return parse
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError
-        return text
-
-    return parse
-
-
-def _flag(text: str) -> bool:
-    values = {"1": True, "true": True, "yes": True, "on": True}
-    values |= {"0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in values:
-        raise ValueError
-    return values[text.lower()]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.replace(",", " ").split() if name)
+from pytest_vlmeval.option_values import (
+    parse_flag,
+    parse_mirror,
+    parse_names,
+    parse_number,
+    parse_one_of,
+    parse_whole,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +81,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "backend",
-        _one_of("auto", "endpoint", "demo"),
+        parse_one_of("auto", "endpoint", "demo"),
         "auto, endpoint or demo",
         "where the model runs: an OpenAI-compatible endpoint, or the bundled demo "
         "model; auto takes demo for --vlm-model=demo and endpoint for all others",
@@ -139,21 +107,44 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "data",
-        _names,
+        parse_names,
         "dataset names, separated by commas",
         "only these datasets of the selected benchmarks; may be repeated",
         metavar="NAMES",
     ),
     _option(
         "limit",
-        _whole(1),
+        parse_whole(1),
         "a whole number of at least 1 (samples)",
         "only the first N samples of each dataset",
         metavar="N",
     ),
     _option(
+        "sample",
+        parse_whole(1),
+        "a whole number of at least 1 (samples)",
+        "only N samples of each dataset, drawn at random from all its categories",
+        metavar="N",
+    ),
+    _option(
+        "seed",
+        parse_whole(0),
+        "a whole number of at least 0",
+        "which samples --vlm-sample draws: the same for the same number",
+        default="0",
+        metavar="S",
+    ),
+    _option(
+        "scoring",
+        parse_one_of("published", "corrected"),
+        "published or corrected",
+        "score as ms-vlmeval publishes it, or with its known errors mended",
+        default="published",
+        metavar="METHOD",
+    ),
+    _option(
         "concurrency",
-        _whole(1),
+        parse_whole(1),
         "a whole number of at least 1 (requests)",
         "requests in flight at once, in all processes of the run together",
         default="16",
@@ -161,7 +152,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "max-tokens",
-        _whole(1),
+        parse_whole(1),
         "a whole number of at least 1 (tokens)",
         "longest answer, in tokens, sent as max_tokens",
         default="2048",
@@ -169,7 +160,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "temperature",
-        _number(0),
+        parse_number(0),
         "a number of at least 0",
         "sampling temperature",
         default="0",
@@ -177,7 +168,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "timeout",
-        _number(0, above=True),
+        parse_number(0, above=True),
         "a number above 0 (seconds)",
         "deadline of one request, in seconds",
         default="300",
@@ -185,7 +176,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "retries",
-        _whole(0),
+        parse_whole(0),
         "a whole number of at least 0",
         "how often a request that may still succeed is sent again",
         default="5",
@@ -193,7 +184,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "mode",
-        _one_of("all", "infer", "score"),
+        parse_one_of("all", "infer", "score"),
         "all, infer or score",
         "ask and score, only ask, or only score the stored answers",
         default="all",
@@ -225,7 +216,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "score-timeout",
-        _number(0, above=True),
+        parse_number(0, above=True),
         "a number above 0 (seconds)",
         "deadline of the scoring of one dataset, in seconds (default: 600, and 0.1 "
         "more for each sample)",
@@ -233,14 +224,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "fresh",
-        _flag,
+        parse_flag,
         _YES_NO,
         "start over: ask every sample again (earlier answers stay in the store)",
         default="no",
     ),
     _option(
         "allow-modified-data",
-        _flag,
+        parse_flag,
         _YES_NO,
         "accept dataset files whose checksum is not the published one; "
         "their scores are marked as modified",
@@ -248,9 +239,40 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "offline",
-        _flag,
+        parse_flag,
         _YES_NO,
         "never touch the network, except for the model's endpoint",
         default="no",
     ),
+    _option(
+        "data-mirror",
+        parse_mirror,
+        "an http or https URL, or a folder that exists",
+        "take missing dataset files from here, under their published file names, "
+        "instead of their published addresses",
+        metavar="URL|DIR",
+    ),
+    _option(
+        "download-max-gb",
+        parse_number(0),
+        "a number of at least 0 (GB)",
+        "refuse to start where more than this is to be downloaded, in GB (10^9 bytes)",
+        default="20",
+        metavar="GB",
+    ),
+    _option(
+        "download-only",
+        parse_flag,
+        _YES_NO,
+        "download the files of the selected datasets, then stop",
+        default="no",
+    ),
 )
+
+# What runs instead of tests: on the command line only, and not a setting of a run.
+COMMANDS: dict[str, str] = {
+    "--vlm-setup": "build the sandbox environment ahead of the first run, then stop",
+    "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
+    "(separated by commas) are part of the name, family, kind or modality of; "
+    "the word json prints JSON",
+}

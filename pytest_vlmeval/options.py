@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_table import OPTIONS, Option
+from pytest_vlmeval.option_table import COMMANDS, OPTIONS, Option
 
 if TYPE_CHECKING:
     import pytest
 
 Mode = Literal["all", "infer", "score"]
 Backend = Literal["auto", "endpoint", "demo"]
+Scoring = Literal["published", "corrected"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class Settings:
     `timeout_s`, `score_timeout_s`: seconds for one request, for one scoring.
     `api_key` is never printed: it is left out of `repr`. `data_root` is where the
     dataset files lie, `work_dir` where the store is, `cache_dir` what can be
-    made again (sandbox environment, prepared datasets).
+    made again (sandbox environment, prepared datasets). `data_mirror` is a URL or a
+    folder; `download_max_gb` counts 10^9 bytes.
     """
 
     model: str | None
@@ -34,6 +36,9 @@ class Settings:
     api_key: str | None
     data: tuple[str, ...]
     limit: int | None
+    sample: int | None
+    seed: int
+    scoring: Scoring
     concurrency: int
     max_tokens: int
     temperature: float
@@ -43,6 +48,9 @@ class Settings:
     fresh: bool
     allow_modified_data: bool
     offline: bool
+    data_mirror: str | None
+    download_max_gb: float
+    download_only: bool
     score_timeout_s: float | None
     work_dir: Path
     cache_dir: Path
@@ -76,10 +84,14 @@ def add_options(parser: pytest.Parser) -> None:
                 help=text,
             )
         parser.addini(option.ini, f"default of {option.flag}", default=None)
+    group.addoption("--vlm-setup", action="store_true", help=COMMANDS["--vlm-setup"])
     group.addoption(
-        "--vlm-setup",
-        action="store_true",
-        help="build the sandbox environment ahead of the first run, then stop",
+        "--vlm-list",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="WORDS",
+        help=COMMANDS["--vlm-list"],
     )
 
 
@@ -136,6 +148,9 @@ def load_settings(
         api_key=_api_key(values["api-key-file"], environ),
         data=values["data"] or (),
         limit=values["limit"],
+        sample=values["sample"],
+        seed=values["seed"],
+        scoring=values["scoring"],
         concurrency=values["concurrency"],
         max_tokens=values["max-tokens"],
         temperature=values["temperature"],
@@ -145,6 +160,9 @@ def load_settings(
         fresh=values["fresh"],
         allow_modified_data=values["allow-modified-data"],
         offline=values["offline"],
+        data_mirror=values["data-mirror"],
+        download_max_gb=values["download-max-gb"],
+        download_only=values["download-only"],
         score_timeout_s=values["score-timeout"],
         work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),

@@ -17,23 +17,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker and the fixtures."""
-    from pytest_vlmeval import fixtures
+    """Declare the markers and the fixtures."""
+    from pytest_vlmeval import fixtures, suite
 
-    config.addinivalue_line(
-        "markers", "vlm(*datasets): the ms-vlmeval datasets that the test runs over"
-    )
+    for marker, meaning in suite.MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
     config.pluginmanager.register(fixtures, "vlmeval-fixtures")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run `--vlm-setup` instead of tests."""
-    if not config.getoption("--vlm-setup"):
-        return None
-    from pytest_vlmeval.session import run_setup
+    """Run `--vlm-setup` or `--vlm-list` instead of tests."""
+    if config.getoption("--vlm-setup"):
+        from pytest_vlmeval.session import run_setup
 
-    return run_setup(config, print)
+        return run_setup(config, print)
+    if config.getoption("--vlm-list") is not None:
+        from pytest_vlmeval.session import run_list
+
+        return run_list(config, print)
+    return None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -56,9 +59,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     fixture = suite.wanted_fixture(metafunc)
     if fixture is not None:
-        from pytest_vlmeval.session import get_run
+        from pytest_vlmeval.session import parametrize
 
-        suite.parametrize(metafunc, fixture, get_run(metafunc.config))
+        parametrize(metafunc, fixture)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "other"]
+JudgeNeed = Literal["required", "optional", "unused"]
 AnswerState = Literal["answered", "cut_off", "empty", "failed"]
 
 
@@ -17,7 +18,9 @@ class DatasetInfo:
 
     `class_name` and `module` (dotted, below `vlmeval.dataset`) name the ms-vlmeval
     class that builds its prompts and scores it. `md5` is the published checksum of
-    the file, `path` a file that is used instead of a download.
+    the file, `path` a file that is used instead of a download. `source` is the host
+    or the hub's repository it comes from. `size_bytes`, `has_references`, `judge`,
+    `homepage` and `licence` are None where not known.
     """
 
     name: str
@@ -28,6 +31,13 @@ class DatasetInfo:
     url: str | None = None
     md5: str | None = None
     path: Path | None = None
+    family: str = ""
+    source: str = ""
+    size_bytes: int | None = None
+    has_references: bool | None = None
+    judge: JudgeNeed | None = None
+    homepage: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

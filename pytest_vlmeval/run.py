@@ -59,6 +59,7 @@ class Run:
     ) -> None:
         self.settings = settings
         self.declared: set[str] = set()
+        self._rows: dict[str, Sequence[IndexRow]] = {}
         self._with_references: dict[str, bool] = {}
         self._session_id = session_id
         self._share = share
@@ -80,6 +81,14 @@ class Run:
             )
         return self._with_references[dataset]
 
+    def needs_judge(self, dataset: str) -> bool:
+        """Whether a dataset is only ever scored by a judge."""
+        return self.library.prepared(dataset).info.judge == "required"
+
+    def is_scored_as_a_whole(self, dataset: str) -> bool:
+        """Whether there are no verdicts on a dataset's samples: captions."""
+        return self.library.prepared(dataset).info.kind == "caption"
+
     def check_names(self) -> None:
         """Raise `VlmEvalError` for a name in `--vlm-data` that no benchmark has."""
         declared = sorted(self.declared)
@@ -94,8 +103,17 @@ class Run:
             )
 
     def rows(self, dataset: str) -> Sequence[IndexRow]:
-        """Return what names the samples that may be asked, `--vlm-limit` applied."""
-        return self.library.rows(dataset)[: self.settings.limit]
+        """Return what names the samples that may be asked: the chosen subset."""
+        if dataset not in self._rows:
+            from pytest_vlmeval.datasets.sampling import draw, take_first
+
+            rows = self.library.rows(dataset)
+            if self.settings.sample is not None:
+                rows = draw(rows, self.settings.sample, self.settings.seed)
+            if self.settings.limit is not None:
+                rows = take_first(rows, self.settings.limit)
+            self._rows[dataset] = rows
+        return self._rows[dataset]
 
     # Beginning and ending
 

@@ -18,6 +18,7 @@ from pytest_vlmeval.sandbox.process import SandboxFault
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.options import Scoring
     from pytest_vlmeval.store import Store
     from pytest_vlmeval.store.answers import StoredAnswer
 
@@ -39,6 +40,7 @@ class Scorer:
         *,
         session_id: str,
         owner: str,
+        scoring: Scoring,
         deadline_s: float | None,
         only_stored: bool,
     ) -> None:
@@ -48,6 +50,7 @@ class Scorer:
         self._library = library
         self._session_id = session_id
         self._owner = owner
+        self._scoring = scoring
         self._deadline_s = deadline_s
         self._only_stored = only_stored
         self._scores: dict[str, Score | VlmEvalError] = {}
@@ -138,9 +141,10 @@ class Scorer:
         # What has no usable answer counts as wrong, as in ms-vlmeval, and its
         # verdict says that it was not scored.
         scored = score_in_sandbox(
-            self._library.sandbox,
+            self._library.sandbox_for(entry.dataset),
             self._library.prepared(entry.dataset),
             [(index, usable.get(index, "")) for index in entry.indexes],
+            scoring=self._scoring,
             deadline_s=self._deadline_s,
         )
         verdicts = tuple(

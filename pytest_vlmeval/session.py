@@ -6,6 +6,7 @@ Under xdist every worker has one; the controller has none and reads the store.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.forecast import DownloadOnly, Forecast
+from pytest_vlmeval.option_values import parse_names
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.screen import Screen
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 SCREEN_KEY = pytest.StashKey[Screen]()
 RUN_KEY = pytest.StashKey["Run"]()
+FORECAST_KEY = pytest.StashKey[Forecast]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
 SESSION_ID_KEY = pytest.StashKey[str]()
 # The key under which a worker tells its controller why nothing can be run.
@@ -89,9 +93,30 @@ def _share(config: pytest.Config) -> Share:
     return Share(int(number) % count, count)
 
 
+def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
+    """Expand a test over its datasets, once what the session downloads is known."""
+    config = metafunc.config
+    run = get_run(config)
+    if FORECAST_KEY not in config.stash:
+        config.stash[FORECAST_KEY] = forecast = Forecast()
+        forecast.look_ahead(metafunc.definition.session)
+        announce = config.stash[SCREEN_KEY].announce
+        # One of several processes speaks.
+        first = _share(config).number == 0
+        forecast.check(run, announce if first else lambda line: None)
+    forecast = config.stash[FORECAST_KEY]
+    if forecast.noting or forecast.refusal is not None:
+        forecast.note(metafunc, fixture, run)
+    else:
+        suite.parametrize(metafunc, fixture, run)
+
+
 def begin_run(session: pytest.Session) -> None:
     """Start to ask what the collected items need; does nothing without benchmarks."""
     config = session.config
+    forecast = config.stash.get(FORECAST_KEY, None)
+    if forecast is not None and forecast.refusal is not None:
+        _refuse(session, forecast.refusal)
     if not any(map(suite.parameter_of, session.items)):
         return
     dropped = suite.drop_placeholders(session.items)
@@ -163,6 +188,8 @@ def register_reports(config: pytest.Config) -> None:
         config.pluginmanager.register(
             Controller(get_session_id(config)), "vlmeval-controller"
         )
+    if is_given("download-only", config) and get_settings(config).download_only:
+        _register_download_only(config, screen)
     if terminal is None or not is_model_given(config):
         return
     from pytest_vlmeval.reports.terminal import TerminalReport
@@ -172,6 +199,16 @@ def register_reports(config: pytest.Config) -> None:
     if config.get_verbosity() >= 0:
         config.pluginmanager.register(report.line, "vlmeval-progress")
         report.line.start()
+
+
+def _register_download_only(config: pytest.Config, screen: Screen) -> None:
+    if is_controller(config):
+        raise pytest.UsageError(
+            "--vlm-download-only works in one process: leave -n out, or give -n 0."
+        )
+    config.stash[FORECAST_KEY] = forecast = Forecast()
+    download = DownloadOnly(forecast, lambda: get_run(config), screen.announce)
+    config.pluginmanager.register(download, "vlmeval-download-only")
 
 
 def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
@@ -184,6 +221,28 @@ def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
         raise pytest.UsageError(str(error)) from None
     write(f"sandbox environment ready: {environment.python}")
     return int(pytest.ExitCode.OK)
+
+
+def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """List the datasets; the `--vlm-list` command."""
+    from pytest_vlmeval.datasets.catalog import demo_datasets
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.datasets.listing import list_datasets
+
+    settings = get_settings(config)
+    words = parse_names(config.getoption("--vlm-list"))
+    try:
+        # What is written may be JSON, so anything else goes elsewhere.
+        library = Library(settings, _write_aside)
+        infos = [*library.catalog.values(), *demo_datasets().values()]
+        write(list_datasets(infos, words, settings.data_root))
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    return int(pytest.ExitCode.OK)
+
+
+def _write_aside(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def is_model_given(config: pytest.Config) -> bool:

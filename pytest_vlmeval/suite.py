@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 
 MARK = "vlm"
 
+# What the benchmarks are marked with, for -m.
+MARKERS = {
+    "vlm(*datasets)": "the ms-vlmeval datasets that the test runs over",
+    "core": "the usual eight benchmarks, for every day",
+    "image": "asks about pictures",
+    "video": "asks about videos",
+    "multiple_choice": "asks for one of several options",
+    "yes_no": "asks for yes or no",
+    "vqa": "asks an open question",
+    "caption": "asks for a description",
+    "ocr": "needs text to be read",
+    "math": "needs mathematics",
+    "document": "asks about documents",
+    "chinese": "asks in Chinese",
+    "needs_judge": "is scored by a judge only",
+}
+
 
 class Benchmark:
     """Base class of a benchmark: names its datasets, brings their tests.

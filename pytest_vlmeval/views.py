@@ -86,7 +86,11 @@ class SampleView:
         return found
 
     def check(self) -> None:
-        """Pass if the answer is right; xfail if wrong; fail if there is none."""
+        """Pass if the answer is right; xfail if wrong; fail if there is none.
+
+        An answer that has no verdict of its own passes: one that only a judge can
+        score, without a judge, and one of captions, which are scored as a whole.
+        """
         answer = self.answer
         if answer.state != "answered":
             _fail(f"{self.dataset}-{self.index} has no usable answer: {_why(answer)}")
@@ -94,6 +98,10 @@ class SampleView:
             return
         if not self._run.has_references(self.dataset):
             pytest.skip(f"{self.dataset} has no reference answers")
+        if self._run.needs_judge(self.dataset) or self._run.is_scored_as_a_whole(
+            self.dataset
+        ):
+            return
         verdict = self.verdict
         if verdict.value is None:
             _fail(f"{self.dataset}-{self.index} was not scored: {verdict.reason}")
@@ -156,6 +164,11 @@ class ScoreView:
             pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
         if not self._run.has_references(self.dataset):
             pytest.skip(f"{self.dataset} has no reference answers")
+        if self._run.needs_judge(self.dataset):
+            pytest.skip(
+                f"{self.dataset} is scored by a judge only, and none is configured; "
+                "its answers are kept in the store"
+            )
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""

@@ -1,4 +1,4 @@
-"""What several test modules share: one sandbox for the whole session."""
+"""What several test modules share: one sandbox of a kind for the whole session."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmeval.sandbox.addons import ADDONS
 from pytest_vlmeval.sandbox.process import Sandbox
+from tests.run_fixtures import environment_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
@@ -20,3 +22,21 @@ def sandbox(sandbox_environment: SandboxEnvironment) -> Iterator[Sandbox]:
     sandbox = Sandbox(sandbox_environment.python)
     yield sandbox
     sandbox.close()
+
+
+@pytest.fixture(scope="session")
+def sandbox_of(sandbox: Sandbox) -> Iterator[Callable[[str], Sandbox]]:
+    """Give what finds the sandbox for a class of ms-vlmeval, with its add-ons."""
+    own: dict[str, Sandbox] = {}
+
+    def find(class_name: str) -> Sandbox:
+        if class_name not in ADDONS:
+            return sandbox
+        if class_name not in own:
+            environment = environment_with(ADDONS[class_name])
+            own[class_name] = Sandbox(environment.python)
+        return own[class_name]
+
+    yield find
+    for each in own.values():
+        each.close()

@@ -19,8 +19,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pytest_vlmeval.sandbox.addons import LIGHT
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 
+# Looked up here, because pytester gives each test a home of its own.
+CACHE_DIR = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-vlmeval"
+)
 COLUMNS = ("index", "question", "image", "answer", "category", "choices", "level")
 BENCHMARK = """
 from pytest_vlmeval import Benchmark
@@ -33,13 +38,18 @@ class TestMath(Benchmark):
 @pytest.fixture(scope="session")
 def sandbox_environment() -> SandboxEnvironment:
     """Give the sandbox environment, built in the user's cache if it is not there."""
+    return environment_with(LIGHT)
+
+
+def environment_with(addons: frozenset[str]) -> SandboxEnvironment:
+    """Give the environment that has these add-ons, in the same way."""
     given = os.environ.get("VLM_SANDBOX_PYTHON")
-    base = os.environ.get("XDG_CACHE_HOME")
     return ensure_environment(
-        (Path(base) if base else Path.home() / ".cache") / "pytest-vlmeval",
+        CACHE_DIR,
         python=Path(given) if given else None,
         offline=False,
         announce=lambda line: None,
+        addons=addons,
     )
 
 

@@ -27,8 +27,17 @@ FIXTURES = SHARED / "seed_fixtures"
 CLASSES: dict[str, tuple[str, Kind]] = {
     "ImageMCQDataset": ("image_mcq", "multiple_choice"),
     "ImageYORNDataset": ("image_yorn", "yes_no"),
+    "MMMUDataset": ("image_mcq", "multiple_choice"),
     "ImageVQADataset": ("image_vqa", "vqa"),
+    "OCRBench": ("image_vqa", "vqa"),
+    "MTVQADataset": ("image_vqa", "vqa"),
     "MathVision": ("image_vqa", "vqa"),
+    "MathVista": ("image_vqa", "vqa"),
+    "MMVet": ("image_vqa", "vqa"),
+    "LLaVABench": ("image_vqa", "vqa"),
+    "MMLongBench": ("mmlongbench", "vqa"),
+    "ImageCaptionDataset": ("image_caption", "caption"),
+    "VCRDataset": ("vcr", "vqa"),
 }
 
 Row = Mapping[str, object]

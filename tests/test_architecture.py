@@ -16,6 +16,7 @@ PACKAGE = Path(pytest_vlmeval.__file__).parent
 ORDER = (
     "errors",
     "records",
+    "option_values",
     "option_table",
     "options",
     "sandbox",
@@ -33,12 +34,21 @@ ORDER = (
     "views",
     "selection",
     "suite",
+    "forecast",
     "reports",
     "session",
     "fixtures",
     "plugin",
 )
-PYTEST_SIDE = {"views", "selection", "suite", "session", "fixtures", "plugin"}
+PYTEST_SIDE = {
+    "views",
+    "selection",
+    "suite",
+    "forecast",
+    "session",
+    "fixtures",
+    "plugin",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,9 @@ for module, class_name in json.loads(Path(sys.argv[1]).read_text()):
     }
 Path(sys.argv[2]).write_text(json.dumps(found))
 """
+# ms-vlmeval refuses them without a judge; here what matches exactly counts.
+EXACT_HERE = {"MathVista_MINI", "MathVision", "MathVision_MINI"}
+UNREFERENCED = {"MLLMGuard_DS", "DocVQA_TEST", "InfoVQA_TEST"}
 KINDS = {"MCQ": "multiple_choice", "Y/N": "yes_no", "VQA": "vqa", "Caption": "caption"}
 IMPORTABLE = [
     ("image_mcq", "ImageMCQDataset"),
@@ -94,7 +98,35 @@ def test_every_dataset_of_the_card_is_there(
         if info.modality == "image":
             assert info.url == entry["data"]["url"]
         assert info.md5 == entry["data"]["md5"]
+        # A dataset without references cannot be judged.
+        if info.has_references:
+            expected_need = judge_need(entry["judge"]["behaviour"])
+            if info.name in EXACT_HERE:
+                assert expected_need == "required"
+                expected_need = "optional"
+            assert info.judge == expected_need
+        assert info.has_references is (info.name not in UNREFERENCED)
+        assert info.family
+        assert info.homepage
+        assert info.homepage.startswith("https://")
         assert info.path is None
+
+
+def judge_need(behaviour: str) -> str:
+    """Read how upstream uses a judge."""
+    return "unused" if behaviour.startswith("never") else re.split("[: ]", behaviour)[0]
+
+
+def test_what_the_card_adds(catalog: Mapping[str, DatasetInfo]) -> None:
+    hub = catalog["Video-MME_8frame"]
+    assert (hub.family, hub.source) == ("Video-MME", "lmms-lab/Video-MME")
+    on_hub = catalog["SEEDBench2"]
+    assert on_hub.source == "huggingface.co/VLMEval/SEEDBench2"
+    assert catalog["MMT-Bench_ALL"].licence == "CC-BY-4.0"
+    assert catalog["MMT-Bench_ALL"].size_bytes == 6_210_000_000
+    unknown = catalog["MMStar_KO"]
+    assert (unknown.judge, unknown.has_references) == (None, None)
+    assert unknown.family == unknown.class_name
 
 
 def test_it_agrees_with_the_imported_classes(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_table import OPTIONS
+from pytest_vlmeval.option_table import COMMANDS, OPTIONS
 from pytest_vlmeval.options import Settings, load_settings
 
 Load = Callable[..., Settings]
@@ -34,6 +34,12 @@ def test_defaults(load: Load, pytester: pytest.Pytester) -> None:
     assert settings.backend == "endpoint"
     assert settings.api_base == "http://127.0.0.1:8000/v1"
     assert settings.limit is None
+    assert settings.sample is None
+    assert settings.seed == 0
+    assert settings.scoring == "published"
+    assert settings.data_mirror is None
+    assert settings.download_max_gb == 20
+    assert not settings.download_only
     assert settings.max_tokens == 2048
     assert settings.temperature == 0
     assert settings.mode == "all"
@@ -69,6 +75,20 @@ def test_demo_is_its_own_backend(load: Load) -> None:
     assert load("--vlm-model=demo", "--vlm-backend=endpoint").backend == "endpoint"
 
 
+def test_a_subset_and_its_scoring(load: Load) -> None:
+    settings = load("--vlm-sample=50", "--vlm-seed=7", "--vlm-scoring=corrected")
+    assert (settings.sample, settings.seed) == (50, 7)
+    assert settings.scoring == "corrected"
+
+
+def test_a_mirror_is_a_url_or_a_folder(load: Load, pytester: pytest.Pytester) -> None:
+    url = "https://host/copies"
+    assert load(f"--vlm-data-mirror={url}").data_mirror == url
+    folder = pytester.mkdir("copies")
+    assert load("--vlm-data-mirror=copies").data_mirror == str(folder)
+    assert load("--vlm-download-max-gb=0.5").download_max_gb == 0.5
+
+
 def test_flags_from_ini_and_environment(load: Load) -> None:
     assert load("--vlm-fresh").fresh
     assert load(ini='vlm_fresh = "true"').fresh
@@ -95,6 +115,36 @@ def test_flags_from_ini_and_environment(load: Load) -> None:
             ["--vlm-mode=both"],
             {},
             "--vlm-mode=both is not accepted: --vlm-mode takes all, infer or score.",
+        ),
+        (
+            ["--vlm-sample=0"],
+            {},
+            "--vlm-sample=0 is not accepted: --vlm-sample takes a whole number of at "
+            "least 1 (samples).",
+        ),
+        (
+            ["--vlm-seed=-1"],
+            {},
+            "--vlm-seed=-1 is not accepted: --vlm-seed takes a whole number of at "
+            "least 0.",
+        ),
+        (
+            ["--vlm-scoring=mended"],
+            {},
+            "--vlm-scoring=mended is not accepted: --vlm-scoring takes published or "
+            "corrected.",
+        ),
+        (
+            ["--vlm-data-mirror=/no/such/folder"],
+            {},
+            "--vlm-data-mirror=/no/such/folder is not accepted: --vlm-data-mirror "
+            "takes an http or https URL, or a folder that exists.",
+        ),
+        (
+            ["--vlm-download-max-gb=-1"],
+            {},
+            "--vlm-download-max-gb=-1 is not accepted: --vlm-download-max-gb takes a "
+            "number of at least 0 (GB).",
         ),
         (
             ["--vlm-temperature=nan"],
@@ -182,7 +232,9 @@ def test_help_shows_every_option_with_its_unit_and_default(
         if option.default is not None:
             assert f"(default: {option.default})" in group
     assert "deadline of one request, in seconds (default: 300)" in group
-    assert "build the sandbox environment ahead of the first run" in group
+    for command, text in COMMANDS.items():
+        assert command in group
+        assert text in group
 
 
 def test_a_bad_value_is_a_usage_error(pytester: pytest.Pytester) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.option_table import OPTIONS
+from pytest_vlmeval.option_table import COMMANDS, OPTIONS
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
 
@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_options_exist() -> None:
-    known = {option.flag for option in OPTIONS} | {"--vlm-setup"}
+    known = {option.flag for option in OPTIONS} | set(COMMANDS)
     assert set(re.findall(r"--vlm-[a-z-]+", README)) <= known
 
 

@@ -16,8 +16,8 @@ from zipfile import ZipFile
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.addons import ADDONS, LIGHT, read_requirements
 from pytest_vlmeval.sandbox.environment import (
-    REQUIREMENTS,
     SandboxEnvironment,
     ensure_built,
 )
@@ -278,13 +278,16 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
 
-def test_every_pin_is_one_exact_version() -> None:
+@pytest.mark.parametrize("addons", [LIGHT, *ADDONS.values()], ids=str)
+def test_every_pin_is_one_exact_version(addons: frozenset[str]) -> None:
     pins = [
         line.partition(";")[0]
-        for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+        for line in read_requirements(addons).splitlines()
         if not line.startswith("#")
     ]
 
     assert "ms-vlmeval==0.0.20" in pins
     assert all(pin.count("==") == 1 and " " not in pin for pin in pins)
-    assert not {"torch", "pyarrow", "pip"} & {pin.partition("==")[0] for pin in pins}
+    names = [pin.partition("==")[0].lower() for pin in pins]
+    assert len(set(names)) == len(names)
+    assert not {"torch", "pyarrow", "pip"} & set(names)

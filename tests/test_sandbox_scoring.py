@@ -241,19 +241,21 @@ def test_without_references(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_a_class_without_an_adapter(sandbox: Sandbox, tmp_path: Path) -> None:
     info = DatasetInfo(
-        name="MMVet",
-        class_name="MMVet",
+        name="TallyQA",
+        class_name="TallyQA",
         module="image_vqa",
         kind="vqa",
-        path=write_table(tmp_path / "MMVet.tsv", own_rows(["x"])),
+        path=write_table(tmp_path / "TallyQA.tsv", own_rows(["x"])),
     )
     prepared = prepare(info, sandbox, tmp_path)
     with pytest.raises(VlmEvalError) as caught:
         score(sandbox, prepared, [(0, "x")])
     assert str(caught.value) == (
-        "MMVet cannot be scored: ms-vlmeval's MMVet is not among the classes that can "
-        "(ImageMCQDataset, ImageYORNDataset, ImageVQADataset, MathVision). "
-        "--vlm-mode=infer collects its answers."
+        "TallyQA cannot be scored: ms-vlmeval's TallyQA is not among the classes that "
+        "can (ImageMCQDataset, MMMUDataset, ImageYORNDataset, ImageVQADataset, "
+        "OCRBench, MTVQADataset, MathVision, MathVista, MMVet, LLaVABench, "
+        "MMLongBench, ImageCaptionDataset, VCRDataset). --vlm-mode=infer collects its "
+        "answers."
     )
 
 

@@ -138,6 +138,37 @@ def math_rows() -> list[Row]:
     ]
 
 
+def ocr_rows() -> list[Row]:
+    """Give texts to be read, with one or two references."""
+    kinds = ["Regular Text Recognition", "Key Information Extraction"]
+    return [
+        {**row, "answer": str(WORDS[number % 9 : number % 9 + 2])}
+        | {"category": kinds[number % 2]}
+        for number, row in enumerate(open_rows())
+    ]
+
+
+def vista_rows() -> list[Row]:
+    """Give questions with options and such with a number or a text for an answer."""
+    kinds = ["text", "integer", "float", "text"]
+    answers = ["red", "12", "0.5", "Paris"]
+    return [
+        {
+            "index": number,
+            "question": "What?",
+            "choices": str(WORDS[:4]),
+            "answer": answers[number % 4],
+            "answer_option": "A",
+            "question_type": "free_form" if number % 4 else "multi_choice",
+            "answer_type": kinds[number % 4],
+            "task": ["reading", "counting"][number % 2],
+            "skills": "['maps', 'numbers']",
+            "image": PICTURE,
+        }
+        for number in range(48)
+    ]
+
+
 def score_upstream(
     environment: SandboxEnvironment,
     info: DatasetInfo,
@@ -180,6 +211,10 @@ CASES: dict[str, tuple[str, list[Row], list[str]]] = {
     "DocVQA_VAL": ("ImageVQADataset", open_rows(), [*WORDS, "TEXT", "TEXTs"]),
     "ChartQA_TEST": ("ImageVQADataset", open_rows(), [*WORDS, "TEXT", "12.3"]),
     "OCRVQA_TEST": ("ImageVQADataset", open_rows(), [*WORDS, "TEXT"]),
+    "MMMU_DEV_VAL": ("MMMUDataset", choice_rows(), CHOICE_ANSWERS),
+    "OCRBench": ("OCRBench", ocr_rows(), [*WORDS, "TEXT", "RIGHT"]),
+    "MTVQA_TEST": ("MTVQADataset", open_rows(), [*WORDS, "TEXT", "a TEXT."]),
+    "MathVista_MINI": ("MathVista", vista_rows(), [*CHOICE_ANSWERS, "RIGHT", "12.0"]),
 }
 
 
@@ -195,6 +230,8 @@ def test_every_metric_is_the_same(
     info = describe(write_table(tmp_path / f"{name}.tsv", rows), class_name)
     ours = score(sandbox, prepare(info, sandbox, tmp_path), answers)
     expected, _ = score_upstream(sandbox_environment, info, answers, tmp_path)
+    if class_name == "MathVista":
+        expected[ours.main_metric] = expected.pop("Overall/acc")
     assert {key: ours.metrics[key] for key in expected} == pytest.approx(expected)
     # Only the sum that MME is ranked by is ours.
     assert set(ours.metrics) - set(expected) <= {"Overall"}
@@ -219,6 +256,8 @@ def compare_math(
         if found[index] != value
     }
     assert different == {}
+    expected[ours.main_metric] = expected.pop("Overall/acc")
+    assert ours.main_metric == "Overall/acc (exact matching)"
     assert ours.metrics == pytest.approx(expected)
     assert len(set(verdicts.values())) == 2
 

@@ -1,4 +1,4 @@
-"""Every verdict of the seed fixtures, in the families that can be scored."""
+"""Every verdict of the seed fixtures, for every image dataset of the card."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.datasets.prepare import read_index
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.sandbox.addons import ADDONS
 from tests.sandbox_tables import (
     describe,
     prepare,
@@ -17,8 +19,10 @@ from tests.sandbox_tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_vlmeval.records import PreparedDataset
     from pytest_vlmeval.sandbox.process import Sandbox
 
 SEEDS = {
@@ -29,36 +33,116 @@ SEEDS = {
         ScienceQA_VAL ScienceQA_TEST MMT-Bench_ALL_MI MMT-Bench_ALL MMT-Bench_VAL_MI
         MMT-Bench_VAL AesBench_VAL AesBench_TEST CCBench AI2D_TEST MMStar RealWorldQA
         BLINK""",
+    "MMMUDataset": "MMMU_DEV_VAL",
     "ImageYORNDataset": "MME HallusionBench POPE",
     "ImageVQADataset": """
         OCRVQA_TEST OCRVQA_TESTCORE TextVQA_VAL DocVQA_VAL InfoVQA_VAL ChartQA_TEST""",
+    "OCRBench": "OCRBench",
+    "MTVQADataset": "MTVQA_TEST",
     "MathVision": "MathVision MathVision_MINI",
+    "MathVista": "MathVista_MINI",
+    "ImageCaptionDataset": "COCO_VAL",
+    "VCRDataset": """
+        VCR_EN_EASY_500 VCR_EN_EASY_100 VCR_EN_EASY_ALL VCR_EN_HARD_500 VCR_EN_HARD_100
+        VCR_EN_HARD_ALL VCR_ZH_EASY_500 VCR_ZH_EASY_100 VCR_ZH_EASY_ALL VCR_ZH_HARD_500
+        VCR_ZH_HARD_100 VCR_ZH_HARD_ALL""",
 }
-SEED_CASES = [(c, name) for c, names in SEEDS.items() for name in names.split()]
+JUDGED = {
+    "MMVet": "MMVet",
+    "LLaVABench": "LLaVABench",
+    "MMLongBench": "MMLongBench_DOC",
+}
+SECRET = {
+    "MMMUDataset": "MMMU_TEST",
+    "ImageMCQDataset": "MLLMGuard_DS",
+    "ImageVQADataset": "DocVQA_TEST InfoVQA_TEST",
+}
 MAIN = {
     "MMBench_DEV_EN": ("dev/Overall", 50),
     "MMT-Bench_ALL": ("ALL/Overall", 50),
     "MMStar": ("Overall", 50),
+    "MMMU_DEV_VAL": ("validation/Overall", 100 / 3),
     "POPE": ("Overall/Overall", 50),
     "MME": ("Overall", 300 * 100 / 2800),
     "HallusionBench": ("Overall/average", 160 / 3),
     "ChartQA_TEST": ("Overall", 50),
-    "MathVision": ("Overall/acc", 50),
+    "OCRBench": ("Final Score", 50),
+    "MTVQA_TEST": ("Average", 50),
+    "MathVision": ("Overall/acc (exact matching)", 50),
+    "MathVista_MINI": ("Overall/acc (exact matching)", 100 / 3),
+    "VCR_EN_EASY_500": ("Exact_Match", 60),
 }
 
 
-@pytest.mark.parametrize(("class_name", "name"), SEED_CASES)
-def test_every_verdict_of_a_seed_fixture(
-    sandbox: Sandbox, tmp_path: Path, class_name: str, name: str
-) -> None:
+def cases(table: dict[str, str]) -> list[object]:
+    """Give class and name of every dataset; those with add-ons are marked."""
+    return [
+        pytest.param(
+            class_name, name, marks=[pytest.mark.addons] if class_name in ADDONS else []
+        )
+        for class_name, names in table.items()
+        for name in names.split()
+    ]
+
+
+def prepare_seed(
+    sandbox: Sandbox, folder: Path, class_name: str, name: str
+) -> tuple[PreparedDataset, list[tuple[object, str]], dict[str, float | None]]:
+    """Prepare a fixture; give its answers and the verdict each must get."""
     rows = seed_rows(name)
     table = shared_file("seed_fixtures", "LMUData", f"{name}.tsv")
-    prepared = prepare(describe(table, class_name), sandbox, tmp_path)
+    prepared = prepare(describe(table, class_name), sandbox, folder)
     asked = {row.index for row in read_index(prepared)}
-    expected = {row["index"]: row["exact"] for row in rows if row["index"] in asked}
-    answers = [(r["index"], r["prediction"]) for r in rows if r["index"] in asked]
+    rows = [row for row in rows if row["index"] in asked]
+    answers: list[tuple[object, str]] = [(r["index"], r["prediction"]) for r in rows]
+    return prepared, answers, {row["index"]: row["exact"] for row in rows}
+
+
+@pytest.mark.parametrize(("class_name", "name"), cases(SEEDS))
+def test_every_verdict_of_a_seed_fixture(
+    sandbox_of: Callable[[str], Sandbox], tmp_path: Path, class_name: str, name: str
+) -> None:
+    sandbox = sandbox_of(class_name)
+    prepared, answers, expected = prepare_seed(sandbox, tmp_path, class_name, name)
     found = score(sandbox, prepared, answers)
     assert values(found.verdicts) == expected
     assert found.metrics[found.main_metric] >= 0
+    assert found.scoring == "published"
+    assert bool(found.notes) == name.startswith("VCR_ZH")
     if name in MAIN:
         assert (found.main_metric, found.value) == pytest.approx(MAIN[name])
+
+
+@pytest.mark.parametrize(("class_name", "name"), cases(SEEDS))
+def test_one_answer_of_a_seed_fixture_scores(
+    sandbox_of: Callable[[str], Sandbox], tmp_path: Path, class_name: str, name: str
+) -> None:
+    sandbox = sandbox_of(class_name)
+    prepared, answers, expected = prepare_seed(sandbox, tmp_path, class_name, name)
+    found = score(sandbox, prepared, answers[:1])
+    (verdict,) = found.verdicts
+    assert verdict.value == expected[verdict.index]
+    assert 0 <= found.value <= 100
+
+
+@pytest.mark.parametrize(("class_name", "name"), cases(JUDGED))
+def test_a_dataset_that_needs_a_judge(
+    sandbox_of: Callable[[str], Sandbox], tmp_path: Path, class_name: str, name: str
+) -> None:
+    sandbox = sandbox_of(class_name)
+    prepared, answers, expected = prepare_seed(sandbox, tmp_path, class_name, name)
+    assert set(expected.values()) == {None}
+    assert all(row.reference for row in read_index(prepared))
+    with pytest.raises(NeedsJudgeError, match=f"^{name} has no score: "):
+        score(sandbox, prepared, answers)
+
+
+@pytest.mark.parametrize(("class_name", "name"), cases(SECRET))
+def test_a_dataset_whose_references_are_secret(
+    sandbox: Sandbox, tmp_path: Path, class_name: str, name: str
+) -> None:
+    prepared, answers, expected = prepare_seed(sandbox, tmp_path, class_name, name)
+    assert set(expected.values()) == {None}
+    assert {row.reference for row in read_index(prepared)} == {None}
+    with pytest.raises(VlmEvalError, match=f"^{name} has no reference answers, "):
+        score(sandbox, prepared, answers)

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
+
 
 class UselessJudge:
     """Answers, but nothing that can be read."""
@@ -62,6 +64,8 @@ def evaluate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     path = str(folder / f"answers_{name}.xlsx")
     file.dump(rows, path)
     result = dataset.evaluate(path, model="exact_matching", nproc=2)
+    if isinstance(result, dict):
+        result = pd.DataFrame([result])
     verdicts = {}
     if job["class_name"] == "MathVision":
         mathv: Any = importlib.import_module("vlmeval.dataset.utils.mathv")

@@ -8,10 +8,12 @@ import hashlib
 import json
 import re
 import subprocess
+import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from pytest_vlmeval.datasets.card import CARD, load_card
 from pytest_vlmeval.datasets.download import write_whole
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
@@ -19,12 +21,13 @@ from pytest_vlmeval.records import DatasetInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pytest_vlmeval.datasets.card import CardEntry
     from pytest_vlmeval.datasets.source_reading import Package
     from pytest_vlmeval.datasets.source_values import SourceClass
-    from pytest_vlmeval.records import Kind
+    from pytest_vlmeval.records import JudgeNeed, Kind
 
 # Counts changes in what is written, so that older files are not read.
-FORMAT = 1
+FORMAT = 2
 PROBE_S = 60.0
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 # Prints the version of ms-vlmeval and its folder, without importing it.
@@ -45,10 +48,10 @@ class VlmevalPackage(NamedTuple):
 
 def demo_datasets() -> dict[str, DatasetInfo]:
     """Give the datasets that come with this package."""
-    entries: list[tuple[str, str, str, Kind]] = [
-        ("DemoChoice", "ImageMCQDataset", "image_mcq", "multiple_choice"),
-        ("DemoYesNo", "ImageYORNDataset", "image_yorn", "yes_no"),
-        ("DemoOpen", "ImageVQADataset", "image_vqa", "vqa"),
+    entries: list[tuple[str, str, str, Kind, JudgeNeed]] = [
+        ("DemoChoice", "ImageMCQDataset", "image_mcq", "multiple_choice", "optional"),
+        ("DemoYesNo", "ImageYORNDataset", "image_yorn", "yes_no", "optional"),
+        ("DemoOpen", "ImageVQADataset", "image_vqa", "vqa", "unused"),
     ]
     return {
         name: DatasetInfo(
@@ -57,8 +60,12 @@ def demo_datasets() -> dict[str, DatasetInfo]:
             module=module,
             kind=kind,
             path=DEMO_FOLDER / f"{name}.tsv",
+            family="Demo",
+            source="bundled",
+            has_references=True,
+            judge=judge,
         )
-        for name, class_name, module, kind in entries
+        for name, class_name, module, kind, judge in entries
     }
 
 
@@ -113,7 +120,9 @@ def load_catalog(package_folder: Path, cache_dir: Path) -> dict[str, DatasetInfo
     Reading them takes seconds, so the result is kept in `cache_dir` until the
     package's list of classes changes.
     """
-    key = _digest(json.dumps([FORMAT, str(package_folder), _state(package_folder)]))
+    card = CARD.read_text(encoding="utf-8")
+    state = [FORMAT, card, str(package_folder), _state(package_folder)]
+    key = _digest(json.dumps(state))
     memory = cache_dir / "catalog" / f"{key}.json"
     with suppress(OSError, ValueError, TypeError):
         entries = json.loads(memory.read_text(encoding="utf-8"))
@@ -127,10 +136,11 @@ def _read_catalog(package_folder: Path) -> dict[str, DatasetInfo]:
     from pytest_vlmeval.datasets.source_reading import Package
 
     package = Package(package_folder / "dataset")
+    card = load_card()
     catalog: dict[str, DatasetInfo] = {}
     for name, source in _named_classes(package):
         # The first class that supports a name builds it (dataset/__init__.py:381).
-        catalog.setdefault(name, _describe(name, source))
+        catalog.setdefault(name, _describe(name, source, card.find(name, source.name)))
     return catalog
 
 
@@ -147,19 +157,43 @@ def _named_classes(package: Package) -> Iterator[tuple[str, SourceClass]]:
                 yield name, source
 
 
-def _describe(name: str, source: SourceClass) -> DatasetInfo:
+def _describe(name: str, source: SourceClass, known: CardEntry | None) -> DatasetInfo:
     url = _entry(source.get("DATASET_URL"), name)
     # Video classes have one file, and so one checksum.
     checksum = _entry(source.get("DATASET_MD5"), name) or str(source.get("MD5"))
-    return DatasetInfo(
+    is_url = url.startswith(("https://", "http://"))
+    info = DatasetInfo(
         name=name,
         class_name=source.name,
         module=source.module,
         kind=_kind(str(source.get("TYPE"))),
         modality=_modality(str(source.get("MODALITY"))),
-        url=url if url.startswith(("https://", "http://")) else None,
+        url=url if is_url else None,
         md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
+        family=source.name,
+        source=_source(url) if is_url else "",
     )
+    if known is None:
+        return info
+    return dataclasses.replace(
+        info,
+        family=known.family,
+        source=known.hub or info.source,
+        size_bytes=known.size_bytes,
+        has_references=known.has_references,
+        judge=known.judge,
+        homepage=known.homepage,
+        licence=known.licence,
+    )
+
+
+def _source(url: str) -> str:
+    """Give the host of an address, on a hub with the repository there."""
+    address = urllib.parse.urlsplit(url)
+    repository = re.match(r"/(?:api/v1/)?datasets/([^/]+/[^/]+)/", address.path)
+    if repository is None:
+        return address.netloc
+    return f"{address.netloc}/{repository[1]}"
 
 
 def _entry(table: object, name: str) -> str:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
+import shutil
 import tempfile
-import urllib.error
-import urllib.request
+import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_vlmeval.datasets.transfer import (
+    PATIENCE,
+    Announce,
+    PartFile,
+    Patience,
+    TransferError,
+    receive_file,
+)
 from pytest_vlmeval.errors import VlmEvalError
 
 if TYPE_CHECKING:
-    from typing import IO
-
     from pytest_vlmeval.records import DatasetInfo
-
-TIMEOUT_S = 30.0
-CHUNK_BYTES = 2**20
 
 
 class DatasetFile(NamedTuple):
@@ -31,10 +33,6 @@ class DatasetFile(NamedTuple):
     modified: bool
 
 
-class _ConnectionCutError(Exception):
-    """The server sent less than it announced."""
-
-
 def fetch_dataset(
     info: DatasetInfo,
     *,
@@ -42,20 +40,28 @@ def fetch_dataset(
     cache_dir: Path,
     allow_modified: bool,
     offline: bool,
+    mirror: str | None = None,
+    announce: Announce = lambda line: None,
+    patience: Patience = PATIENCE,
 ) -> DatasetFile:
     """Give the dataset's file, downloading it to `data_root/NAME.tsv` if missing.
 
-    A file that is there is never overwritten. Raises VlmEvalError when there is no
-    file and none can be had, and, unless `allow_modified`, for another checksum than
-    the published one.
+    `mirror`, a URL or a folder, stands in for the published address, under the same
+    file name. A file that is there is never overwritten. Raises VlmEvalError when
+    there is no file and none can be had, and, unless `allow_modified`, for another
+    checksum than the published one.
     """
-    path = info.path or data_root / f"{info.name}.tsv"
+    path = data_path(info, data_root)
     if not path.is_file():
         if info.path is not None:
             raise VlmEvalError(
                 f"{info.name}: there is no file {path}. Name a .tsv file that exists."
             )
-        _download(info, path, cache_dir=cache_dir, offline=offline)
+        source = _allowed_source(info, path, mirror, offline)
+        # What differs on one's own mirror may be meant to; elsewhere it is damaged.
+        expected = None if mirror and allow_modified else info.md5
+        bring = _Bringing(info, path, source, expected, announce, patience)
+        bring.locked(cache_dir / "locks")
     checksum = md5_of_file(path, cache_dir)
     modified = info.md5 is not None and checksum != info.md5
     if modified and not allow_modified:
@@ -66,6 +72,27 @@ def fetch_dataset(
             "marked as modified."
         )
     return DatasetFile(path, checksum, modified)
+
+
+def data_path(info: DatasetInfo, data_root: Path) -> Path:
+    """Give where a dataset's file lies, or will lie."""
+    return info.path or data_root / f"{info.name}.tsv"
+
+
+def source_of(info: DatasetInfo, mirror: str | None) -> str | None:
+    """Give the URL or, with a folder as mirror, the path a file is taken from."""
+    if mirror is None:
+        return info.url
+    published = urllib.parse.urlsplit(info.url or f"{info.name}.tsv").path
+    name = published.rsplit("/", 1)[-1]
+    if is_url(mirror):
+        return f"{mirror.rstrip('/')}/{name}"
+    return str(Path(mirror) / urllib.parse.unquote(name))
+
+
+def is_url(source: str) -> bool:
+    """Tell a URL from a path."""
+    return source.lower().startswith(("http://", "https://"))
 
 
 def md5_of_file(path: Path, cache_dir: Path) -> str:
@@ -100,74 +127,92 @@ def write_whole(path: Path, text: str) -> None:
     Path(file.name).replace(path)
 
 
+def _allowed_source(
+    info: DatasetInfo, path: Path, mirror: str | None, offline: bool
+) -> str:
+    source = source_of(info, mirror)
+    if source is None:
+        raise _cannot_download(info, path, None, "ms-vlmeval names no URL for it")
+    if offline and is_url(source):
+        raise _cannot_download(info, path, source, "--vlm-offline is set")
+    return source
+
+
+class _Bringing(NamedTuple):
+    """One missing file on its way from `source` to `path`."""
+
+    info: DatasetInfo
+    path: Path
+    source: str
+    expected_md5: str | None
+    announce: Announce
+    patience: Patience
+
+    def locked(self, locks: Path) -> None:
+        """Bring the file, or wait until the process that is at it has it."""
+        from filelock import FileLock, Timeout
+
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(locks / f"download-{self.info.name}.lock")
+            try:
+                lock.acquire(timeout=1)
+            except Timeout:
+                self.announce(f"waiting for the download of {self.info.name}")
+                lock.acquire()
+            try:
+                if not self.path.is_file():
+                    self._bring()
+            finally:
+                lock.release()
+        except (OSError, TransferError) as error:
+            raise self._error(_reason(error)) from error
+
+    def _bring(self) -> None:
+        part = PartFile(self.path.with_name(f".{self.path.name}.part"))
+        if is_url(self.source):
+            receive_file(
+                self.source,
+                part,
+                name=self.info.name,
+                announce=self.announce,
+                patience=self.patience,
+            )
+        else:
+            shutil.copyfile(self.source, part.path)
+        with part.path.open("rb") as file:
+            checksum = hashlib.file_digest(file, _md5).hexdigest()
+        if self.expected_md5 is not None and checksum != self.expected_md5:
+            part.discard()
+            raise self._error(
+                f"what came has the MD5 {checksum}, the published file "
+                f"{self.expected_md5}"
+            )
+        part.finish(self.path)
+
+    def _error(self, reason: str) -> VlmEvalError:
+        return _cannot_download(self.info, self.path, self.source, reason)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return (
+            f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+        )
+    return str(error)
+
+
 def _md5() -> hashlib._Hash:
     return hashlib.md5(usedforsecurity=False)
 
 
-def _download(info: DatasetInfo, path: Path, *, cache_dir: Path, offline: bool) -> None:
-    from filelock import FileLock
-
-    if offline or not info.url:
-        reason = "--vlm-offline is set" if offline else "ms-vlmeval names no URL for it"
-        raise _cannot_download(info, path, reason)
-    locks = cache_dir / "locks"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"download-{info.name}.lock"):
-            if not path.is_file():
-                _download_locked(info, path)
-    except urllib.error.HTTPError as error:
-        with error:
-            reason = f"the server answered {error.code} {error.reason}"
-        raise _cannot_download(info, path, reason) from error
-    except (OSError, http.client.HTTPException, _ConnectionCutError) as error:
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise _cannot_download(info, path, reason) from error
-
-
-def _download_locked(info: DatasetInfo, path: Path) -> None:
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        part = Path(file.name)
-        try:
-            checksum = _receive(str(info.url), file)
-        except BaseException:
-            part.unlink()
-            raise
-    if info.md5 is not None and checksum != info.md5:
-        part.unlink()
-        raise _cannot_download(
-            info,
-            path,
-            f"what the server sent has the MD5 {checksum}, the published file "
-            f"{info.md5}",
-        )
-    part.chmod(0o644)
-    part.replace(path)
-
-
-def _receive(url: str, file: IO[bytes]) -> str:
-    digest = _md5()
-    received = 0
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
-        announced = response.headers.get("Content-Length")
-        while chunk := response.read(CHUNK_BYTES):
-            file.write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-    if announced is not None and received != int(announced):
-        raise _ConnectionCutError(
-            f"the connection was cut after {received} of {announced} bytes"
-        )
-    return digest.hexdigest()
-
-
-def _cannot_download(info: DatasetInfo, path: Path, reason: str) -> VlmEvalError:
-    source = f" from {info.url}" if info.url else ""
+def _cannot_download(
+    info: DatasetInfo, path: Path, source: str | None, reason: str
+) -> VlmEvalError:
+    origin = f" from {source}" if source else ""
     return VlmEvalError(
-        f"{info.name}: its file is missing and cannot be downloaded{source}: {reason}. "
+        f"{info.name}: its file is missing and cannot be downloaded{origin}: {reason}. "
         f"Put the file at {path}, or set LMUData to the folder that holds "
         f"{path.name}."
     )

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.datasets.catalog import (
@@ -23,6 +24,7 @@ from pytest_vlmeval.datasets.prepare import (
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Sample
+from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 
@@ -44,21 +46,41 @@ class Library:
         self._index: dict[str, Sequence[IndexRow]] = {}
         self._samples: dict[str, Mapping[str, Sample]] = {}
         self._lock = threading.Lock()
+        # By add-ons, of which most datasets need none.
+        self._environments: dict[frozenset[str], SandboxEnvironment] = {}
+        self._sandboxes: dict[Path, Sandbox] = {}
+        self._sandbox_lock = threading.RLock()
 
-    @cached_property
+    @property
     def environment(self) -> SandboxEnvironment:
         """The Python environment that holds ms-vlmeval, built if need be."""
-        return ensure_environment(
-            self._settings.cache_dir,
-            python=self._settings.sandbox_python,
-            offline=self._settings.offline,
-            announce=self._announce,
-        )
+        return self._environment_with(LIGHT)
 
-    @cached_property
-    def sandbox(self) -> Sandbox:
-        """The helper process, started by its first call or ahead by `start()`."""
-        return Sandbox(self.environment.python)
+    def sandbox_for(self, name: str) -> Sandbox:
+        """Return the helper process for a dataset, with the add-ons it needs.
+
+        It is started by its first call, or ahead by its `start()`. `VlmEvalError`
+        where its environment cannot be built.
+        """
+        addons = addons_for(self.find(name))
+        with self._sandbox_lock:
+            # With the user's own interpreter it is the same for all.
+            python = self._environment_with(addons).python
+            if python not in self._sandboxes:
+                self._sandboxes[python] = Sandbox(python)
+            return self._sandboxes[python]
+
+    def _environment_with(self, addons: frozenset[str]) -> SandboxEnvironment:
+        with self._sandbox_lock:
+            if addons not in self._environments:
+                self._environments[addons] = ensure_environment(
+                    self._settings.cache_dir,
+                    python=self._settings.sandbox_python,
+                    offline=self._settings.offline,
+                    announce=self._announce,
+                    addons=addons,
+                )
+            return self._environments[addons]
 
     @cached_property
     def catalog(self) -> Mapping[str, DatasetInfo]:
@@ -69,8 +91,10 @@ class Library:
 
     @property
     def scorer(self) -> str:
-        """What scores: the sandbox's fingerprint, and how answers are matched."""
-        return f"{self.environment.fingerprint}:exact_matching"
+        """What scores: the sandbox, its add-ons, and how answers are matched."""
+        fingerprint = self.environment.fingerprint
+        scoring = self._settings.scoring
+        return f"{fingerprint}:{digest_of_all()}:exact_matching:{scoring}"
 
     def find(self, name: str) -> DatasetInfo:
         """Return what is known of a dataset; `VlmEvalError` for an unknown name."""
@@ -94,14 +118,17 @@ class Library:
         return found
 
     def _prepare(self, name: str) -> PreparedDataset:
+        info = self.find(name)
         return prepare_dataset(
-            self.find(name),
+            info,
             data_root=self._settings.data_root,
             cache_dir=self._settings.cache_dir,
-            sandbox=self.sandbox,
-            sandbox_fingerprint=self.environment.fingerprint,
+            sandbox=self.sandbox_for(name),
+            sandbox_fingerprint=self._environment_with(addons_for(info)).fingerprint,
             allow_modified=self._settings.allow_modified_data,
             offline=self._settings.offline,
+            mirror=self._settings.data_mirror,
+            announce=self._announce,
             on_progress=self._announce_progress(name),
         )
 
@@ -136,6 +163,7 @@ class Library:
         )
 
     def close(self) -> None:
-        """End the helper process."""
-        if "sandbox" in self.__dict__:
-            self.sandbox.close()
+        """End the helper processes."""
+        # Without the lock, which another thread may hold through a whole build.
+        for sandbox in list(self._sandboxes.values()):
+            sandbox.close()

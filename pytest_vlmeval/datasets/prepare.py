@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vlmeval.datasets.download import DatasetFile
+    from pytest_vlmeval.datasets.transfer import Announce
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
@@ -45,6 +46,8 @@ def prepare_dataset(
     sandbox_fingerprint: str,
     allow_modified: bool,
     offline: bool,
+    mirror: str | None = None,
+    announce: Announce = lambda line: None,
     on_progress: Progress | None = None,
 ) -> PreparedDataset:
     """Give the dataset ready to be asked, without the sandbox if it was before.
@@ -59,6 +62,8 @@ def prepare_dataset(
         cache_dir=cache_dir,
         allow_modified=allow_modified,
         offline=offline,
+        mirror=mirror,
+        announce=announce,
     )
     key = _key(info, file.checksum, sandbox_fingerprint)
     folder = cache_dir / "prepared" / info.name / key

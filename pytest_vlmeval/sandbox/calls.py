@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_vlmeval.records import Verdict
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.records import DatasetInfo, PreparedDataset
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
+
+    Scoring = Literal["published", "corrected"]
 
 DESCRIBE_S = 60.0
 PREPARE_BASE_S = 300.0
@@ -35,13 +37,17 @@ class ScoredDataset:
     """What ms-vlmeval made of a dataset's answers.
 
     `metrics` are its own numbers on its own scales, `value` is `metrics[main_metric]`
-    on the scale 0 to 100. One verdict per answer, in the dataset's order.
+    on the scale 0 to 100. One verdict per answer, in the dataset's order. `scoring`
+    is "corrected" where a defect of ms-vlmeval's published scores was mended; `notes`
+    say what else makes the numbers differ from those.
     """
 
     metrics: Mapping[str, float]
     main_metric: str
     value: float
     verdicts: tuple[Verdict, ...] = field(repr=False)
+    scoring: Scoring = "published"
+    notes: tuple[str, ...] = ()
 
 
 def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
@@ -80,13 +86,15 @@ def score_in_sandbox(
     prepared: PreparedDataset,
     answers: Sequence[tuple[str, str]],
     *,
+    scoring: Scoring = "published",
     deadline_s: float | None = None,
     on_progress: Progress | None = None,
 ) -> ScoredDataset:
     """Score answers, each an index and a text, by ms-vlmeval's exact matching.
 
     Samples that are not among the answers do not count. The default deadline grows
-    with their number. Raises VlmEvalError, SandboxFault.
+    with their number. `scoring` decides where ms-vlmeval's published scores have a
+    defect that is known. Raises NeedsJudgeError, VlmEvalError, SandboxFault.
     """
     limit_s = SCORE_BASE_S + SCORE_S_PER_ANSWER * len(answers)
     found = sandbox.call(
@@ -95,6 +103,7 @@ def score_in_sandbox(
             "info": _plain(prepared.info),
             "rows": str((prepared.folder / "rows.tsv").absolute()),
             "answers": answers,
+            "scoring": scoring,
         },
         task=f"Scoring {prepared.info.name}",
         deadline_s=limit_s if deadline_s is None else deadline_s,
@@ -106,6 +115,8 @@ def score_in_sandbox(
         main_metric=found["main_metric"],
         value=found["value"],
         verdicts=tuple(Verdict(**verdict) for verdict in found["verdicts"]),
+        scoring=found["scoring"],
+        notes=tuple(found["notes"]),
     )
 
 

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from filelock import FileLock, Timeout
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.addons import LIGHT, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Announce = Callable[[str], None]
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 OLDEST_PYTHON = (3, 11)
 SHOWN_LINES = 12
 OWN_ENVIRONMENT = (
@@ -61,13 +61,20 @@ class Installer(NamedTuple):
 
 
 def ensure_environment(
-    cache_dir: Path, *, python: Path | None, offline: bool, announce: Announce
+    cache_dir: Path,
+    *,
+    python: Path | None,
+    offline: bool,
+    announce: Announce,
+    addons: frozenset[str] = LIGHT,
 ) -> SandboxEnvironment:
     """Give the sandbox's environment, building it in `cache_dir` when first needed.
 
     `python` is the user's own interpreter (`--vlm-sandbox-python`). Without one, the
-    running interpreter is used if ms-vlmeval is installed in its environment.
-    `announce` gets one line before and one after a build. Raises VlmEvalError.
+    running interpreter is used if ms-vlmeval is installed in its environment. Both
+    are taken as they are; `addons` names what an environment is built with beyond
+    the light one. `announce` gets one line before and one after a build. Raises
+    VlmEvalError.
     """
     if python is not None:
         return _probe(python.expanduser().absolute())
@@ -77,9 +84,11 @@ def ensure_environment(
             python=Path(sys.executable),
             fingerprint=_hash(running_version, distribution.version),
         )
-    requirements = REQUIREMENTS.read_text(encoding="utf-8")
     return ensure_built(
-        cache_dir / "sandbox", requirements, offline=offline, announce=announce
+        cache_dir / "sandbox",
+        read_requirements(addons),
+        offline=offline,
+        announce=announce,
     )
 
 

@@ -9,7 +9,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.helper import Helper, HelperEnded
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sandbox:
         `task` names the work in error messages ("Scoring MMStar"), `longer` the option
         that gives it more time. `on_progress` gets the rows done and their total.
         Raises VlmEvalError for what the user can mend, a missed deadline and a process
-        that died, SandboxFault for a bug inside.
+        that died, NeedsJudgeError, SandboxFault for a bug inside.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         with self._lock:
@@ -126,6 +126,8 @@ class Sandbox:
             message = helper.receive(end - time.monotonic())
             if "progress" in message and on_progress is not None:
                 on_progress(*message["progress"])
+            elif "needs_judge" in message:
+                raise NeedsJudgeError(message["needs_judge"])
             elif "mendable" in message:
                 raise VlmEvalError(message["mendable"])
             elif "fault" in message:

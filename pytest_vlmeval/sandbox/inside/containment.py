@@ -1,6 +1,7 @@
-"""Every change to ms-vlmeval, in one place, made while its modules are imported.
+"""Every change to ms-vlmeval, made while its modules are imported.
 
-Each mend names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
+Here is what keeps it from the outside; what scoring needs is in `mends.py`. Each mend
+names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
 What `vlmeval/__init__.py` does (TLS verification off at :8, logging set up at :15, a
 `.env` file read into the environment at :31) and the imports of
 `dataset/__init__.py` never happen: `bootstrap.py` enters past both files.
@@ -19,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside import bounds, expressions
+from pytest_vlmeval.sandbox.inside import bounds, expressions, mends
 from pytest_vlmeval.sandbox.inside.job import Judge, current_job
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def install() -> None:
     """Close the process and mend ms-vlmeval's modules as they are imported."""
     sys.addaudithook(_refuse)
     sys.meta_path.insert(0, _Finder())
-    # dataset/utils/mathv.py:27 starts a process for each comparison.
+    # dataset/utils/mathv.py:26 starts a process for each comparison.
     sys.modules["timeout_decorator"] = bounds.timeout_decorator()
 
 
@@ -86,6 +87,8 @@ class _Loader(SourceFileLoader):
             exec=expressions.refuse_code,
             compile=expressions.refuse_code,
         )
+        if prepare := mends.BEFORE.get(module.__name__):
+            prepare(module)
         super().exec_module(module)
         if mend := MENDS.get(module.__name__):
             mend(module)
@@ -208,4 +211,5 @@ MENDS: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.judge_util": _mend_judge,
     "vlmeval.dataset.image_base": _mend_table_source,
     "vlmeval.dataset.image_vqa": _mend_pool,
+    **mends.AFTER,
 }

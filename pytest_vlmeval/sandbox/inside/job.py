@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pandas as pd
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.pictures import PictureStore
 
     Progress = Callable[[int, int], None]
+    Scoring = Literal["published", "corrected"]
 
+EXACT = "exact_matching"
+JUDGED = "judge"
 NO_REPLY = "Failed to obtain answer via API."
 
 
@@ -45,14 +48,23 @@ class MuteJudge:
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One call's data: the dataset's rows, a fresh folder, the tables dumped so far."""
+    """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
+
+    `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
+    """
 
     rows: pd.DataFrame
     folder: Path
     on_progress: Progress
     pictures: PictureStore | None = None
     judge: Judge = field(default_factory=MuteJudge)
+    scoring: Scoring = "published"
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """What ms-vlmeval is told of the judge; its files have it in their names."""
+        return EXACT if isinstance(self.judge, MuteJudge) else JUDGED
 
     def dump_table(self, table: pd.DataFrame, path: str) -> None:
         """Keep a table as a file would, without losing a value."""

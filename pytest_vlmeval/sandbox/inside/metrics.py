@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 # Columns that say what a row of a result is about.
-LABELS = ("split", "Subject", "Category", "Task&Skill")
+LABELS = ("split", "Subject", "Category", "Task&Skill", "category")
 
 
 def flatten(result: object) -> dict[str, float]:
@@ -49,6 +49,8 @@ def _flatten_dict(result: dict[Any, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             inner = _flatten_dict(value)
             flat.update({f"{name}/{key}": number for key, number in inner.items()})
+        elif isinstance(value, list):
+            flat.update({f"{name}_{i}": each for i, each in enumerate(value, start=1)})
         else:
             flat[str(name)] = value
     return flat

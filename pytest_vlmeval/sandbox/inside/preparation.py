@@ -13,7 +13,11 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
-from pytest_vlmeval.sandbox.inside.families import FAMILIES, is_circular
+from pytest_vlmeval.sandbox.inside.families import (
+    FAMILIES,
+    is_circular,
+    need_package,
+)
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.pictures import PictureError, PictureStore
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 # ms-vlmeval takes a shorter text for the index of the row that has the picture.
 SHORTEST_PICTURE = 65
 CIRCULAR_STEP = 1_000_000
+# What a test set whose answers are kept secret has in their place.
+NO_REFERENCE = "?"
 
 
 def prepare(
@@ -44,12 +50,15 @@ def prepare(
     errors = _set_aside_broken(rows, numbers)
     media = target / "media"
     media.mkdir()
+    family = FAMILIES.get(info["class_name"])
+    if family and family.prompt_package:
+        need_package(*family.prompt_package, info["name"])
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         job = Job(
             rows=rows,
             folder=Path(scratch),
             on_progress=on_progress,
-            pictures=PictureStore(media, linked=info["class_name"] not in FAMILIES),
+            pictures=PictureStore(media, linked=family is None or family.opened),
         )
         with running(job):
             writer = _SampleWriter(info, job, Path(tsv), numbers, errors)
@@ -62,7 +71,9 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     # ms-vlmeval puts pictures and whatever else it makes below this folder.
     os.environ["LMUData"] = str(job.folder)  # noqa: SIM112
     module = import_module(f"vlmeval.dataset.{info['module']}")
-    return getattr(module, info["class_name"])(dataset=info["name"])
+    family = FAMILIES.get(info["class_name"])
+    options = dict(family.options if family else ())
+    return getattr(module, info["class_name"])(dataset=info["name"], **options)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -95,7 +106,8 @@ def _check_columns(
     info: dict[str, str], rows: pd.DataFrame, tsv: str
 ) -> dict[str, int]:
     """Give each index's row number, counted from 1 below the line of names."""
-    required = ["index", "question"] if info["class_name"] in FAMILIES else ["index"]
+    family = FAMILIES.get(info["class_name"])
+    required = ["index", "question"] if family and family.asked else ["index"]
     missing = [name for name in required if name not in rows]
     if info["modality"] == "image" and not {"image", "image_path"} & set(rows):
         missing.append("image")
@@ -176,6 +188,8 @@ class _SampleWriter:
         self._numbers = numbers
         self._errors = errors
         self._circular = is_circular(info)
+        family = FAMILIES.get(info["class_name"])
+        self._answers = family.reference if family else "answer"
         self._dataset = build_dataset(info, job)
 
     def write(self, path: Path) -> int:
@@ -205,11 +219,15 @@ class _SampleWriter:
         return {
             "index": index,
             "prompt": prompt,
-            "reference": _text(row, "answer"),
+            "reference": self._reference(row),
             "category": _text(row, "category"),
             "group": self._group(row),
             "error": error,
         }
+
+    def _reference(self, row: pd.Series[Any]) -> str | None:
+        reference = _text(row, self._answers)
+        return None if reference == NO_REFERENCE else reference
 
     def _part(self, part: dict[str, str]) -> list[str]:
         if part["type"] == "text":

@@ -10,14 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import find_family
-from pytest_vlmeval.sandbox.inside.job import Job, running
+from pytest_vlmeval.sandbox.inside.job import Job, Judge, MuteJudge, running
+from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
-from pytest_vlmeval.sandbox.inside.preparation import build_dataset, read_table
+from pytest_vlmeval.sandbox.inside.preparation import (
+    NO_REFERENCE,
+    build_dataset,
+    read_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pytest_vlmeval.sandbox.inside.families import Family, Outcome
+    from pytest_vlmeval.sandbox.inside.job import Scoring
+
+NEEDS_JUDGE = (
+    "{name} has no score: ms-vlmeval scores it only with a judge, and there is none. "
+    "--vlm-mode=infer collects its answers."
+)
 
 
 def describe() -> dict[str, Any]:
@@ -34,38 +47,67 @@ def score(
     rows: str,
     answers: list[tuple[str, str]],
     on_progress: Callable[[int, int], None],
+    scoring: Scoring = "published",
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Score answers, given as [index, text], against the rows of the file `rows`.
 
     The table that ms-vlmeval sees has the rows that were answered, in the dataset's
-    order, each with its text exactly as it is. Raises VlmEvalError for a class
-    without an adapter and a dataset without references.
+    order, each with its text exactly as it is. `scoring` in the result is what was
+    used: "corrected" only where there is something to correct. Raises
+    NeedsJudgeError, and VlmEvalError for a class without an adapter and a dataset
+    without references.
     """
     family = find_family(info)
+    if family.judge == "required" and judge is None:
+        raise NeedsJudgeError(NEEDS_JUDGE.format(name=info["name"]))
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         job = Job(
-            rows=read_table(Path(rows)), folder=Path(folder), on_progress=on_progress
+            rows=read_table(Path(rows)),
+            folder=Path(folder),
+            on_progress=on_progress,
+            judge=judge or MuteJudge(),
+            scoring=scoring,
         )
-        with running(job):
-            dataset = build_dataset(info, job)
-            table = _predictions(info, dataset.data, answers)
-            path = str(job.folder / f"answers_{info['name']}.xlsx")
-            job.dump_table(table, path)
-            outcome = family.evaluate(dataset, path, job)
+        outcome = _evaluate(info, family, job, answers)
     metrics = flatten(outcome.result)
     main_metric, value = family.main(info, metrics, outcome.verdicts)
+    if family.judge == "partial" and judge is None:
+        main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
     return {
         "metrics": metrics,
         "main_metric": main_metric,
         "value": value,
         "verdicts": outcome.verdicts,
+        "scoring": scoring if info["class_name"] in CORRECTED else "published",
+        "notes": outcome.notes,
     }
 
 
+def _rename(metrics: dict[str, float], old: str, new: str) -> str:
+    metrics[new] = metrics.pop(old)
+    return new
+
+
+def _evaluate(
+    info: dict[str, str], family: Family, job: Job, answers: list[tuple[str, str]]
+) -> Outcome:
+    with running(job):
+        dataset = build_dataset(info, job)
+        table = _predictions(info, dataset.data, answers, family.reference)
+        path = str(job.folder / f"answers_{info['name']}.xlsx")
+        job.dump_table(table, path)
+        return family.evaluate(dataset, path, job)
+
+
 def _predictions(
-    info: dict[str, str], rows: pd.DataFrame, answers: list[tuple[str, str]]
+    info: dict[str, str],
+    rows: pd.DataFrame,
+    answers: list[tuple[str, str]],
+    reference: str,
 ) -> pd.DataFrame:
-    if "answer" not in rows or rows["answer"].isna().all():
+    known = rows[reference] if reference in rows else pd.Series(dtype=object)
+    if (known.isna() | (known == NO_REFERENCE)).all():
         raise VlmEvalError(
             f"{info['name']} has no reference answers, so its answers cannot be scored "
             "here. --vlm-mode=infer collects them."

@@ -17,7 +17,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import containment
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
 def _answer(method: Method, params: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"result": method(**params)}
+    except NeedsJudgeError as error:
+        return {"needs_judge": str(error)}
     except VlmEvalError as error:
         return {"mendable": str(error)}
     except OSError as error:

@@ -1,0 +1,27 @@
+"""MMMU: college exam questions of 30 subjects, with pictures among the text.
+
+Yue et al., MMMU, CVPR 2024, arXiv 2311.16502. The test split has no public answers.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_vlmeval import Benchmark
+
+
+@pytest.mark.image
+@pytest.mark.multiple_choice
+@pytest.mark.core
+class TestMMMU(Benchmark):
+    """Dev and validation splits, ranked by validation."""
+
+    datasets = ("MMMU_DEV_VAL",)
+
+
+@pytest.mark.image
+@pytest.mark.multiple_choice
+class TestMMMUTest(Benchmark):
+    """The test split, for the official server."""
+
+    datasets = ("MMMU_TEST",)

@@ -1,0 +1,19 @@
+"""POPE: is an object in the picture? A probe for object hallucination.
+
+Li et al., Evaluating Object Hallucination in Large Vision-Language Models, EMNLP 2023,
+arXiv 2305.10355. Ranked by F1.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_vlmeval import Benchmark
+
+
+@pytest.mark.image
+@pytest.mark.yes_no
+class TestPOPE(Benchmark):
+    """Random, popular and adversarial objects."""
+
+    datasets = ("POPE",)

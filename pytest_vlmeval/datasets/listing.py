@@ -1,0 +1,123 @@
+"""The datasets as a table or as JSON, for `pytest --vlm-list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_vlmeval.datasets.download import data_path
+from pytest_vlmeval.datasets.download_plan import size_text
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import DatasetInfo
+
+WIDTH = 120
+JSON = "json"
+COLUMNS = tuple("name family modality kind judge refs size disk source".split())
+# A name is never cut, so that it can be copied; a longer one has a line of its own.
+LONGEST_NAME = 32
+LONGEST_FAMILY = 14
+
+
+def list_datasets(
+    infos: Iterable[DatasetInfo], words: Sequence[str], data_root: Path
+) -> str:
+    """Give the datasets that all `words` fit, as a table; as JSON if one is `json`.
+
+    A word fits if it is part of the name, family, kind or modality, in any case.
+    Raises VlmEvalError when none fits.
+    """
+    filters = [word.lower() for word in words if word.lower() != JSON]
+    found = [info for info in infos if _fits(info, filters)]
+    if len(filters) < len(words):
+        return json.dumps([_entry(info, data_root) for info in found], indent=1)
+    if not found:
+        raise VlmEvalError(
+            f"--vlm-list={','.join(words)}: no dataset has all of these words in its "
+            "name, family, kind or modality. Kinds are multiple_choice, yes_no, vqa, "
+            "caption and other; modalities image, video and text."
+        )
+    return _table([_row(info, data_root) for info in found])
+
+
+def _fits(info: DatasetInfo, filters: Sequence[str]) -> bool:
+    texts = [info.name, info.family, info.kind, info.modality]
+    return all(any(word in text.lower() for text in texts) for word in filters)
+
+
+def _size_on_disk(info: DatasetInfo, data_root: Path) -> int | None:
+    path = data_path(info, data_root)
+    return path.stat().st_size if path.is_file() else None
+
+
+def _entry(info: DatasetInfo, data_root: Path) -> dict[str, Any]:
+    on_disk = _size_on_disk(info, data_root)
+    return {
+        "name": info.name,
+        "family": info.family,
+        "modality": info.modality,
+        "kind": info.kind,
+        "judge": info.judge,
+        "has_references": info.has_references,
+        "size_bytes": info.size_bytes if on_disk is None else on_disk,
+        # Hubs keep their files in caches of their own.
+        "on_disk": None if _is_hub(info) else on_disk is not None,
+        "source": info.source or None,
+        "url": info.url,
+        "md5": info.md5,
+        "homepage": info.homepage,
+        "licence": info.licence,
+    }
+
+
+def _is_hub(info: DatasetInfo) -> bool:
+    return info.url is None and info.path is None
+
+
+def _row(info: DatasetInfo, data_root: Path) -> tuple[str, ...]:
+    entry = _entry(info, data_root)
+    size = entry["size_bytes"]
+    return (
+        info.name,
+        _cut(info.family, LONGEST_FAMILY),
+        info.modality,
+        info.kind,
+        info.judge or "?",
+        _yes_no(info.has_references),
+        "?" if size is None else size_text(size),
+        _yes_no(entry["on_disk"]),
+        info.source or "?",
+    )
+
+
+def _yes_no(value: bool | None) -> str:
+    return "?" if value is None else "yes" if value else "no"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    widths[0] = min(widths[0], LONGEST_NAME)
+    widths[-1] = WIDTH - sum(widths[:-1]) - 2 * len(widths[:-1])
+    lines = []
+    for name, *cells in (COLUMNS, *rows):
+        if len(name) > LONGEST_NAME:
+            lines.append(name)
+            name = ""
+        padded = [
+            _cut(text, width).ljust(width)
+            for text, width in zip((name, *cells), widths, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    on_disk = sum(row[COLUMNS.index("disk")] == "yes" for row in rows)
+    noun = "dataset" if len(rows) == 1 else "datasets"
+    lines += [
+        "",
+        f"{len(rows)} {noun}, {on_disk} on disk. refs: has reference answers; ? is "
+        "not known before a download. --vlm-list=json has more.",
+    ]
+    return "\n".join(lines)

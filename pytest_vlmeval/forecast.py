@@ -1,0 +1,189 @@
+"""Which datasets a session needs, and what of them is to be downloaded, ahead of it.
+
+Datasets are prepared while pytest collects, one class after the other. So before the
+first one, the modules that the command line names are looked through once more than
+pytest does, noting names only; then the sum of the downloads is known before the first
+byte, and may be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmeval import suite
+from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.download_plan import DownloadPlan
+    from pytest_vlmeval.records import DatasetInfo
+    from pytest_vlmeval.run import Run
+
+# What a module does while it is imported or collected; the real collection tells it.
+TROUBLE = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+
+
+class Forecast:
+    """The names of the datasets that a session's tests need, noted ahead of them.
+
+    `noting` is true while tests are only looked through; `refusal` is why the session
+    is to end before its first download.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self.noting = False
+        self.refusal: str | None = None
+
+    def note(self, metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
+        """Note the datasets of a test, which gets one item that shows nothing."""
+        from pytest_vlmeval.selection import may_select
+
+        declared = suite.declared_datasets(metafunc)
+        run.declared.update(declared)
+        chosen = run.settings.data
+        for name in declared:
+            selected = not chosen or name in chosen
+            if selected and may_select(metafunc.definition, name):
+                self.names[name] = None
+        metafunc.parametrize(
+            fixture, [suite.UnselectedParameter()], indirect=True, ids=["unselected"]
+        )
+
+    def look_ahead(self, session: pytest.Session) -> None:
+        """Note the datasets of all tests that the command line names."""
+        self.noting = True
+        try:
+            for node in _named_nodes(session):
+                _look_through(node)
+        finally:
+            self.noting = False
+
+    def check(self, run: Run, announce: Callable[[str], None]) -> None:
+        """Say what is to be downloaded; refuse the session if that is too much."""
+        try:
+            plan = plan_session(run, self.names)
+        except VlmEvalError as error:
+            self.refusal = str(error)
+        else:
+            if plan.downloads:
+                announce(plan.summary())
+
+
+def plan_session(run: Run, names: Iterable[str]) -> DownloadPlan:
+    """Give what is missing of these datasets; VlmEvalError if it is too much."""
+    from pytest_vlmeval.datasets.download_plan import check_plan, plan_downloads
+
+    settings = run.settings
+    plan = plan_downloads(
+        _known(run, names),
+        data_root=settings.data_root,
+        mirror=settings.data_mirror,
+        offline=settings.offline,
+    )
+    check_plan(plan, settings.download_max_gb)
+    return plan
+
+
+def _known(run: Run, names: Iterable[str]) -> Iterator[DatasetInfo]:
+    for name in names:
+        try:
+            yield run.library.find(name)
+        except VlmEvalError:
+            continue  # An item of its own will say so.
+
+
+class DownloadOnly:
+    """Stands in for collecting and running tests: `--vlm-download-only`."""
+
+    def __init__(
+        self,
+        forecast: Forecast,
+        get_run: Callable[[], Run],
+        announce: Callable[[str], None],
+    ) -> None:
+        self._forecast = forecast
+        self._get_run = get_run
+        self._announce = announce
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        """Download what the tests need; each dataset that fails counts as a test."""
+        self._forecast.look_ahead(session)
+        names = list(self._forecast.names)
+        run = self._get_run()
+        try:
+            run.check_names()
+            plan = plan_session(run, names)
+        except VlmEvalError as error:
+            raise pytest.UsageError(str(error)) from None
+        if plan.downloads:
+            self._announce(plan.summary())
+        session.testscollected = len(names)
+        session.testsfailed = sum(not self._fetch(run, name) for name in names)
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool:
+        """Run nothing."""
+        return True
+
+    def _fetch(self, run: Run, name: str) -> bool:
+        from pytest_vlmeval.datasets.download import fetch_dataset
+
+        settings = run.settings
+        try:
+            file = fetch_dataset(
+                run.library.find(name),
+                data_root=settings.data_root,
+                cache_dir=settings.cache_dir,
+                allow_modified=settings.allow_modified_data,
+                offline=settings.offline,
+                mirror=settings.data_mirror,
+                announce=self._announce,
+            )
+        except VlmEvalError as error:
+            self._announce(str(error))
+            return False
+        self._announce(f"{name}: {file.path}")
+        return True
+
+
+def _named_nodes(session: pytest.Session) -> Iterator[pytest.Collector]:
+    """Give new nodes for the arguments, so that pytest's own know nothing of them."""
+    folder = session.config.invocation_params.dir
+    for path in {folder / each.split("::")[0]: None for each in session.config.args}:
+        path = path.resolve()
+        if path.is_dir():
+            yield _directory(session, path)
+        elif path.suffix == ".py" and path.is_file():
+            parent = _directory(session, path.parent)
+            yield pytest.Module.from_parent(parent, path=path)
+
+
+def _directory(session: pytest.Session, path: Path) -> pytest.Dir:
+    root = session.config.rootpath
+    inside = path != root and path.is_relative_to(root)
+    parent = _directory(session, path.parent) if inside else session
+    return pytest.Dir.from_parent(parent, path=path)
+
+
+def _look_through(node: pytest.Item | pytest.Collector) -> None:
+    children: Iterable[pytest.Item | pytest.Collector] = ()
+    try:
+        if isinstance(node, pytest.Directory):
+            # By the hook, which also loads the folder's conftest.py.
+            report = node.ihook.pytest_make_collect_report(collector=node)
+            children = report.result if report.passed else ()
+        elif isinstance(node, pytest.Module):
+            # Past the methods that would make its fixtures known for this node.
+            children = super(pytest.Module, node).collect()
+        elif type(node) is pytest.Class:
+            children = super(pytest.Class, node).collect()
+    except TROUBLE:
+        return
+    for child in children:
+        _look_through(child)

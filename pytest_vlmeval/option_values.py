@@ -1,0 +1,65 @@
+"""What an option's text may be: one parser per kind, ValueError for what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def parse_whole(minimum: int) -> Callable[[str], int]:
+    """Give the parser of whole numbers from `minimum` on."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def parse_number(minimum: float, *, above: bool = False) -> Callable[[str], float]:
+    """Give the parser of finite numbers from `minimum` on, or `above` it."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not minimum <= value < float("inf") or (above and value == minimum):
+            raise ValueError
+        return value
+
+    return parse
+
+
+def parse_one_of(*choices: str) -> Callable[[str], str]:
+    """Give the parser that takes one of these words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError
+        return text
+
+    return parse
+
+
+def parse_flag(text: str) -> bool:
+    """Read yes or no."""
+    values = {"1": True, "true": True, "yes": True, "on": True}
+    values |= {"0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in values:
+        raise ValueError
+    return values[text.lower()]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names, separated by commas or blanks."""
+    return tuple(name for name in text.replace(",", " ").split() if name)
+
+
+def parse_mirror(text: str) -> str:
+    """Read where files are taken from: a URL, or a folder that exists."""
+    if text.lower().startswith(("http://", "https://")):
+        return text
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise ValueError
+    return str(folder.absolute())

@@ -1,0 +1,109 @@
+"""Multiple choice and yes/no."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.families.common import (
+    Outcome,
+    judged_table,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.sandbox.inside.families.common import Info, Verdict
+    from pytest_vlmeval.sandbox.inside.job import Job
+
+# As `_choose_primary_metric_key` in dataset/image_base.py ranks them.
+SPLITS = ("ALL", "test", "validation", "val", "dev")
+MME_FULL_SCORE = 2_800
+
+
+def is_circular(info: Info) -> bool:
+    """Whether the dataset asks each question once per rotation of its options."""
+    name = info["name"].lower()
+    words = ("mmbench", "ccbench", "circular", "mmcr")  # dataset/image_mcq.py:268
+    return info["class_name"] == "ImageMCQDataset" and any(w in name for w in words)
+
+
+def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
+    """Score multiple choice; in circular datasets a group has one verdict."""
+    options = import_module("vlmeval.dataset.utils.multiple_choice")
+    asked = job.tables[answers]
+    result = dataset.evaluate(answers, model=job.method, nproc=1)
+    judged = judged_table(job, answers, f"_{job.method}_result")
+    circular = is_circular(
+        {"name": dataset.dataset_name, "class_name": type(dataset).__name__}
+    )
+    found = {row["index"]: row for _, row in judged.iterrows()}
+    verdicts = []
+    for _, row in asked.iterrows():
+        key = row["index"]
+        if circular:
+            key = int(row["g_index"] if "g_index" in row else row["index"] % 1e6)
+        extracted = options.prefetch_answer(row)
+        if key in found:
+            log = found[key]["log"]
+            verdicts.append(verdict(row["index"], found[key]["hit"], extracted, log))
+        else:
+            reason = f"its group was not scored: rotation {key} is missing"
+            verdicts.append(verdict(row["index"], None, extracted, reason))
+    return Outcome(result, verdicts)
+
+
+def main_of_choices(
+    info: Info, metrics: dict[str, float], verdicts: list[Verdict]
+) -> tuple[str, float]:
+    """Rank by the whole dataset, or by the split that ms-vlmeval ranks by.
+
+    Raises VlmEvalError where only parts of rotated questions were asked.
+    """
+    names = ["Overall", *(f"{split}/Overall" for split in SPLITS)]
+    for name in names:
+        if name in metrics:
+            return name, metrics[name] * 100
+    # Splits of one's own: all rows together.
+    values = [v["value"] for v in verdicts if v["value"] is not None]
+    if not values:
+        raise VlmEvalError(
+            f"{info['name']} has no score: it asks each question once per rotation of "
+            "its options, and of none the first rotation was asked. Select all "
+            "rotations of a question."
+        )
+    metrics["Overall"] = sum(values) / len(values)
+    return "Overall", metrics["Overall"] * 100
+
+
+def evaluate_yes_no(dataset: Any, answers: str, job: Job) -> Outcome:
+    """Score yes/no questions."""
+    result = dataset.evaluate(answers, model=job.method, nproc=1)
+    verdicts = [
+        verdict(row["index"], row["score"], row["extracted"])
+        for _, row in judged_table(job, answers, "_auxmatch").iterrows()
+    ]
+    return Outcome(result, verdicts)
+
+
+def main_of_yes_no(
+    info: Info, metrics: dict[str, float], _verdicts: list[Verdict]
+) -> tuple[str, float]:
+    """Rank by what each dataset's leaderboard shows."""
+    name = info["name"]
+    if "MME" in name:
+        # Ranked by the sum of both halves, 2,000 and 800 points.
+        metrics["Overall"] = metrics["perception"] + metrics["reasoning"]
+        return "Overall", metrics["Overall"] * 100 / MME_FULL_SCORE
+    if "Hallusion" in name:
+        parts = [metrics[f"Overall/{part}"] for part in ("aAcc", "fAcc", "qAcc")]
+        metrics["Overall/average"] = sum(parts) / len(parts)
+        return "Overall/average", metrics["Overall/average"]
+    for word, main in (
+        ("POPE", "Overall/Overall"),
+        ("AMBER", "Avg ACC"),
+        ("VSR-zeroshot", "acc"),
+    ):
+        if word in name:
+            return main, metrics[main]
+    return "Overall", metrics["Overall"]

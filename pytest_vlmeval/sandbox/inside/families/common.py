@@ -1,0 +1,94 @@
+"""What every family's adapter is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import pandas as pd
+
+    from pytest_vlmeval.sandbox.inside.job import Job
+
+    Info = dict[str, str]
+    Verdict = dict[str, Any]
+
+MAX_REASON = 1_000
+
+
+class Outcome(NamedTuple):
+    """What `evaluate` returned, its verdict on each row, and what to know of both."""
+
+    result: object
+    verdicts: list[Verdict]
+    notes: tuple[str, ...] = ()
+
+
+class Family(NamedTuple):
+    """The adapter of a class of datasets.
+
+    `main` gives the metric that the dataset is ranked by, adding it to the metrics
+    when ms-vlmeval does not compute it, and its value from 0 to 100. `reference`
+    names the column with the reference answers. Without a judge, "partial" counts
+    only what matches exactly as right, and "required" has no score. `opened` is for
+    classes that open their pictures, where others only name them. `asked` is for
+    those whose rows bring a question. `options` go to the constructor.
+    `prompt_package` is a module that making prompts needs, and what installs it.
+    """
+
+    evaluate: Callable[[Any, str, Job], Outcome]
+    main: Callable[[Info, dict[str, float], list[Verdict]], tuple[str, float]]
+    reference: str = "answer"
+    judge: Literal["optional", "partial", "required"] = "optional"
+    opened: bool = False
+    asked: bool = True
+    options: tuple[tuple[str, str], ...] = ()
+    prompt_package: tuple[str, str] | None = None
+
+
+def judged_table(job: Job, answers: str, suffix: str) -> pd.DataFrame:
+    """Give the table that ms-vlmeval wrote beside the answers."""
+    file = import_module("vlmeval.smp.file")
+    return job.tables[file.get_intermediate_file_path(answers, suffix)]
+
+
+def verdict(
+    index: object, value: object, extracted: object = None, reason: object = ""
+) -> Verdict:
+    """Give the verdict on one row as plain data."""
+    return {
+        "index": str(index),
+        "value": None if value is None else float(value),  # type: ignore[arg-type]
+        "extracted": str(extracted) if extracted else None,
+        "reason": str(reason)[:MAX_REASON],
+    }
+
+
+def main_metric(
+    name: str, scale: float = 1
+) -> Callable[[Info, dict[str, float], list[Verdict]], tuple[str, float]]:
+    """Give the `main` of a family that is ranked by one metric."""
+
+    def main(
+        _info: Info, metrics: dict[str, float], _verdicts: list[Verdict]
+    ) -> tuple[str, float]:
+        return name, metrics[name] * scale
+
+    return main
+
+
+def need_package(name: str, package: str, dataset: str) -> ModuleType:
+    """Import what an add-on brings; raises VlmEvalError where it is not there."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise VlmEvalError(
+            f"{dataset} needs the package {package}, which is not in the sandbox's "
+            f"environment ({error}). Install it there, or leave out "
+            "--vlm-sandbox-python: the environment that is built then has it."
+        ) from error
