@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,6 +189,9 @@ def register_reports(config: pytest.Config) -> None:
         config.pluginmanager.register(
             Controller(get_session_id(config)), "vlmeval-controller"
         )
+        if is_model_given(config):
+            # Ahead of the workers, whose announcements reach no terminal.
+            _build_environment(config, screen.announce)
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
     if terminal is None or not is_model_given(config):
@@ -211,15 +215,19 @@ def _register_download_only(config: pytest.Config, screen: Screen) -> None:
     config.pluginmanager.register(download, "vlmeval-download-only")
 
 
-def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
-    """Build the sandbox environment and say where it is; the `--vlm-setup` command."""
+def _build_environment(config: pytest.Config, announce: Callable[[str], None]) -> Path:
+    """Return the sandbox's interpreter, its environment built if need be."""
     from pytest_vlmeval.datasets.library import Library
 
     try:
-        environment = Library(get_settings(config), write).environment
+        return Library(get_settings(config), announce).environment.python
     except VlmEvalError as error:
         raise pytest.UsageError(str(error)) from None
-    write(f"sandbox environment ready: {environment.python}")
+
+
+def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """Build the sandbox environment and say where it is; the `--vlm-setup` command."""
+    write(f"sandbox environment ready: {_build_environment(config, write)}")
     return int(pytest.ExitCode.OK)
 
 

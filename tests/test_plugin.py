@@ -82,3 +82,15 @@ def test_setup_with_a_wrong_interpreter(pytester: pytest.Pytester) -> None:
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: --vlm-sandbox-python={missing} cannot be run" in result.stderr.str()
+
+
+def test_under_xdist_the_sandbox_is_built_before_the_workers_start(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("def test_one(): pass")
+    result = pytester.runpytest_subprocess(
+        "-n2", "--vlm-model=demo", "--vlm-sandbox-python=/no/such/python"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count("--vlm-sandbox-python=/no/such/python") == 1
+    assert "workers" not in result.stdout.str()
