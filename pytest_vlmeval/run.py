@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.options import Settings
 
 
-NO_MODEL = (
-    "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible endpoint "
-    "serves it under (see --vlm-api-base), or --vlm-model=demo for the tiny model that "
-    "ships with the plugin."
-)
-
-
 class Needed(NamedTuple):
     """What the selected items need of a dataset: all of it, or these samples."""
 
@@ -123,6 +116,7 @@ class Run:
         `needed` maps the names of prepared datasets to what the items need of them.
         """
         from pytest_vlmeval.execution import Execution
+        from pytest_vlmeval.models.factory import NO_MODEL
 
         if self.settings.model is None:
             raise VlmEvalError(NO_MODEL)

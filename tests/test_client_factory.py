@@ -42,6 +42,7 @@ def test_no_model(pytester: pytest.Pytester) -> None:
     with pytest.raises(VlmEvalError) as caught:
         client_for(pytester)
     assert str(caught.value) == (
-        "No model is named. Give the name under which its server serves it by "
-        "--vlm-model=NAME, or run without a server by --vlm-model=demo."
+        "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible "
+        "endpoint serves it under (see --vlm-api-base), or --vlm-model=demo for the "
+        "tiny model that ships with the plugin."
     )

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient
     from pytest_vlmeval.options import Settings
 
+NO_MODEL = (
+    "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible endpoint "
+    "serves it under (see --vlm-api-base), or --vlm-model=demo for the tiny model that "
+    "ships with the plugin."
+)
+
 
 def create_client(settings: Settings, *, concurrency: int) -> ModelClient:
     """Make the client of the chosen backend, for this many requests at once.
@@ -18,10 +24,7 @@ def create_client(settings: Settings, *, concurrency: int) -> ModelClient:
     chosen client is imported: openai takes a second, onnxruntime a part of one.
     """
     if settings.model is None:
-        raise VlmEvalError(
-            "No model is named. Give the name under which its server serves it by "
-            "--vlm-model=NAME, or run without a server by --vlm-model=demo."
-        )
+        raise VlmEvalError(NO_MODEL)
     if settings.backend == "demo":
         from pytest_vlmeval.models.demo_client import DemoClient
 
