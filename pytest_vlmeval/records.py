@@ -58,8 +58,8 @@ class PromptPart:
 class Sample:
     """One question of a dataset, as ms-vlmeval would ask it.
 
-    `index` is the dataset's own, as text. `group` joins samples that share one
-    verdict. `error` says why the row cannot be asked (an unreadable picture).
+    `index` is the dataset's own, as text. `group` joins samples that are judged
+    together. `error` says why the row cannot be asked (an unreadable picture).
     """
 
     dataset: str

@@ -138,6 +138,64 @@ def test_rotations_share_a_picture_and_a_group(
     assert len(media_of(prepared)) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "indexes", "category", "groups"),
+    [
+        (
+            "MME",
+            ("0", "1", "2"),
+            ("color", "color", "count"),
+            ("color/a.png", "color/a.png", "count/a.png"),
+        ),
+        (
+            "HallusionBench",
+            ("VD_chart_1_0_1_0", "VD_chart_1_0_1_1", "VS_chart_1_0_2_0"),
+            ("VD", "VD", "VS"),
+            ("chart_0_1", "chart_0_1", "chart_0_2"),
+        ),
+        ("POPE", ("0", "1", "2"), ("x", "x", "x"), (None, None, None)),
+    ],
+)
+def test_what_a_metric_needs_whole_is_a_group(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    name: str,
+    indexes: tuple[str, ...],
+    category: tuple[str, ...],
+    groups: tuple[str | None, ...],
+) -> None:
+    rows = [
+        {
+            "index": index,
+            "question": "Is it red? Please answer yes or no.",
+            "answer": "Yes",
+            "category": each,
+            "l2-category": "chart",
+            "image_path": "a.png",
+            "image": cell(draw(1)),
+        }
+        for index, each in zip(indexes, category, strict=True)
+    ]
+    table = write_table(tmp_path / f"{name}.tsv", rows)
+    prepared = prepare(describe(table, "ImageYORNDataset"), sandbox, tmp_path)
+    assert tuple(row.group for row in read_index(prepared)) == groups
+
+
+def test_pictures_of_many_pieces_of_a_table(sandbox: Sandbox, tmp_path: Path) -> None:
+    # More rows than the first piece has, and a picture of which one is a repetition.
+    drawn = [draw(seed) for seed in range(30)]
+    cells = [*map(cell, drawn), "3", str([cell(drawn[4]), cell(drawn[5])])]
+    table = write_table(tmp_path / "T.tsv", choice_rows(cells))
+    prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
+    shown = [
+        [part.media for part in sample.prompt if part.kind == "image"]
+        for sample in read_samples(prepared)
+    ]
+    names = [f"{hashlib.sha256(data).hexdigest()}.png" for data in drawn]
+    assert shown == [*([name] for name in names), [names[3]], names[4:6]]
+    assert media_of(prepared) == set(names)
+
+
 def test_real_pictures(sandbox: Sandbox, tmp_path: Path) -> None:
     info = DatasetInfo(
         name="MathVision_MINI",

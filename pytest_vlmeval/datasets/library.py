@@ -140,7 +140,8 @@ class Library:
             nonlocal spoke_at
             if time.monotonic() - spoke_at >= ANNOUNCE_S:
                 spoke_at = time.monotonic()
-                self._announce(f"preparing {name}, once: {done} of {total} rows")
+                percent = 100 * done // max(total, 1)
+                self._announce(f"preparing {name}, once: {percent} %")
 
         return announce
 

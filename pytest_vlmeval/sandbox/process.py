@@ -62,7 +62,7 @@ class Sandbox:
         """Run one method and give its result; both are plain JSON.
 
         `task` names the work in error messages ("Scoring MMStar"), `longer` the option
-        that gives it more time. `on_progress` gets the rows done and their total.
+        that gives it more time. `on_progress` gets what is done and the total.
         Raises VlmEvalError for what the user can mend, a missed deadline and a process
         that died, NeedsJudgeError, SandboxFault for a bug inside.
         """

@@ -9,6 +9,7 @@ What `vlmeval/__init__.py` does (TLS verification off at :8, logging set up at :
 
 from __future__ import annotations
 
+import base64
 import socket
 import sys
 from importlib.abc import MetaPathFinder
@@ -22,6 +23,7 @@ from PIL import Image
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside import bounds, expressions, mends
 from pytest_vlmeval.sandbox.inside.job import Judge, current_job
+from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +53,23 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     # dataset/utils/mathv.py:26 starts a process for each comparison.
     sys.modules["timeout_decorator"] = bounds.timeout_decorator()
+    base64.b64decode = _see_stand_ins(base64.b64decode)
+
+
+def _see_stand_ins(upstream: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Give a decoder that knows the texts that stand for pictures in a table.
+
+    dataset/mmlongbench.py:493, smp/vlm.py:150 and others decode cells themselves.
+    """
+
+    def b64decode(s: Any, *options: Any, **named: Any) -> bytes:
+        if isinstance(s, str) and s.startswith(STAND_IN):
+            pictures = current_job().pictures
+            assert pictures is not None
+            return pictures.content(s)
+        return upstream(s, *options, **named)
+
+    return b64decode
 
 
 def _refuse(event: str, args: tuple[object, ...]) -> None:

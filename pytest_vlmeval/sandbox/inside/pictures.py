@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,12 @@ FORMATS = {
 }
 OPENED = [name for name in FORMATS if name != "MPO"]
 MAX_PIXELS = 200_000_000
+# ms-vlmeval takes a shorter text for the index of the row that has the picture.
+SHORTEST_PICTURE = 65
+# Begins the text that stands for a picture's base64 text in a table; the SHA-256 of
+# its content follows, which makes it long enough to pass for a picture.
+STAND_IN = "picture:"
+BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 
 
 class PictureError(Exception):
@@ -46,28 +53,59 @@ class Picture(NamedTuple):
 class PictureStore:
     """Writes pictures below one folder and remembers which path stands for which."""
 
-    def __init__(self, folder: Path, *, linked: bool) -> None:
-        """Take the media folder, which must exist.
+    def __init__(self, folder: Path, others: Path, *, linked: bool) -> None:
+        """Take the media folder, and one for contents that are no pictures.
 
-        `linked` puts each picture at its path too, for classes of ms-vlmeval that
-        open it there; where they only name it, that costs more than all the rest.
+        Both must exist. `linked` puts each picture at its path too, for classes of
+        ms-vlmeval that open it there; where they only name it, that costs more than
+        all the rest.
         """
         self._folder = folder
+        self._others = others
         self._linked = linked
         self._by_content: dict[str, Picture] = {}
-        self._by_text: dict[str, Picture] = {}
         self._by_path: dict[str, Picture] = {}
+        self._faults: dict[str, PictureError] = {}
+
+    def stand_in(self, text: str) -> str:
+        """Store what a base64 text holds; give the short text that stands for it.
+
+        Any other text is given back.
+        """
+        if len(text) < SHORTEST_PICTURE or not BASE64.fullmatch(text):
+            return text
+        try:
+            data = base64.b64decode(text)
+        except binascii.Error:
+            return text  # the row that shows it says why
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._by_content and digest not in self._faults:
+            try:
+                self._add(data)
+            except PictureError as fault:  # perhaps meant to be none: a PDF
+                self._faults[digest] = fault
+                (self._others / digest).write_bytes(data)
+        return STAND_IN + digest
+
+    def content(self, stand_in: str) -> bytes:
+        """Give the bytes that a text of `stand_in` stands for."""
+        digest = stand_in.removeprefix(STAND_IN)
+        if digest in self._faults:
+            return (self._others / digest).read_bytes()
+        return (self._folder / self._by_content[digest].name).read_bytes()
 
     def write_base64(self, text: str, path: str) -> None:
         """Store a picture of a table cell, which ms-vlmeval knows by `path`."""
-        picture = self._by_text.get(text)
-        if picture is None:
+        digest = text.removeprefix(STAND_IN)
+        if digest in self._faults:
+            raise self._faults[digest]
+        if digest not in self._by_content:
             try:
                 data = base64.b64decode(text)
             except (binascii.Error, ValueError) as error:
                 raise PictureError(f"its text is not base64 ({error})") from error
-            picture = self._by_text[text] = self._add(data)
-        self._by_path[path] = picture
+            digest = self._add(data)
+        self._by_path[path] = picture = self._by_content[digest]
         if self._linked:
             self._link(picture, Path(path))
 
@@ -81,21 +119,21 @@ class PictureStore:
         picture = self._by_path.get(path)
         if picture is None:
             try:
-                picture = self._add(Path(path).read_bytes())
+                digest = self._add(Path(path).read_bytes())
             except OSError as error:
                 raise PictureError(f"{path}: {error.strerror}") from error
-            self._by_path[path] = picture
+            self._by_path[path] = picture = self._by_content[digest]
         return picture
 
-    def _add(self, data: bytes) -> Picture:
+    def _add(self, data: bytes) -> str:
+        """Write a picture unless it is there; give the SHA-256 it is known by."""
         digest = hashlib.sha256(data).hexdigest()
-        picture = self._by_content.get(digest)
-        if picture is None:
+        if digest not in self._by_content:
             suffix, media_type = FORMATS[check_picture(data)]
             picture = Picture(digest + suffix, media_type)
             (self._folder / picture.name).write_bytes(data)
             self._by_content[digest] = picture
-        return picture
+        return digest
 
 
 def check_picture(data: bytes) -> str:

@@ -13,20 +13,18 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
-from pytest_vlmeval.sandbox.inside.families import (
-    FAMILIES,
-    is_circular,
-    need_package,
-)
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.job import Job, running
-from pytest_vlmeval.sandbox.inside.pictures import PictureError, PictureStore
+from pytest_vlmeval.sandbox.inside.pictures import (
+    SHORTEST_PICTURE,
+    PictureError,
+    PictureStore,
+)
+from pytest_vlmeval.sandbox.inside.tables import read_table, split_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# ms-vlmeval takes a shorter text for the index of the row that has the picture.
-SHORTEST_PICTURE = 65
-CIRCULAR_STEP = 1_000_000
 # What a test set whose answers are kept secret has in their place.
 NO_REFERENCE = "?"
 
@@ -40,25 +38,31 @@ def prepare(
     """Fill `folder` with `rows.tsv`, `samples.jsonl` and `media/`.
 
     `rows.tsv` holds all rows as they are, without the column `image`, so that pandas
-    reads the same values from it later. A row whose picture or prompt fails is a
+    reads the same values from it later. `on_progress` gets bytes of the table first,
+    then rows. A row whose picture or prompt fails is a
     sample with an `error`. Raises VlmEvalError when the table itself cannot be used.
     """
     target = Path(folder)
-    _write_rows(tsv, target / "rows.tsv")
-    rows = read_table(Path(tsv))
-    numbers = _check_columns(info, rows, tsv)
-    errors = _set_aside_broken(rows, numbers)
     media = target / "media"
     media.mkdir()
     family = FAMILIES.get(info["class_name"])
-    if family and family.prompt_package:
-        need_package(*family.prompt_package, info["name"])
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+    # Beside the target: a folder for temporary files may lie in memory.
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        pictures = PictureStore(
+            media, Path(scratch), linked=family is None or family.opened
+        )
+        slim = Path(scratch, "slim.tsv")
+        split_table(
+            Path(tsv), target / "rows.tsv", slim, pictures.stand_in, on_progress
+        )
+        rows = read_table(slim)
+        numbers = _check_columns(info, rows, tsv)
+        errors = _set_aside_broken(rows, numbers)
         job = Job(
             rows=rows,
             folder=Path(scratch),
             on_progress=on_progress,
-            pictures=PictureStore(media, linked=family is None or family.opened),
+            pictures=pictures,
         )
         with running(job):
             writer = _SampleWriter(info, job, Path(tsv), numbers, errors)
@@ -74,32 +78,6 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     family = FAMILIES.get(info["class_name"])
     options = dict(family.options if family else ())
     return getattr(module, info["class_name"])(dataset=info["name"], **options)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a TSV as ms-vlmeval does; raises VlmEvalError when it is not one."""
-    try:
-        return pd.read_csv(path, sep="\t")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise VlmEvalError(
-            f"{path} is not a table in ms-vlmeval's TSV layout: {error}. It needs "
-            "tabs between the columns, UTF-8, and a first line with their names."
-        ) from error
-
-
-def _write_rows(tsv: str, target: Path) -> None:
-    try:
-        rows = pd.read_csv(
-            tsv,
-            sep="\t",
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            usecols=lambda name: name != "image",
-        )
-    except ValueError:
-        return  # read_table says what is wrong
-    rows.to_csv(target, sep="\t", index=False, encoding="utf-8")
 
 
 def _check_columns(
@@ -187,9 +165,10 @@ class _SampleWriter:
         self._tsv = tsv
         self._numbers = numbers
         self._errors = errors
-        self._circular = is_circular(info)
-        family = FAMILIES.get(info["class_name"])
-        self._answers = family.reference if family else "answer"
+        self._info = info
+        self._family = FAMILIES.get(info["class_name"])
+        if self._family and self._family.prompt_package:
+            need_package(*self._family.prompt_package, info["name"])
         self._dataset = build_dataset(info, job)
 
     def write(self, path: Path) -> int:
@@ -221,12 +200,12 @@ class _SampleWriter:
             "prompt": prompt,
             "reference": self._reference(row),
             "category": _text(row, "category"),
-            "group": self._group(row),
+            "group": self._family.group(self._info, row) if self._family else None,
             "error": error,
         }
 
     def _reference(self, row: pd.Series[Any]) -> str | None:
-        reference = _text(row, self._answers)
+        reference = _text(row, self._family.reference if self._family else "answer")
         return None if reference == NO_REFERENCE else reference
 
     def _part(self, part: dict[str, str]) -> list[str]:
@@ -242,13 +221,6 @@ class _SampleWriter:
         """Look for the file of a column `image_path` beside its TSV."""
         beside = self._tsv.parent / path
         return str(beside) if beside.is_file() else path
-
-    def _group(self, row: pd.Series[Any]) -> str | None:
-        if not self._circular:
-            return None
-        if "g_index" in row:
-            return str(int(row["g_index"]))
-        return str(int(row["index"]) % CIRCULAR_STEP)
 
 
 def _text(row: pd.Series[Any], name: str) -> str | None:

@@ -15,11 +15,8 @@ from pytest_vlmeval.sandbox.inside.families import find_family
 from pytest_vlmeval.sandbox.inside.job import Job, Judge, MuteJudge, running
 from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
-from pytest_vlmeval.sandbox.inside.preparation import (
-    NO_REFERENCE,
-    build_dataset,
-    read_table,
-)
+from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
+from pytest_vlmeval.sandbox.inside.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families.choices import (
     evaluate_choices,
     evaluate_yes_no,
-    is_circular,
+    group_of_rotations,
+    group_of_yes_no,
     main_of_choices,
     main_of_yes_no,
 )
@@ -40,14 +41,15 @@ __all__ = [
     "Family",
     "Outcome",
     "find_family",
-    "is_circular",
     "need_package",
 ]
 
 FAMILIES = {
-    "ImageMCQDataset": Family(evaluate_choices, main_of_choices),
+    "ImageMCQDataset": Family(
+        evaluate_choices, main_of_choices, group=group_of_rotations
+    ),
     "MMMUDataset": Family(evaluate_choices, main_of_choices),
-    "ImageYORNDataset": Family(evaluate_yes_no, main_of_yes_no),
+    "ImageYORNDataset": Family(evaluate_yes_no, main_of_yes_no, group=group_of_yes_no),
     "ImageVQADataset": Family(evaluate_open, main_metric("Overall")),
     "OCRBench": Family(by_row("Final Score"), main_of_ocr),
     "MTVQADataset": Family(by_row("Average"), main_metric("Average")),

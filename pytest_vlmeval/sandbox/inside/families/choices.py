@@ -13,12 +13,15 @@ from pytest_vlmeval.sandbox.inside.families.common import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pytest_vlmeval.sandbox.inside.families.common import Info, Verdict
     from pytest_vlmeval.sandbox.inside.job import Job
 
 # As `_choose_primary_metric_key` in dataset/image_base.py ranks them.
 SPLITS = ("ALL", "test", "validation", "val", "dev")
 MME_FULL_SCORE = 2_800
+CIRCULAR_STEP = 1_000_000
 
 
 def is_circular(info: Info) -> bool:
@@ -26,6 +29,30 @@ def is_circular(info: Info) -> bool:
     name = info["name"].lower()
     words = ("mmbench", "ccbench", "circular", "mmcr")  # dataset/image_mcq.py:268
     return info["class_name"] == "ImageMCQDataset" and any(w in name for w in words)
+
+
+def group_of_rotations(info: Info, row: pd.Series[Any]) -> str | None:
+    """Name the question that a row rotates the options of."""
+    if not is_circular(info):
+        return None
+    return str(_circular_key(row))
+
+
+def _circular_key(row: pd.Series[Any]) -> int:
+    return int(row["g_index"] if "g_index" in row else row["index"] % CIRCULAR_STEP)
+
+
+def group_of_yes_no(info: Info, row: pd.Series[Any]) -> str | None:
+    """Name the picture of MME's two questions, the figure of HallusionBench's many.
+
+    As dataset/utils/yorn.py:60 and dataset/utils/yorn.py:103 put them together.
+    """
+    if "MME" in info["name"] and "image_path" in row:
+        return f"{row['category']}/{row['image_path']}"
+    parts = str(row["index"]).split("_")
+    if "Hallusion" in info["name"] and len(parts) > 4:
+        return f"{row.get('l2-category')}_{parts[3]}_{parts[4]}"
+    return None
 
 
 def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
@@ -42,7 +69,7 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     for _, row in asked.iterrows():
         key = row["index"]
         if circular:
-            key = int(row["g_index"] if "g_index" in row else row["index"] % 1e6)
+            key = _circular_key(row)
         extracted = options.prefetch_answer(row)
         if key in found:
             log = found[key]["log"]

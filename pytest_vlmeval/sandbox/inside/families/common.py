@@ -39,6 +39,8 @@ class Family(NamedTuple):
     classes that open their pictures, where others only name them. `asked` is for
     those whose rows bring a question. `options` go to the constructor.
     `prompt_package` is a module that making prompts needs, and what installs it.
+    `group` names what a row is judged together with: the rotations of a question,
+    the pair or figure that a metric needs as a whole.
     """
 
     evaluate: Callable[[Any, str, Job], Outcome]
@@ -49,6 +51,7 @@ class Family(NamedTuple):
     asked: bool = True
     options: tuple[tuple[str, str], ...] = ()
     prompt_package: tuple[str, str] | None = None
+    group: Callable[[Info, pd.Series[Any]], str | None] = lambda _info, _row: None
 
 
 def judged_table(job: Job, answers: str, suffix: str) -> pd.DataFrame:
