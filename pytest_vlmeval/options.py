@@ -14,9 +14,10 @@ from pytest_vlmeval.option_table import COMMANDS, OPTIONS, Option
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_vlmeval.records import Scoring
+
 Mode = Literal["all", "infer", "score"]
 Backend = Literal["auto", "endpoint", "demo"]
-Scoring = Literal["published", "corrected"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
+Scoring = Literal["published", "corrected"]
 AnswerState = Literal["answered", "cut_off", "empty", "failed"]
 
 
@@ -128,7 +129,9 @@ class Score:
     `value` is `metrics[main_metric]` on the scale 0 to 100. `samples` counts what
     was asked for, `answered` the usable answers, `correct` the verdicts from 0.5 on.
     `modified` repeats that the dataset's file is not the published one. `scorer`
-    is the fingerprint of the code that scored.
+    is the fingerprint of the code that scored. `scoring` is "corrected" where a
+    defect of the published scores was mended; `notes` say what else makes the numbers
+    differ from those.
     """
 
     dataset: str
@@ -140,6 +143,8 @@ class Score:
     correct: int
     modified: bool
     scorer: str
+    scoring: Scoring = "published"
+    notes: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = field(repr=False, default=())
 
 

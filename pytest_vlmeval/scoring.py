@@ -18,7 +18,7 @@ from pytest_vlmeval.sandbox.process import SandboxFault
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.options import Scoring
+    from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.store import Store
     from pytest_vlmeval.store.answers import StoredAnswer
 
@@ -138,8 +138,7 @@ class Scorer:
             raise VlmEvalError(
                 f"{entry.dataset} has no score: none of its samples was answered."
             )
-        # What has no usable answer counts as wrong, as in ms-vlmeval, and its
-        # verdict says that it was not scored.
+        # What has no usable answer counts as wrong, as in ms-vlmeval.
         scored = score_in_sandbox(
             self._library.sandbox_for(entry.dataset),
             self._library.prepared(entry.dataset),
@@ -147,12 +146,7 @@ class Scorer:
             scoring=self._scoring,
             deadline_s=self._deadline_s,
         )
-        verdicts = tuple(
-            each
-            if each.index in usable
-            else replace(each, value=None, extracted=None, reason="no usable answer")
-            for each in scored.verdicts
-        )
+        verdicts = tuple(_only_of(usable, each) for each in scored.verdicts)
         return Score(
             dataset=entry.dataset,
             metrics=scored.metrics,
@@ -163,8 +157,17 @@ class Scorer:
             correct=sum((each.value or 0) >= 0.5 for each in verdicts),
             modified=entry.modified,
             scorer=self._plan.scorer,
+            scoring=scored.scoring,
+            notes=scored.notes,
             verdicts=verdicts,
         )
+
+
+def _only_of(usable: Mapping[str, str], verdict: Verdict) -> Verdict:
+    """Return the verdict on a usable answer; of another, that there is none."""
+    if verdict.index in usable:
+        return verdict
+    return replace(verdict, value=None, extracted=None, reason="no usable answer")
 
 
 def find_score(

@@ -179,11 +179,14 @@ class ScoreView:
             ("dataset", self.dataset),
             ("main_metric", score.main_metric),
             ("score", score.value),
+            ("scale", "0 to 100"),
             ("samples", score.samples),
             ("answered", score.answered),
             ("correct", score.correct),
             ("modified_data", str(score.modified).lower()),
             ("scorer", score.scorer),
+            ("scoring", score.scoring),
+            *(("note", note) for note in score.notes),
             *((f"metric: {name}", value) for name, value in score.metrics.items()),
         ]
 

@@ -32,7 +32,7 @@ def test_right_passes_wrong_is_xfailed_and_the_score_passes(
         [
             "vlmeval: model tiny-vlm at http://127.0.0.1:*, exact matching (no judge), "
             "store *.vlmeval",
-            "dataset * samples  answered  correct  main metric",
+            "dataset * samples  answered  correct  main metric (of 100)",
             "MathVision_MINI * 8 * 8 * 7 *87.50*modified data",
             "XFAIL test_math.py::TestMath::test_sample[[]MathVision_MINI-5[]] - "
             "answered 51, reference 50",

@@ -157,6 +157,8 @@ def score(**more: object) -> Score:
         "correct": 1,
         "modified": True,
         "scorer": "x",
+        "scoring": "corrected",
+        "notes": ("split by character",),
         "verdicts": (
             Verdict(index="1", value=1.0, extracted="A", reason="r"),
             Verdict(index="2", value=None),

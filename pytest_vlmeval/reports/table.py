@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from pytest_vlmeval.reports.watch import DatasetResult
 
-HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
+HEADINGS = ("dataset", "samples", "answered", "correct", "main metric (of 100)", "")
 
 
 def format_table(results: Sequence[DatasetResult]) -> list[str]:
-    """Return the lines of the table; numbers are right-aligned."""
+    """Return the lines of the table, numbers right-aligned, and the scores' notes."""
     rows = [HEADINGS, *map(_row, results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = []
@@ -21,7 +21,16 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    return lines
+    return [*lines, *_notes(results)]
+
+
+def _notes(results: Sequence[DatasetResult]) -> list[str]:
+    """Return each note once, with the datasets it is about."""
+    about: dict[str, list[str]] = {}
+    for result in results:
+        for note in result.score.notes if result.score else ():
+            about.setdefault(note, []).append(result.dataset)
+    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
 
 
 def _row(result: DatasetResult) -> tuple[str, ...]:
@@ -30,6 +39,8 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
         notes.append(f"{result.samples - result.answered} without a usable answer")
     if result.modified:
         notes.append("modified data")
+    if result.score is not None and result.score.scoring == "corrected":
+        notes.append("corrected scoring")
     score = result.score
     return (
         result.dataset,

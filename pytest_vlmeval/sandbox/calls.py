@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.records import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_vlmeval.records import DatasetInfo, PreparedDataset
+    from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Scoring
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
-
-    Scoring = Literal["published", "corrected"]
 
 DESCRIBE_S = 60.0
 PREPARE_BASE_S = 300.0

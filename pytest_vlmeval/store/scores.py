@@ -116,7 +116,7 @@ class Scores:
                 sa.select(verdicts).where(verdicts.c.score_id == score_id)
             ).all()
         return Score(
-            **row.score,
+            **{**row.score, "notes": tuple(row.score.get("notes", ()))},
             verdicts=tuple(
                 Verdict(
                     index=verdict.sample_index,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.pictures import PictureStore
 
     Progress = Callable[[int, int], None]
-    Scoring = Literal["published", "corrected"]
 
 EXACT = "exact_matching"
 JUDGED = "judge"

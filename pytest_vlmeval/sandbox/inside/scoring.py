@@ -21,8 +21,8 @@ from pytest_vlmeval.sandbox.inside.tables import read_table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.families import Family, Outcome
-    from pytest_vlmeval.sandbox.inside.job import Scoring
 
 NEEDS_JUDGE = (
     "{name} has no score: ms-vlmeval scores it only with a judge, and there is none. "
