@@ -15,10 +15,12 @@ from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.scoring import Scorer
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
+from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.sandbox.calls import Submission
 
 NOT_STORED = (
     "No answer is stored for this sample, and --vlm-mode=score never asks. "
@@ -127,6 +129,19 @@ class Execution:
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""
         return self._scorer.score(self._entries[dataset])
+
+    def submission(self, dataset: str) -> Submission | None:
+        """Wait for all answers and write them down; None where none is usable."""
+        entry = self._entries[dataset]
+        answers = {index: self.answer(dataset, index) for index in entry.indexes}
+        usable = {
+            index: answer.text
+            for index, answer in answers.items()
+            if answer.state == "answered"
+        }
+        if not usable:
+            return None
+        return write_submission(self._settings, self._library, dataset, usable)
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.execution import Execution
     from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.sandbox.calls import Submission
 
 
 class Needed(NamedTuple):
@@ -164,6 +165,10 @@ class Run:
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""
         return self._begun.score(dataset)
+
+    def submission(self, dataset: str) -> Submission | None:
+        """Write the answers to a dataset without references for its server."""
+        return self._begun.submission(dataset)
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""

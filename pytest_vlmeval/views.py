@@ -160,15 +160,25 @@ class ScoreView:
         return self.record.metrics
 
     def _skip_unscored(self) -> None:
+        if not self._run.has_references(self.dataset):
+            pytest.skip(self._submit())
         if self._run.settings.mode == "infer":
             pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
-        if not self._run.has_references(self.dataset):
-            pytest.skip(f"{self.dataset} has no reference answers")
         if self._run.needs_judge(self.dataset):
             pytest.skip(
                 f"{self.dataset} is scored by a judge only, and none is configured; "
                 "its answers are kept in the store"
             )
+
+    def _submit(self) -> str:
+        """Write the answers where there is nothing to compare them with; say where."""
+        written = _or_fail(lambda: self._run.submission(self.dataset))
+        if written is None:
+            return f"{self.dataset} has no reference answers, and none was answered"
+        return (
+            f"{self.dataset} has no reference answers; its answers are in "
+            f"{written.file} ({written.format})"
+        )
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""

@@ -29,6 +29,7 @@ ORDER = (
     "scoring",
     "reports.watch",
     "reports.table",
+    "submission",
     "execution",
     "run",
     "views",

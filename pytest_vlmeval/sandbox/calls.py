@@ -1,16 +1,15 @@
-"""What the project asks of the sandbox, with types: prepare, score, describe."""
+"""What the project asks of the sandbox, with types: prepare, score, submit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.records import Verdict
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Scoring
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
@@ -116,6 +115,34 @@ def score_in_sandbox(
         scoring=found["scoring"],
         notes=tuple(found["notes"]),
     )
+
+
+class Submission(NamedTuple):
+    """A file for a dataset's official server, and what its format is called."""
+
+    file: Path
+    format: str
+
+
+def submit_in_sandbox(
+    sandbox: Sandbox,
+    prepared: PreparedDataset,
+    answers: Sequence[tuple[str, str]],
+    folder: Path,
+) -> Submission:
+    """Write answers, each an index and a text, as the dataset's server takes them."""
+    name = prepared.info.name
+    found = sandbox.call(
+        "submit",
+        {
+            "name": name,
+            "rows": str((prepared.folder / "rows.tsv").absolute()),
+            "answers": answers,
+            "folder": str(folder.absolute()),
+        },
+        task=f"Writing the submission of {name}",
+    )
+    return Submission(folder / found["file"], found["format"])
 
 
 def _plain(info: DatasetInfo) -> dict[str, str]:

@@ -100,7 +100,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     """Give the methods by name, or why this environment has none."""
     containment.install()
     try:
-        from pytest_vlmeval.sandbox.inside import preparation, scoring
+        from pytest_vlmeval.sandbox.inside import preparation, scoring, submissions
 
         scoring.describe()
         # What most datasets need, loaded while the parent still does other things.
@@ -115,6 +115,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
         "describe": scoring.describe,
         "prepare": partial(preparation.prepare, on_progress=channel.progress),
         "score": partial(scoring.score, on_progress=channel.progress),
+        "submit": submissions.write_submission,
     }
 
 
