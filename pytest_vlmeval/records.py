@@ -126,8 +126,9 @@ class Verdict:
 class Score:
     """The result of a dataset: every metric of ms-vlmeval, one of them the main one.
 
-    `value` is `metrics[main_metric]` on the scale 0 to 100. `samples` counts what
-    was asked for, `answered` the usable answers, `correct` the verdicts from 0.5 on.
+    `value` is `metrics[main_metric]` from 0 to `scale`, mostly 100. `samples` counts
+    what was asked for, `answered` the usable answers, `correct` the verdicts from 0.5
+    on.
     `modified` repeats that the dataset's file is not the published one. `scorer`
     is the fingerprint of the code that scored. `scoring` is "corrected" where a
     defect of the published scores was mended; `notes` say what else makes the numbers
@@ -143,6 +144,7 @@ class Score:
     correct: int
     modified: bool
     scorer: str
+    scale: float = 100
     scoring: Scoring = "published"
     notes: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = field(repr=False, default=())

@@ -157,6 +157,7 @@ class Scorer:
             correct=sum((each.value or 0) >= 0.5 for each in verdicts),
             modified=entry.modified,
             scorer=self._plan.scorer,
+            scale=scored.scale,
             scoring=scored.scoring,
             notes=scored.notes,
             verdicts=verdicts,

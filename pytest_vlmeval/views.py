@@ -151,7 +151,7 @@ class ScoreView:
 
     @property
     def value(self) -> float:
-        """The main metric, from 0 to 100."""
+        """The main metric, from 0 to the score's `scale`, mostly 100."""
         return self.record.value
 
     @property
@@ -189,7 +189,7 @@ class ScoreView:
             ("dataset", self.dataset),
             ("main_metric", score.main_metric),
             ("score", score.value),
-            ("scale", "0 to 100"),
+            ("scale", f"0 to {score.scale:g}"),
             ("samples", score.samples),
             ("answered", score.answered),
             ("correct", score.correct),

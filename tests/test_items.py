@@ -32,8 +32,8 @@ def test_right_passes_wrong_is_xfailed_and_the_score_passes(
         [
             "vlmeval: model tiny-vlm at http://127.0.0.1:*, exact matching (no judge), "
             "store *.vlmeval",
-            "dataset * samples  answered  correct  main metric (of 100)",
-            "MathVision_MINI * 8 * 8 * 7 *87.50*modified data",
+            "dataset * samples  answered  correct  main metric",
+            "MathVision_MINI * 8 * 8 * 7 *87.50 of 100*modified data",
             "XFAIL test_math.py::TestMath::test_sample[[]MathVision_MINI-5[]] - "
             "answered 51, reference 50",
         ]
@@ -123,7 +123,7 @@ def test_unusable_answers_fail_and_the_score_says_so(
         "MathVision_MINI: 4 of 8 samples have no usable answer and count as wrong in * "
         "= 37.50. The items of these samples say why; the same command asks only them "
         "again.",
-        "MathVision_MINI * 8 * 4 * 3 *37.50  4 without a usable answer, modified data",
+        "MathVision_MINI * 8 * 4 * 3 *37.50 of 100  4 without a usable answer, modified data",
     ]
     result.stdout.fnmatch_lines(lines)
 

@@ -33,11 +33,11 @@ def result(dataset: str, *notes: str) -> DatasetResult:
 def test_each_note_stands_once_below_the_table() -> None:
     lines = format_table([result("A", NOTE), result("B"), result("C", NOTE)])
     assert lines == [
-        "dataset  samples  answered  correct  main metric (of 100)",
-        "-------  -------  --------  -------  --------------------",
-        "A              2         2        1  Exact_Match 50.00",
-        "B              2         2        1  Exact_Match 50.00",
-        "C              2         2        1  Exact_Match 50.00",
+        "dataset  samples  answered  correct  main metric",
+        "-------  -------  --------  -------  ------------------------",
+        "A              2         2        1  Exact_Match 50.00 of 100",
+        "B              2         2        1  Exact_Match 50.00 of 100",
+        "C              2         2        1  Exact_Match 50.00 of 100",
         f"A, C: {NOTE}",
     ]
 
@@ -70,14 +70,14 @@ def test_a_corrected_score_is_named_so(project: Project, server: ServerProcess) 
     write_vista(project)
     server.control(default="May")
     published, cases = project.junit(*endpoint(server.url))
-    published.stdout.fnmatch_lines(["MathVista_MINI * 0.00  modified data"])
+    published.stdout.fnmatch_lines(["MathVista_MINI * 0.00 of 100  modified data"])
     told = properties(cases["test_score[MathVista_MINI]"])
     assert (told["scoring"], told["scale"]) == ("published", "0 to 100")
     corrected, cases = project.junit(
         *endpoint(server.url), "--vlm-scoring=corrected", "--vlm-mode=score"
     )
     corrected.stdout.fnmatch_lines(
-        ["MathVista_MINI * 100.00  modified data, corrected scoring"]
+        ["MathVista_MINI * 100.00 of 100  modified data, corrected scoring"]
     )
     told = properties(cases["test_score[MathVista_MINI]"])
     assert (told["scoring"], told["score"]) == ("corrected", "100.0")

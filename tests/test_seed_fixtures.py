@@ -122,7 +122,7 @@ def test_one_answer_of_a_seed_fixture_scores(
     found = score(sandbox, prepared, answers[:1])
     (verdict,) = found.verdicts
     assert verdict.value == expected[verdict.index]
-    assert 0 <= found.value <= 100
+    assert 0 <= found.value <= found.scale
 
 
 @pytest.mark.parametrize(("class_name", "name"), cases(JUDGED))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_vlmeval.records import Score
 from pytest_vlmeval.reports.watch import DatasetResult
 
-HEADINGS = ("dataset", "samples", "answered", "correct", "main metric (of 100)", "")
+HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
 
 
 def format_table(results: Sequence[DatasetResult]) -> list[str]:
@@ -22,6 +23,10 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
     return [*lines, *_notes(results)]
+
+
+def _metric(score: Score) -> str:
+    return f"{score.main_metric} {score.value:.2f} of {score.scale:g}"
 
 
 def _notes(results: Sequence[DatasetResult]) -> list[str]:
@@ -47,6 +52,6 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
         str(result.samples),
         str(result.answered),
         "-" if score is None else str(score.correct),
-        "no score" if score is None else f"{score.main_metric} {score.value:.2f}",
+        "no score" if score is None else _metric(score),
         ", ".join(notes),
     )

@@ -34,15 +34,16 @@ class ScoredDataset:
     """What ms-vlmeval made of a dataset's answers.
 
     `metrics` are its own numbers on its own scales, `value` is `metrics[main_metric]`
-    on the scale 0 to 100. One verdict per answer, in the dataset's order. `scoring`
-    is "corrected" where a defect of ms-vlmeval's published scores was mended; `notes`
-    say what else makes the numbers differ from those.
+    from 0 to `scale`. One verdict per answer, in the dataset's order. `scoring` is
+    "corrected" where a defect of ms-vlmeval's published scores was mended; `notes` say
+    what else makes the numbers differ from those.
     """
 
     metrics: Mapping[str, float]
     main_metric: str
     value: float
     verdicts: tuple[Verdict, ...] = field(repr=False)
+    scale: float = 100
     scoring: Scoring = "published"
     notes: tuple[str, ...] = ()
 
@@ -111,6 +112,7 @@ def score_in_sandbox(
         metrics=found["metrics"],
         main_metric=found["main_metric"],
         value=found["value"],
+        scale=found["scale"],
         verdicts=tuple(Verdict(**verdict) for verdict in found["verdicts"]),
         scoring=found["scoring"],
         notes=tuple(found["notes"]),

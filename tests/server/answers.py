@@ -52,7 +52,8 @@ def answer(
     rule = rule or Rule()
     text = prompt.text if rule.echo else rule.answer
     if text is None:
-        text = script.answer_for(prompt.text)
+        images = [content for _, content in prompt.images]
+        text = script.answer_for(prompt.text, images)
     if text is None and model is not None:
         return _generate(model, body, prompt)
     if text is None:

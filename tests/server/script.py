@@ -74,10 +74,11 @@ class Rule:
 class Script:
     """Everything that can be told to the server, all at once.
 
-    `answers` maps the SHA-256 of a prompt's text, or a substring of it, to an
-    answer; `default` is the answer otherwise. Every request takes `latency_s` and,
-    for each other one in flight, `latency_per_request_s` (seconds). With an
-    `api_key` other keys are refused as swift does.
+    `answers` maps the SHA-256 of a prompt's text or of its first picture, or a
+    substring of the text, to an answer; `default` is the answer otherwise. Every
+    request takes `latency_s` and, for each other one in flight,
+    `latency_per_request_s` (seconds). With an `api_key` other keys are refused as
+    swift does.
     """
 
     models: Sequence[str] = ("tiny-vlm",)
@@ -100,11 +101,12 @@ class Script:
             raise TypeError(message)
         return cls(**values)  # type: ignore[arg-type]
 
-    def answer_for(self, text: str) -> str | None:
+    def answer_for(self, text: str, images: Sequence[bytes]) -> str | None:
         """Look the prompt up in the table."""
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if digest in self.answers:
-            return self.answers[digest]
+        for content in (text.encode(), *images[:1]):
+            digest = hashlib.sha256(content).hexdigest()
+            if digest in self.answers:
+                return self.answers[digest]
         for part, answer in self.answers.items():
             if part in text:
                 return answer

@@ -71,10 +71,9 @@ def score(
     main_metric, value = family.main(info, metrics, outcome.verdicts)
     if family.judge == "partial" and judge is None:
         main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
-    return {
-        "metrics": metrics,
-        "main_metric": main_metric,
-        "value": value,
+    found = {"metrics": metrics, "main_metric": main_metric, "value": value}
+    return found | {
+        "scale": family.scale,
         "verdicts": outcome.verdicts,
         "scoring": scoring if info["class_name"] in CORRECTED else "published",
         "notes": outcome.notes,

@@ -76,8 +76,10 @@ FAMILIES = {
         options=(("model", "GPT4"),),
         prompt_package=("fitz", "pymupdf"),
     ),
-    # CIDEr's 100 is no upper bound.
-    "ImageCaptionDataset": Family(evaluate_captions, main_metric("CIDEr"), asked=False),
+    # CIDEr is ten times a cosine, in hundredths.
+    "ImageCaptionDataset": Family(
+        evaluate_captions, main_metric("CIDEr"), asked=False, scale=1_000
+    ),
     "VCRDataset": Family(evaluate_covered_texts, main_metric("Exact_Match", 100)),
 }
 

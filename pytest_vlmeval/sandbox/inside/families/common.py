@@ -33,7 +33,7 @@ class Family(NamedTuple):
     """The adapter of a class of datasets.
 
     `main` gives the metric that the dataset is ranked by, adding it to the metrics
-    when ms-vlmeval does not compute it, and its value from 0 to 100. `reference`
+    when ms-vlmeval does not compute it, and its value from 0 to `scale`. `reference`
     names the column with the reference answers. Without a judge, "partial" counts
     only what matches exactly as right, and "required" has no score. `opened` is for
     classes that open their pictures, where others only name them. `asked` is for
@@ -51,6 +51,7 @@ class Family(NamedTuple):
     asked: bool = True
     options: tuple[tuple[str, str], ...] = ()
     prompt_package: tuple[str, str] | None = None
+    scale: float = 100
     group: Callable[[Info, pd.Series[Any]], str | None] = lambda _info, _row: None
 
 

@@ -1,0 +1,115 @@
+"""All datasets of the card, from a download server to verdicts, in one command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from tests.conformance import Served, card, serve, verdict_of
+from tests.file_server import FileServer
+from tests.run_fixtures import CACHE_DIR, endpoint, properties
+from tests.sandbox_tables import FIXTURES
+from tests.server_fixtures import ServerProcess
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [
+    pytest.mark.addons,
+    pytest.mark.skipif(not FIXTURES.is_dir(), reason="no seed fixtures"),
+]
+# Served by a hub and not as a file.
+VIDEOS = {"MMBench-Video", "Video-MME"}
+SECRET = {"DocVQA_TEST", "InfoVQA_TEST", "MLLMGuard_DS", "MMMU_TEST"}
+NEEDING_A_JUDGE = {"LLaVABench", "MMLongBench_DOC", "MMVet"}
+
+
+class Case:
+    """A test case of the JUnit report: its outcome, message and properties."""
+
+    def __init__(self, case: ET.Element) -> None:
+        self.properties = properties(case)
+        found = [child for child in case if child.tag != "properties"]
+        self.outcome = found[0].tag if found else "passed"
+        self.message = found[0].attrib.get("message", "") if found else ""
+
+
+@pytest.fixture
+def served(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> dict[str, Served]:
+    """Give every dataset of the card, marked for the servers."""
+    package = locate_package(sandbox_environment.python)
+    catalog = load_catalog(package.folder, tmp_path)
+    return {name: serve(catalog[name]) for name in card() if name not in VIDEOS}
+
+
+def run_all(folder: Path, *arguments: str) -> dict[str, list[Case]]:
+    """Run the benchmarks; give the cases of each dataset, its score's the last."""
+    (folder / "LMUData").mkdir(exist_ok=True)
+    report = folder / "junit.xml"
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-q", "-p"]
+    command += ["no:cacheprovider", f"--junitxml={report}", *arguments]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("VLM_")}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environ | {"LMUData": str(folder / "LMUData")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    cases: dict[str, list[Case]] = defaultdict(list)
+    for case in ET.parse(report).getroot().iter("testcase"):
+        found = Case(case)
+        dataset = found.properties.get("dataset") or case.attrib["name"]
+        cases[dataset].append(found)
+    return cases
+
+
+def verdicts_of(cases: list[Case]) -> dict[str, float | None]:
+    """Give the verdict of each sample item by its index."""
+    return {
+        case.properties["index"]: verdict_of(case.properties)
+        for case in cases
+        if "index" in case.properties
+    }
+
+
+def test_without_a_judge(
+    served: dict[str, Served],
+    file_server: FileServer,
+    server: ServerProcess,
+    tmp_path: Path,
+) -> None:
+    answers: dict[str, str] = {}
+    for each in served.values():
+        file_server.files[each.file] = each.content
+        answers.update(each.answers)
+    server.control(answers=answers, default="no row was recognised")
+    cases = run_all(
+        tmp_path,
+        *endpoint(server.url),
+        f"--vlm-data-mirror={file_server.url}",
+        f"--vlm-data={','.join(served)}",
+        f"--vlm-work-dir={tmp_path / 'work'}",
+        f"--vlm-cache-dir={CACHE_DIR}",
+    )
+    assert set(cases) == set(served)
+    for name, found in cases.items():
+        assert verdicts_of(found) == served[name].exact, name
+        score = found[-1]
+        if name in SECRET:
+            assert f"{name} has no reference answers; " in score.message
+        elif name in NEEDING_A_JUDGE:
+            assert f"{name} is scored by a judge only" in score.message
+        else:
+            assert score.outcome == "passed", score.message
+            scale = float(score.properties["scale"].removeprefix("0 to "))
+            assert 0 <= float(score.properties["score"]) <= scale
