@@ -83,6 +83,28 @@ def choice_rows(pictures: list[str]) -> list[Row]:
     ]
 
 
+def rows_of(answers: Sequence[str], **columns: Sequence[object]) -> list[Row]:
+    """Give a row for each answer, with one cell of each further column."""
+    return [
+        {
+            "index": number,
+            "question": "What?",
+            "answer": answer,
+            **{name: cells[number] for name, cells in columns.items()},
+            "image": cell(draw(1)),
+        }
+        for number, answer in enumerate(answers)
+    ]
+
+
+def prepare_rows(
+    sandbox: Sandbox, folder: Path, class_name: str, name: str, rows: Sequence[Row]
+) -> PreparedDataset:
+    """Write rows as the file of a dataset that ms-vlmeval knows, and prepare it."""
+    table = write_table(folder / f"{name}.tsv", rows)
+    return prepare(describe(table, class_name), sandbox, folder)
+
+
 def media_of(prepared: PreparedDataset) -> set[str]:
     """Give the names of all media files."""
     return {file.name for file in (prepared.folder / "media").iterdir()}
