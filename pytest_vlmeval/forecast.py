@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval import suite
+from pytest_vlmeval.choice import OTHERS
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.naming import named_datasets, selected_datasets
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.download_plan import DownloadPlan
@@ -37,23 +39,26 @@ class Forecast:
         self.names: dict[str, None] = {}
         self.noting = False
         self.refusal: str | None = None
+        # Those that run over what others do not, looked at when all others are known.
+        self._open: list[tuple[pytest.Metafunc, list[str]]] = []
 
     def note(self, metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
         """Note the datasets of a test, which gets one item that shows nothing."""
-        from pytest_vlmeval.selection import may_select
-
-        declared = suite.declared_datasets(metafunc)
-        run.declared.update(declared)
-        chosen = run.settings.data
-        for name in declared:
-            selected = not chosen or name in chosen
-            if selected and may_select(metafunc.definition, name):
-                self.names[name] = None
+        datasets = named_datasets(metafunc)
+        run.choice.declare(datasets)
+        if OTHERS in datasets:
+            self._open.append((metafunc, datasets))
+        else:
+            self._add(metafunc, datasets, run)
         metafunc.parametrize(
             fixture, [suite.UnselectedParameter()], indirect=True, ids=["unselected"]
         )
 
-    def look_ahead(self, session: pytest.Session) -> None:
+    def _add(self, metafunc: pytest.Metafunc, datasets: list[str], run: Run) -> None:
+        for name in selected_datasets(metafunc, datasets, run):
+            self.names[name] = None
+
+    def look_ahead(self, session: pytest.Session, run: Run) -> None:
         """Note the datasets of all tests that the command line names."""
         self.noting = True
         try:
@@ -61,6 +66,8 @@ class Forecast:
                 _look_through(node)
         finally:
             self.noting = False
+        for metafunc, datasets in self._open:
+            self._add(metafunc, datasets, run)
 
     def check(self, run: Run, announce: Callable[[str], None]) -> None:
         """Say what is to be downloaded; refuse the session if that is too much."""
@@ -112,9 +119,9 @@ class DownloadOnly:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
         """Download what the tests need; each dataset that fails counts as a test."""
-        self._forecast.look_ahead(session)
-        names = list(self._forecast.names)
         run = self._get_run()
+        self._forecast.look_ahead(session, run)
+        names = list(self._forecast.names)
         try:
             run.check_names()
             plan = plan_session(run, names)

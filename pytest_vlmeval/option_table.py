@@ -108,8 +108,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "data",
         parse_names,
-        "dataset names, separated by commas",
-        "only these datasets of the selected benchmarks; may be repeated",
+        "dataset names or paths of TSV files, separated by commas",
+        "only these datasets of the selected benchmarks; any other name, or a TSV of "
+        "your own, runs in benchmarks/test_named.py; may be repeated",
         metavar="NAMES",
     ),
     _option(

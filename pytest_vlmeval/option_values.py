@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+# A name that ends so is a file's, whatever it then turns out to hold.
+TABLES = set(".tsv .csv .txt .xlsx .xls .json .jsonl .parquet .gz .zip".split())
+
 
 def parse_whole(minimum: int) -> Callable[[str], int]:
     """Give the parser of whole numbers from `minimum` on."""
@@ -53,6 +56,16 @@ def parse_flag(text: str) -> bool:
 def parse_names(text: str) -> tuple[str, ...]:
     """Read names, separated by commas or blanks."""
     return tuple(name for name in text.replace(",", " ").split() if name)
+
+
+def is_table(name: str) -> bool:
+    """Whether a dataset's name is the path of a file of one's own."""
+    return "/" in name or "\\" in name or Path(name).suffix.lower() in TABLES
+
+
+def dataset_name(name: str) -> str:
+    """Give the name of a dataset that may be named by its file."""
+    return Path(name).stem if is_table(name) else name
 
 
 def parse_mirror(text: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import COMMANDS, OPTIONS, Option
+from pytest_vlmeval.option_values import is_table
 
 if TYPE_CHECKING:
     import pytest
@@ -24,11 +25,11 @@ Backend = Literal["auto", "endpoint", "demo"]
 class Settings:
     """Everything a run may be told; plain values only.
 
-    `timeout_s`, `score_timeout_s`: seconds for one request, for one scoring.
-    `api_key` is never printed: it is left out of `repr`. `data_root` is where the
-    dataset files lie, `work_dir` where the store is, `cache_dir` what can be
-    made again (sandbox environment, prepared datasets). `data_mirror` is a URL or a
-    folder; `download_max_gb` counts 10^9 bytes.
+    `data` holds names and absolute paths of tables. `timeout_s`, `score_timeout_s`:
+    seconds for one request, for one scoring. `api_key` is never printed: it is left
+    out of `repr`. `data_root` is where the dataset files lie, `work_dir` where the
+    store is, `cache_dir` what can be made again (sandbox environment, prepared
+    datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes.
     """
 
     model: str | None
@@ -147,7 +148,7 @@ def load_settings(
         backend=_backend(values["backend"], values["model"]),
         api_base=values["api-base"],
         api_key=_api_key(values["api-key-file"], environ),
-        data=values["data"] or (),
+        data=_data(values["data"] or (), config),
         limit=values["limit"],
         sample=values["sample"],
         seed=values["seed"],
@@ -169,6 +170,16 @@ def load_settings(
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         sandbox_python=values["sandbox-python"],
+    )
+
+
+def _data(names: Sequence[str], config: pytest.Config) -> tuple[str, ...]:
+    """Make the paths among the names absolute, those of the ini file from its root."""
+    in_ini = config.getoption("--vlm-data") is None and config.getini("vlm_data")
+    folder = config.rootpath if in_ini else config.invocation_params.dir
+    return tuple(
+        str(folder / Path(name).expanduser()) if is_table(name) else name
+        for name in names
     )
 
 

@@ -19,9 +19,12 @@ class DatasetInfo:
 
     `class_name` and `module` (dotted, below `vlmeval.dataset`) name the ms-vlmeval
     class that builds its prompts and scores it. `md5` is the published checksum of
-    the file, `path` a file that is used instead of a download. `source` is the host
-    or the hub's repository it comes from. `size_bytes`, `has_references`, `judge`,
-    `homepage` and `licence` are None where not known.
+    the file, `path` a file that is used instead of a download, `checksum` that of its
+    content with all it names. `rules` is the name by which ms-vlmeval chooses among
+    its rules, where that is not `name`. `source` is the host or the hub's repository
+    it comes from. `size_bytes`, `has_references`, `judge`,
+    `homepage` and `licence` are None where not known. `members` are the
+    datasets of a collection.
     """
 
     name: str
@@ -32,6 +35,8 @@ class DatasetInfo:
     url: str | None = None
     md5: str | None = None
     path: Path | None = None
+    checksum: str | None = None
+    rules: str = ""
     family: str = ""
     source: str = ""
     size_bytes: int | None = None
@@ -39,6 +44,7 @@ class DatasetInfo:
     judge: JudgeNeed | None = None
     homepage: str | None = None
     licence: str | None = None
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

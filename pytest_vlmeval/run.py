@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Run:
         announce: Callable[[str], None],
     ) -> None:
         self.settings = settings
-        self.declared: set[str] = set()
+        self.choice = Choice(settings.data, lambda: self.library)
         self._rows: dict[str, Sequence[IndexRow]] = {}
         self._with_references: dict[str, bool] = {}
         self._session_id = session_id
@@ -84,17 +86,15 @@ class Run:
         return self.library.prepared(dataset).info.kind == "caption"
 
     def check_names(self) -> None:
-        """Raise `VlmEvalError` for a name in `--vlm-data` that no benchmark has."""
-        declared = sorted(self.declared)
-        for name in self.settings.data:
-            if name in declared:
-                continue
-            near = difflib.get_close_matches(name, declared, n=3, cutoff=0.6)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise VlmEvalError(
-                f"--vlm-data={name}: no selected benchmark has this dataset.{hint} "
-                f"The selected benchmarks have: {', '.join(declared)}."
-            )
+        """Raise `VlmEvalError` for a bad name in `--vlm-data`, or one of two files."""
+        self.choice.check()
+        self.library.check_own()
+
+    def take(self, dataset: str) -> str:
+        """Return the name of a dataset that may be given as the path of a table."""
+        if is_table(dataset):
+            return self.library.add_own(Path(dataset))
+        return dataset
 
     def rows(self, dataset: str) -> Sequence[IndexRow]:
         """Return what names the samples that may be asked: the chosen subset."""

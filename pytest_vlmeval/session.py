@@ -100,7 +100,7 @@ def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     run = get_run(config)
     if FORECAST_KEY not in config.stash:
         config.stash[FORECAST_KEY] = forecast = Forecast()
-        forecast.look_ahead(metafunc.definition.session)
+        forecast.look_ahead(metafunc.definition.session, run)
         announce = config.stash[SCREEN_KEY].announce
         # One of several processes speaks.
         first = _share(config).number == 0

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.naming import named_datasets, selected_datasets
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.run import Needed, Run
     from pytest_vlmeval.views import SampleView, ScoreView
-
-MARK = "vlm"
 
 # What the benchmarks are marked with, for -m.
 MARKERS = {
@@ -38,6 +37,8 @@ MARKERS = {
 class Benchmark:
     """Base class of a benchmark: names its datasets, brings their tests.
 
+    A path of a TSV, from the folder of the test's file, names a dataset of one's own;
+    "*" stands for what `--vlm-data` names and no other selected benchmark has.
     Subclasses may add tests of their own with the fixtures `vlm_sample`,
     `vlm_score` and `vlm_run`.
     """
@@ -94,50 +95,17 @@ def wanted_fixture(metafunc: pytest.Metafunc) -> str | None:
 
 def parametrize(metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
     """Expand a test over the samples or the scores of its datasets."""
-    from pytest_vlmeval.selection import may_select
-
+    datasets = named_datasets(metafunc)
+    run.choice.declare(datasets)
     parameters: list[Parameter] = []
     ids: list[str] = []
-    for dataset in _selected_datasets(metafunc, run):
-        if not may_select(metafunc.definition, dataset):
-            continue
+    for dataset in selected_datasets(metafunc, datasets, run):
         for name, parameter in _expand(run, dataset, fixture):
             ids.append(name)
             parameters.append(parameter)
     if not parameters:
         ids, parameters = ["unselected"], [UnselectedParameter()]
     metafunc.parametrize(fixture, parameters, indirect=True, ids=ids)
-
-
-def _selected_datasets(metafunc: pytest.Metafunc, run: Run) -> list[str]:
-    names = declared_datasets(metafunc)
-    run.declared.update(names)
-    chosen = run.settings.data
-    return [name for name in names if not chosen or name in chosen]
-
-
-def declared_datasets(metafunc: pytest.Metafunc) -> list[str]:
-    """Return the datasets of a test: those of its marker, else of its class."""
-    mark = metafunc.definition.get_closest_marker(MARK)
-    if mark is not None:
-        names: Iterable[object] = mark.args
-    elif metafunc.cls is not None and hasattr(metafunc.cls, "datasets"):
-        names = metafunc.cls.datasets
-    else:
-        names = ()
-    found = list(dict.fromkeys(names))
-    if isinstance(names, str) or not found or not _all_text(found):
-        raise pytest.Collector.CollectError(
-            f"{metafunc.definition.nodeid} uses a vlmeval fixture but names no dataset "
-            f"(given: {names!r}). Mark it with "
-            '@pytest.mark.vlm("MMStar"), or put it into a Benchmark class with '
-            'datasets = ["MMStar"].'
-        )
-    return [str(name) for name in found]
-
-
-def _all_text(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) and value for value in values)
 
 
 def _expand(run: Run, dataset: str, fixture: str) -> Iterable[tuple[str, Parameter]]:

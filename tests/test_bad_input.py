@@ -122,7 +122,8 @@ def test_a_name_in_vlm_data_that_no_benchmark_has(
     result = project.ask(server.url, "--vlm-data=MathVision_MIN")
     assert error_of(result) == (
         "--vlm-data=MathVision_MIN: no selected benchmark has this dataset. Did you "
-        "mean MathVision_MINI? The selected benchmarks have: MathVision_MINI."
+        "mean MathVision_MINI? The selected benchmarks have: MathVision_MINI. A "
+        "benchmark with datasets = ['*'], as benchmarks/test_named.py, takes any."
     )
 
 

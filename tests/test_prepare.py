@@ -154,9 +154,12 @@ def test_what_cannot_be_prepared_yet_says_so(sandbox: Sandbox, tmp_path: Path) -
     )
     with pytest.raises(VlmEvalError, match=r"^V is a video dataset, and those cannot"):
         prepare(info, sandbox, tmp_path)
-    info = replace(info, modality="image", module="")
-    with pytest.raises(VlmEvalError, match=r"^V is a collection of other datasets; na"):
+    info = replace(info, modality="image", members=("V_en", "V_fr"))
+    with pytest.raises(VlmEvalError) as caught:
         prepare(info, sandbox, tmp_path)
+    assert str(caught.value) == (
+        "V is a collection of other datasets; name those instead: V_en, V_fr."
+    )
 
 
 def test_a_prepared_dataset_needs_no_sandbox(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeNeed, Kind
 
 # Counts changes in what is written, so that older files are not read.
-FORMAT = 2
+FORMAT = 3
 PROBE_S = 60.0
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 # Prints the version of ms-vlmeval and its folder, without importing it.
@@ -126,7 +126,7 @@ def load_catalog(package_folder: Path, cache_dir: Path) -> dict[str, DatasetInfo
     memory = cache_dir / "catalog" / f"{key}.json"
     with suppress(OSError, ValueError, TypeError):
         entries = json.loads(memory.read_text(encoding="utf-8"))
-        return {entry["name"]: DatasetInfo(**entry) for entry in entries}
+        return {entry["name"]: _as_info(entry) for entry in entries}
     catalog = _read_catalog(package_folder)
     _remember(memory, [_as_entry(info) for info in catalog.values()])
     return catalog
@@ -162,6 +162,8 @@ def _describe(name: str, source: SourceClass, known: CardEntry | None) -> Datase
     # Video classes have one file, and so one checksum.
     checksum = _entry(source.get("DATASET_MD5"), name) or str(source.get("MD5"))
     is_url = url.startswith(("https://", "http://"))
+    collections = source.get("DATASET_SETS")
+    members = collections.get(name, ()) if isinstance(collections, dict) else ()
     info = DatasetInfo(
         name=name,
         class_name=source.name,
@@ -172,6 +174,7 @@ def _describe(name: str, source: SourceClass, known: CardEntry | None) -> Datase
         md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
         family=source.name,
         source=_source(url) if is_url else "",
+        members=tuple(members),
     )
     if known is None:
         return info
@@ -254,6 +257,10 @@ def _remember(memory: Path, data: Any) -> None:
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_whole(memory, json.dumps(data))
+
+
+def _as_info(entry: dict[str, Any]) -> DatasetInfo:
+    return DatasetInfo(**{**entry, "members": tuple(entry["members"])})
 
 
 def _as_entry(info: DatasetInfo) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def fetch_dataset(
         expected = None if mirror and allow_modified else info.md5
         bring = _Bringing(info, path, source, expected, announce, patience)
         bring.locked(cache_dir / "locks")
-    checksum = md5_of_file(path, cache_dir)
+    checksum = info.checksum or md5_of_file(path, cache_dir)
     modified = info.md5 is not None and checksum != info.md5
     if modified and not allow_modified:
         raise VlmEvalError(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_vlmeval.datasets.catalog import (
     demo_datasets,
@@ -15,6 +15,7 @@ from pytest_vlmeval.datasets.catalog import (
     load_catalog,
     locate_package,
 )
+from pytest_vlmeval.datasets.own import describe_own
 from pytest_vlmeval.datasets.prepare import (
     IndexRow,
     prepare_dataset,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from pytest_vlmeval.options import Settings
 
 
+Found = TypeVar("Found")
+
 # A preparation that takes longer says so this often.
 ANNOUNCE_S = 5.0
 
@@ -45,6 +48,9 @@ class Library:
         self._prepared: dict[str, PreparedDataset | VlmEvalError] = {}
         self._index: dict[str, Sequence[IndexRow]] = {}
         self._samples: dict[str, Mapping[str, Sample]] = {}
+        self._own: dict[str, Path] = {}
+        self._clash: tuple[Path, Path] | None = None
+        self._described: dict[str, DatasetInfo | VlmEvalError] = {}
         self._lock = threading.Lock()
         # By add-ons, of which most datasets need none.
         self._environments: dict[frozenset[str], SandboxEnvironment] = {}
@@ -98,24 +104,45 @@ class Library:
 
     def find(self, name: str) -> DatasetInfo:
         """Return what is known of a dataset; `VlmEvalError` for an unknown name."""
+        if name in self._own:
+            if name not in self._described:
+                self._described[name] = _kept(lambda: self._describe_own(name))
+            return _given(self._described[name])
         bundled = demo_datasets()
         return bundled.get(name) or find_dataset(name, self.catalog, bundled)
+
+    def add_own(self, path: Path) -> str:
+        """Take a file of one's own; return its dataset's name."""
+        first = self._own.setdefault(path.stem, path)
+        if first != path:
+            self._clash = (first, path)
+        return path.stem
+
+    def check_own(self) -> None:
+        """Raise `VlmEvalError` where two files have one name."""
+        if self._clash is not None:
+            first, second = self._clash
+            raise VlmEvalError(
+                f"{first} and {second} would both be the dataset {first.stem}. Rename "
+                "one of them, or evaluate them in two runs."
+            )
+
+    def _describe_own(self, name: str) -> DatasetInfo:
+        path = self._own[name]
+        if name in demo_datasets() or name in self.catalog:
+            raise VlmEvalError(
+                f"{path}: {name} is the name of a dataset that ms-vlmeval knows. If it "
+                f"is that one, put the file into {self._settings.data_root} and name "
+                "it without its folder and suffix; otherwise rename the file."
+            )
+        return describe_own(path, self._settings.cache_dir)
 
     def prepared(self, name: str) -> PreparedDataset:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""
         with self._lock:
             if name not in self._prepared:
-                try:
-                    self._prepared[name] = self._prepare(name)
-                except VlmEvalError as error:
-                    self._prepared[name] = error
-                except SandboxFault as fault:
-                    # One dataset's failure is told by its item; the others go on.
-                    self._prepared[name] = VlmEvalError(str(fault))
-            found = self._prepared[name]
-        if isinstance(found, VlmEvalError):
-            raise found
-        return found
+                self._prepared[name] = _kept(lambda: self._prepare(name))
+            return _given(self._prepared[name])
 
     def _prepare(self, name: str) -> PreparedDataset:
         info = self.find(name)
@@ -168,3 +195,19 @@ class Library:
         # Without the lock, which another thread may hold through a whole build.
         for sandbox in list(self._sandboxes.values()):
             sandbox.close()
+
+
+def _kept(find: Callable[[], Found]) -> Found | VlmEvalError:
+    """Return what is found, or the error: told by a dataset's item, again and again."""
+    try:
+        return find()
+    except VlmEvalError as error:
+        return error
+    except SandboxFault as fault:
+        return VlmEvalError(str(fault))
+
+
+def _given(found: Found | VlmEvalError) -> Found:
+    if isinstance(found, VlmEvalError):
+        raise found
+    return found

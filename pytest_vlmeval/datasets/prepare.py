@@ -107,9 +107,10 @@ def _check_supported(info: DatasetInfo) -> None:
             f"{info.name} is a video dataset, and those cannot be prepared yet. Leave "
             "it out with --vlm-data."
         )
-    if not info.module:
+    if info.members:
         raise VlmEvalError(
-            f"{info.name} is a collection of other datasets; name those instead."
+            f"{info.name} is a collection of other datasets; name those instead: "
+            f"{', '.join(info.members)}."
         )
 
 

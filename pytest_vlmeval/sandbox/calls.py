@@ -153,4 +153,5 @@ def _plain(info: DatasetInfo) -> dict[str, str]:
         "class_name": info.class_name,
         "module": info.module,
         "modality": info.modality,
+        "rules": info.rules or info.name,
     }

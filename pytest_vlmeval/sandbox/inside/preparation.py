@@ -15,12 +15,13 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.job import Job, running
+from pytest_vlmeval.sandbox.inside.own import read_rows
 from pytest_vlmeval.sandbox.inside.pictures import (
     SHORTEST_PICTURE,
     PictureError,
     PictureStore,
 )
-from pytest_vlmeval.sandbox.inside.tables import read_table, split_table
+from pytest_vlmeval.sandbox.inside.tables import split_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def prepare(
         split_table(
             Path(tsv), target / "rows.tsv", slim, pictures.stand_in, on_progress
         )
-        rows = read_table(slim)
+        rows = read_rows(slim, info)
         numbers = _check_columns(info, rows, tsv)
         errors = _set_aside_broken(rows, numbers)
         job = Job(
@@ -77,7 +78,7 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     module = import_module(f"vlmeval.dataset.{info['module']}")
     family = FAMILIES.get(info["class_name"])
     options = dict(family.options if family else ())
-    return getattr(module, info["class_name"])(dataset=info["name"], **options)
+    return getattr(module, info["class_name"])(dataset=info["rules"], **options)
 
 
 def _check_columns(

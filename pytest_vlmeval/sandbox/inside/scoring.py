@@ -15,8 +15,8 @@ from pytest_vlmeval.sandbox.inside.families import find_family
 from pytest_vlmeval.sandbox.inside.job import Job, Judge, MuteJudge, running
 from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
+from pytest_vlmeval.sandbox.inside.own import read_rows
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
-from pytest_vlmeval.sandbox.inside.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def score(
         raise NeedsJudgeError(NEEDS_JUDGE.format(name=info["name"]))
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         job = Job(
-            rows=read_table(Path(rows)),
+            rows=read_rows(Path(rows), info),
             folder=Path(folder),
             on_progress=on_progress,
             judge=judge or MuteJudge(),
@@ -91,7 +91,7 @@ def _evaluate(
     with running(job):
         dataset = build_dataset(info, job)
         table = _predictions(info, dataset.data, answers, family.reference)
-        path = str(job.folder / f"answers_{info['name']}.xlsx")
+        path = str(job.folder / f"answers_{info['rules']}.xlsx")
         job.dump_table(table, path)
         return family.evaluate(dataset, path, job)
 

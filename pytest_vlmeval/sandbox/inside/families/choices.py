@@ -26,7 +26,7 @@ CIRCULAR_STEP = 1_000_000
 
 def is_circular(info: Info) -> bool:
     """Whether the dataset asks each question once per rotation of its options."""
-    name = info["name"].lower()
+    name = info["rules"].lower()
     words = ("mmbench", "ccbench", "circular", "mmcr")  # dataset/image_mcq.py:268
     return info["class_name"] == "ImageMCQDataset" and any(w in name for w in words)
 
@@ -47,10 +47,10 @@ def group_of_yes_no(info: Info, row: pd.Series[Any]) -> str | None:
 
     As dataset/utils/yorn.py:60 and dataset/utils/yorn.py:103 put them together.
     """
-    if "MME" in info["name"] and "image_path" in row:
+    if "MME" in info["rules"] and "image_path" in row:
         return f"{row['category']}/{row['image_path']}"
     parts = str(row["index"]).split("_")
-    if "Hallusion" in info["name"] and len(parts) > 4:
+    if "Hallusion" in info["rules"] and len(parts) > 4:
         return f"{row.get('l2-category')}_{parts[3]}_{parts[4]}"
     return None
 
@@ -62,7 +62,7 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     judged = judged_table(job, answers, f"_{job.method}_result")
     circular = is_circular(
-        {"name": dataset.dataset_name, "class_name": type(dataset).__name__}
+        {"rules": dataset.dataset_name, "class_name": type(dataset).__name__}
     )
     found = {row["index"]: row for _, row in judged.iterrows()}
     verdicts = []
@@ -117,7 +117,7 @@ def main_of_yes_no(
     info: Info, metrics: dict[str, float], _verdicts: list[Verdict]
 ) -> tuple[str, float]:
     """Rank by what each dataset's leaderboard shows."""
-    name = info["name"]
+    name = info["rules"]
     if "MME" in name:
         # Ranked by the sum of both halves, 2,000 and 800 points.
         metrics["Overall"] = metrics["perception"] + metrics["reasoning"]
