@@ -172,6 +172,14 @@ def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, text: str) ->
         ),
         (
             "question answer image",
+            ["What? ['x'] PIC", "What? [1,~2] PIC", "What? [x] PIC"],
+            [
+                "row 2: the answer '[1, 2]' is a list, but not one of texts; write "
+                "each in quotes"
+            ],
+        ),
+        (
+            "question answer image",
             ["What? x PIC", "What?  PIC"],
             ["row 2: its answer is empty"],
         ),

@@ -209,6 +209,11 @@ class _Reading:
                 f"the answer {_shown(answer)} is not the letter of one of its options "
                 f"({', '.join(given)})"
             )
+        elif not self._options and _read_list(answer) == []:
+            yield (
+                f"the answer {_shown(answer)} is a list, but not one of texts; write "
+                "each in quotes"
+            )
         self._answers_yes_no &= answer.strip().lower() in ("yes", "no", "")
 
     def _look_at_picture(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
@@ -220,7 +225,7 @@ class _Reading:
                 self._borrowed[number] = cell
             return
         cell = row.get("image_path", "[]")
-        paths = _read_list(cell)
+        paths = _read_list(cell) or []
         if not paths and "image_path" in row:
             yield f"its image_path {_shown(cell)} is neither a path nor a list of paths"
         for path in paths:
@@ -264,12 +269,15 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…")
 
 
-def _read_list(cell: str) -> list[str]:
-    """Read a cell as ms-vlmeval's toliststr does: a text, or a list of texts."""
+def _read_list(cell: str) -> list[str] | None:
+    """Read a text or a list of texts; a list of anything else is an empty one.
+
+    None for what is neither, though it begins and ends like a list.
+    """
     if not (cell.startswith("[") and cell.endswith("]")):
         return [cell] if cell else []
     try:
         found = ast.literal_eval(cell)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return []
+        return None
     return found if all(isinstance(each, str) and each for each in found) else []
