@@ -6,17 +6,13 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.datasets.own import check_exists
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_values import dataset_name, is_table
+from pytest_vlmeval.option_values import OTHERS, dataset_name, is_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_vlmeval.datasets.library import Library
-
-# Stands, among a test's datasets, for what --vlm-data names and no other test has.
-OTHERS = "*"
 
 
 class Choice:
@@ -63,6 +59,8 @@ class Choice:
 
     def check(self) -> None:
         """Raise VlmEvalError for what --vlm-data names and no test can run over."""
+        from pytest_vlmeval.datasets.own import check_exists
+
         for asked in self._asked:
             if self._is_declared(asked):
                 continue

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval import suite
-from pytest_vlmeval.choice import OTHERS
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.naming import named_datasets, selected_datasets
+from pytest_vlmeval.option_values import OTHERS
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.download_plan import DownloadPlan

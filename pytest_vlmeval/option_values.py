@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+# Stands, among a test's datasets, for what --vlm-data names and no other test has.
+OTHERS = "*"
 # A name that ends so is a file's, whatever it then turns out to hold.
 TABLES = set(".tsv .csv .txt .xlsx .xls .json .jsonl .parquet .gz .zip".split())
 

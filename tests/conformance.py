@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pytest_vlmeval.datasets.card import load_card
-from pytest_vlmeval.datasets.download import source_of
+from pytest_vlmeval.datasets.files import source_of
 from pytest_vlmeval.records import DatasetInfo
 from tests.sandbox_tables import FIXTURES, seed_rows
 

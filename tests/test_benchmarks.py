@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval import Benchmark
-from pytest_vlmeval.choice import OTHERS
 from pytest_vlmeval.datasets.card import load_card
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.option_values import OTHERS
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.suite import MARKERS

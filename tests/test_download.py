@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.download import DatasetFile, md5_of_file
+from pytest_vlmeval.datasets.download import DatasetFile
+from pytest_vlmeval.datasets.files import md5_of_file
 from pytest_vlmeval.errors import VlmEvalError
 from tests.download_calls import (
     CONTENT,

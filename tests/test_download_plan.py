@@ -13,8 +13,8 @@ from pytest_vlmeval.datasets.download_plan import (
     PlannedDownload,
     check_plan,
     plan_downloads,
-    size_text,
 )
+from pytest_vlmeval.datasets.files import size_text
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
 from tests.download_calls import table

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.datasets.card import CARD, load_card
-from pytest_vlmeval.datasets.download import write_whole
+from pytest_vlmeval.datasets.files import write_whole
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
 

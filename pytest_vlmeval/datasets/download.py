@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-import tempfile
-import urllib.parse
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_vlmeval.datasets.files import (
+    data_path,
+    is_url,
+    md5_of_file,
+    new_md5,
+    source_of,
+)
 from pytest_vlmeval.datasets.transfer import (
     PATIENCE,
     Announce,
@@ -74,59 +77,6 @@ def fetch_dataset(
     return DatasetFile(path, checksum, modified)
 
 
-def data_path(info: DatasetInfo, data_root: Path) -> Path:
-    """Give where a dataset's file lies, or will lie."""
-    return info.path or data_root / f"{info.name}.tsv"
-
-
-def source_of(info: DatasetInfo, mirror: str | None) -> str | None:
-    """Give the URL or, with a folder as mirror, the path a file is taken from."""
-    if mirror is None:
-        return info.url
-    published = urllib.parse.urlsplit(info.url or f"{info.name}.tsv").path
-    name = published.rsplit("/", 1)[-1]
-    if is_url(mirror):
-        return f"{mirror.rstrip('/')}/{name}"
-    return str(Path(mirror) / urllib.parse.unquote(name))
-
-
-def is_url(source: str) -> bool:
-    """Tell a URL from a path."""
-    return source.lower().startswith(("http://", "https://"))
-
-
-def md5_of_file(path: Path, cache_dir: Path) -> str:
-    """Give the MD5 of a file, remembered until its size or time changes.
-
-    MD5 because ms-vlmeval publishes it; it tells versions apart, no more.
-    """
-    stat = path.stat()
-    where = str(path.absolute())
-    state = [where, stat.st_size, stat.st_mtime_ns]
-    key = hashlib.sha256(where.encode()).hexdigest()[:32]
-    memory = cache_dir / "checksums" / f"{key}.json"
-    with suppress(OSError, ValueError):
-        *known, checksum = json.loads(memory.read_text(encoding="utf-8"))
-        if known == state:
-            return str(checksum)
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, _md5).hexdigest()
-    # A cache that cannot be written costs time only.
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, json.dumps([*state, checksum]))
-    return checksum
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or all of the new one."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
-
-
 def _allowed_source(
     info: DatasetInfo, path: Path, mirror: str | None, offline: bool
 ) -> str:
@@ -182,7 +132,7 @@ class _Bringing(NamedTuple):
         else:
             shutil.copyfile(self.source, part.path)
         with part.path.open("rb") as file:
-            checksum = hashlib.file_digest(file, _md5).hexdigest()
+            checksum = hashlib.file_digest(file, new_md5).hexdigest()
         if self.expected_md5 is not None and checksum != self.expected_md5:
             part.discard()
             raise self._error(
@@ -201,10 +151,6 @@ def _reason(error: Exception) -> str:
             f"{error.strerror} ({error.filename})" if error.filename else error.strerror
         )
     return str(error)
-
-
-def _md5() -> hashlib._Hash:
-    return hashlib.md5(usedforsecurity=False)
 
 
 def _cannot_download(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_vlmeval.datasets.download import data_path, is_url, source_of
+from pytest_vlmeval.datasets.files import GB, data_path, is_url, size_text, source_of
 from pytest_vlmeval.datasets.transfer import open_url
 from pytest_vlmeval.errors import VlmEvalError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 ASKED_AT_ONCE = 16
 # All sizes together; what is not known by then counts as unknown.
 DEADLINE_S = 5.0
-GB = 10**9
 
 
 class PlannedDownload(NamedTuple):
@@ -99,13 +98,6 @@ def check_plan(plan: DownloadPlan, max_gb: float) -> None:
         "--vlm-data=NAME,NAME, or allow more with --vlm-download-max-gb. Nothing was "
         "downloaded."
     )
-
-
-def size_text(size: int) -> str:
-    """Give bytes as `480 MB` or `12.3 GB` (10^6 and 10^9 bytes)."""
-    if size >= GB:
-        return f"{size / GB:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 10**6 else "< 1 MB"
 
 
 def _sizes(sources: set[str], deadline_s: float) -> dict[str, int]:

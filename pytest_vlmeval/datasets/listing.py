@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_vlmeval.datasets.download import data_path
-from pytest_vlmeval.datasets.download_plan import size_text
+from pytest_vlmeval.datasets.files import data_path, size_text
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
 

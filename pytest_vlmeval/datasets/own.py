@@ -6,11 +6,11 @@ import difflib
 import hashlib
 import json
 import re
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_vlmeval.datasets.download import md5_of_file, write_whole
+from pytest_vlmeval.datasets.files import md5_of_file, write_whole
 from pytest_vlmeval.datasets.own_table import TableFacts, faults_text, read_facts
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
@@ -115,12 +115,19 @@ def _checked_name(path: Path) -> str:
 
 
 def _facts(path: Path, checksum: str, cache_dir: Path) -> TableFacts:
+    from filelock import FileLock
+
     memory = cache_dir / "own" / f"{checksum}-{FORMAT}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return TableFacts(**json.loads(memory.read_text(encoding="utf-8")))
-    facts = read_facts(path)
-    _remember(memory, facts._asdict())
-    return facts
+    # Of the processes of a session one reads the table, the others its result.
+    with ExitStack() as stack:
+        with suppress(OSError):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(memory.with_suffix(".lock")))
+        with suppress(OSError, ValueError, TypeError):
+            return TableFacts(**json.loads(memory.read_text(encoding="utf-8")))
+        facts = read_facts(path)
+        _remember(memory, facts._asdict())
+        return facts
 
 
 def _with_pictures(

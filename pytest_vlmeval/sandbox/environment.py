@@ -19,8 +19,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.addons import LIGHT, read_requirements
 
@@ -166,6 +164,8 @@ def _probe(python: Path) -> SandboxEnvironment:
 @contextmanager
 def _only_builder(root: Path, announce: Announce) -> Iterator[None]:
     """Hold the lock that lets one process at a time build below `root`."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(root / ".lock")
     try:
         lock.acquire(timeout=1)
