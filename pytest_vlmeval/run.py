@@ -11,6 +11,7 @@ from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
+from pytest_vlmeval.sandbox.scored import is_scored
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
@@ -80,6 +81,18 @@ class Run:
     def needs_judge(self, dataset: str) -> bool:
         """Whether a dataset is only ever scored by a judge."""
         return self.library.prepared(dataset).info.judge == "required"
+
+    def why_unscored(self, dataset: str) -> str | None:
+        """Say why a dataset's answers cannot be scored; None if they can."""
+        info = self.library.prepared(dataset).info
+        if not is_scored(info):
+            return (
+                f"{dataset} is not scored: the scoring of ms-vlmeval's "
+                f"{info.class_name} cannot be used here yet"
+            )
+        if not self.has_references(dataset):
+            return f"{dataset} has no reference answers"
+        return None
 
     def is_scored_as_a_whole(self, dataset: str) -> bool:
         """Whether there are no verdicts on a dataset's samples: captions."""

@@ -96,8 +96,8 @@ class SampleView:
             _fail(f"{self.dataset}-{self.index} has no usable answer: {_why(answer)}")
         if self._run.settings.mode == "infer":
             return
-        if not self._run.has_references(self.dataset):
-            pytest.skip(f"{self.dataset} has no reference answers")
+        if why := self._run.why_unscored(self.dataset):
+            pytest.skip(why)
         if self._run.needs_judge(self.dataset) or self._run.is_scored_as_a_whole(
             self.dataset
         ):
@@ -160,8 +160,8 @@ class ScoreView:
         return self.record.metrics
 
     def _skip_unscored(self) -> None:
-        if not self._run.has_references(self.dataset):
-            pytest.skip(self._submit())
+        if why := self._run.why_unscored(self.dataset):
+            pytest.skip(self._submit(why))
         if self._run.settings.mode == "infer":
             pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
         if self._run.needs_judge(self.dataset):
@@ -170,15 +170,12 @@ class ScoreView:
                 "its answers are kept in the store"
             )
 
-    def _submit(self) -> str:
+    def _submit(self, why: str) -> str:
         """Write the answers where there is nothing to compare them with; say where."""
         written = _or_fail(lambda: self._run.submission(self.dataset))
         if written is None:
-            return f"{self.dataset} has no reference answers, and none was answered"
-        return (
-            f"{self.dataset} has no reference answers; its answers are in "
-            f"{written.file} ({written.format})"
-        )
+            return f"{why}, and none was answered"
+        return f"{why}; its answers are in {written.file} ({written.format})"
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""

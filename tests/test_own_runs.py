@@ -223,6 +223,33 @@ def test_what_is_to_be_downloaded_counts_names_of_the_catalog(
     assert "words" not in text
 
 
+def test_what_cannot_be_scored_is_answered_and_says_so(
+    own: Project, server: ServerProcess
+) -> None:
+    row = {"index": "3", "question": "Which?", "answer": "A", "A": "1", "B": "2"}
+    write_table(own.data_root / "MUIRBench.tsv", [{**row, "image": cell(1)}])
+    result = own.ask(server.url, "--vlm-data=MUIRBench", "-rs")
+    result.assert_outcomes(skipped=2)
+    assert result.ret == 0
+    why = (
+        "MUIRBench is not scored: the scoring of ms-vlmeval's MUIRDataset cannot be "
+        "used here yet"
+    )
+    file = own.pytester.path / ".vlmeval" / "submissions" / "tiny-vlm" / "MUIRBench.tsv"
+    result.stdout.fnmatch_lines_random(
+        [
+            f"SKIPPED * {why}",
+            f"SKIPPED * {why}; its answers are in {file} (ms-vlmeval's table of "
+            "predictions)",
+        ]
+    )
+    header, cells = file.read_text().splitlines()
+    assert dict(zip(header.split("\t"), cells.split("\t"), strict=True)) == {
+        **row,
+        "prediction": "A",
+    }
+
+
 def test_without_names_there_is_nothing_to_run(
     own: Project, server: ServerProcess
 ) -> None:

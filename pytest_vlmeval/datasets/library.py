@@ -16,20 +16,16 @@ from pytest_vlmeval.datasets.catalog import (
     locate_package,
 )
 from pytest_vlmeval.datasets.own import describe_own
-from pytest_vlmeval.datasets.prepare import (
-    IndexRow,
-    prepare_dataset,
-    read_index,
-    read_samples,
-)
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Sample
 from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+from pytest_vlmeval.sandbox.scored import is_scored
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.options import Settings
 
 
@@ -54,7 +50,7 @@ class Library:
         self._lock = threading.Lock()
         # By add-ons, of which most datasets need none.
         self._environments: dict[frozenset[str], SandboxEnvironment] = {}
-        self._sandboxes: dict[Path, Sandbox] = {}
+        self._sandboxes: dict[tuple[Path, bool], Sandbox] = {}
         self._sandbox_lock = threading.RLock()
 
     @property
@@ -68,13 +64,15 @@ class Library:
         It is started by its first call, or ahead by its `start()`. `VlmEvalError`
         where its environment cannot be built.
         """
-        addons = addons_for(self.find(name))
+        info = self.find(name)
         with self._sandbox_lock:
-            # With the user's own interpreter it is the same for all.
-            python = self._environment_with(addons).python
-            if python not in self._sandboxes:
-                self._sandboxes[python] = Sandbox(python)
-            return self._sandboxes[python]
+            # With the user's own interpreter it is the same for all. What is not
+            # scored is imported without all it needs, away from what is.
+            python = self._environment_with(addons_for(info)).python
+            key = python, is_scored(info)
+            if key not in self._sandboxes:
+                self._sandboxes[key] = Sandbox(python)
+            return self._sandboxes[key]
 
     def _environment_with(self, addons: frozenset[str]) -> SandboxEnvironment:
         with self._sandbox_lock:
@@ -145,6 +143,8 @@ class Library:
             return _given(self._prepared[name])
 
     def _prepare(self, name: str) -> PreparedDataset:
+        from pytest_vlmeval.datasets.prepare import prepare_dataset
+
         info = self.find(name)
         return prepare_dataset(
             info,
@@ -174,12 +174,16 @@ class Library:
 
     def rows(self, name: str) -> Sequence[IndexRow]:
         """Return index, category, group and reference of every sample, in order."""
+        from pytest_vlmeval.datasets.prepare import read_index
+
         if name not in self._index:
             self._index[name] = read_index(self.prepared(name))
         return self._index[name]
 
     def request(self, name: str, index: str) -> Request:
         """Return the prompt of a sample; `VlmEvalError` for a row that has none."""
+        from pytest_vlmeval.datasets.prepare import read_samples
+
         if name not in self._samples:
             samples = read_samples(self.prepared(name))
             self._samples[name] = {sample.index: sample for sample in samples}

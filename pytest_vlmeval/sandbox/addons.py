@@ -20,6 +20,7 @@ ADDONS = {
     "ImageCaptionDataset": frozenset({"captions"}),
     "VCRDataset": frozenset({"vcr"}),
     "MMLongBench": frozenset({"documents"}),
+    "DUDE": frozenset({"documents"}),
 }
 
 

@@ -133,16 +133,15 @@ def submit_in_sandbox(
     folder: Path,
 ) -> Submission:
     """Write answers, each an index and a text, as the dataset's server takes them."""
-    name = prepared.info.name
     found = sandbox.call(
         "submit",
         {
-            "name": name,
+            "info": _plain(prepared.info),
             "rows": str((prepared.folder / "rows.tsv").absolute()),
             "answers": answers,
             "folder": str(folder.absolute()),
         },
-        task=f"Writing the submission of {name}",
+        task=f"Writing the submission of {prepared.info.name}",
     )
     return Submission(folder / found["file"], found["format"])
 
@@ -154,4 +153,5 @@ def _plain(info: DatasetInfo) -> dict[str, str]:
         "module": info.module,
         "modality": info.modality,
         "rules": info.rules or info.name,
+        "url": info.url or "",
     }

@@ -22,6 +22,10 @@ JUDGED = "judge"
 NO_REPLY = "Failed to obtain answer via API."
 
 
+class ContainedError(RuntimeError):
+    """Something in the process tried what the sandbox does not allow."""
+
+
 class Judge(Protocol):
     """What ms-vlmeval asks to read an answer."""
 
@@ -50,12 +54,14 @@ class MuteJudge:
 class Job:
     """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
 
-    `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
+    `url` is where the rows are published. `scoring` says whether verdicts that
+    ms-vlmeval publishes wrongly are corrected.
     """
 
     rows: pd.DataFrame
     folder: Path
     on_progress: Progress
+    url: str = ""
     pictures: PictureStore | None = None
     judge: Judge = field(default_factory=MuteJudge)
     scoring: Scoring = "published"
@@ -65,6 +71,12 @@ class Job:
     def method(self) -> str:
         """What ms-vlmeval is told of the judge; its files have it in their names."""
         return EXACT if isinstance(self.judge, MuteJudge) else JUDGED
+
+    def add_table(self, name: str) -> None:
+        """Let ms-vlmeval find the rows where it keeps a dataset's file."""
+        path = self.folder / name
+        path.touch()
+        self.tables[str(path)] = self.rows
 
     def dump_table(self, table: pd.DataFrame, path: str) -> None:
         """Keep a table as a file would, without losing a value."""

@@ -115,7 +115,13 @@ class PictureStore:
         target.symlink_to(self._folder.absolute() / picture.name)
 
     def at(self, path: str) -> Picture:
-        """Give the picture at `path`, storing it if ms-vlmeval made the file."""
+        """Give the picture at `path`, storing it if ms-vlmeval made the file.
+
+        Some classes give a data URL or the table's cell where others name a file.
+        """
+        text = path.partition(";base64,")[2] if path.startswith("data:") else path
+        if path.startswith(("data:", STAND_IN)):
+            self.write_base64(text, path)
         picture = self._by_path.get(path)
         if picture is None:
             try:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.job import Job, running
@@ -52,7 +51,7 @@ def prepare(
         pictures = PictureStore(
             media, Path(scratch), linked=family is None or family.opened
         )
-        slim = Path(scratch, "slim.tsv")
+        slim = Path(scratch, f"{info['rules']}.tsv")
         split_table(
             Path(tsv), target / "rows.tsv", slim, pictures.stand_in, on_progress
         )
@@ -62,6 +61,7 @@ def prepare(
         job = Job(
             rows=rows,
             folder=Path(scratch),
+            url=info["url"],
             on_progress=on_progress,
             pictures=pictures,
         )
@@ -69,16 +69,6 @@ def prepare(
             writer = _SampleWriter(info, job, Path(tsv), numbers, errors)
             count = writer.write(target / "samples.jsonl")
     return {"samples": count}
-
-
-def build_dataset(info: dict[str, str], job: Job) -> Any:
-    """Give ms-vlmeval's dataset object over the job's rows."""
-    # ms-vlmeval puts pictures and whatever else it makes below this folder.
-    os.environ["LMUData"] = str(job.folder)  # noqa: SIM112
-    module = import_module(f"vlmeval.dataset.{info['module']}")
-    family = FAMILIES.get(info["class_name"])
-    options = dict(family.options if family else ())
-    return getattr(module, info["class_name"])(dataset=info["rules"], **options)
 
 
 def _check_columns(
@@ -191,7 +181,8 @@ class _SampleWriter:
                 prompt = [self._part(part) for part in self._dataset.build_prompt(row)]
             except PictureError as fault:
                 error = _picture_fault(number, index, str(fault))
-            except Exception as fault:
+            # dataset/utils/olympiadbench.py:62 ends its process.
+            except (Exception, SystemExit) as fault:
                 error = (
                     f"row {number} (index {index}): ms-vlmeval cannot make its prompt: "
                     f"{type(fault).__name__}: {fault}"

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.families import find_family
 from pytest_vlmeval.sandbox.inside.job import Job, Judge, MuteJudge, running
 from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.inside.own import read_rows
-from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
+from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ def score(
         job = Job(
             rows=read_rows(Path(rows), info),
             folder=Path(folder),
+            url=info["url"],
             on_progress=on_progress,
             judge=judge or MuteJudge(),
             scoring=scoring,

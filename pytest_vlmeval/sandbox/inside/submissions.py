@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from pytest_vlmeval.sandbox.inside.tables import read_table
+from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.own import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ class Format(NamedTuple):
 
 
 def write_submission(
-    name: str, rows: str, answers: list[tuple[str, str]], folder: str
+    info: dict[str, str], rows: str, answers: list[tuple[str, str]], folder: str
 ) -> dict[str, str]:
     """Write a dataset's answers, each an index and a text, into `folder`.
 
@@ -35,16 +36,19 @@ def write_submission(
     and what its format is called.
     """
     texts = dict(answers)
-    table = read_table(Path(rows))
+    table = read_rows(Path(rows), info)
     table = table[[str(index) in texts for index in table["index"]]].copy()
+    if len(table) != len(texts):  # the class makes rows of its own
+        table = pd.DataFrame({"index": list(texts)})
     table["prediction"] = [texts[str(index)] for index in table["index"]]
-    form = _format_of(name)
-    path = Path(folder, name + form.suffix)
+    form = _format_of(info)
+    path = Path(folder, info["name"] + form.suffix)
     form.write(table, path)
     return {"file": path.name, "format": form.name}
 
 
-def _format_of(name: str) -> Format:
+def _format_of(info: dict[str, str]) -> Format:
+    name = info["rules"] if info["class_name"] in FAMILIES else ""
     if name.startswith(("DocVQA", "InfoVQA")):
         return Format(".json", "the Robust Reading Competition's JSON", _write_reading)
     if name.startswith("MMMU"):

@@ -1,0 +1,163 @@
+"""ms-vlmeval's classes over tables that are here, and what is said of what lacks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import DatasetInfo
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from pytest_vlmeval.sandbox.process import Sandbox
+from tests.sandbox_tables import cell, draw, media_of, prepare, write_table
+
+
+@pytest.fixture(scope="module")
+def apart(sandbox_environment: SandboxEnvironment) -> Iterator[Sandbox]:
+    """Give a sandbox for classes that are not scored."""
+    sandbox = Sandbox(sandbox_environment.python)
+    yield sandbox
+    sandbox.close()
+
+
+def info_of(
+    folder: Path, class_name: str, module: str, row: Mapping[str, str], name: str
+) -> DatasetInfo:
+    """Write a table of one row for a class, and describe it."""
+    common = {"index": "1", "question": "Which?", "answer": "A"}
+    table = write_table(folder / f"{name}.tsv", [{**common, **row}])
+    return DatasetInfo(
+        name=name, class_name=class_name, module=module, kind="other", path=table
+    )
+
+
+PICTURE = {"image": cell(draw(1))}
+
+
+@pytest.mark.parametrize(
+    ("class_name", "module", "name", "message"),
+    [
+        (
+            "VLADBench",
+            "vladbench",
+            "VLADBench",
+            "VLADBench: ms-vlmeval's VLADBench brings more than its table by itself "
+            "when it is built (dataset/vladbench.py:526: snapshot_download(), and the "
+            "sandbox allows no such thing. It cannot be prepared; a table of your own, "
+            "made from its data, can.",
+        ),
+        (
+            "SPBench",
+            "spbench",
+            "SPBench-MV",
+            "SPBench-MV: ms-vlmeval's SPBench brings more than its table by itself "
+            "when it is built (dataset/spbench.py:145: from modelscope import "
+            "dataset_snapshot_download), and the sandbox allows no such thing. It "
+            "cannot be prepared; a table of your own, made from its data, can.",
+        ),
+        (
+            "SparBench",
+            "sparbench",
+            "SparBench",
+            "SparBench: ms-vlmeval's SparBench cannot be built (dataset/utils/"
+            "spatial_bench/matching_func.py:226: word = num2words(i, lang=lang)). The "
+            "package num2words is not in the sandbox's environment. "
+            "--vlm-sandbox-python takes an environment that has it: with ms-vlmeval, "
+            "what it declares, and num2words.",
+        ),
+        (
+            "OSWorld_G",
+            "GUI.osworld_g",
+            "OSWorld_G",
+            "OSWorld_G: ms-vlmeval's OSWorld_G cannot be built over its table: "
+            "KeyError: 'bbox' (dataset/GUI/osworld_g.py:",
+        ),
+        (
+            "MOAT",
+            "moat",
+            "MOAT",
+            "ms-vlmeval wants to download https://huggingface.co/datasets/waltsun/MOAT/"
+            "resolve/main/MOAT_images.zip for this dataset, which the sandbox does not "
+            "allow: only the dataset's own file is fetched.",
+        ),
+        (
+            "MMDUDataset",
+            "image_mt",
+            "MMDU",
+            "MMDU asks in several turns, each with the answers before it, and that is "
+            "not possible yet.",
+        ),
+    ],
+)
+def test_what_cannot_be_built_says_why(
+    apart: Sandbox,
+    tmp_path: Path,
+    class_name: str,
+    module: str,
+    name: str,
+    message: str,
+) -> None:
+    info = info_of(tmp_path, class_name, module, PICTURE, name)
+    with pytest.raises(VlmEvalError) as caught:
+        prepare(info, apart, tmp_path)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_class_that_ends_the_process_fails_its_row(
+    apart: Sandbox, tmp_path: Path
+) -> None:
+    row = {"source": "OE_TO_maths_en_COMP", "answer_type": "odd", "unit": ""}
+    row["is_multiple_answer"] = "False"
+    info = info_of(
+        tmp_path, "OlympiadBench", "image_vqa", {**row, **PICTURE}, "OlympiadBench"
+    )
+    (sample,) = read_samples(prepare(info, apart, tmp_path))
+    assert sample.error is not None
+    assert (
+        "ms-vlmeval cannot make its prompt: SystemExit: Error parsing" in sample.error
+    )
+
+
+@pytest.mark.parametrize(
+    ("class_name", "module", "name"),
+    [
+        ("Design2Code", "design2code", "Design2Code"),  # gives a data URL
+        ("ReasonMap_Plus", "reasonmap_plus", "ReasonMap-Plus"),  # gives the cell itself
+        ("MMGenBench", "mmgenbench", "MMGenBench-Test"),  # has no method that scores
+        ("OmniDocBench", "OmniDocBench.omnidocbench", "OmniDocBench"),  # imports torch
+        ("ChartX", "chartx", "ChartX"),  # imports Levenshtein
+        ("MMNIAH", "image_vqa", "MM_NIAH_VAL"),  # reads its file itself
+    ],
+)
+def test_pictures_are_found_whatever_a_class_does(
+    apart: Sandbox, tmp_path: Path, class_name: str, module: str, name: str
+) -> None:
+    row = dict(PICTURE)
+    if class_name == "MMNIAH":
+        row |= {"question": "['Read.', '<image>?']", "multi-choice options": "[[],[]]"}
+    prepared = prepare(
+        info_of(tmp_path, class_name, module, row, name), apart, tmp_path
+    )
+    (sample,) = read_samples(prepared)
+    assert sample.error is None
+    assert "image" in {part.kind for part in sample.prompt}
+    assert media_of(prepared) == {hashlib.sha256(draw(1)).hexdigest() + ".png"}
+
+
+def test_texts_alone_are_asked_too(apart: Sandbox, tmp_path: Path) -> None:
+    info = DatasetInfo(
+        name="XSTest",
+        class_name="XSTestDataset",
+        module="xstest",
+        kind="other",
+        modality="text",
+        url="https://opencompass.openxlab.space/utils/VLMEval/XSTest.tsv",
+        path=write_table(tmp_path / "X.tsv", [{"index": "1", "question": "Which?"}]),
+    )
+    (sample,) = read_samples(prepare(info, apart, tmp_path))
+    assert [part.kind for part in sample.prompt] == ["text"]
+    assert "Which?" in sample.prompt[0].text
