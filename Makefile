@@ -1,6 +1,6 @@
 # make demo   sets up what is missing, then evaluates the demo model
 # make test   sets up what is missing, then runs the tests
-# make test-addons   those that build the sandbox's add-ons (three minutes, 0.4 GB)
+# make test-addons   those that build the sandbox's add-ons (six minutes, 0.7 GB)
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 

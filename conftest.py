@@ -5,4 +5,6 @@ pytest_plugins = [
     "tests.server_fixtures",
     "tests.run_fixtures",
     "tests.file_server",
+    "tests.hub_server",
+    "tests.video_sets",
 ]

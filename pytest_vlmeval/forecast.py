@@ -81,15 +81,22 @@ class Forecast:
 
 
 def plan_session(run: Run, names: Iterable[str]) -> DownloadPlan:
-    """Give what is missing of these datasets; VlmEvalError if it is too much."""
+    """Give what is missing of these datasets.
+
+    Raises VlmEvalError if it is too much, or if an option does not apply to them.
+    """
     from pytest_vlmeval.datasets.download_plan import check_plan, plan_downloads
+    from pytest_vlmeval.datasets.videos import check_frames_apply
 
     settings = run.settings
+    infos = list(_known(run, names))
+    check_frames_apply(infos, settings.nframe, settings.fps)
     plan = plan_downloads(
-        _known(run, names),
+        infos,
         data_root=settings.data_root,
         mirror=settings.data_mirror,
         offline=settings.offline,
+        hubs=settings.hubs,
     )
     check_plan(plan, settings.download_max_gb)
     return plan
@@ -139,23 +146,12 @@ class DownloadOnly:
         return True
 
     def _fetch(self, run: Run, name: str) -> bool:
-        from pytest_vlmeval.datasets.download import fetch_dataset
-
-        settings = run.settings
         try:
-            file = fetch_dataset(
-                run.library.find(name),
-                data_root=settings.data_root,
-                cache_dir=settings.cache_dir,
-                allow_modified=settings.allow_modified_data,
-                offline=settings.offline,
-                mirror=settings.data_mirror,
-                announce=self._announce,
-            )
+            path = run.library.fetch(name)
         except VlmEvalError as error:
             self._announce(str(error))
             return False
-        self._announce(f"{name}: {file.path}")
+        self._announce(f"{name}: {path}")
         return True
 
 

@@ -136,6 +136,27 @@ OPTIONS: tuple[Option, ...] = (
         metavar="S",
     ),
     _option(
+        "nframe",
+        parse_whole(1),
+        "a whole number of at least 1 (frames)",
+        "frames shown of each video (default: 8), but for presets: their names say it",
+        metavar="N",
+    ),
+    _option(
+        "fps",
+        parse_number(0, above=True),
+        "a number above 0 (frames per second)",
+        "frames shown for each second of a video, instead of --vlm-nframe",
+        metavar="F",
+    ),
+    _option(
+        "video-url",
+        parse_flag,
+        _YES_NO,
+        "send the file of each video, of presets too, instead of frames",
+        default="no",
+    ),
+    _option(
         "scoring",
         parse_one_of("published", "corrected"),
         "published or corrected",
@@ -250,7 +271,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_mirror,
         "an http or https URL, or a folder that exists",
         "take missing dataset files from here, under their published file names, "
-        "instead of their published addresses",
+        "not their published addresses; a hub's OWNER/NAME only from a folder's",
         metavar="URL|DIR",
     ),
     _option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import COMMANDS, OPTIONS, Option
 from pytest_vlmeval.option_values import is_table
+from pytest_vlmeval.records import Hub
 
 if TYPE_CHECKING:
     import pytest
@@ -30,6 +31,8 @@ class Settings:
     out of `repr`. `data_root` is where the dataset files lie, `work_dir` where the
     store is, `cache_dir` what can be made again (sandbox environment, prepared
     datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes.
+    Of each video `nframe` frames are shown, or `fps` per second, or with `video_url`
+    the file; `hubs` are where videos come from, first the one that ms-vlmeval prefers.
     """
 
     model: str | None
@@ -40,6 +43,9 @@ class Settings:
     limit: int | None
     sample: int | None
     seed: int
+    nframe: int | None
+    fps: float | None
+    video_url: bool
     scoring: Scoring
     concurrency: int
     max_tokens: int
@@ -57,6 +63,7 @@ class Settings:
     work_dir: Path
     cache_dir: Path
     data_root: Path
+    hubs: tuple[Hub, ...]
     sandbox_python: Path | None
 
     def __repr__(self) -> str:
@@ -143,6 +150,7 @@ def load_settings(
 ) -> Settings:
     """Read all options once; raise `VlmEvalError` for a value that is not accepted."""
     values = {option.name: _value(option, config, environ) for option in OPTIONS}
+    _check_frames(values)
     return Settings(
         model=values["model"],
         backend=_backend(values["backend"], values["model"]),
@@ -152,6 +160,9 @@ def load_settings(
         limit=values["limit"],
         sample=values["sample"],
         seed=values["seed"],
+        nframe=values["nframe"],
+        fps=values["fps"],
+        video_url=values["video-url"],
         scoring=values["scoring"],
         concurrency=values["concurrency"],
         max_tokens=values["max-tokens"],
@@ -169,6 +180,7 @@ def load_settings(
         work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
+        hubs=_hubs(environ),
         sandbox_python=values["sandbox-python"],
     )
 
@@ -187,6 +199,40 @@ def _backend(backend: Backend, model: str | None) -> Backend:
     if backend == "auto":
         return "demo" if model == "demo" else "endpoint"
     return backend
+
+
+def _check_frames(values: Mapping[str, Any]) -> None:
+    given = [name for name in ("nframe", "fps", "video-url") if values[name]]
+    if len(given) > 1:
+        options = " and ".join(f"--vlm-{name}" for name in given)
+        raise VlmEvalError(
+            f"{options} exclude each other: a video is shown as N frames, as F frames "
+            "per second or as its file. Give one of them."
+        )
+
+
+def _hubs(environ: Mapping[str, str]) -> tuple[Hub, ...]:
+    """Read where the hubs' own clients are told to look and to keep what they have."""
+    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(environ.get("HF_HOME") or cache / "huggingface")
+    named = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
+    huggingface = Hub(
+        kind="huggingface",
+        endpoint=environ.get("HF_ENDPOINT") or "https://huggingface.co",
+        cache=Path(named or home / "hub").expanduser().absolute(),
+    )
+    address = environ.get("MODELSCOPE_ENDPOINT") or environ.get("MODELSCOPE_DOMAIN")
+    address = address or "https://modelscope.cn"
+    root = environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope"
+    modelscope = Hub(
+        kind="modelscope",
+        endpoint=address if "://" in address else f"https://{address}",
+        cache=Path(root).expanduser().absolute(),
+    )
+    # As vlmeval/smp/misc.py:14 reads it.
+    if environ.get("VLMEVALKIT_USE_MODELSCOPE", "True") in ("1", "True"):
+        return modelscope, huggingface
+    return huggingface, modelscope
 
 
 def _api_key(file: Path | None, environ: Mapping[str, str]) -> str | None:

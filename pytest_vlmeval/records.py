@@ -7,10 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Setting = str | int | float | bool
+
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "corrected"]
 AnswerState = Literal["answered", "cut_off", "empty", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """A hub of dataset repositories: its address, and the cache of its own client."""
+
+    kind: Literal["huggingface", "modelscope"]
+    endpoint: str
+    cache: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +33,11 @@ class DatasetInfo:
     the file, `path` a file that is used instead of a download, `checksum` that of its
     content with all it names. `rules` is the name by which ms-vlmeval chooses among
     its rules, where that is not `name`. `source` is the host or the hub's repository
-    it comes from. `size_bytes`, `has_references`, `judge`,
-    `homepage` and `licence` are None where not known. `members` are the
-    datasets of a collection.
+    it comes from, `repository` the one that its videos come from, if that is known.
+    `settings` go to the constructor: those that the name of a preset stands for, and
+    how its videos are shown. `members` are the datasets of a collection.
+    `size_bytes`, `has_references`, `judge`, `homepage` and `licence` are None where
+    not known.
     """
 
     name: str
@@ -39,6 +52,8 @@ class DatasetInfo:
     rules: str = ""
     family: str = ""
     source: str = ""
+    repository: str = ""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     size_bytes: int | None = None
     has_references: bool | None = None
     judge: JudgeNeed | None = None
@@ -49,13 +64,13 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPart:
-    """One piece of a prompt: a text, or a picture named by its content.
+    """One piece of a prompt: a text, or a picture or video named by its content.
 
     `media` is the file's name below the prepared dataset's `media/` folder,
     `<sha256>.<suffix>`; the bytes are the dataset's own.
     """
 
-    kind: Literal["text", "image"]
+    kind: Literal["text", "image", "video"]
     text: str = ""
     media: str = ""
     media_type: str = ""
@@ -84,7 +99,8 @@ class PreparedDataset:
 
     `folder` holds `samples.parquet`, `rows.tsv` (the rows without their pictures)
     and `media/`. `fingerprint` names name, file checksum and ms-vlmeval version;
-    `modified` is true when the file is not the published one.
+    `modified` is true when the file is not the published one. `notes` say how the
+    dataset is asked where there is a choice.
     """
 
     info: DatasetInfo
@@ -93,6 +109,7 @@ class PreparedDataset:
     checksum: str
     modified: bool
     sample_count: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,7 +235,7 @@ def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
     """List the datasets; the `--vlm-list` command."""
     from pytest_vlmeval.datasets.catalog import demo_datasets
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.datasets.listing import list_datasets
+    from pytest_vlmeval.datasets.listing import Places, list_datasets
 
     settings = get_settings(config)
     words = parse_names(config.getoption("--vlm-list"))
@@ -243,7 +243,7 @@ def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
         # What is written may be JSON, so anything else goes elsewhere.
         library = Library(settings, _write_aside)
         infos = [*library.catalog.values(), *demo_datasets().values()]
-        write(list_datasets(infos, words, settings.data_root))
+        write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
     except VlmEvalError as error:
         raise pytest.UsageError(str(error)) from None
     return int(pytest.ExitCode.OK)

@@ -45,19 +45,15 @@ PICTURE = {"image": cell(draw(1))}
             "VLADBench",
             "vladbench",
             "VLADBench",
-            "VLADBench: ms-vlmeval's VLADBench brings more than its table by itself "
-            "when it is built (dataset/vladbench.py:526: snapshot_download(), and the "
-            "sandbox allows no such thing. It cannot be prepared; a table of your own, "
-            "made from its data, can.",
+            "ms-vlmeval wants to download the repository ",
         ),
         (
             "SPBench",
             "spbench",
             "SPBench-MV",
-            "SPBench-MV: ms-vlmeval's SPBench brings more than its table by itself "
-            "when it is built (dataset/spbench.py:145: from modelscope import "
-            "dataset_snapshot_download), and the sandbox allows no such thing. It "
-            "cannot be prepared; a table of your own, made from its data, can.",
+            "ms-vlmeval wants to download the repository hongxingli/SPBench for this "
+            "dataset, which only works for video datasets. It cannot be prepared; a "
+            "table of your own, made from its data, can.",
         ),
         (
             "SparBench",

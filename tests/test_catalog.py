@@ -162,6 +162,35 @@ def test_presets_of_video_datasets_are_there(
     assert catalog["Video-MME_8frame"].module == "videomme"
 
 
+def test_what_the_name_of_a_preset_stands_for(
+    catalog: Mapping[str, DatasetInfo],
+) -> None:
+    presets = [info for info in catalog.values() if info.settings]
+    assert len(presets) == 207
+    assert {info.modality for info in presets} == {"video"}
+    assert catalog["Video-MME_0.5fps_subs"].settings == {
+        "dataset": "Video-MME",
+        "fps": 0.5,
+        "use_subtitle": True,
+    }
+    # A product, in the sources.
+    resized = catalog["Video-MME-v2_1fps_resize"].settings
+    assert resized["resize_target_area"] == 448 * 448
+    assert catalog["Video-MME"].settings == {}
+
+
+def test_where_the_files_of_a_preset_are(catalog: Mapping[str, DatasetInfo]) -> None:
+    # The table at an address, the videos in a repository.
+    vsi = catalog["VSI-Bench_32frame"]
+    assert (vsi.url, vsi.md5) == (catalog["VSI-Bench"].url, catalog["VSI-Bench"].md5)
+    assert vsi.repository == "nyu-visionx/VSI-Bench"
+    # One checksum for each name, in one table.
+    tampered = catalog["MVTamperBenchStart_8frame"]
+    assert tampered.md5 != catalog["MVTamperBench"].md5
+    assert catalog["Video-MME"].repository == "lmms-lab/Video-MME"
+    assert catalog["MMStar"].repository == ""
+
+
 def test_a_second_reading_comes_from_the_cache(
     package: VlmevalPackage, tmp_path: Path
 ) -> None:

@@ -46,6 +46,12 @@ ANSWERED = [
     ("smp/vlm.py", 159, "def decode_base64_to_image_file("),
     ("utils/mp_util.py", 31, "def track_progress_rich("),
     ("dataset/utils/judge_util.py", 8, "def build_judge("),
+    ("utils/result_transfer.py", 17, "def MMMU_result_transfer("),
+    ("dataset/dude.py", 79, "kwargs['model']"),
+    ("dataset/slidevqa.py", 93, "kwargs['model']"),
+    ("dataset/image_base.py", 325, "toliststr(line['image_path'])"),
+    ("dataset/image_yorn.py", 91, "data['answer'] == data['extracted']"),
+    ("dataset/utils/olympiadbench.py", 198, "exit(f'Error parsing"),
     ("dataset/utils/mathv.py", 26, "@timeout_decorator.timeout(30, use_signals=False)"),
     ("dataset/utils/mathv.py", 36, "eval(gt_asw)"),
     ("dataset/utils/multiple_choice.py", 573, "/tmp/{timestr()}"),
@@ -74,6 +80,20 @@ ANSWERED = [
     ("dataset/image_base.py", 218, "def prepare_tsv("),
     ("dataset/image_mcq.py", 268, "'mmbench', 'ccbench', 'circular', 'mmcr'"),
     ("dataset/image_vqa.py", 87, "mp.Pool(16)"),
+    ("smp/file.py", 372, "def md5("),
+    ("smp/misc.py", 70, "def get_cache_path("),
+    ("smp/misc.py", 73, "import create_temporary_directory_and_cache"),
+    ("dataset/__init__.py", 393, "if k in init_params"),
+    ("dataset/video_base.py", 45, "lmu_root = LMUDataRoot()"),
+    ("dataset/video_base.py", 174, "def prepare_tsv("),
+    ("dataset/video_concat_dataset.py", 10, "class ConcatVideoDataset("),
+    ("dataset/video_concat_dataset.py", 17, "from . import build_dataset"),
+    ("dataset/dsrbench.py", 62, 'os.path.join(cache_path, "raw_data")'),
+    ("dataset/vdc.py", 173, "if modelscope_flag_set():"),
+    ("dataset/mmbench_video.py", 31, "pickle.load(file)"),
+    ("dataset/mvbench.py", 9, "import cv2"),
+    ("dataset/mvbench.py", 186, "huggingface_hub.login("),
+    ("dataset/utils/videomme.py", 120, "def extract_option("),
 ]
 
 
@@ -215,8 +235,8 @@ with running(job):
     dump(table, "/tmp/20250101000000.xlsx")
     dump({"a": 1}, "plain.json")
     plain = load("plain.json")
-print(json.dumps([back, Path("/tmp/20250101000000.xlsx").exists(), plain,
-                  attempt(lambda: download_file("https://example.org/x.tsv"))]))
+    refused = attempt(lambda: download_file("https://example.org/x.tsv"))
+print(json.dumps([back, Path("/tmp/20250101000000.xlsx").exists(), plain, refused]))
 """
     back, left_behind, plain, download = run_inside(sandbox_environment, code, tmp_path)
     assert back == [[True, True, "['a', 1]"]] * 4

@@ -89,6 +89,15 @@ def test_prompt_that_cannot_be_answered(media: Path) -> None:
 
 
 @needs_model
+def test_video(media: Path) -> None:
+    video = PromptPart(kind="video", media="a.mp4", media_type="video/mp4")
+    error = complaint(Request(parts=(video, QUESTION), media_folder=media))
+    assert str(error) == (
+        "the demo model sees pictures and no videos: leave out --vlm-video-url"
+    )
+    assert error.kind == "input"
+
+
 def test_picture_that_cannot_be_read(media: Path) -> None:
     error = complaint(picture_request(media, "gone"))
     assert str(error) == "picture gone.png cannot be read: No such file or directory"

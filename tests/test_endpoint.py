@@ -106,6 +106,24 @@ def test_a_proxy_is_used_for_other_hosts(
     assert ask("http://model.invalid/v1", text_request("?")).text == "A"
 
 
+def test_a_video_is_sent_as_its_file(server: ServerProcess, media: Path) -> None:
+    (media / "c.mp4").write_bytes(JPEG)
+    parts = (
+        PromptPart(kind="video", media="c.mp4", media_type="video/mp4"),
+        PromptPart(kind="text", text="Which?"),
+    )
+    ask(server.url, Request(parts=parts, media_folder=media))
+    (record,) = server.requests()
+    assert record["order"] == ["video_url", "text"]
+    assert record["images"] == [
+        {
+            "media_type": "video/mp4",
+            "sha256": hashlib.sha256(JPEG).hexdigest(),
+            "bytes": len(JPEG),
+        }
+    ]
+
+
 def test_unreadable_picture(server: ServerProcess, tmp_path: Path) -> None:
     part = PromptPart(kind="image", media="gone.png", media_type="image/png")
     error = ask_error(server.url, Request(parts=(part,), media_folder=tmp_path))

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from pytest_vlmeval.datasets.catalog import demo_datasets
-from pytest_vlmeval.datasets.listing import list_datasets
+from pytest_vlmeval.datasets.listing import Places, list_datasets
 from tests.run_fixtures import Project, math_rows, write_table
 
 HEADER = "name family modality kind judge refs size disk source".split()
@@ -52,7 +52,7 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
     assert rows["MMT-Bench_ALL"][6:9] == ["6.2", "GB", "no"]
     assert rows["DemoChoice"][-1] == "bundled"
     assert lines[-1] == (
-        "714 datasets, 4 on disk. refs: has reference answers; ? is not known "
+        "728 datasets, 4 on disk. refs: has reference answers; ? is not known "
         "before a download. --vlm-list=json has more."
     )
 
@@ -103,8 +103,9 @@ def test_json_has_everything(project: Project) -> None:
 
 def test_json_of_nothing_is_an_empty_list(project: Project) -> None:
     infos = demo_datasets().values()
-    assert list_datasets(infos, ["json", "nothing"], project.data_root) == "[]"
-    (open_one,) = json.loads(list_datasets(infos, ["vqa", "JSON"], project.data_root))
+    places = Places(project.data_root)
+    assert list_datasets(infos, ["json", "nothing"], places) == "[]"
+    (open_one,) = json.loads(list_datasets(infos, ["vqa", "JSON"], places))
     assert open_one["on_disk"]
     assert open_one["url"] is None
 

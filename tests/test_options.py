@@ -246,3 +246,59 @@ def test_a_bad_value_is_a_usage_error(pytester: pytest.Pytester) -> None:
             "of at least 1 (samples)."
         ]
     )
+
+
+def test_a_video_is_shown_in_one_way(load: Load) -> None:
+    settings = load()
+    assert (settings.nframe, settings.fps, settings.video_url) == (None, None, False)
+    assert load("--vlm-nframe=4").nframe == 4
+    assert load("--vlm-fps=0.5").fps == 0.5
+    assert load("--vlm-video-url").video_url
+    for given, named in (
+        (("--vlm-nframe=4", "--vlm-fps=1"), "--vlm-nframe and --vlm-fps"),
+        (("--vlm-fps=1", "--vlm-video-url"), "--vlm-fps and --vlm-video-url"),
+    ):
+        with pytest.raises(VlmEvalError) as caught:
+            load(*given)
+        assert str(caught.value) == (
+            f"{named} exclude each other: a video is shown as N frames, as F frames "
+            "per second or as its file. Give one of them."
+        )
+
+
+def test_the_hubs_are_where_their_clients_look(load: Load) -> None:
+    home = Path.home() / ".cache"
+    modelscope, huggingface = load().hubs
+    assert modelscope.kind == "modelscope"
+    assert modelscope.endpoint == "https://modelscope.cn"
+    assert modelscope.cache == home / "modelscope"
+    assert huggingface.kind == "huggingface"
+    assert huggingface.endpoint == "https://huggingface.co"
+    assert huggingface.cache == home / "huggingface" / "hub"
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "cache"),
+    [
+        ({"HF_ENDPOINT": "http://h"}, "http://h", None),
+        ({"HF_HOME": "/h"}, None, "/h/hub"),
+        ({"HF_HOME": "/h", "HF_HUB_CACHE": "/c"}, None, "/c"),
+        ({"XDG_CACHE_HOME": "/x"}, None, "/x/huggingface/hub"),
+    ],
+)
+def test_hugging_face_is_preferred_where_modelscope_is_switched_off(
+    load: Load, environ: dict[str, str], endpoint: str | None, cache: str | None
+) -> None:
+    for value in ("0", "False", ""):
+        off = {"VLMEVALKIT_USE_MODELSCOPE": value}
+        first = load(environ={**environ, **off}).hubs[0]
+        assert first.kind == "huggingface"
+        assert endpoint in (None, first.endpoint)
+        assert cache in (None, str(first.cache))
+
+
+def test_modelscope_s_own_settings(load: Load) -> None:
+    environ = {"MODELSCOPE_DOMAIN": "m.example", "MODELSCOPE_CACHE": "/m"}
+    first = load(environ={**environ, "VLMEVALKIT_USE_MODELSCOPE": "1"}).hubs[0]
+    assert (first.kind, first.endpoint) == ("modelscope", "https://m.example")
+    assert first.cache == Path("/m")

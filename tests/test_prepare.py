@@ -148,13 +148,12 @@ def test_a_file_that_is_no_table(
     )
 
 
-def test_what_cannot_be_prepared_yet_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_collection_of_others_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
     info = replace(
-        describe(tmp_path / "V.tsv", "ImageVQADataset"), modality="video", path=None
+        describe(tmp_path / "V.tsv", "ImageVQADataset"),
+        module="",
+        members=("V_en", "V_fr"),
     )
-    with pytest.raises(VlmEvalError, match=r"^V is a video dataset, and those cannot"):
-        prepare(info, sandbox, tmp_path)
-    info = replace(info, modality="image", members=("V_en", "V_fr"))
     with pytest.raises(VlmEvalError) as caught:
         prepare(info, sandbox, tmp_path)
     assert str(caught.value) == (

@@ -138,32 +138,40 @@ def _read_catalog(package_folder: Path) -> dict[str, DatasetInfo]:
     package = Package(package_folder / "dataset")
     card = load_card()
     catalog: dict[str, DatasetInfo] = {}
-    for name, source in _named_classes(package):
+    for name, source, settings in _named_classes(package):
         # The first class that supports a name builds it (dataset/__init__.py:381).
-        catalog.setdefault(name, _describe(name, source, card.find(name, source.name)))
+        if name not in catalog:
+            known = card.find(name, source.name)
+            catalog[name] = _describe(name, source, settings, known)
     return catalog
 
 
-def _named_classes(package: Package) -> Iterator[tuple[str, SourceClass]]:
+def _named_classes(
+    package: Package,
+) -> Iterator[tuple[str, SourceClass, dict[str, Any]]]:
     from pytest_vlmeval.datasets.source_values import Preset, SourceClass
 
     presets = package.value("video_dataset_config", "supported_video_datasets") or {}
     for name, preset in presets.items():
         if isinstance(preset, Preset):
-            yield name, preset.target
+            yield name, preset.target, preset.settings
     for source in package.value("", "DATASET_CLASSES") or ():
         if isinstance(source, SourceClass):
             for name in package.call_supported(source):
-                yield name, source
+                yield name, source, {}
 
 
-def _describe(name: str, source: SourceClass, known: CardEntry | None) -> DatasetInfo:
-    url = _entry(source.get("DATASET_URL"), name)
-    # Video classes have one file, and so one checksum.
-    checksum = _entry(source.get("DATASET_MD5"), name) or str(source.get("MD5"))
+def _describe(
+    name: str, source: SourceClass, settings: dict[str, Any], known: CardEntry | None
+) -> DatasetInfo:
+    # A preset's data is that of the dataset it presets.
+    entry = str(settings.get("dataset", name))
+    url = _entry(source.get("DATASET_URL"), entry)
+    checksum = _entry(source.get("DATASET_MD5"), entry) or _checksum(source, entry)
     is_url = url.startswith(("https://", "http://"))
     collections = source.get("DATASET_SETS")
     members = collections.get(name, ()) if isinstance(collections, dict) else ()
+    repository = known.hub if known and known.hub else _repository(source)
     info = DatasetInfo(
         name=name,
         class_name=source.name,
@@ -173,7 +181,9 @@ def _describe(name: str, source: SourceClass, known: CardEntry | None) -> Datase
         url=url if is_url else None,
         md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
         family=source.name,
-        source=_source(url) if is_url else "",
+        source=_source(url) if is_url else repository,
+        repository=repository,
+        settings=settings,
         members=tuple(members),
     )
     if known is None:
@@ -181,13 +191,32 @@ def _describe(name: str, source: SourceClass, known: CardEntry | None) -> Datase
     return dataclasses.replace(
         info,
         family=known.family,
-        source=known.hub or info.source,
         size_bytes=known.size_bytes,
         has_references=known.has_references,
         judge=known.judge,
         homepage=known.homepage,
         licence=known.licence,
     )
+
+
+def _checksum(source: SourceClass, name: str) -> str:
+    """Give the checksum of a video class, which has one file or one for each name."""
+    checksum = source.get("MD5")
+    return _entry(checksum, name) if isinstance(checksum, dict) else str(checksum)
+
+
+def _repository(source: SourceClass) -> str:
+    """Give the hub's repository that the methods of a video class take by default."""
+    from pytest_vlmeval.datasets.source_values import Function
+
+    if source.get("MODALITY") != "VIDEO":
+        return ""
+    methods = [source.get("prepare_dataset"), *source.attributes.values()]
+    for method in methods:
+        name = method.default("repo_id") if isinstance(method, Function) else None
+        if isinstance(name, str):
+            return name
+    return ""
 
 
 def _source(url: str) -> str:

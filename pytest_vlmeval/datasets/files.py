@@ -18,7 +18,7 @@ GB = 10**9
 
 def data_path(info: DatasetInfo, data_root: Path) -> Path:
     """Give where a dataset's file lies, or will lie."""
-    return info.path or data_root / f"{info.name}.tsv"
+    return info.path or data_root / f"{info.settings.get('dataset', info.name)}.tsv"
 
 
 def source_of(info: DatasetInfo, mirror: str | None) -> str | None:

@@ -9,13 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_vlmeval.datasets.access import FileAccess, fetch_files
 from pytest_vlmeval.datasets.catalog import (
     demo_datasets,
     find_dataset,
     load_catalog,
     locate_package,
 )
+from pytest_vlmeval.datasets.download import DatasetFile
 from pytest_vlmeval.datasets.own import describe_own
+from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Sample
@@ -142,10 +145,29 @@ class Library:
                 self._prepared[name] = _kept(lambda: self._prepare(name))
             return _given(self._prepared[name])
 
+    def fetch(self, name: str) -> Path:
+        """Return a dataset's file, downloaded with all that belongs to it."""
+        settings = self._settings
+        access = FileAccess(
+            data_root=settings.data_root,
+            cache_dir=settings.cache_dir,
+            allow_modified=settings.allow_modified_data,
+            offline=settings.offline,
+            mirror=settings.data_mirror,
+            hubs=settings.hubs,
+            announce=self._announce,
+        )
+        try:
+            found = fetch_files(self.find(name), self.sandbox_for(name), access)
+        except SandboxFault as fault:
+            raise VlmEvalError(str(fault)) from fault
+        return found.path if isinstance(found, DatasetFile) else found.file.path
+
     def _prepare(self, name: str) -> PreparedDataset:
         from pytest_vlmeval.datasets.prepare import prepare_dataset
 
-        info = self.find(name)
+        settings = self._settings
+        info = show_videos(self.find(name), settings.nframe, settings.fps)
         return prepare_dataset(
             info,
             data_root=self._settings.data_root,
@@ -155,6 +177,8 @@ class Library:
             allow_modified=self._settings.allow_modified_data,
             offline=self._settings.offline,
             mirror=self._settings.data_mirror,
+            hubs=self._settings.hubs,
+            video_url=self._settings.video_url,
             announce=self._announce,
             on_progress=self._announce_progress(name),
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_vlmeval.datasets.files import data_path, size_text
+from pytest_vlmeval.datasets.hub import is_cached
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import DatasetInfo
+from pytest_vlmeval.records import DatasetInfo, Hub
 
 WIDTH = 120
 JSON = "json"
@@ -19,8 +20,15 @@ LONGEST_NAME = 32
 LONGEST_FAMILY = 14
 
 
+class Places(NamedTuple):
+    """Where datasets are looked for on disk: the files, and the hubs' caches."""
+
+    data_root: Path
+    hubs: Sequence[Hub] = ()
+
+
 def list_datasets(
-    infos: Iterable[DatasetInfo], words: Sequence[str], data_root: Path
+    infos: Iterable[DatasetInfo], words: Sequence[str], places: Places
 ) -> str:
     """Give the datasets that all `words` fit, as a table; as JSON if one is `json`.
 
@@ -30,14 +38,14 @@ def list_datasets(
     filters = [word.lower() for word in words if word.lower() != JSON]
     found = [info for info in infos if _fits(info, filters)]
     if len(filters) < len(words):
-        return json.dumps([_entry(info, data_root) for info in found], indent=1)
+        return json.dumps([_entry(info, places) for info in found], indent=1)
     if not found:
         raise VlmEvalError(
             f"--vlm-list={','.join(words)}: no dataset has all of these words in its "
             "name, family, kind or modality. Kinds are multiple_choice, yes_no, vqa, "
             "caption and other; modalities image, video and text."
         )
-    return _table([_row(info, data_root) for info in found])
+    return _table([_row(info, places) for info in found])
 
 
 def _fits(info: DatasetInfo, filters: Sequence[str]) -> bool:
@@ -50,8 +58,8 @@ def _size_on_disk(info: DatasetInfo, data_root: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _entry(info: DatasetInfo, data_root: Path) -> dict[str, Any]:
-    on_disk = _size_on_disk(info, data_root)
+def _entry(info: DatasetInfo, places: Places) -> dict[str, Any]:
+    size = _size_on_disk(info, places.data_root)
     return {
         "name": info.name,
         "family": info.family,
@@ -59,9 +67,8 @@ def _entry(info: DatasetInfo, data_root: Path) -> dict[str, Any]:
         "kind": info.kind,
         "judge": info.judge,
         "has_references": info.has_references,
-        "size_bytes": info.size_bytes if on_disk is None else on_disk,
-        # Hubs keep their files in caches of their own.
-        "on_disk": None if _is_hub(info) else on_disk is not None,
+        "size_bytes": info.size_bytes if size is None else size,
+        "on_disk": _is_on_disk(info, size, places.hubs),
         "source": info.source or None,
         "url": info.url,
         "md5": info.md5,
@@ -70,12 +77,19 @@ def _entry(info: DatasetInfo, data_root: Path) -> dict[str, Any]:
     }
 
 
-def _is_hub(info: DatasetInfo) -> bool:
-    return info.url is None and info.path is None
+def _is_on_disk(
+    info: DatasetInfo, size: int | None, hubs: Sequence[Hub]
+) -> bool | None:
+    """Tell whether a dataset's files are there; None where it is not known which."""
+    if info.modality != "video":
+        return None if info.url is None and info.path is None else size is not None
+    if not info.repository:
+        return None
+    return is_cached(info.repository, hubs) and (info.url is None or size is not None)
 
 
-def _row(info: DatasetInfo, data_root: Path) -> tuple[str, ...]:
-    entry = _entry(info, data_root)
+def _row(info: DatasetInfo, places: Places) -> tuple[str, ...]:
+    entry = _entry(info, places)
     size = entry["size_bytes"]
     return (
         info.name,

@@ -8,18 +8,19 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_vlmeval.datasets.download import fetch_dataset
+from pytest_vlmeval.datasets.access import FileAccess, fetch_files
+from pytest_vlmeval.datasets.download import DatasetFile
+from pytest_vlmeval.datasets.videos import VideoFiles, describe_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, PromptPart, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_vlmeval.datasets.download import DatasetFile
     from pytest_vlmeval.datasets.transfer import Announce
-    from pytest_vlmeval.records import DatasetInfo
+    from pytest_vlmeval.records import DatasetInfo, Hub
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
 # Counts changes in what is written, so that older folders are not read.
@@ -47,28 +48,26 @@ def prepare_dataset(
     allow_modified: bool,
     offline: bool,
     mirror: str | None = None,
+    hubs: Sequence[Hub] = (),
+    video_url: bool = False,
     announce: Announce = lambda line: None,
     on_progress: Progress | None = None,
 ) -> PreparedDataset:
     """Give the dataset ready to be asked, without the sandbox if it was before.
 
-    Raises VlmEvalError for a file that is missing, not the published one, or not a
-    table that ms-vlmeval can read.
+    The files of video datasets come from `hubs`, the first preferred; `video_url`
+    keeps the videos where else their frames are cut. Raises VlmEvalError for a file
+    that is missing, not the published one, or not a table that ms-vlmeval can read.
     """
-    _check_supported(info)
-    file = fetch_dataset(
-        info,
-        data_root=data_root,
-        cache_dir=cache_dir,
-        allow_modified=allow_modified,
-        offline=offline,
-        mirror=mirror,
-        announce=announce,
+    access = FileAccess(
+        data_root, cache_dir, allow_modified, offline, mirror, hubs, announce
     )
-    key = _key(info, file.checksum, sandbox_fingerprint)
+    files = fetch_files(info, sandbox, access)
+    file = files if isinstance(files, DatasetFile) else files.file
+    key = _key(info, file.checksum, sandbox_fingerprint, video_url)
     folder = cache_dir / "prepared" / info.name / key
     if not folder.is_dir():
-        _prepare(info, file, folder, sandbox, on_progress)
+        _Preparation(info, files, sandbox, video_url, on_progress).fill(folder)
     return PreparedDataset(
         info=info,
         folder=folder,
@@ -76,6 +75,7 @@ def prepare_dataset(
         checksum=file.checksum,
         modified=file.modified,
         sample_count=_count_samples(folder),
+        notes=describe_videos(info, video_url),
     )
 
 
@@ -101,65 +101,74 @@ def read_index(prepared: PreparedDataset) -> list[IndexRow]:
     return [IndexRow(*row) for row in _rows(prepared, IndexRow.__slots__)]
 
 
-def _check_supported(info: DatasetInfo) -> None:
+def _key(
+    info: DatasetInfo, checksum: str, sandbox_fingerprint: str, video_url: bool
+) -> str:
+    parts: list[object] = [
+        FORMAT,
+        info.class_name,
+        info.module,
+        checksum,
+        sandbox_fingerprint,
+    ]
     if info.modality == "video":
-        raise VlmEvalError(
-            f"{info.name} is a video dataset, and those cannot be prepared yet. Leave "
-            "it out with --vlm-data."
-        )
-    if info.members:
-        raise VlmEvalError(
-            f"{info.name} is a collection of other datasets; name those instead: "
-            f"{', '.join(info.members)}."
-        )
-
-
-def _key(info: DatasetInfo, checksum: str, sandbox_fingerprint: str) -> str:
-    parts = [FORMAT, info.class_name, info.module, checksum, sandbox_fingerprint]
+        parts += [sorted(info.settings.items()), video_url]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(
-    info: DatasetInfo,
-    file: DatasetFile,
-    folder: Path,
-    sandbox: Sandbox,
-    on_progress: Progress | None,
-) -> None:
-    from filelock import FileLock
+class _Preparation(NamedTuple):
+    """One dataset on its way from its files to a folder of samples."""
 
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            if not folder.is_dir():
-                _prepare_locked(info, file, folder, sandbox, on_progress)
-    except OSError as error:
-        raise VlmEvalError(
-            f"{info.name} cannot be prepared in {folder.parent}: {error.strerror}. "
-            "--vlm-cache-dir takes another folder."
-        ) from error
+    info: DatasetInfo
+    files: DatasetFile | VideoFiles
+    sandbox: Sandbox
+    video_url: bool
+    on_progress: Progress | None
 
+    def fill(self, folder: Path) -> None:
+        """Write the folder, whole or not at all; raises VlmEvalError."""
+        from filelock import FileLock
 
-def _prepare_locked(
-    info: DatasetInfo,
-    file: DatasetFile,
-    folder: Path,
-    sandbox: Sandbox,
-    on_progress: Progress | None,
-) -> None:
-    from pytest_vlmeval.sandbox.calls import prepare_in_sandbox
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.parent / f".{folder.name}.lock"):
+                if not folder.is_dir():
+                    self._fill_locked(folder)
+        except OSError as error:
+            raise VlmEvalError(
+                f"{self.info.name} cannot be prepared in {folder.parent}: "
+                f"{error.strerror}. --vlm-cache-dir takes another folder."
+            ) from error
 
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        count = prepare_in_sandbox(sandbox, info, file.path, part, on_progress)
-        if not count:
-            raise VlmEvalError(f"{info.name}: {file.path} has no row to ask.")
-        _write_parquet(part)
-        part.chmod(0o755)
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    def _fill_locked(self, folder: Path) -> None:
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            if not self._write(part):
+                files = self.files
+                file = files if isinstance(files, DatasetFile) else files.file
+                raise VlmEvalError(f"{self.info.name}: {file.path} has no row to ask.")
+            _write_parquet(part)
+            part.chmod(0o755)
+            part.rename(folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    def _write(self, part: Path) -> int:
+        from pytest_vlmeval.sandbox import calls
+
+        if isinstance(self.files, DatasetFile):
+            return calls.prepare_in_sandbox(
+                self.sandbox, self.info, self.files.path, part, self.on_progress
+            )
+        return calls.prepare_videos_in_sandbox(
+            self.sandbox,
+            self.info,
+            self.files.shelf,
+            part,
+            video_url=self.video_url,
+            on_progress=self.on_progress,
+        )
 
 
 def _write_parquet(folder: Path) -> None:
@@ -197,4 +206,6 @@ def _rows(prepared: PreparedDataset, columns: Sequence[str]) -> zip[tuple[str, .
 def _part(kind: str, content: str, media_type: str = "") -> PromptPart:
     if kind == "image":
         return PromptPart(kind="image", media=content, media_type=media_type)
+    if kind == "video":
+        return PromptPart(kind="video", media=content, media_type=media_type)
     return PromptPart(kind="text", text=content)

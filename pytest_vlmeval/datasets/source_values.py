@@ -25,7 +25,9 @@ FUNCTIONS: dict[str, Any] = {
     "dict": dict, "enumerate": enumerate, "list": list, "range": range, "set": set,
     "sorted": sorted, "str": str, "tuple": tuple, "zip": zip, "OrderedDict": dict,
 }  # fmt: skip
-OPERATORS: dict[type[ast.operator], str] = {ast.Add: "__add__", ast.Mod: "__mod__"}
+OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "__add__", ast.Mod: "__mod__", ast.Mult: "__mul__",
+}  # fmt: skip
 
 Names = MutableMapping[str, Any]
 
@@ -73,6 +75,15 @@ class Function(NamedTuple):
 
     node: ast.FunctionDef
     names: Names
+
+    def default(self, parameter: str) -> object:
+        """Give the literal that a parameter has by default, or None."""
+        arguments = self.node.args
+        names = [argument.arg for argument in arguments.args]
+        for name, value in zip(names[::-1], arguments.defaults[::-1], strict=False):
+            if name == parameter and isinstance(value, ast.Constant):
+                return value.value
+        return None
 
 
 class Reader:

@@ -47,8 +47,8 @@ class BodyWriter:
     def write(self, request: Request) -> bytes:
         """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
 
-        Pictures are the bytes of their files. A prompt without pictures is one
-        string, its texts joined by line breaks as ms-vlmeval's API classes do.
+        Pictures and videos are the bytes of their files. A prompt of texts alone is
+        one string, joined by line breaks as ms-vlmeval's API classes do.
         """
         pieces = [self._opening]
         if all(part.kind == "text" for part in request.parts):
@@ -70,22 +70,27 @@ def _part_pieces(part: PromptPart, folder: Path) -> tuple[bytes, ...]:
         text = json.dumps(part.text)
         return (f'{{"type": "text", "text": {text}}}'.encode(),)
     if not _MEDIA_TYPE.fullmatch(part.media_type):
-        raise input_error(f"picture {part.media} has no media type: {part.media_type}")
-    opening = (
-        f'{{"type": "image_url", "image_url": {{"url": "data:{part.media_type};base64,'
-    )
+        raise input_error(
+            f"{_noun(part)} {part.media} has no media type: {part.media_type}"
+        )
+    kind = f"{part.kind}_url"
+    opening = f'{{"type": "{kind}", "{kind}": {{"url": "data:{part.media_type};base64,'
     # Base64 needs no JSON escapes; joined as bytes, a picture is copied only once.
-    return opening.encode(), b64encode(read_media(folder, part.media)), b'"}}'
+    return opening.encode(), b64encode(read_media(folder, part)), b'"}}'
 
 
-def read_media(folder: Path, name: str) -> bytes:
-    """Read a picture of a prompt; `RequestError` of kind "input" if it cannot be."""
+def read_media(folder: Path, part: PromptPart) -> bytes:
+    """Read a picture or video; `RequestError` of kind "input" if it cannot be."""
     try:
-        return (folder / name).read_bytes()
+        return (folder / part.media).read_bytes()
     except OSError as error:
         raise input_error(
-            f"picture {name} cannot be read: {error.strerror or error}"
+            f"{_noun(part)} {part.media} cannot be read: {error.strerror or error}"
         ) from None
+
+
+def _noun(part: PromptPart) -> str:
+    return "picture" if part.kind == "image" else part.kind
 
 
 def input_error(message: str) -> RequestError:

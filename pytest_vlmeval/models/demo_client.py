@@ -58,10 +58,14 @@ class DemoClient:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _generate(self, request: Request) -> Reply:
+        if any(part.kind == "video" for part in request.parts):
+            raise input_error(
+                "the demo model sees pictures and no videos: leave out --vlm-video-url"
+            )
         parts: list[tuple[Literal["text", "image"], str | bytes]] = [
             ("text", part.text)
             if part.kind == "text"
-            else ("image", read_media(request.media_folder, part.media))
+            else ("image", read_media(request.media_folder, part))
             for part in request.parts
         ]
         try:

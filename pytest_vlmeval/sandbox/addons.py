@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
 
 LIGHT = frozenset[str]()
+VIDEO = frozenset({"video"})
 # By ms-vlmeval's class: what its scoring (captions, vcr) or its prompts (documents)
-# import.
+# import; all video datasets have one in common.
 ADDONS = {
     "ImageCaptionDataset": frozenset({"captions"}),
     "VCRDataset": frozenset({"vcr"}),
@@ -26,6 +27,8 @@ ADDONS = {
 
 def addons_for(info: DatasetInfo) -> frozenset[str]:
     """Name the add-ons that a dataset needs, most often none."""
+    if info.modality == "video":
+        return VIDEO
     return ADDONS.get(info.class_name, LIGHT)
 
 
@@ -38,5 +41,5 @@ def read_requirements(addons: frozenset[str]) -> str:
 
 def digest_of_all() -> str:
     """Give a short hash that changes with the pins of any add-on."""
-    pins = read_requirements(frozenset[str]().union(*ADDONS.values()))
+    pins = read_requirements(VIDEO.union(*ADDONS.values()))
     return hashlib.sha256(pins.encode()).hexdigest()[:12]

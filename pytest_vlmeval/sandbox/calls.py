@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from pytest_vlmeval.records import Verdict
 
@@ -19,6 +19,9 @@ PREPARE_BASE_S = 300.0
 PREPARE_S_PER_MB = 2.0
 SCORE_BASE_S = 600.0
 SCORE_S_PER_ANSWER = 0.1
+# Unpacking and cutting videos takes hours where there are hundreds of GB.
+VIDEO_BASE_S = 1_800.0
+VIDEO_S_PER_MB = 0.5
 
 
 class SandboxVersions(NamedTuple):
@@ -79,6 +82,67 @@ def prepare_in_sandbox(
     return int(found["samples"])
 
 
+class Shelf(TypedDict):
+    """Where a video dataset's class may look: the repositories' snapshots, its table.
+
+    `hub` is the one that ms-vlmeval prefers. With `any_checksum` a table that is not
+    the published one is taken as it is.
+    """
+
+    hub: str
+    snapshots: list[dict[str, Any]]
+    table: str | None
+    data_root: str
+    any_checksum: bool
+
+
+def locate_in_sandbox(
+    sandbox: Sandbox, info: DatasetInfo, shelf: Shelf
+) -> dict[str, Any]:
+    """Find the `tables` of a video dataset, or what repository it `needs` first."""
+    return sandbox.call(
+        "locate",
+        {"info": _plain(info), "shelf": shelf},
+        task=f"Finding the files of {info.name}",
+        deadline_s=_video_deadline_s(shelf),
+    )
+
+
+def prepare_videos_in_sandbox(
+    sandbox: Sandbox,
+    info: DatasetInfo,
+    shelf: Shelf,
+    folder: Path,
+    *,
+    video_url: bool,
+    on_progress: Progress | None = None,
+) -> int:
+    """Write `rows.tsv`, `samples.jsonl` and `media/` into `folder`; count samples."""
+    found = sandbox.call(
+        "prepare_videos",
+        {
+            "info": _plain(info),
+            "shelf": shelf,
+            "folder": str(folder.absolute()),
+            "video_url": video_url,
+        },
+        task=f"Preparing {info.name}",
+        deadline_s=_video_deadline_s(shelf),
+        on_progress=on_progress,
+    )
+    return int(found["samples"])
+
+
+def _video_deadline_s(shelf: Shelf) -> float:
+    size = sum(
+        file.stat().st_size
+        for snapshot in shelf["snapshots"]
+        for file in Path(snapshot["folder"]).rglob("*")
+        if file.is_file()
+    )
+    return VIDEO_BASE_S + VIDEO_S_PER_MB * size / 2**20
+
+
 def score_in_sandbox(
     sandbox: Sandbox,
     prepared: PreparedDataset,
@@ -115,7 +179,7 @@ def score_in_sandbox(
         scale=found["scale"],
         verdicts=tuple(Verdict(**verdict) for verdict in found["verdicts"]),
         scoring=found["scoring"],
-        notes=tuple(found["notes"]),
+        notes=(*prepared.notes, *found["notes"]),
     )
 
 
@@ -146,7 +210,7 @@ def submit_in_sandbox(
     return Submission(folder / found["file"], found["format"])
 
 
-def _plain(info: DatasetInfo) -> dict[str, str]:
+def _plain(info: DatasetInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "class_name": info.class_name,
@@ -154,4 +218,5 @@ def _plain(info: DatasetInfo) -> dict[str, str]:
         "modality": info.modality,
         "rules": info.rules or info.name,
         "url": info.url or "",
+        "settings": dict(info.settings),
     }

@@ -44,6 +44,11 @@ class Sandbox:
         self._helpers: list[Helper] = []
         self._finalizer = weakref.finalize(self, _stop, self._helpers)
 
+    @property
+    def python(self) -> Path:
+        """The interpreter, which runs other programs outside of the containment."""
+        return self._python
+
     def start(self) -> None:
         """Start the process if none runs, without waiting until it is ready."""
         with self._lock:

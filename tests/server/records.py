@@ -19,7 +19,7 @@ from tests.server.script import Rule, Script
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """The user's message of a request: its text, and its pictures as bytes."""
+    """The user's message of a request: its text, its pictures and videos as bytes."""
 
     content: str = ""  # "string" or "parts"
     order: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ def read_prompt(body: Mapping[str, object]) -> Prompt:
         if part["type"] == "text":
             prompt.texts.append(part["text"])
         else:
-            prompt.images.append(_image(part["image_url"]["url"]))
+            prompt.images.append(_image(part[part["type"]]["url"]))
     return prompt
 
 

@@ -80,7 +80,7 @@ def lacks_text(package: str) -> str:
 
 def _options(cls: Any) -> dict[str, str]:
     # These put the pages of a document together as a model wants them, which for
-    # GPT-4 is one by one (dataset/dude.py:79, dataset/slidevqa.py:72).
+    # GPT-4 is one by one (dataset/dude.py:79, dataset/slidevqa.py:93).
     return {"model": "GPT4"} if hasattr(cls, "SUPPORTED_MODELS") else {}
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside import bounds, expressions, mends
+from pytest_vlmeval.sandbox.inside import bounds, expressions, hubs, mends, tensors
 from pytest_vlmeval.sandbox.inside.job import ContainedError, Judge, current_job
 from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
 
@@ -103,23 +103,11 @@ class _Loader(SourceFileLoader):
             exec=expressions.refuse_code,
             compile=expressions.refuse_code,
         )
-        if prepare := mends.BEFORE.get(module.__name__):
+        if prepare := BEFORE.get(module.__name__):
             prepare(module)
         super().exec_module(module)
         if mend := MENDS.get(module.__name__):
             mend(module)
-
-
-class _Checked(str):
-    """The checksum of a file that was checked before: whatever it should be."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = str.__hash__
 
 
 def _mend_files(module: Any) -> None:
@@ -131,7 +119,6 @@ def _mend_files(module: Any) -> None:
     /tmp per second (dataset/utils/multiple_choice.py:573).
     """
     upstream_dump, upstream_load = module.dump, module.load
-    upstream_md5 = module.md5
 
     def dump(data: object, f: str, **options: object) -> None:
         if isinstance(data, pd.DataFrame):
@@ -153,16 +140,14 @@ def _mend_files(module: Any) -> None:
             "does not allow: only the dataset's own file is fetched."
         )
 
-    def md5(s: str) -> str:
-        return _Checked() if str(s) in current_job().tables else upstream_md5(s)
-
-    module.dump, module.load = dump, load
-    module.download_file, module.md5 = download_file, md5
+    module.dump, module.load, module.download_file = dump, load, download_file
+    hubs.mend_checksums(module)
 
 
 def _mend_misc(module: Any) -> None:
     """Answer smp/misc.py:203: load_env copies a .env file into the environment."""
     module.load_env = lambda: None
+    hubs.mend_hubs(module)
 
 
 def _mend_pictures(module: Any) -> None:
@@ -241,6 +226,7 @@ def _mend_pool(module: Any) -> None:
     module.mp = SimpleNamespace(Pool=_SerialPool)
 
 
+BEFORE = {**tensors.BEFORE, **mends.BEFORE}
 MENDS: dict[str, Callable[[Any], None]] = {
     "vlmeval.smp.file": _mend_files,
     "vlmeval.smp.misc": _mend_misc,
@@ -249,5 +235,6 @@ MENDS: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.judge_util": _mend_judge,
     "vlmeval.dataset.image_base": _mend_table_source,
     "vlmeval.dataset.image_vqa": _mend_pool,
+    **hubs.AFTER,
     **mends.AFTER,
 }

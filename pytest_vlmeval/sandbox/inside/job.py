@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_vlmeval.records import Scoring
+    from pytest_vlmeval.sandbox.inside.hubs import HubShelf
     from pytest_vlmeval.sandbox.inside.pictures import PictureStore
 
     Progress = Callable[[int, int], None]
@@ -55,7 +56,8 @@ class Job:
     """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
 
     `url` is where the rows are published. `scoring` says whether verdicts that
-    ms-vlmeval publishes wrongly are corrected.
+    ms-vlmeval publishes wrongly are corrected, `shelf` which repositories of hubs a
+    video dataset may read.
     """
 
     rows: pd.DataFrame
@@ -63,6 +65,7 @@ class Job:
     on_progress: Progress
     url: str = ""
     pictures: PictureStore | None = None
+    shelf: HubShelf | None = None
     judge: Judge = field(default_factory=MuteJudge)
     scoring: Scoring = "published"
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The classes with a defect whose mend changes published numbers.
-CORRECTED = {"MathVista"}
+CORRECTED = {"MathVista", "VideoMME"}
 UNNAMED = "unnamed"
 
 
@@ -37,7 +38,7 @@ def replace_torchvision(_module: ModuleType) -> None:
 
     Only models that see many pages in one picture get there, and none is named here.
     """
-    if find_spec("torchvision") is None:
+    if "torchvision" not in sys.modules and find_spec("torchvision") is None:
         package: Any = ModuleType("torchvision")
         package.transforms = ModuleType("torchvision.transforms")
         sys.modules["torchvision"] = package
@@ -137,6 +138,24 @@ def mend_mathvista(module: Any) -> None:
     module.post_check = post_check
 
 
+def mend_video_options(module: Any) -> None:
+    """Answer dataset/utils/videomme.py:120: the judge never sees the options.
+
+    They are looked for in the question, and stand in `candidates`. Changes published
+    numbers, so it acts only in corrected scoring.
+    """
+    upstream = module.extract_option
+
+    def extract_option(model: object, input_item: Any, dataset_name: str) -> object:
+        if current_job().scoring == "corrected":
+            for option in evaluate(input_item["candidates"]):
+                letter, _, text = str(option).partition(".")
+                input_item[letter.strip()] = text.strip(". \n")
+        return upstream(model, input_item, dataset_name)
+
+    module.extract_option = extract_option
+
+
 def mend_documents(module: Any) -> None:
     """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered."""
     upstream = module.get_f1
@@ -165,6 +184,7 @@ AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.yorn": mend_yes_no,
     "vlmeval.dataset.utils.mmvet": mend_mmvet,
     "vlmeval.dataset.utils.mathvista": mend_mathvista,
+    "vlmeval.dataset.utils.videomme": mend_video_options,
     "vlmeval.dataset.mmlongbench": mend_documents,
     "vlmeval.dataset.vcr": mend_covered_texts,
 }

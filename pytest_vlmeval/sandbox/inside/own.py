@@ -27,6 +27,6 @@ def read_rows(path: Path, info: dict[str, str]) -> pd.DataFrame:
         # dataset/image_base.py:325 asks for pictures, of which a list may be empty.
         rows["image_path"] = "[]"
     if info["class_name"] == "ImageYORNDataset":
-        # What was answered is compared with 'Yes' and 'No' (dataset/image_yorn.py:87).
+        # What was answered is compared with 'Yes' and 'No' (dataset/image_yorn.py:91).
         rows["answer"] = rows["answer"].str.strip().str.capitalize()
     return rows

@@ -181,7 +181,7 @@ class _SampleWriter:
                 prompt = [self._part(part) for part in self._dataset.build_prompt(row)]
             except PictureError as fault:
                 error = _picture_fault(number, index, str(fault))
-            # dataset/utils/olympiadbench.py:62 ends its process.
+            # dataset/utils/olympiadbench.py:198 ends its process.
             except (Exception, SystemExit) as fault:
                 error = (
                     f"row {number} (index {index}): ms-vlmeval cannot make its prompt: "

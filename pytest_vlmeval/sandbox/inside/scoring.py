@@ -18,6 +18,7 @@ from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.inside.own import read_rows
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE
+from pytest_vlmeval.sandbox.inside.video_classes import scored_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def describe() -> dict[str, Any]:
 
 
 def score(
-    info: dict[str, str],
+    info: dict[str, Any],
     rows: str,
     answers: list[tuple[str, str]],
     on_progress: Callable[[int, int], None],
@@ -88,10 +89,11 @@ def _rename(metrics: dict[str, float], old: str, new: str) -> str:
 
 
 def _evaluate(
-    info: dict[str, str], family: Family, job: Job, answers: list[tuple[str, str]]
+    info: dict[str, Any], family: Family, job: Job, answers: list[tuple[str, str]]
 ) -> Outcome:
     with running(job):
-        dataset = build_dataset(info, job)
+        build = scored_dataset if info.get("modality") == "video" else build_dataset
+        dataset = build(info, job)
         table = _predictions(info, dataset.data, answers, family.reference)
         path = str(job.folder / f"answers_{info['rules']}.xlsx")
         job.dump_table(table, path)
@@ -99,7 +101,7 @@ def _evaluate(
 
 
 def _predictions(
-    info: dict[str, str],
+    info: dict[str, Any],
     rows: pd.DataFrame,
     answers: list[tuple[str, str]],
     reference: str,
@@ -111,10 +113,12 @@ def _predictions(
             "here. --vlm-mode=infer collects them."
         )
     texts = dict(answers)
-    indices = [str(index) for index in rows["index"]]
+    # With all questions about a video in one prompt, answers go by videos.
+    key = "video" if info.get("settings", {}).get("pack") else "index"
+    indices = [str(index) for index in rows[key]]
     unknown = texts.keys() - set(indices)
     if unknown or not texts:
         raise ValueError(f"{len(texts)} answers, without a row: {sorted(unknown)[:5]}")
     table = rows[[index in texts for index in indices]].copy()
-    table["prediction"] = [texts[str(index)] for index in table["index"]]
+    table["prediction"] = [texts[str(index)] for index in table[key]]
     return table

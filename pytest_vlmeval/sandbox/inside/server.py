@@ -100,7 +100,13 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     """Give the methods by name, or why this environment has none."""
     containment.install()
     try:
-        from pytest_vlmeval.sandbox.inside import preparation, scoring, submissions
+        from pytest_vlmeval.sandbox.inside import (
+            preparation,
+            scoring,
+            submissions,
+            video_classes,
+            videos,
+        )
 
         scoring.describe()
         # What most datasets need, loaded while the parent still does other things.
@@ -114,6 +120,8 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     return {
         "describe": scoring.describe,
         "prepare": partial(preparation.prepare, on_progress=channel.progress),
+        "locate": partial(video_classes.locate, on_progress=channel.progress),
+        "prepare_videos": partial(videos.prepare_videos, on_progress=channel.progress),
         "score": partial(scoring.score, on_progress=channel.progress),
         "submit": submissions.write_submission,
     }

@@ -68,7 +68,7 @@ def _write_reading(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_mmmu(table: pd.DataFrame, path: Path) -> None:
-    """Write letters where there are options, as utils/result_transfer.py:16 does.
+    """Write letters where there are options, as utils/result_transfer.py:17 does.
 
     What names no option stays as it is, where ms-vlmeval writes `false`.
     """

@@ -32,6 +32,11 @@ from pytest_vlmeval.sandbox.inside.families.texts import (
     evaluate_open,
     main_of_ocr,
 )
+from pytest_vlmeval.sandbox.inside.families.videos import (
+    FULL_POINTS,
+    evaluate_graded_videos,
+    evaluate_video_choices,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Info
@@ -81,6 +86,12 @@ FAMILIES = {
         evaluate_captions, main_metric("CIDEr"), asked=False, scale=1_000
     ),
     "VCRDataset": Family(evaluate_covered_texts, main_metric("Exact_Match", 100)),
+    "VideoMME": Family(evaluate_video_choices, main_metric("overall/overall", 100)),
+    "MMBenchVideo": Family(
+        evaluate_graded_videos,
+        main_metric("coarse_all/Overall", 100 / FULL_POINTS),
+        judge="required",
+    ),
 }
 
 
