@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.file_server",
     "tests.hub_server",
     "tests.video_sets",
+    "tests.judge_calls",
 ]

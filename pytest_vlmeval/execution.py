@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_client
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
-from pytest_vlmeval.scoring import Scorer
+from pytest_vlmeval.scoring import Scorer, find_score, find_scores
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
 from pytest_vlmeval.submission import write_submission
@@ -41,24 +42,24 @@ class Execution:
         *,
         session_id: str,
         entries: Sequence[PlanEntry],
+        concurrency: int,
     ) -> None:
         self._settings = settings
         self._library = library
         self._session_id = session_id
+        self._concurrency = concurrency
         self._entries = {entry.dataset: entry for entry in entries}
         self._owner = make_owner()
         self._store = Store(settings.work_dir)
         self._store.leases.release_dead()
-        self._plan = Plan(
-            run_id=self._store.runs.open(
-                _identity(settings), session_id, fresh=settings.fresh
-            ),
-            scorer=library.scorer,
-            entries=tuple(entries),
+        run_id = self._store.runs.open(
+            _identity(settings), session_id, fresh=settings.fresh
         )
+        self._plan = Plan(run_id=run_id, scorer=library.scorer, entries=tuple(entries))
         self._store.runs.save_plan(session_id, self._plan)
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
+        self._judges = create_judges(settings, self._store.exchanges, concurrency)
         self._heartbeat = Heartbeat(self._store.leases, self._owner)
         self._scorer = Scorer(
             self._plan,
@@ -67,35 +68,40 @@ class Execution:
             library,
             session_id=session_id,
             owner=self._owner,
+            judges=self._judges,
             scoring=settings.scoring,
             deadline_s=settings.score_timeout_s,
             only_stored=settings.mode == "score",
         )
         self._engine: Engine | None = None
 
-    def start(self, concurrency: int) -> None:
-        """Begin to ask what has no answer; `VlmEvalError` if the model cannot be."""
+    def start(self) -> None:
+        """Begin to ask what has no answer.
+
+        Raises `VlmEvalError` if the model cannot be asked, or a judge that is needed.
+        """
         self._heartbeat.start()
+        self._check_judges()
         if self._settings.mode == "score":
             self._board.fail(VlmEvalError(NOT_STORED))
             return
         names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
         if not any(self._board.missing(fingerprint) for fingerprint in names):
             return
-        asyncio.run(self._check_model(concurrency))
+        asyncio.run(self._check_model())
         work = Work(
             plan=self._plan,
             session_id=self._session_id,
             owner=self._owner,
             request=lambda name, index: self._library.request(names[name], index),
-            concurrency=concurrency,
+            concurrency=self._concurrency,
             retries=self._settings.retries,
         )
         self._engine = Engine(
             work,
             self._store,
             self._board,
-            lambda: create_client(self._settings, concurrency=concurrency),
+            lambda: create_client(self._settings, concurrency=self._concurrency),
         )
         self._engine.start()
         if self._settings.mode == "all":
@@ -108,8 +114,24 @@ class Execution:
             with suppress(VlmEvalError):
                 self._library.sandbox_for(name).start()
 
-    async def _check_model(self, concurrency: int) -> None:
-        client = create_client(self._settings, concurrency=concurrency)
+    def _check_judges(self) -> None:
+        """Check every judge of a dataset that has no complete score by it yet."""
+        if self._settings.mode == "infer":
+            return
+        for name, judge in self._judges.items():
+            if any(self._awaits(entry, name) for entry in self._entries.values()):
+                judge.check()
+
+    def _awaits(self, entry: PlanEntry, judge: str) -> bool:
+        if judge not in entry.judges:
+            return False
+        score = find_score(self._store, self._board, self._plan, entry, judge)
+        return score is None or any(
+            verdict.state == "judge_failed" for verdict in score.verdicts
+        )
+
+    async def _check_model(self) -> None:
+        client = create_client(self._settings, concurrency=self._concurrency)
         try:
             await client.check()
         finally:
@@ -142,6 +164,11 @@ class Execution:
         if not usable:
             return None
         return write_submission(self._settings, self._library, dataset, usable)
+
+    def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
+        """Return the score of each judge, where there are several."""
+        entry = self._entries[dataset]
+        return find_scores(self._store, self._board, self._plan, entry)
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""

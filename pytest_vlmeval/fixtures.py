@@ -12,6 +12,7 @@ from pytest_vlmeval.suite import SampleParameter, ScoreParameter, UnpreparedPara
 from pytest_vlmeval.views import SampleView, ScoreView, UnpreparedView
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.judge_forms import JudgePanel
     from pytest_vlmeval.run import Run
 
 
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 def vlm_run(request: pytest.FixtureRequest) -> Run:
     """Give the run of this session: its settings, datasets, answers and scores."""
     return get_run(request.config)
+
+
+@pytest.fixture(scope="session")
+def vlm_judge(vlm_run: Run) -> JudgePanel:
+    """Give the judge of this session, or all of several; skips where there is none."""
+    if not vlm_run.settings.judges:
+        pytest.skip(
+            "vlm_judge needs a judge, and there is none: name one by --vlm-judge=NAME "
+            "--vlm-judge-api-base=URL."
+        )
+    return vlm_run.judges
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     parse_flag,
     parse_mirror,
@@ -16,62 +14,10 @@ from pytest_vlmeval.option_values import (
     parse_whole,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One setting: its name, its parser, what the parser accepts, its help."""
-
-    name: str
-    default: str | None
-    parse: Callable[[str], Any]
-    accepts: str
-    help: str
-    metavar: str | None = None
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether the command line takes it without a value."""
-        return self.metavar is None
-
-    @property
-    def flag(self) -> str:
-        """The name on the command line."""
-        return "--vlm-" + self.name
-
-    @property
-    def ini(self) -> str:
-        """The name in pytest's ini file."""
-        return "vlm_" + self.name.replace("-", "_")
-
-    @property
-    def env(self) -> str:
-        """The name in the environment."""
-        return self.ini.upper()
-
-
-def _option(
-    name: str,
-    parse: Callable[[str], Any],
-    accepts: str,
-    help: str,
-    *,
-    default: str | None = None,
-    metavar: str | None = None,
-) -> Option:
-    return Option(
-        name=name,
-        default=default,
-        parse=parse,
-        accepts=accepts,
-        help=help,
-        metavar=metavar,
-    )
-
-
 _YES_NO = "1, true, yes, on, 0, false, no or off"
 
 OPTIONS: tuple[Option, ...] = (
-    _option(
+    make_option(
         "model",
         str,
         "a model's served name, or demo",
@@ -79,7 +25,7 @@ OPTIONS: tuple[Option, ...] = (
         "'demo' is the tiny model that ships with the plugin",
         metavar="NAME",
     ),
-    _option(
+    make_option(
         "backend",
         parse_one_of("auto", "endpoint", "demo"),
         "auto, endpoint or demo",
@@ -88,7 +34,7 @@ OPTIONS: tuple[Option, ...] = (
         default="auto",
         metavar="BACKEND",
     ),
-    _option(
+    make_option(
         "api-base",
         str,
         "an http or https URL",
@@ -97,7 +43,7 @@ OPTIONS: tuple[Option, ...] = (
         default="http://127.0.0.1:8000/v1",
         metavar="URL",
     ),
-    _option(
+    make_option(
         "api-key-file",
         Path,
         "a readable file",
@@ -105,7 +51,32 @@ OPTIONS: tuple[Option, ...] = (
         "given on the command line)",
         metavar="FILE",
     ),
-    _option(
+    make_option(
+        "judge",
+        parse_names,
+        "names of judges, separated by commas, or exact_matching",
+        "model that reads answers which do not match exactly, by the name its server "
+        "serves it under; may be repeated, then all judge and the majority counts; "
+        "exact_matching: no judge (default: LOCAL_LLM, else none)",
+        metavar="NAME",
+    ),
+    make_option(
+        "judge-api-base",
+        parse_names,
+        "http or https URLs, separated by commas",
+        "base URL of the judge's endpoint; may be repeated, one for each judge "
+        "(default: OPENAI_API_BASE, else that of OpenAI if OPENAI_API_KEY is set)",
+        metavar="URL",
+    ),
+    make_option(
+        "judge-api-key-file",
+        Path,
+        "a readable file",
+        "file that holds the judge's key (or set VLM_JUDGE_API_KEY, or "
+        "OPENAI_API_KEY for its own endpoint)",
+        metavar="FILE",
+    ),
+    make_option(
         "data",
         parse_names,
         "dataset names or paths of TSV files, separated by commas",
@@ -113,21 +84,21 @@ OPTIONS: tuple[Option, ...] = (
         "your own, runs in benchmarks/test_named.py; may be repeated",
         metavar="NAMES",
     ),
-    _option(
+    make_option(
         "limit",
         parse_whole(1),
         "a whole number of at least 1 (samples)",
         "only the first N samples of each dataset",
         metavar="N",
     ),
-    _option(
+    make_option(
         "sample",
         parse_whole(1),
         "a whole number of at least 1 (samples)",
         "only N samples of each dataset, drawn at random from all its categories",
         metavar="N",
     ),
-    _option(
+    make_option(
         "seed",
         parse_whole(0),
         "a whole number of at least 0",
@@ -135,28 +106,28 @@ OPTIONS: tuple[Option, ...] = (
         default="0",
         metavar="S",
     ),
-    _option(
+    make_option(
         "nframe",
         parse_whole(1),
         "a whole number of at least 1 (frames)",
         "frames shown of each video (default: 8), but for presets: their names say it",
         metavar="N",
     ),
-    _option(
+    make_option(
         "fps",
         parse_number(0, above=True),
         "a number above 0 (frames per second)",
         "frames shown for each second of a video, instead of --vlm-nframe",
         metavar="F",
     ),
-    _option(
+    make_option(
         "video-url",
         parse_flag,
         _YES_NO,
         "send the file of each video, of presets too, instead of frames",
         default="no",
     ),
-    _option(
+    make_option(
         "scoring",
         parse_one_of("published", "corrected"),
         "published or corrected",
@@ -164,7 +135,7 @@ OPTIONS: tuple[Option, ...] = (
         default="published",
         metavar="METHOD",
     ),
-    _option(
+    make_option(
         "concurrency",
         parse_whole(1),
         "a whole number of at least 1 (requests)",
@@ -172,7 +143,7 @@ OPTIONS: tuple[Option, ...] = (
         default="16",
         metavar="N",
     ),
-    _option(
+    make_option(
         "max-tokens",
         parse_whole(1),
         "a whole number of at least 1 (tokens)",
@@ -180,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         default="2048",
         metavar="N",
     ),
-    _option(
+    make_option(
         "temperature",
         parse_number(0),
         "a number of at least 0",
@@ -188,7 +159,7 @@ OPTIONS: tuple[Option, ...] = (
         default="0",
         metavar="T",
     ),
-    _option(
+    make_option(
         "timeout",
         parse_number(0, above=True),
         "a number above 0 (seconds)",
@@ -196,7 +167,7 @@ OPTIONS: tuple[Option, ...] = (
         default="300",
         metavar="SECONDS",
     ),
-    _option(
+    make_option(
         "retries",
         parse_whole(0),
         "a whole number of at least 0",
@@ -204,7 +175,7 @@ OPTIONS: tuple[Option, ...] = (
         default="5",
         metavar="N",
     ),
-    _option(
+    make_option(
         "mode",
         parse_one_of("all", "infer", "score"),
         "all, infer or score",
@@ -212,7 +183,7 @@ OPTIONS: tuple[Option, ...] = (
         default="all",
         metavar="MODE",
     ),
-    _option(
+    make_option(
         "work-dir",
         Path,
         "a folder",
@@ -220,7 +191,7 @@ OPTIONS: tuple[Option, ...] = (
         default=".vlmeval",
         metavar="DIR",
     ),
-    _option(
+    make_option(
         "cache-dir",
         Path,
         "a folder",
@@ -228,7 +199,7 @@ OPTIONS: tuple[Option, ...] = (
         "(default: $XDG_CACHE_HOME or ~/.cache, there pytest-vlmeval)",
         metavar="DIR",
     ),
-    _option(
+    make_option(
         "sandbox-python",
         Path,
         "a Python interpreter",
@@ -236,7 +207,7 @@ OPTIONS: tuple[Option, ...] = (
         "instead of the environment the plugin builds",
         metavar="PATH",
     ),
-    _option(
+    make_option(
         "score-timeout",
         parse_number(0, above=True),
         "a number above 0 (seconds)",
@@ -244,14 +215,14 @@ OPTIONS: tuple[Option, ...] = (
         "more for each sample)",
         metavar="SECONDS",
     ),
-    _option(
+    make_option(
         "fresh",
         parse_flag,
         _YES_NO,
         "start over: ask every sample again (earlier answers stay in the store)",
         default="no",
     ),
-    _option(
+    make_option(
         "allow-modified-data",
         parse_flag,
         _YES_NO,
@@ -259,14 +230,14 @@ OPTIONS: tuple[Option, ...] = (
         "their scores are marked as modified",
         default="no",
     ),
-    _option(
+    make_option(
         "offline",
         parse_flag,
         _YES_NO,
         "never touch the network, except for the model's endpoint",
         default="no",
     ),
-    _option(
+    make_option(
         "data-mirror",
         parse_mirror,
         "an http or https URL, or a folder that exists",
@@ -274,7 +245,7 @@ OPTIONS: tuple[Option, ...] = (
         "not their published addresses; a hub's OWNER/NAME only from a folder's",
         metavar="URL|DIR",
     ),
-    _option(
+    make_option(
         "download-max-gb",
         parse_number(0),
         "a number of at least 0 (GB)",
@@ -282,7 +253,7 @@ OPTIONS: tuple[Option, ...] = (
         default="20",
         metavar="GB",
     ),
-    _option(
+    make_option(
         "download-only",
         parse_flag,
         _YES_NO,

@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_table import COMMANDS, OPTIONS, Option
+from pytest_vlmeval.hub_settings import choose_hubs
+from pytest_vlmeval.option import Option
+from pytest_vlmeval.option_table import COMMANDS, OPTIONS
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Hub
 
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_vlmeval.judge_settings import JudgeEndpoint
     from pytest_vlmeval.records import Scoring
 
 Mode = Literal["all", "infer", "score"]
 Backend = Literal["auto", "endpoint", "demo"]
+# Options that may be given several times.
+REPEATED = {"data", "judge", "judge-api-base"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,17 +33,20 @@ class Settings:
 
     `data` holds names and absolute paths of tables. `timeout_s`, `score_timeout_s`:
     seconds for one request, for one scoring. `api_key` is never printed: it is left
-    out of `repr`. `data_root` is where the dataset files lie, `work_dir` where the
-    store is, `cache_dir` what can be made again (sandbox environment, prepared
-    datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes.
-    Of each video `nframe` frames are shown, or `fps` per second, or with `video_url`
-    the file; `hubs` are where videos come from, first the one that ms-vlmeval prefers.
+    out of `repr`. `judging` says in words what `judges` there are: none means exact
+    matching. `data_root` is where the dataset files lie, `work_dir` where the store
+    is, `cache_dir` what can be made again (sandbox environment, prepared datasets).
+    `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes. Of each
+    video `nframe` frames are shown, or `fps` per second, or with `video_url` the file;
+    `hubs` are where videos come from, first the one that ms-vlmeval prefers.
     """
 
     model: str | None
     backend: Backend
     api_base: str
     api_key: str | None
+    judges: tuple[JudgeEndpoint, ...]
+    judging: str
     data: tuple[str, ...]
     limit: int | None
     sample: int | None
@@ -87,7 +95,7 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             group.addoption(
                 option.flag,
-                action="append" if option.name == "data" else "store",
+                action="append" if option.name in REPEATED else "store",
                 default=None,
                 metavar=option.metavar,
                 help=text,
@@ -155,7 +163,8 @@ def load_settings(
         model=values["model"],
         backend=_backend(values["backend"], values["model"]),
         api_base=values["api-base"],
-        api_key=_api_key(values["api-key-file"], environ),
+        api_key=_api_key("api-key", values["api-key-file"], environ),
+        **_judges(values, environ),
         data=_data(values["data"] or (), config),
         limit=values["limit"],
         sample=values["sample"],
@@ -180,7 +189,7 @@ def load_settings(
         work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
-        hubs=_hubs(environ),
+        hubs=choose_hubs(environ),
         sandbox_python=values["sandbox-python"],
     )
 
@@ -193,6 +202,26 @@ def _data(names: Sequence[str], config: pytest.Config) -> tuple[str, ...]:
         str(folder / Path(name).expanduser()) if is_table(name) else name
         for name in names
     )
+
+
+def _judges(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the judges, and what is said of them, as `Settings` has them."""
+    from pytest_vlmeval.judge_settings import (
+        OPENAI_VARIABLES,
+        choose_judges,
+        describe_judges,
+    )
+
+    openai = {name: environ.get(name, "").strip() for name in OPENAI_VARIABLES}
+    named = values["judge"] or ()
+    judges = choose_judges(
+        named,
+        values["judge-api-base"] or (),
+        _api_key("judge-api-key", values["judge-api-key-file"], environ),
+        openai,
+    )
+    judging = describe_judges(judges, named, openai)
+    return {"judges": judges, "judging": judging}
 
 
 def _backend(backend: Backend, model: str | None) -> Backend:
@@ -211,44 +240,22 @@ def _check_frames(values: Mapping[str, Any]) -> None:
         )
 
 
-def _hubs(environ: Mapping[str, str]) -> tuple[Hub, ...]:
-    """Read where the hubs' own clients are told to look and to keep what they have."""
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = Path(environ.get("HF_HOME") or cache / "huggingface")
-    named = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
-    huggingface = Hub(
-        kind="huggingface",
-        endpoint=environ.get("HF_ENDPOINT") or "https://huggingface.co",
-        cache=Path(named or home / "hub").expanduser().absolute(),
-    )
-    address = environ.get("MODELSCOPE_ENDPOINT") or environ.get("MODELSCOPE_DOMAIN")
-    address = address or "https://modelscope.cn"
-    root = environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope"
-    modelscope = Hub(
-        kind="modelscope",
-        endpoint=address if "://" in address else f"https://{address}",
-        cache=Path(root).expanduser().absolute(),
-    )
-    # As vlmeval/smp/misc.py:14 reads it.
-    if environ.get("VLMEVALKIT_USE_MODELSCOPE", "True") in ("1", "True"):
-        return modelscope, huggingface
-    return huggingface, modelscope
-
-
-def _api_key(file: Path | None, environ: Mapping[str, str]) -> str | None:
+def _api_key(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
+    """Read a key from the file of --vlm-NAME-file, else from VLM_NAME."""
+    variable = "VLM_" + name.replace("-", "_").upper()
     if file is None:
-        return environ.get("VLM_API_KEY") or None
+        return environ.get(variable) or None
     try:
         key = file.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise VlmEvalError(
-            f"--vlm-api-key-file={file} cannot be read ({error}). Give a readable "
-            "text file that holds only the key, or set VLM_API_KEY."
+            f"--vlm-{name}-file={file} cannot be read ({error}). Give a readable "
+            f"text file that holds only the key, or set {variable}."
         ) from None
     if not key:
         raise VlmEvalError(
-            f"--vlm-api-key-file={file} is empty. Give a file that holds the key, "
-            "or set VLM_API_KEY."
+            f"--vlm-{name}-file={file} is empty. Give a file that holds the key, "
+            f"or set {variable}."
         )
     return key
 

@@ -13,6 +13,7 @@ Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "corrected"]
 AnswerState = Literal["answered", "cut_off", "empty", "failed"]
+VerdictState = Literal["matched", "judged", "judge_failed", "judge_unclear"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,16 +134,49 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeQuestion:
+    """What a judge is asked: a prompt and its settings.
+
+    `task` names what it is about, in a dataset the row's index. `attempt` counts how
+    often the very same was asked of it before.
+    """
+
+    prompt: str
+    task: str = ""
+    system: str | None = None
+    max_tokens: int = 2048
+    temperature: float = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeReply:
+    """What came back from a judge; `text` is None where nothing did, as `error` says.
+
+    `number` is that of the exchange in the store.
+    """
+
+    number: int
+    text: str | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """How one sample was judged: `value` in [0, 1], None where it was not scored.
 
     `extracted` is what ms-vlmeval read out of the answer, `reason` its own note.
+    `state` is "matched" without a judge, "judged", "judge_failed" (no reply) or
+    "judge_unclear" (no usable one), the last two without a value; `exchanges` are
+    the numbers of what was asked of the judge.
     """
 
     index: str
     value: float | None
     extracted: str | None = None
     reason: str = ""
+    state: VerdictState = "matched"
+    exchanges: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,22 +185,26 @@ class Score:
 
     `value` is `metrics[main_metric]` from 0 to `scale`, mostly 100. `samples` counts
     what was asked for, `answered` the usable answers, `correct` the verdicts from 0.5
-    on.
-    `modified` repeats that the dataset's file is not the published one. `scorer`
-    is the fingerprint of the code that scored. `scoring` is "corrected" where a
-    defect of the published scores was mended; `notes` say what else makes the numbers
-    differ from those.
+    on, `undecided` those that `judge` failed to give. Such count as wrong: `value` is
+    the worst case, `best` the value if all of them were right. `modified` repeats
+    that the dataset's file is not the published one. `scorer` is the fingerprint of
+    the code that scored, `judge` what read the answers that it could not match.
+    `scoring` is "corrected" where a defect of the published scores was mended;
+    `notes` say what else makes the numbers differ from those.
     """
 
     dataset: str
     metrics: Mapping[str, float]
     main_metric: str
     value: float
+    best: float
     samples: int
     answered: int
     correct: int
+    undecided: int
     modified: bool
     scorer: str
+    judge: str
     scale: float = 100
     scoring: Scoring = "published"
     notes: tuple[str, ...] = ()
@@ -175,12 +213,23 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanEntry:
-    """What a session needs of one dataset: the indexes of its samples, in order."""
+    """What a session needs of one dataset: the indexes of its samples, in order.
+
+    `judges` are the names of those that read its answers, none for exact matching.
+    """
 
     dataset: str
     fingerprint: str
     modified: bool
     indexes: tuple[str, ...]
+    judges: tuple[str, ...] = ()
+
+    @property
+    def judge(self) -> str:
+        """What names the score that counts: the judge, or the majority of several."""
+        if len(self.judges) > 1:
+            return f"majority of {', '.join(self.judges)}"
+        return self.judges[0] if self.judges else "exact_matching"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.execution import Execution
+    from pytest_vlmeval.judge_forms import JudgePanel
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
+    from pytest_vlmeval.store import Store
 
 
 class Needed(NamedTuple):
@@ -62,6 +64,7 @@ class Run:
         self._share = share
         self._announce = announce
         self._execution: Execution | None = None
+        self._judge_store: Store | None = None
 
     @cached_property
     def library(self) -> Library:
@@ -77,10 +80,6 @@ class Run:
                 row.reference is not None for row in self.rows(dataset)
             )
         return self._with_references[dataset]
-
-    def needs_judge(self, dataset: str) -> bool:
-        """Whether a dataset is only ever scored by a judge."""
-        return self.library.prepared(dataset).info.judge == "required"
 
     def why_unscored(self, dataset: str) -> str | None:
         """Say why a dataset's answers cannot be scored; None if they can."""
@@ -122,6 +121,19 @@ class Run:
             self._rows[dataset] = rows
         return self._rows[dataset]
 
+    @cached_property
+    def judges(self) -> JudgePanel:
+        """The judges for tests of one's own; replies go to the run store."""
+        from pytest_vlmeval.judge import create_judges
+        from pytest_vlmeval.judge_forms import JudgePanel
+        from pytest_vlmeval.store import Store
+
+        self._judge_store = Store(self.settings.work_dir)
+        concurrency = self._share.of(self.settings.concurrency)
+        return JudgePanel(
+            create_judges(self.settings, self._judge_store.exchanges, concurrency)
+        )
+
     # Beginning and ending
 
     def begin(self, needed: Mapping[str, Needed]) -> None:
@@ -136,9 +148,13 @@ class Run:
             raise VlmEvalError(NO_MODEL)
         entries = tuple(self._entry(name, need) for name, need in needed.items())
         self._execution = Execution(
-            self.settings, self.library, session_id=self._session_id, entries=entries
+            self.settings,
+            self.library,
+            session_id=self._session_id,
+            entries=entries,
+            concurrency=self._share.of(self.settings.concurrency),
         )
-        self._execution.start(self._share.of(self.settings.concurrency))
+        self._execution.start()
 
     def _entry(self, dataset: str, need: Needed) -> PlanEntry:
         prepared = self.library.prepared(dataset)
@@ -154,12 +170,19 @@ class Run:
             fingerprint=prepared.fingerprint,
             modified=prepared.modified,
             indexes=indexes,
+            judges=tuple(
+                judge.name
+                for judge in self.settings.judges
+                if prepared.info.judge != "unused"
+            ),
         )
 
     def close(self) -> None:
         """End everything that runs; what was recorded stays."""
         if self._execution is not None:
             self._execution.close()
+        if self._judge_store is not None:
+            self._judge_store.close()
         if "library" in self.__dict__:
             self.library.close()
 
@@ -182,6 +205,10 @@ class Run:
     def submission(self, dataset: str) -> Submission | None:
         """Write the answers to a dataset without references for its server."""
         return self._begun.submission(dataset)
+
+    def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
+        """Return the score of each judge, where there are several."""
+        return self._begun.scores_by_judge(dataset)
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""

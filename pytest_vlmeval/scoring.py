@@ -6,11 +6,13 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.agreement import choose_by_majority, unite
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.judge import MajorityJudge
 from pytest_vlmeval.records import Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault
@@ -18,10 +20,14 @@ from pytest_vlmeval.sandbox.process import SandboxFault
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.judge import Judge
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.store import Store
     from pytest_vlmeval.store.answers import StoredAnswer
 
+    Stored = Mapping[str, StoredAnswer | None]
+
+UNDECIDED = ("judge_failed", "judge_unclear")
 # Another process's scoring is looked at this often.
 POLL_S = 0.1
 # How often to look whether that process is gone.
@@ -40,6 +46,7 @@ class Scorer:
         *,
         session_id: str,
         owner: str,
+        judges: Mapping[str, Judge],
         scoring: Scoring,
         deadline_s: float | None,
         only_stored: bool,
@@ -50,6 +57,7 @@ class Scorer:
         self._library = library
         self._session_id = session_id
         self._owner = owner
+        self._judges = judges
         self._scoring = scoring
         self._deadline_s = deadline_s
         self._only_stored = only_stored
@@ -79,7 +87,29 @@ class Scorer:
 
     def _score(self, entry: PlanEntry) -> Score:
         stored = {index: self._answer(entry, index) for index in entry.indexes}
-        score_id = _score_id(self._plan, entry, stored)
+        if len(entry.judges) < 2:
+            judge = self._judges.get(entry.judge)
+            return self._find_or_compute(entry, stored, entry.judge, judge)
+        scores = [
+            self._find_or_compute(entry, stored, name, self._judges[name])
+            for name in entry.judges
+        ]
+        chosen = choose_by_majority(scores)
+        majority = MajorityJudge(self._judges, chosen)
+        return self._find_or_compute(
+            entry, stored, entry.judge, majority, lambda it: unite(it, scores, chosen)
+        )
+
+    def _find_or_compute(
+        self,
+        entry: PlanEntry,
+        stored: Stored,
+        name: str,
+        judge: Judge | MajorityJudge | None,
+        finish: Callable[[Score], Score] = lambda score: score,
+    ) -> Score:
+        """Score by one judge, unless this or another process did so already."""
+        score_id = _score_id(self._plan, entry, stored, name)
         looked_at = time.monotonic()
         while True:
             state = self._store.scores.claim(
@@ -90,7 +120,10 @@ class Scorer:
                 self._owner,
             )
             if state == "mine":
-                return self._compute(score_id, entry, stored)
+                return self._compute(
+                    score_id,
+                    lambda: finish(self._score_now(entry, stored, name, judge)),
+                )
             if state != "taken":
                 break
             time.sleep(POLL_S)
@@ -100,7 +133,7 @@ class Scorer:
         found = self._store.scores.load(score_id)
         if isinstance(found, Score):
             return found
-        raise VlmEvalError(found or f"The score of {entry.dataset} is gone.")
+        raise found or VlmEvalError(f"The score of {entry.dataset} is gone.")
 
     def _answer(self, entry: PlanEntry, index: str) -> StoredAnswer | None:
         """Wait for an answer; None only where the run never asks for it."""
@@ -111,15 +144,16 @@ class Scorer:
                 return None
             raise
 
-    def _compute(
-        self, score_id: str, entry: PlanEntry, stored: Mapping[str, StoredAnswer | None]
-    ) -> Score:
+    def _compute(self, score_id: str, make: Callable[[], Score]) -> Score:
         """Score, and record the score or why there is none."""
         try:
-            score = self._score_now(entry, stored)
-        except (VlmEvalError, SandboxFault) as error:
-            self._store.scores.fail(score_id, str(error))
+            score = make()
+        except SandboxFault as error:
+            self._store.scores.fail(score_id, error)
             raise VlmEvalError(str(error)) from error
+        except VlmEvalError as error:
+            self._store.scores.fail(score_id, error)
+            raise
         except BaseException:
             self._store.leases.release(self._owner)
             raise
@@ -127,13 +161,13 @@ class Scorer:
         return score
 
     def _score_now(
-        self, entry: PlanEntry, stored: Mapping[str, StoredAnswer | None]
+        self,
+        entry: PlanEntry,
+        stored: Stored,
+        name: str,
+        judge: Judge | MajorityJudge | None,
     ) -> Score:
-        usable = {
-            index: each.answer.text
-            for index, each in stored.items()
-            if each is not None and each.answer.state == "answered"
-        }
+        usable = _usable(stored)
         if not usable:
             raise VlmEvalError(
                 f"{entry.dataset} has no score: none of its samples was answered."
@@ -142,7 +176,8 @@ class Scorer:
         scored = score_in_sandbox(
             self._library.sandbox_for(entry.dataset),
             self._library.prepared(entry.dataset),
-            [(index, usable.get(index, "")) for index in entry.indexes],
+            [(index, usable.get(index)) for index in entry.indexes],
+            judge=None if judge is None else judge.ask,
             scoring=self._scoring,
             deadline_s=self._deadline_s,
         )
@@ -152,16 +187,27 @@ class Scorer:
             metrics=scored.metrics,
             main_metric=scored.main_metric,
             value=scored.value,
+            best=scored.best,
             samples=len(entry.indexes),
             answered=len(usable),
             correct=sum((each.value or 0) >= 0.5 for each in verdicts),
+            undecided=sum(each.state in UNDECIDED for each in verdicts),
             modified=entry.modified,
-            scorer=self._plan.scorer,
+            scorer=f"{self._plan.scorer}:{name}",
+            judge=name,
             scale=scored.scale,
             scoring=scored.scoring,
             notes=scored.notes,
             verdicts=verdicts,
         )
+
+
+def _usable(stored: Stored) -> Mapping[str, str]:
+    return {
+        index: each.answer.text
+        for index, each in stored.items()
+        if each is not None and each.answer.state == "answered"
+    }
 
 
 def _only_of(usable: Mapping[str, str], verdict: Verdict) -> Verdict:
@@ -172,22 +218,34 @@ def _only_of(usable: Mapping[str, str], verdict: Verdict) -> Verdict:
 
 
 def find_score(
-    store: Store, board: Board, plan: Plan, entry: PlanEntry
+    store: Store, board: Board, plan: Plan, entry: PlanEntry, judge: str | None = None
 ) -> Score | None:
-    """Return the stored score of what a session selected, if there is one."""
+    """Return the stored score of what a session selected, if there is one.
+
+    `judge` names one of several, whose majority it is otherwise.
+    """
     stored = {index: board.get(entry.fingerprint, index) for index in entry.indexes}
-    found = store.scores.load(_score_id(plan, entry, stored))
+    found = store.scores.load(_score_id(plan, entry, stored, judge or entry.judge))
     return found if isinstance(found, Score) else None
 
 
-def _score_id(
-    plan: Plan, entry: PlanEntry, stored: Mapping[str, StoredAnswer | None]
-) -> str:
+def find_scores(
+    store: Store, board: Board, plan: Plan, entry: PlanEntry
+) -> tuple[Score, ...]:
+    """Return the stored scores of each judge where there are several."""
+    if len(entry.judges) < 2:
+        return ()
+    found = [find_score(store, board, plan, entry, name) for name in entry.judges]
+    return tuple(score for score in found if score is not None)
+
+
+def _score_id(plan: Plan, entry: PlanEntry, stored: Stored, judge: str) -> str:
     """Name a score by all it is made of: which answers, scored by what."""
     parts = [
         plan.run_id,
         entry.fingerprint,
         plan.scorer,
+        judge,
         [[index, each.seq if each else None] for index, each in stored.items()],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

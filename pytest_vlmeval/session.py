@@ -118,6 +118,7 @@ def begin_run(session: pytest.Session) -> None:
     forecast = config.stash.get(FORECAST_KEY, None)
     if forecast is not None and forecast.refusal is not None:
         _refuse(session, forecast.refusal)
+    _check_judges(session)
     if not any(map(suite.parameter_of, session.items)):
         return
     dropped = suite.drop_placeholders(session.items)
@@ -129,6 +130,18 @@ def begin_run(session: pytest.Session) -> None:
         needed = suite.needed_datasets(session.items)
         if needed and not config.option.collectonly:
             run.begin(needed)
+    except VlmEvalError as error:
+        _refuse(session, str(error))
+
+
+def _check_judges(session: pytest.Session) -> None:
+    """Check the judges that tests of the user's own ask for."""
+    config = session.config
+    if config.option.collectonly or not any(map(suite.wants_judge, session.items)):
+        return
+    try:
+        if get_settings(config).judges:
+            get_run(config).judges.check()
     except VlmEvalError as error:
         _refuse(session, str(error))
 
@@ -261,10 +274,13 @@ def is_model_given(config: pytest.Config) -> bool:
 def header(config: pytest.Config) -> list[str]:
     """Return the line that says what is evaluated; nothing where no model is named."""
     if not is_model_given(config):
-        return []
+        if not is_given("judge", config):
+            return []
+        settings = get_settings(config)
+        return [f"vlmeval: {settings.judging}, store {settings.work_dir}"]
     settings = get_settings(config)
     where = "" if settings.backend == "demo" else f" at {settings.api_base}"
     return [
-        f"vlmeval: model {settings.model}{where}, exact matching (no judge), "
+        f"vlmeval: model {settings.model}{where}, {settings.judging}, "
         f"store {settings.work_dir}"
     ]

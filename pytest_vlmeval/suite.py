@@ -133,6 +133,11 @@ def parameter_of(item: pytest.Item) -> Parameter | None:
     return None
 
 
+def wants_judge(item: pytest.Item) -> bool:
+    """Whether a test asks a judge by itself."""
+    return "vlm_judge" in getattr(item, "fixturenames", ())
+
+
 def drop_placeholders(items: list[pytest.Item]) -> list[pytest.Item]:
     """Take out items that show nothing, and return them.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,9 +34,14 @@ def _fail(message: str) -> NoReturn:
 
 
 def _or_fail(read: Callable[[], T]) -> T:
-    """Return what `read` gives; fail the test with what it says instead."""
+    """Return what `read` gives; fail the test with what it says instead.
+
+    What only a judge could tell skips the test where there is none.
+    """
     try:
         return read()
+    except NeedsJudgeError as error:
+        pytest.skip(str(error))
     except VlmEvalError as error:
         message = str(error)
     # Outside of the handler, so that pytest does not show the error a second time.
@@ -66,6 +71,16 @@ class SampleView:
     def verdict(self) -> Verdict:
         """How the answer was judged; fails the test if it could not be."""
         return _or_fail(lambda: self._run.verdict(self.dataset, self.index))
+
+    def _lacks_judge(self) -> bool:
+        """Whether only a judge could score the answer, and there is none."""
+        try:
+            self._run.verdict(self.dataset, self.index)
+        except NeedsJudgeError:
+            return True
+        except VlmEvalError:
+            return False
+        return False
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""
@@ -98,13 +113,11 @@ class SampleView:
             return
         if why := self._run.why_unscored(self.dataset):
             pytest.skip(why)
-        if self._run.needs_judge(self.dataset) or self._run.is_scored_as_a_whole(
-            self.dataset
-        ):
+        if self._run.is_scored_as_a_whole(self.dataset) or self._lacks_judge():
             return
         verdict = self.verdict
         if verdict.value is None:
-            _fail(f"{self.dataset}-{self.index} was not scored: {verdict.reason}")
+            _fail(f"{self.dataset}-{self.index} was not scored: {_why_not(verdict)}")
         if verdict.value < 0.5:
             said = verdict.extracted or answer.text
             reason = f"answered {shorten(said.strip(), 80)}, reference {self.reference}"
@@ -113,10 +126,21 @@ class SampleView:
 
 def _describe(verdict: Verdict) -> str:
     if verdict.value is None:
-        return "unscored"
+        return "unscored" if verdict.state == "matched" else verdict.state
     if verdict.value in (0.0, 1.0):
         return "correct" if verdict.value else "wrong"
     return f"{verdict.value:.3f}"
+
+
+def _why_not(verdict: Verdict) -> str:
+    """Say why the judge decided nothing, and what to do."""
+    remedies = {
+        "judge_failed": " The same command asks the judge again.",
+        "judge_unclear": " Its prompt and all replies are in the store; another "
+        "judge (--vlm-judge) may do better.",
+    }
+    end = "" if verdict.reason.endswith(".") else "."
+    return shorten(verdict.reason) + end + remedies.get(verdict.state, "")
 
 
 def _why(answer: Answer) -> str:
@@ -164,11 +188,6 @@ class ScoreView:
             pytest.skip(self._submit(why))
         if self._run.settings.mode == "infer":
             pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
-        if self._run.needs_judge(self.dataset):
-            pytest.skip(
-                f"{self.dataset} is scored by a judge only, and none is configured; "
-                "its answers are kept in the store"
-            )
 
     def _submit(self, why: str) -> str:
         """Write the answers where there is nothing to compare them with; say where."""
@@ -190,15 +209,31 @@ class ScoreView:
             ("samples", score.samples),
             ("answered", score.answered),
             ("correct", score.correct),
+            ("judge", score.judge),
+            ("undecided", score.undecided),
+            ("best_case", score.best),
             ("modified_data", str(score.modified).lower()),
             ("scorer", score.scorer),
             ("scoring", score.scoring),
             *(("note", note) for note in score.notes),
             *((f"metric: {name}", value) for name, value in score.metrics.items()),
+            *self._judge_properties(),
+        ]
+
+    def _judge_properties(self) -> list[tuple[str, object]]:
+        from pytest_vlmeval.agreement import compare_judges, describe
+
+        scores = self._run.scores_by_judge(self.dataset)
+        return [
+            *((f"score by {each.judge}", each.value) for each in scores),
+            *(
+                (f"agreement of {each.first} and {each.second}", describe(each))
+                for each in compare_judges(scores)
+            ),
         ]
 
     def check(self) -> None:
-        """Fail if samples are missing from the score."""
+        """Fail if samples are missing from the score, or the judge left some."""
         score = self.record
         missing = score.samples - score.answered
         if missing:
@@ -207,6 +242,13 @@ class ScoreView:
                 f"answer and count as wrong in {score.main_metric} = "
                 f"{score.value:.2f}. The items of these samples say why; the same "
                 "command asks only them again."
+            )
+        if score.undecided:
+            _fail(
+                f"{self.dataset}: the judge ({score.judge}) did not decide "
+                f"{score.undecided} of {score.samples} samples, which count as wrong "
+                f"in {score.main_metric} = {score.value:.2f}; at best it is "
+                f"{score.best:.2f}. The items of these samples say why."
             )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pytest_vlmeval.judge_settings import OPENAI_VARIABLES
 from pytest_vlmeval.sandbox.addons import LIGHT
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 
@@ -185,8 +186,9 @@ def project(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Project]:
     """Give an empty project that shares its caches with other tests."""
-    for name in [name for name in os.environ if name.startswith("VLM_")]:
-        monkeypatch.delenv(name)
+    for name in list(os.environ):
+        if name.startswith("VLM_") or name in OPENAI_VARIABLES:
+            monkeypatch.delenv(name)
     project = Project(pytester)
     monkeypatch.setenv("LMUData", str(project.data_root))
     monkeypatch.setenv("VLM_CACHE_DIR", str(run_cache))

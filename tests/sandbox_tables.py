@@ -19,7 +19,8 @@ from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Verdict
 from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import Kind
+    from pytest_vlmeval.judge import Judge
+    from pytest_vlmeval.records import Kind, Scoring
     from pytest_vlmeval.sandbox.process import Sandbox
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -136,11 +137,16 @@ def prepare(info: DatasetInfo, sandbox: Sandbox, cache_dir: Path) -> PreparedDat
 
 
 def score(
-    sandbox: Sandbox, prepared: PreparedDataset, answers: Iterable[tuple[object, str]]
+    sandbox: Sandbox,
+    prepared: PreparedDataset,
+    answers: Iterable[tuple[object, str | None]],
+    judge: Judge | None = None,
+    scoring: Scoring = "published",
 ) -> ScoredDataset:
     """Score answers given by the row's index."""
     texts = [(str(index), text) for index, text in answers]
-    return score_in_sandbox(sandbox, prepared, texts)
+    ask = None if judge is None else judge.ask
+    return score_in_sandbox(sandbox, prepared, texts, judge=ask, scoring=scoring)
 
 
 def values(verdicts: Iterable[Verdict]) -> dict[str, float | None]:

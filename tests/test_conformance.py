@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,25 +83,53 @@ def verdicts_of(cases: list[Case]) -> dict[str, float | None]:
     }
 
 
-def test_without_a_judge(
+@pytest.fixture
+def arguments(
     served: dict[str, Served],
     file_server: FileServer,
     server: ServerProcess,
     tmp_path: Path,
-) -> None:
+) -> list[str]:
+    """Start the servers of the files and the model; give what names them."""
     answers: dict[str, str] = {}
     for each in served.values():
         file_server.files[each.file] = each.content
         answers.update(each.answers)
     server.control(answers=answers, default="no row was recognised")
-    cases = run_all(
-        tmp_path,
+    return [
         *endpoint(server.url),
         f"--vlm-data-mirror={file_server.url}",
         f"--vlm-data={','.join(served)}",
         f"--vlm-work-dir={tmp_path / 'work'}",
         f"--vlm-cache-dir={CACHE_DIR}",
-    )
+    ]
+
+
+def test_with_a_judge(
+    served: dict[str, Served],
+    arguments: list[str],
+    vlm_server: Callable[..., ServerProcess],
+    tmp_path: Path,
+) -> None:
+    judge = vlm_server(judge="good", models=["judge"])
+    arguments += ["--vlm-judge=judge", f"--vlm-judge-api-base={judge.url}"]
+    # MathVista's lists are right only with its defect mended.
+    cases = run_all(tmp_path, *arguments, "--vlm-scoring=corrected")
+    assert set(cases) == set(served)
+    for name, found in cases.items():
+        assert verdicts_of(found) == served[name].judged, name
+        if name not in SECRET:
+            assert found[-1].outcome == "passed", found[-1].message
+            assert found[-1].properties["undecided"] == "0"
+    asked = len(judge.requests())
+    run_all(tmp_path, *arguments, "--vlm-scoring=corrected")
+    assert len(judge.requests()) == asked > 0
+
+
+def test_without_a_judge(
+    served: dict[str, Served], arguments: list[str], tmp_path: Path
+) -> None:
+    cases = run_all(tmp_path, *arguments)
     assert set(cases) == set(served)
     for name, found in cases.items():
         assert verdicts_of(found) == served[name].exact, name

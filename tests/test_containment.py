@@ -54,6 +54,7 @@ ANSWERED = [
     ("dataset/utils/olympiadbench.py", 198, "exit(f'Error parsing"),
     ("dataset/utils/mathv.py", 26, "@timeout_decorator.timeout(30, use_signals=False)"),
     ("dataset/utils/mathv.py", 36, "eval(gt_asw)"),
+    ("dataset/utils/multiple_choice.py", 405, "rd.choice(options)"),
     ("dataset/utils/multiple_choice.py", 573, "/tmp/{timestr()}"),
     ("dataset/utils/vqa_eval.py", 254, "eval(line['answer'])"),
     ("dataset/utils/multiple_choice.py", 77, "def report_acc("),
@@ -71,6 +72,7 @@ ANSWERED = [
     ("dataset/mmlongbench.py", 379, "/ len(gt_pos_data)"),
     ("dataset/mmlongbench.py", 461, "kwargs['model']"),
     ("dataset/mmlongbench.py", 493, "base64.b64decode("),
+    ("dataset/mmlongbench.py", 573, "for model, line in tqdm(tups):"),
     ("dataset/mmlongbench.py", 594, "logger.info(score)"),
     ("dataset/vcr.py", 22, "def initialize("),
     ("dataset/vcr.py", 277, "def evaluate("),
@@ -93,6 +95,7 @@ ANSWERED = [
     ("dataset/mmbench_video.py", 31, "pickle.load(file)"),
     ("dataset/mvbench.py", 9, "import cv2"),
     ("dataset/mvbench.py", 186, "huggingface_hub.login("),
+    ("dataset/videomme.py", 264, "for idx in data['index']:"),
     ("dataset/utils/videomme.py", 120, "def extract_option("),
 ]
 

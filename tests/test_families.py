@@ -224,6 +224,7 @@ def test_without_the_judge_that_a_dataset_needs(
     with pytest.raises(NeedsJudgeError) as caught:
         score(sandbox, prepared, [(0, "-1 and -5")])
     assert str(caught.value) == (
-        "MMVet has no score: ms-vlmeval scores it only with a judge, and there is "
-        "none. --vlm-mode=infer collects its answers."
+        "MMVet is scored by a judge only, and there is none. Its answers are kept: "
+        "run the same command with --vlm-judge=NAME --vlm-judge-api-base=URL to score "
+        "them."
     )

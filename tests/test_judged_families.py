@@ -1,92 +1,47 @@
-"""Families that only a judge can score, with a scripted one inside the sandbox."""
+"""Families that a judge scores, with a real one that has scripted replies."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-import pytest_vlmeval.sandbox
-from tests.sandbox_tables import CLASSES, write_table
+from pytest_vlmeval.records import PreparedDataset
+from tests.sandbox_tables import describe, score, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+    from pytest_vlmeval.records import Scoring
+    from pytest_vlmeval.sandbox.calls import ScoredDataset
+    from pytest_vlmeval.sandbox.process import Sandbox
+    from tests.judge_calls import OpenJudge
     from tests.sandbox_tables import Row
 
-BOOTSTRAP = Path(pytest_vlmeval.sandbox.__file__).with_name("bootstrap.py")
-# The judge replies by the text that it is asked about.
-CODE = f"""
-import json, pathlib, runpy
-runpy.run_path({str(BOOTSTRAP)!r})["enter_packages"]()
-from pytest_vlmeval.sandbox.inside import containment
-containment.install()
-from pytest_vlmeval.sandbox.inside import scoring
 
-task = json.loads(pathlib.Path("task.json").read_text())
-
-class Scripted:
-    def working(self):
-        return True
-
-    def generate(self, prompt, **settings):
-        return next(reply for said, reply in task["replies"].items() if said in prompt)
-
-found = scoring.score(
-    task["info"],
-    "rows.tsv",
-    task["answers"],
-    lambda done, total: None,
-    scoring=task["scoring"],
-    judge=Scripted(),
-)
-pathlib.Path("found.json").write_text(json.dumps(found, allow_nan=False))
-"""
-
-
-def judge(
-    environment: SandboxEnvironment,
-    folder: Path,
-    class_name: str,
-    rows: Sequence[Row],
-    answers: Mapping[str, str],
-    replies: Mapping[str, str],
-    scoring: str = "published",
-) -> dict[str, Any]:
-    """Score answers with a judge that has these replies."""
-    module, _ = CLASSES[class_name]
-    info = {"name": class_name, "class_name": class_name, "module": module}
-    task = {
-        "info": info,
-        "answers": list(answers.items()),
-        "replies": replies,
-        "scoring": scoring,
-    }
-    write_table(folder / "rows.tsv", rows)
-    (folder / "task.json").write_text(json.dumps(task))
-    done = subprocess.run(
-        [environment.python, "-I", "-X", "utf8", "-c", CODE],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={"HOME": str(folder), "LANG": "C.UTF-8"},
+def rows_only(
+    folder: Path, class_name: str, rows: Sequence[Row], name: str | None = None
+) -> PreparedDataset:
+    """Give a dataset that has nothing but what scoring reads."""
+    table = write_table(folder / "rows.tsv", rows)
+    return PreparedDataset(
+        info=describe(table, class_name, name or class_name),
+        folder=folder,
+        fingerprint="",
+        checksum="",
+        modified=False,
+        sample_count=len(rows),
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return found
 
 
-def verdicts(found: dict[str, Any]) -> list[float | None]:
+def given(found: ScoredDataset) -> list[float | None]:
     """Give the values of all verdicts in order."""
-    return [verdict["value"] for verdict in found["verdicts"]]
+    return [verdict.value for verdict in found.verdicts]
 
 
 def test_mmvet_with_two_of_its_six_capabilities(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
 ) -> None:
     rows: list[Row] = [
         {"index": "v1", "question": "x?", "answer": "1<AND>2", "category": "ocr,math"},
@@ -94,16 +49,17 @@ def test_mmvet_with_two_of_its_six_capabilities(
     ]
     answers = {"v1": "one is right", "v2": "neither"}
     replies = {"one is right": "0.5", "neither": "0.0"}
-    found = judge(sandbox_environment, tmp_path, "MMVet", rows, answers, replies)
-    assert verdicts(found) == [0.5, 0]
-    assert (found["main_metric"], found["value"]) == ("Overall/acc", 25)
-    assert found["metrics"]["math/acc"] == 50
-    assert found["metrics"]["spat/tot"] == 0
-    assert "spat/acc" not in found["metrics"]
+    prepared = rows_only(tmp_path, "MMVet", rows)
+    found = score(sandbox, prepared, answers.items(), open_judge(answers=replies))
+    assert given(found) == [0.5, 0]
+    assert (found.main_metric, found.value) == ("Overall/acc", 25)
+    assert found.metrics["math/acc"] == 50
+    assert found.metrics["spat/tot"] == 0
+    assert "spat/acc" not in found.metrics
 
 
 def test_llava_bench_and_a_reply_without_scores(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
 ) -> None:
     rows: list[Row] = [
         {
@@ -118,13 +74,17 @@ def test_llava_bench_and_a_reply_without_scores(
     ]
     answers = {"0": "a box", "1": "a dog"}
     replies = {"a box": "8 6\nbecause", "a dog": "I cannot say"}
-    found = judge(sandbox_environment, tmp_path, "LLaVABench", rows, answers, replies)
-    assert verdicts(found) == [0.6, None]
-    assert found["verdicts"][0]["reason"] == "6 points, GPT-4's answer 8"
-    assert found["verdicts"][1]["reason"] == "the judge's reply has no two scores"
-    # ms-vlmeval counts such a reply as -1 for both: 5 of 7 points.
-    assert found["main_metric"] == "overall/Relative Score (main)"
-    assert found["value"] == 71.4
+    prepared = rows_only(tmp_path, "LLaVABench", rows)
+    found = score(sandbox, prepared, answers.items(), open_judge(answers=replies))
+    assert given(found) == [0.6, None]
+    assert found.verdicts[0].reason == "6 points, GPT-4's answer 8"
+    assert found.verdicts[1].reason == (
+        "the judge's reply cannot be used: I cannot say"
+    )
+    # ms-vlmeval counts such a reply as -1 for both. Here it is 1 point against 10 at
+    # worst, and 10 against 1 at best: 7 of 18, or 16 of 9.
+    assert found.main_metric == "overall/Relative Score (main)"
+    assert (found.value, found.best) == (38.9, 177.8)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +96,9 @@ def test_llava_bench_and_a_reply_without_scores(
     ],
 )
 def test_documents_with_nothing_right_or_nothing_answerable(
-    sandbox_environment: SandboxEnvironment,
+    sandbox: Sandbox,
     tmp_path: Path,
+    open_judge: OpenJudge,
     answers: dict[str, str],
     expected: list[float],
     f1: float | None,
@@ -163,16 +124,21 @@ def test_documents_with_nothing_right_or_nothing_answerable(
         "Analysis: four": reply.format("4"),
         "Analysis: none such": reply.format("Not answerable"),
     }
-    found = judge(sandbox_environment, tmp_path, "MMLongBench", rows, answers, replies)
-    assert verdicts(found) == expected
-    assert found["main_metric"] == "overall_acc/avg_score"
-    assert found["value"] == 100 * sum(expected) / len(expected)
-    assert found["metrics"].get("overall_f1/avg_score") == f1
+    prepared = rows_only(tmp_path, "MMLongBench", rows)
+    found = score(sandbox, prepared, answers.items(), open_judge(answers=replies))
+    assert given(found) == expected
+    assert found.main_metric == "overall_acc/avg_score"
+    assert found.value == 100 * sum(expected) / len(expected)
+    assert found.metrics.get("overall_f1/avg_score") == f1
 
 
 @pytest.mark.parametrize(("scoring", "right"), [("published", 0), ("corrected", 1)])
 def test_math_vista_reads_a_list_from_the_judge(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path, scoring: str, right: int
+    sandbox: Sandbox,
+    tmp_path: Path,
+    open_judge: OpenJudge,
+    scoring: Scoring,
+    right: int,
 ) -> None:
     rows: list[Row] = [
         {
@@ -189,9 +155,9 @@ def test_math_vista_reads_a_list_from_the_judge(
     ]
     replies = {"between 1 and 2": "[1, 2]"}
     answers = {"0": "between 1 and 2"}
-    found = judge(
-        sandbox_environment, tmp_path, "MathVista", rows, answers, replies, scoring
-    )
-    assert verdicts(found) == [right]
-    assert (found["main_metric"], found["value"]) == ("Overall/acc", 100 * right)
-    assert found["scoring"] == scoring
+    prepared = rows_only(tmp_path, "MathVista", rows)
+    judge = open_judge(answers=replies)
+    found = score(sandbox, prepared, answers.items(), judge, scoring)
+    assert given(found) == [right]
+    assert (found.main_metric, found.value) == ("Overall/acc", 100 * right)
+    assert found.scoring == scoring

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_options_exist() -> None:
 
 
 def test_environment_variables_exist() -> None:
-    known = {option.env for option in OPTIONS} | {"VLM_API_KEY"}
+    known = {option.env for option in OPTIONS} | {"VLM_API_KEY", "VLM_JUDGE_API_KEY"}
     assert set(re.findall(r"VLM_[A-Z_]+", README)) <= known
 
 
@@ -54,3 +55,19 @@ def test_the_example_runs(project: Project, server: ServerProcess) -> None:
     result = project.ask(server.url)
     # Half of the free answers are wrong, all options right; brevity and score hold.
     result.assert_outcomes(passed=2 + 1 + 4 + 1, xfailed=2)
+
+
+def test_the_example_of_a_judge_runs(
+    project: Project, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    example = README.split("```python\n")[2].partition("```")[0]
+    (project.pytester.path / "test_own.py").write_text(example, encoding="utf-8")
+    judge = vlm_server(
+        models=["judge"],
+        answers={"Score": '{"score": 5}', "English": '{"verdict": "yes"}'},
+        default='{"choice": "B"}',
+    )
+    result = project.run(
+        "--vlm-judge=judge", f"--vlm-judge-api-base={judge.url}/chat/completions"
+    )
+    result.assert_outcomes(passed=1)

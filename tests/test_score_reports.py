@@ -18,11 +18,14 @@ def result(dataset: str, *notes: str) -> DatasetResult:
         metrics={"Exact_Match": 0.5},
         main_metric="Exact_Match",
         value=50,
+        best=50,
         samples=2,
         answered=2,
         correct=1,
+        undecided=0,
         modified=False,
         scorer="x",
+        judge="exact_matching",
         notes=notes,
     )
     return DatasetResult(

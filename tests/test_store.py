@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.store import Store, leases
 from pytest_vlmeval.store.leases import make_owner
@@ -152,16 +152,19 @@ def score(**more: object) -> Score:
         "metrics": {"Overall": 0.5, "a b": 1.0},
         "main_metric": "Overall",
         "value": 50.0,
+        "best": 100.0,
         "samples": 2,
         "answered": 2,
         "correct": 1,
+        "undecided": 1,
         "modified": True,
         "scorer": "x",
+        "judge": "j",
         "scoring": "corrected",
         "notes": ("split by character",),
         "verdicts": (
             Verdict(index="1", value=1.0, extracted="A", reason="r"),
-            Verdict(index="2", value=None),
+            Verdict(index="2", value=None, state="judge_unclear", exchanges=(3, 4)),
         ),
     }
     return Score(**{**fields, **more})  # type: ignore[arg-type]
@@ -178,9 +181,29 @@ def test_a_score_is_computed_once(store: Store) -> None:
 
 def test_a_failed_scoring_is_tried_again_by_the_next_session(store: Store) -> None:
     store.scores.claim("id", "r", DATA, "s", "me")
-    store.scores.fail("id", "it hung")
+    store.scores.fail("id", VlmEvalError("it hung"))
     assert store.scores.claim("id", "r", DATA, "s", "you") == "failed"
-    assert store.scores.load("id") == "it hung"
+    assert str(store.scores.load("id")) == "it hung"
+    assert store.scores.claim("id", "r", DATA, "s2", "you") == "mine"
+
+
+def test_a_score_that_needs_a_judge_says_so_to_other_processes(store: Store) -> None:
+    store.scores.claim("id", "r", DATA, "s", "me")
+    store.scores.fail("id", NeedsJudgeError("judge wanted"))
+    assert store.scores.claim("id", "r", DATA, "s", "you") == "failed"
+    found = store.scores.load("id")
+    assert isinstance(found, NeedsJudgeError)
+    assert str(found) == "judge wanted"
+
+
+def test_a_score_whose_judge_failed_is_tried_again_by_the_next_session(
+    store: Store,
+) -> None:
+    failed = score(verdicts=(Verdict(index="1", value=None, state="judge_failed"),))
+    store.scores.claim("id", "r", DATA, "s", "me")
+    store.scores.finish("id", failed)
+    assert store.scores.claim("id", "r", DATA, "s", "you") == "done"
+    assert store.scores.load("id") == failed
     assert store.scores.claim("id", "r", DATA, "s2", "you") == "mine"
 
 
@@ -237,7 +260,7 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
         Store(tmp_path)
     assert str(error.value) == (
         f"{tmp_path / 'store.sqlite'} has the schema version 99, this version of "
-        "pytest-vlmeval uses 1. Choose another folder with --vlm-work-dir, or go on "
+        "pytest-vlmeval uses 2. Choose another folder with --vlm-work-dir, or go on "
         "with the version that wrote it."
     )
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError
-from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Setting
-from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
-from tests.sandbox_tables import seed_rows, shared_file, values, write_table
-from tests.test_judged_families import CODE
+from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Scoring, Setting
+from tests.sandbox_tables import score, seed_rows, shared_file, values, write_table
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+    from pytest_vlmeval.judge import Judge
+    from pytest_vlmeval.sandbox.calls import ScoredDataset
     from pytest_vlmeval.sandbox.process import Sandbox
+    from tests.judge_calls import OpenJudge
     from tests.sandbox_tables import Row
+    from tests.server_fixtures import ServerProcess
 
 CHOICES = DatasetInfo(
     name="Video-MME_0.5fps",
@@ -79,14 +78,16 @@ def graded_rows() -> list[Row]:
     ]
 
 
-def score(
+def score_rows(
     sandbox: Sandbox,
     folder: Path,
     info: DatasetInfo,
     rows: Sequence[Row],
     answers: Mapping[str, str],
+    judge: Judge | None = None,
+    scoring: Scoring = "published",
 ) -> ScoredDataset:
-    """Score answers without a judge."""
+    """Score answers to rows that have nothing but what scoring reads."""
     write_table(folder / "rows.tsv", rows)
     prepared = PreparedDataset(
         info=info,
@@ -97,50 +98,14 @@ def score(
         sample_count=len(rows),
         notes=("8 frames per video",),
     )
-    return score_in_sandbox(sandbox, prepared, list(answers.items()))
-
-
-def judge(
-    environment: SandboxEnvironment,
-    folder: Path,
-    info: DatasetInfo,
-    rows: Sequence[Row],
-    answers: Mapping[str, str],
-    replies: Mapping[str, str],
-    scoring: str = "published",
-) -> dict[str, Any]:
-    """Score answers with a judge that has these replies."""
-    write_table(folder / "rows.tsv", rows)
-    task = {
-        "info": {
-            "name": info.name,
-            "class_name": info.class_name,
-            "module": info.module,
-            "modality": "video",
-            "settings": dict(info.settings),
-        },
-        "answers": list(answers.items()),
-        "replies": replies,
-        "scoring": scoring,
-    }
-    (folder / "task.json").write_text(json.dumps(task))
-    done = subprocess.run(
-        [environment.python, "-I", "-X", "utf8", "-c", CODE],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={"HOME": str(folder), "LANG": "C.UTF-8"},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return found
+    return score(sandbox, prepared, answers.items(), judge, scoring)
 
 
 def test_options_are_matched_exactly_without_a_judge(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     answers = {"0": "The best answer is A.", "1": "(C)", "2": "pick number 1"}
-    found = score(sandbox, tmp_path, CHOICES, choice_rows(), answers)
+    found = score_rows(sandbox, tmp_path, CHOICES, choice_rows(), answers)
     assert values(found.verdicts) == {"0": 1, "1": 0, "2": 0}
     assert [each.extracted for each in found.verdicts] == ["A", "C", None]
     assert found.verdicts[2].reason == "no letter from A to D in the answer"
@@ -154,50 +119,72 @@ def test_options_are_matched_exactly_without_a_judge(
 
 
 def test_one_answer_scores(sandbox: Sandbox, tmp_path: Path) -> None:
-    found = score(sandbox, tmp_path, CHOICES, choice_rows(), {"2": "A"})
+    found = score_rows(sandbox, tmp_path, CHOICES, choice_rows(), {"2": "A"})
     assert (found.main_metric, found.value) == ("overall/overall", 100)
     assert values(found.verdicts) == {"2": 1}
 
 
 @pytest.mark.parametrize(("scoring", "right"), [("published", 0), ("corrected", 1)])
 def test_the_judge_sees_the_options_in_corrected_scoring_alone(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path, scoring: str, right: int
+    sandbox: Sandbox,
+    tmp_path: Path,
+    open_judge: OpenJudge,
+    server: ServerProcess,
+    scoring: Scoring,
+    right: int,
 ) -> None:
-    found = judge(
-        sandbox_environment,
+    judge = open_judge(answers={"A. Red apples": "A"}, default="Z")
+    answers = {"1": "B", "2": "pick number 1"}
+    found = score_rows(
+        sandbox, tmp_path, CHOICES, choice_rows(), answers, judge, scoring
+    )
+    assert values(found.verdicts) == {"1": 1, "2": right}
+    assert found.verdicts[1].extracted == (None, "A")[right]
+    assert found.value == pytest.approx(50 + 50 * right)
+    assert found.scoring == scoring
+    # What matched exactly is not asked, nor what could not be read.
+    assert len(server.requests()) == right
+
+
+def test_a_reply_that_names_no_option_is_unclear(
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
+) -> None:
+    judge = open_judge(default="who knows")
+    found = score_rows(
+        sandbox,
         tmp_path,
         CHOICES,
         choice_rows(),
-        {"2": "pick number 1"},
-        {"A. Red apples": "A", "pick number 1": "Z"},
-        scoring,
+        {"1": "B", "2": "pick number 1"},
+        judge,
+        "corrected",
     )
-    assert [each["value"] for each in found["verdicts"]] == [right]
-    assert found["verdicts"][0]["extracted"] == (None, "A")[right]
-    assert found["value"] == 100 * right
-    assert found["scoring"] == scoring
+    assert values(found.verdicts) == {"1": 1, "2": None}
+    assert found.verdicts[1].reason == "the judge's reply cannot be used: who knows"
+    assert (found.value, found.best) == (50, 100)
 
 
 def test_points_of_a_judge(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
 ) -> None:
     answers = {"0": "a carton", "1": "nothing", "2": "noise"}
     replies = {"a carton": "2", "nothing": "0", "noise": "who knows"}
-    found = judge(
-        sandbox_environment, tmp_path, GRADED, graded_rows(), answers, replies
-    )
-    assert [each["value"] for each in found["verdicts"]] == [2 / 3, 0, None]
-    reasons = [each["reason"] for each in found["verdicts"]]
-    assert reasons == ["2 points", "0 points", "the judge's reply has no points"]
-    # What the judge did not grade counts as 0 in coarse_all.
-    assert found["metrics"]["coarse_all/Overall"] == 0.67
-    assert found["metrics"]["coarse_valid/Overall"] == 1
-    assert found["main_metric"] == "coarse_all/Overall"
-    assert found["value"] == pytest.approx(0.67 * 100 / 3)
+    judge = open_judge(answers=replies)
+    found = score_rows(sandbox, tmp_path, GRADED, graded_rows(), answers, judge)
+    assert values(found.verdicts) == {"0": 2 / 3, "1": 0, "2": None}
+    assert [each.reason for each in found.verdicts] == [
+        "2 points",
+        "0 points",
+        "the judge's reply cannot be used: who knows",
+    ]
+    assert found.metrics["coarse_all/Overall"] == 0.67
+    assert found.main_metric == "coarse_all/Overall"
+    assert found.value == pytest.approx(0.67 * 100 / 3)
+    assert found.best == pytest.approx(1.67 * 100 / 3)
 
 
 def test_answers_to_all_questions_about_a_video(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
 ) -> None:
     info = DatasetInfo(
         name="MMBench_Video_8frame_pack",
@@ -209,17 +196,18 @@ def test_answers_to_all_questions_about_a_video(
     )
     answers = {"red": '{"0": "a carton", "1": "a box"}', "blue": "I cannot say"}
     replies = {"a carton": "2", "Candidate answer: a box": "3"}
-    found = judge(sandbox_environment, tmp_path, info, graded_rows(), answers, replies)
-    verdicts = {each["index"]: each for each in found["verdicts"]}
-    assert verdicts["red"]["value"] == pytest.approx(5 / 6)
-    assert verdicts["red"]["reason"] == "2, 3 points"
-    assert verdicts["blue"]["value"] == 0
-    assert found["metrics"]["coarse_all/Overall"] == pytest.approx(1.67)
+    judge = open_judge(answers=replies)
+    found = score_rows(sandbox, tmp_path, info, graded_rows(), answers, judge)
+    verdicts = {each.index: each for each in found.verdicts}
+    assert verdicts["red"].value == pytest.approx(5 / 6)
+    assert verdicts["red"].reason == "2, 3 points"
+    assert verdicts["blue"].value == 0
+    assert found.metrics["coarse_all/Overall"] == pytest.approx(1.67)
 
 
 def test_mmbench_video_needs_a_judge(sandbox: Sandbox, tmp_path: Path) -> None:
-    with pytest.raises(NeedsJudgeError, match=r"^MMBench-Video has no score: "):
-        score(sandbox, tmp_path, GRADED, graded_rows(), {"0": "a"})
+    with pytest.raises(NeedsJudgeError, match=r"^MMBench-Video is scored by a judge"):
+        score_rows(sandbox, tmp_path, GRADED, graded_rows(), {"0": "a"})
 
 
 def seed_table(repository: str, name: str) -> list[Row]:
@@ -230,24 +218,20 @@ def seed_table(repository: str, name: str) -> list[Row]:
 
 
 def test_every_verdict_of_video_mme_s_fixture(
-    sandbox: Sandbox, sandbox_environment: SandboxEnvironment, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
 ) -> None:
     rows = seed_rows("Video-MME")
     answers = {row["index"]: row["prediction"] for row in rows}
     table = seed_table("datasets--lmms-lab--Video-MME", "Video-MME")
-    exact = score(sandbox, tmp_path, CHOICES, table, answers)
+    exact = score_rows(sandbox, tmp_path, CHOICES, table, answers)
     assert values(exact.verdicts) == {row["index"]: row["exact"] for row in rows}
-    replies = {"pick number 4": "D", "pick number 2": "B"}
-    judged = judge(
-        sandbox_environment, tmp_path, CHOICES, table, answers, replies, "corrected"
-    )
-    assert {v["index"]: v["value"] for v in judged["verdicts"]} == {
-        row["index"]: row["judge"] for row in rows
-    }
+    judge = open_judge(answers={"pick number 4": "D", "pick number 2": "B"})
+    judged = score_rows(sandbox, tmp_path, CHOICES, table, answers, judge, "corrected")
+    assert values(judged.verdicts) == {row["index"]: row["judge"] for row in rows}
 
 
 def test_every_verdict_of_mmbench_video_s_fixture(
-    sandbox_environment: SandboxEnvironment, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
 ) -> None:
     rows = seed_rows("MMBench-Video")
     answers = {row["index"]: row["prediction"] for row in rows}
@@ -256,8 +240,7 @@ def test_every_verdict_of_mmbench_video_s_fixture(
         f"Candidate answer: {row['prediction']}\n": str(3 * row["judge"])
         for row in rows
     }
-    judged = judge(sandbox_environment, tmp_path, GRADED, table, answers, replies)
-    assert {v["index"]: v["value"] for v in judged["verdicts"]} == {
-        row["index"]: row["judge"] for row in rows
-    }
-    assert judged["value"] == pytest.approx(50)
+    judge = open_judge(answers=replies)
+    judged = score_rows(sandbox, tmp_path, GRADED, table, answers, judge)
+    assert values(judged.verdicts) == {row["index"]: row["judge"] for row in rows}
+    assert judged.value == pytest.approx(50)

@@ -98,10 +98,9 @@ class Library:
 
     @property
     def scorer(self) -> str:
-        """What scores: the sandbox, its add-ons, and how answers are matched."""
+        """What scores: the sandbox, its add-ons, the mends; a score adds its judge."""
         fingerprint = self.environment.fingerprint
-        scoring = self._settings.scoring
-        return f"{fingerprint}:{digest_of_all()}:exact_matching:{scoring}"
+        return f"{fingerprint}:{digest_of_all()}:{self._settings.scoring}"
 
     def find(self, name: str) -> DatasetInfo:
         """Return what is known of a dataset; `VlmEvalError` for an unknown name."""

@@ -36,13 +36,36 @@ class BodyWriter:
     def __init__(
         self, model: str, max_tokens: int | None, temperature: float | None
     ) -> None:
-        shared: dict[str, object] = {"model": model}
+        self._model = model
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._opening = self._open(max_tokens, temperature, None)
+
+    def _open(
+        self, max_tokens: int | None, temperature: float | None, system: str | None
+    ) -> bytes:
+        """Give a body as far as the content of the user's message."""
+        shared: dict[str, object] = {"model": self._model}
         if max_tokens is not None:
             shared["max_tokens"] = max_tokens
         if temperature is not None:
             shared["temperature"] = temperature
-        opening = json.dumps(shared)[:-1] + ', "messages": [{"role": "user", "content":'
-        self._opening = opening.encode()
+        first = ""
+        if system is not None:
+            first = json.dumps({"role": "system", "content": system}) + ", "
+        opening = f'{json.dumps(shared)[:-1]}, "messages": [{first}{{"role": "user", '
+        return f'{opening}"content":'.encode()
+
+    def _opening_for(self, request: Request) -> bytes:
+        own = (request.max_tokens, request.temperature, request.system)
+        if own == (None, None, None):
+            return self._opening
+        max_tokens, temperature, system = own
+        return self._open(
+            self._max_tokens if max_tokens is None else max_tokens,
+            self._temperature if temperature is None else temperature,
+            system,
+        )
 
     def write(self, request: Request) -> bytes:
         """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
@@ -50,7 +73,7 @@ class BodyWriter:
         Pictures and videos are the bytes of their files. A prompt of texts alone is
         one string, joined by line breaks as ms-vlmeval's API classes do.
         """
-        pieces = [self._opening]
+        pieces = [self._opening_for(request)]
         if all(part.kind == "text" for part in request.parts):
             text = "\n".join(part.text for part in request.parts)
             pieces.append(json.dumps(text).encode())

@@ -15,10 +15,17 @@ ErrorKind = Literal["connection", "timeout", "status", "protocol", "input"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt; its pictures are files of `media_folder`."""
+    """One prompt; its pictures are files of `media_folder`.
+
+    `system` is a message ahead of it. `max_tokens` and `temperature` are the client's
+    own where None.
+    """
 
     parts: tuple[PromptPart, ...]
     media_folder: Path
+    system: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,10 +28,11 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
 from pytest_vlmeval.models.chat import BodyWriter, ReplyReader, retry_after_s
 from pytest_vlmeval.models.client import RequestError
-from pytest_vlmeval.models.server_check import ServerCheck
+from pytest_vlmeval.models.server_check import ServerCheck, key_advice
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import Reply, Request
+    from pytest_vlmeval.models.server_check import Role
 
 CHECK_LIMIT_S = 5.0
 CONNECT_LIMIT_S = 10.0
@@ -55,7 +56,8 @@ class EndpointClient:
 
     `timeout_s` is the deadline of a request from first to last byte, `concurrency`
     the most connections. `max_tokens` and `temperature` are not sent where None.
-    Raises `VlmEvalError` for an unusable URL or key.
+    `role` tells messages about a model from those about a judge. Raises
+    `VlmEvalError` for an unusable URL or key.
     """
 
     def __init__(
@@ -68,11 +70,12 @@ class EndpointClient:
         temperature: float | None,
         timeout_s: float,
         concurrency: int,
+        role: Role = "model",
     ) -> None:
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise VlmEvalError(
                 "The API key holds a line break or another character that cannot be "
-                "sent; check VLM_API_KEY or the file of --vlm-api-key-file."
+                f"sent. {key_advice(role)}"
             )
         self.api_base = normalize_api_base(api_base)
         self._url = f"{self.api_base}/chat/completions"
@@ -82,7 +85,7 @@ class EndpointClient:
         self._ssl_context = ssl.create_default_context()
         self._writer = BodyWriter(model, max_tokens, temperature)
         self._reader = ReplyReader(self.api_base, api_key)
-        self._check = ServerCheck(model, self.api_base, self._reader)
+        self._check = ServerCheck(model, self.api_base, self._reader, role)
         self._headers = _headers(with_key=bool(api_key))
         self._current: _Connections | None = None
         self._open: set[_Connections] = set()

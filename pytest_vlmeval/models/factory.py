@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.errors import VlmEvalError
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.judge_settings import JudgeEndpoint
     from pytest_vlmeval.models.client import ModelClient
     from pytest_vlmeval.options import Settings
 
@@ -39,4 +40,25 @@ def create_client(settings: Settings, *, concurrency: int) -> ModelClient:
         temperature=settings.temperature,
         timeout_s=settings.timeout_s,
         concurrency=concurrency,
+    )
+
+
+def create_judge_client(
+    settings: Settings, judge: JudgeEndpoint, *, concurrency: int
+) -> ModelClient:
+    """Make the client of a judge; `VlmEvalError` for an unusable URL or key.
+
+    Its requests bring their sampling settings along.
+    """
+    from pytest_vlmeval.models.endpoint import EndpointClient
+
+    return EndpointClient(
+        model=judge.name,
+        api_base=judge.api_base,
+        api_key=judge.api_key,
+        max_tokens=None,
+        temperature=None,
+        timeout_s=settings.timeout_s,
+        concurrency=concurrency,
+        role="judge",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pytest_vlmeval.errors import VlmEvalError
@@ -14,29 +14,50 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.chat import ReplyReader
 
 NAMES_SHOWN = 20
-_KEY_ADVICE = (
-    "Set VLM_API_KEY, or give a file that holds the key by --vlm-api-key-file."
-)
+Role = Literal["model", "judge"]
+
+
+def key_advice(role: Role) -> str:
+    """Say how the key of a model or a judge is given."""
+    if role == "judge":
+        return (
+            "Set VLM_JUDGE_API_KEY, or give a file that holds the key by "
+            "--vlm-judge-api-key-file."
+        )
+    return "Set VLM_API_KEY, or give a file that holds the key by --vlm-api-key-file."
 
 
 class ServerCheck:
-    """Judges the answer to GET /models; every trouble is a `VlmEvalError`."""
+    """Judges the answer to GET /models; every trouble is a `VlmEvalError`.
 
-    def __init__(self, model: str, api_base: str, reader: ReplyReader) -> None:
+    `role` is what the model is there for, as its texts name the options of that.
+    """
+
+    def __init__(
+        self, model: str, api_base: str, reader: ReplyReader, role: Role
+    ) -> None:
         self._model = model
         self._api_base = api_base
         self._reader = reader
+        self._role = role
+        self._option = "--vlm-judge-" if role == "judge" else "--vlm-"
 
     def no_server(self, reason: str) -> VlmEvalError:
         """Say how to start a server where none answered."""
         parts = urlsplit(self._api_base)
         port = parts.port or (443 if parts.scheme == "https" else 80)
+        whose = "judge's " if self._role == "judge" else ""
         return VlmEvalError(
-            f"No server answers at {self._api_base} ({reason}). Start one there:\n"
+            f"No {whose}server answers at {self._api_base} ({reason}). Start one "
+            "there:\n"
             f"    swift deploy --model CHECKPOINT_OR_MODEL_ID "
             f"--served_model_name {shlex.quote(self._model)} --port {port}\n"
-            "or give the URL of another by --vlm-api-base, or run without a server "
-            "by --vlm-model=demo."
+            f"or give the URL of another by {self._option}api-base, or run without "
+            + (
+                "a judge by --vlm-judge=exact_matching."
+                if self._role == "judge"
+                else "a server by --vlm-model=demo."
+            )
         )
 
     def read_status(self, status: int, body: bytes) -> None:
@@ -48,13 +69,13 @@ class ServerCheck:
         if status in {401, 403} or refused_by_swift:
             raise VlmEvalError(
                 f"The server at {self._api_base} refuses the API key, or the lack of "
-                f"one: it answered {status}{said}. {_KEY_ADVICE}"
+                f"one: it answered {status}{said}. {key_advice(self._role)}"
             )
         if status not in {404, 405}:
             raise VlmEvalError(
                 f"The server at {self._api_base} cannot list its models: it answered "
                 f"{status}{said} to GET {self._api_base}/models. See its log, or give "
-                "the URL of another by --vlm-api-base."
+                f"the URL of another by {self._option}api-base."
             )
 
     def read_models(self, body: bytes) -> None:
@@ -69,7 +90,7 @@ class ServerCheck:
         question = f" Did you mean {close[0]}?" if close else ""
         raise VlmEvalError(
             f"The server at {self._api_base} does not serve {self._model!r}.{question} "
-            f"It serves: {shown}. Give one of these by --vlm-model."
+            f"It serves: {shown}. Give one of these by --vlm-{self._role}."
         )
 
     def _served(self, body: bytes) -> list[str]:
@@ -80,5 +101,5 @@ class ServerCheck:
             raise VlmEvalError(
                 f"{self._api_base}/models answered with what is not a list of models: "
                 f"{words}. Is this the base URL of an OpenAI-compatible API? Such "
-                "URLs mostly end in /v1. Give it by --vlm-api-base."
+                f"URLs mostly end in /v1. Give it by {self._option}api-base."
             ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_vlmeval.agreement import compare_judges, describe
 from pytest_vlmeval.records import Score
 from pytest_vlmeval.reports.watch import DatasetResult
 
@@ -22,7 +23,22 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    return [*lines, *_notes(results)]
+    return [*lines, *_notes(results), *_judges(results)]
+
+
+def _judges(results: Sequence[DatasetResult]) -> list[str]:
+    """Return what several judges make of each dataset, and how far they agree."""
+    lines = []
+    for result in results:
+        scores = result.by_judge
+        if scores:
+            values = ", ".join(f"{each.judge} {each.value:.2f}" for each in scores)
+            lines.append(f"{result.dataset}, by judge: {values}")
+        lines += [
+            f"{result.dataset}, {each.first} and {each.second}: {describe(each)}"
+            for each in compare_judges(scores)
+        ]
+    return lines
 
 
 def _metric(score: Score) -> str:
@@ -42,6 +58,9 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
     notes = []
     if result.answered < result.samples:
         notes.append(f"{result.samples - result.answered} without a usable answer")
+    if result.score is not None and result.score.undecided:
+        undecided, best = result.score.undecided, result.score.best
+        notes.append(f"{undecided} not decided by the judge, at best {best:.2f}")
     if result.modified:
         notes.append("modified data")
     if result.score is not None and result.score.scoring == "corrected":

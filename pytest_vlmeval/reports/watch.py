@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.records import Plan, Score
-from pytest_vlmeval.scoring import find_score
+from pytest_vlmeval.scoring import find_score, find_scores
 from pytest_vlmeval.store import Store
 
 
@@ -21,13 +21,17 @@ class DatasetProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetResult:
-    """What became of a dataset; `score` is None where there is none."""
+    """What became of a dataset; `score` is None where there is none.
+
+    `by_judge` are the scores of each of several judges, whose majority is `score`.
+    """
 
     dataset: str
     samples: int
     answered: int
     modified: bool
     score: Score | None
+    by_judge: tuple[Score, ...] = ()
 
 
 class Watch:
@@ -69,6 +73,7 @@ class Watch:
                     ),
                     modified=entry.modified,
                     score=find_score(self._store, self._board, self._plan, entry),
+                    by_judge=find_scores(self._store, self._board, self._plan, entry),
                 )
             )
         return results

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from pytest_vlmeval.records import Verdict
+from pytest_vlmeval.records import JudgeQuestion, Verdict
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Scoring
-    from pytest_vlmeval.sandbox.process import Progress, Sandbox
+    from collections.abc import Callable
+
+    from pytest_vlmeval.records import (
+        DatasetInfo,
+        JudgeReply,
+        PreparedDataset,
+        Scoring,
+    )
+    from pytest_vlmeval.sandbox.process import OnAsk, Progress, Sandbox
+
+    AskJudge = Callable[[Sequence[JudgeQuestion]], Sequence[JudgeReply]]
 
 DESCRIBE_S = 60.0
 PREPARE_BASE_S = 300.0
@@ -37,7 +46,8 @@ class ScoredDataset:
     """What ms-vlmeval made of a dataset's answers.
 
     `metrics` are its own numbers on its own scales, `value` is `metrics[main_metric]`
-    from 0 to `scale`. One verdict per answer, in the dataset's order. `scoring` is
+    from 0 to `scale`, with what the judge did not decide counted as wrong, in `best`
+    as right. One verdict per answer, in the dataset's order. `scoring` is
     "corrected" where a defect of ms-vlmeval's published scores was mended; `notes` say
     what else makes the numbers differ from those.
     """
@@ -45,6 +55,7 @@ class ScoredDataset:
     metrics: Mapping[str, float]
     main_metric: str
     value: float
+    best: float
     verdicts: tuple[Verdict, ...] = field(repr=False)
     scale: float = 100
     scoring: Scoring = "published"
@@ -146,17 +157,19 @@ def _video_deadline_s(shelf: Shelf) -> float:
 def score_in_sandbox(
     sandbox: Sandbox,
     prepared: PreparedDataset,
-    answers: Sequence[tuple[str, str]],
+    answers: Sequence[tuple[str, str | None]],
     *,
+    judge: AskJudge | None = None,
     scoring: Scoring = "published",
     deadline_s: float | None = None,
     on_progress: Progress | None = None,
 ) -> ScoredDataset:
-    """Score answers, each an index and a text, by ms-vlmeval's exact matching.
+    """Score answers, each an index and a text, None where there is no usable one.
 
-    Samples that are not among the answers do not count. The default deadline grows
-    with their number. `scoring` decides where ms-vlmeval's published scores have a
-    defect that is known. Raises NeedsJudgeError, VlmEvalError, SandboxFault.
+    ms-vlmeval's exact matching decides, and what it leaves open `judge`, where there
+    is one. Samples that are not among the answers do not count. The default deadline
+    grows with their number. `scoring` decides where ms-vlmeval's published scores
+    have a defect that is known. Raises NeedsJudgeError, VlmEvalError, SandboxFault.
     """
     limit_s = SCORE_BASE_S + SCORE_S_PER_ANSWER * len(answers)
     found = sandbox.call(
@@ -165,22 +178,38 @@ def score_in_sandbox(
             "info": _plain(prepared.info),
             "rows": str((prepared.folder / "rows.tsv").absolute()),
             "answers": answers,
+            "judged": judge is not None,
             "scoring": scoring,
         },
         task=f"Scoring {prepared.info.name}",
         deadline_s=limit_s if deadline_s is None else deadline_s,
         longer="--vlm-score-timeout",
         on_progress=on_progress,
+        on_ask=None if judge is None else _on_ask(judge),
+    )
+    return _read_scored(prepared, found)
+
+
+def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredDataset:
+    verdicts = tuple(
+        Verdict(**{**verdict, "exchanges": tuple(verdict["exchanges"])})
+        for verdict in found["verdicts"]
     )
     return ScoredDataset(
-        metrics=found["metrics"],
-        main_metric=found["main_metric"],
-        value=found["value"],
-        scale=found["scale"],
-        verdicts=tuple(Verdict(**verdict) for verdict in found["verdicts"]),
-        scoring=found["scoring"],
-        notes=(*prepared.notes, *found["notes"]),
+        **{
+            **found,
+            "verdicts": verdicts,
+            "notes": (*prepared.notes, *found["notes"]),
+        }
     )
+
+
+def _on_ask(judge: AskJudge) -> OnAsk:
+    def answer(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        replies = judge([JudgeQuestion(**question) for question in asked])
+        return [asdict(reply) for reply in replies]
+
+    return answer
 
 
 class Submission(NamedTuple):

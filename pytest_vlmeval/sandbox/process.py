@@ -7,18 +7,27 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.helper import Helper, HelperEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     Progress = Callable[[int, int], None]
+    Questions = Sequence[dict[str, Any]]
+    OnAsk = Callable[[Questions], Questions]
 
 DEADLINE_S = 600.0
+
+
+class Listeners(NamedTuple):
+    """What is told of a call under way."""
+
+    on_progress: Progress | None
+    on_ask: OnAsk | None
 
 
 class SandboxFault(Exception):
@@ -63,23 +72,26 @@ class Sandbox:
         deadline_s: float | None = None,
         longer: str = "",
         on_progress: Progress | None = None,
+        on_ask: OnAsk | None = None,
     ) -> dict[str, Any]:
         """Run one method and give its result; both are plain JSON.
 
         `task` names the work in error messages ("Scoring MMStar"), `longer` the option
-        that gives it more time. `on_progress` gets what is done and the total.
-        Raises VlmEvalError for what the user can mend, a missed deadline and a process
-        that died, NeedsJudgeError, SandboxFault for a bug inside.
+        that gives it more time. `on_progress` gets what is done and the total, and
+        `on_ask` the questions that come up, to reply to each; its time does not count.
+        Raises VlmEvalError for what the user can mend, deadlines and dead processes
+        included, NeedsJudgeError, SandboxFault for a bug inside.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         with self._lock:
             helper = self._running()
             try:
-                return self._converse(helper, method, params, limit_s, on_progress)
+                listeners = Listeners(on_progress, on_ask)
+                return self._converse(helper, method, params, limit_s, listeners)
             except TimeoutError:
                 self._drop()
-                reason = f"took longer than {limit_s:g} s and was stopped"
-                reason += f" ({longer} gives it more time)" if longer else ""
+                more = f" ({longer} gives it more time)" if longer else ""
+                reason = f"took longer than {limit_s:g} s and was stopped{more}"
             except HelperEnded as ended:
                 self._drop()
                 reason = f"ended with its sandbox process ({ended})"
@@ -90,10 +102,7 @@ class Sandbox:
                 raise
         if self._closed:
             reason = "was stopped: the run is ending"
-        raise VlmEvalError(
-            f"{task} {reason}. Run the same command to try again, with all answers "
-            f"kept.\nLast output: {helper.last_output() or 'none'}"
-        )
+        raise _lost(f"{task} {reason}", helper)
 
     def close(self) -> None:
         """End the process and remove its folder; a call under way fails."""
@@ -116,14 +125,22 @@ class Sandbox:
     def _drop(self) -> None:
         _stop(self._helpers)
 
+    def _reply(self, on_ask: OnAsk, questions: Questions) -> Questions:
+        try:
+            return on_ask(questions)
+        except BaseException:
+            self._drop()  # it would wait for replies that never come
+            raise
+
     def _converse(
         self,
         helper: Helper,
         method: str,
         params: Mapping[str, Any],
         limit_s: float,
-        on_progress: Progress | None,
+        listeners: Listeners,
     ) -> dict[str, Any]:
+        on_progress, on_ask = listeners
         end = time.monotonic() + limit_s
         number = next(self._calls)
         helper.send({"call": number, "method": method, "params": dict(params)})
@@ -131,6 +148,10 @@ class Sandbox:
             message = helper.receive(end - time.monotonic())
             if "progress" in message and on_progress is not None:
                 on_progress(*message["progress"])
+            elif "ask" in message and on_ask is not None:
+                asked_at = time.monotonic()
+                helper.send({"replies": self._reply(on_ask, message["ask"])})
+                end += time.monotonic() - asked_at
             elif "needs_judge" in message:
                 raise NeedsJudgeError(message["needs_judge"])
             elif "mendable" in message:
@@ -140,6 +161,13 @@ class Sandbox:
             elif "result" in message:
                 result: dict[str, Any] = message["result"]
                 return result
+
+
+def _lost(what: str, helper: Helper) -> VlmEvalError:
+    return VlmEvalError(
+        f"{what}. Run the same command to try again, with all answers kept.\n"
+        f"Last output: {helper.last_output() or 'none'}"
+    )
 
 
 def _stop(helpers: list[Helper]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_vlmeval.store.answers import Answers
 from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.exchanges import Exchanges
 from pytest_vlmeval.store.leases import Leases
 from pytest_vlmeval.store.runs import Runs
 from pytest_vlmeval.store.scores import Scores
@@ -18,6 +19,7 @@ class Store:
         self._database = Database(work_dir)
         self.runs = Runs(self._database)
         self.answers = Answers(self._database)
+        self.exchanges = Exchanges(self._database)
         self.leases = Leases(self._database)
         self.scores = Scores(self._database)
 

@@ -60,6 +60,7 @@ class Runs:
                 "fingerprint": entry.fingerprint,
                 "modified": entry.modified,
                 "indexes": list(entry.indexes),
+                "judges": list(entry.judges),
             }
             for entry in plan.entries
         ]
@@ -83,7 +84,13 @@ class Runs:
         if row is None:
             return None
         entries = tuple(
-            PlanEntry(**{**entry, "indexes": tuple(entry["indexes"])})
+            PlanEntry(
+                **{
+                    **entry,
+                    "indexes": tuple(entry["indexes"]),
+                    "judges": tuple(entry["judges"]),
+                }
+            )
             for entry in row.entries
         )
         return Plan(run_id=row.run_id, scorer=row.scorer, entries=entries)

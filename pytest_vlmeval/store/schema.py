@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60
 
 metadata = sa.MetaData()
@@ -96,6 +96,35 @@ verdicts = sa.Table(
     sa.Column("value", sa.Float, nullable=True),
     sa.Column("extracted", sa.Text, nullable=True),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("exchanges", sa.JSON, nullable=False),
+)
+
+# Everything that was asked of a judge. `question` is a hash of the judge's name, the
+# prompt and its settings; of one that was answered there is one row.
+exchanges = sa.Table(
+    "exchanges",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("question", sa.Text, nullable=False, index=True),
+    sa.Column("judge", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("text", sa.Text, nullable=True),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("latency_ms", sa.Float, nullable=False),
+    sa.Column("prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("completion_tokens", sa.Integer, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Index(
+        "exchanges_answered",
+        "question",
+        unique=True,
+        sqlite_where=sa.text("text IS NOT NULL"),
+        postgresql_where=sa.text("text IS NOT NULL"),
+    ),
+    sqlite_autoincrement=True,
 )
 
 

@@ -8,16 +8,21 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import Score, Verdict
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.leases import LEASE_S
 from pytest_vlmeval.store.schema import scores, verdicts
 
+# A score is "incomplete" where a judge gave no reply, which it may another time.
 _CLAIMED: Mapping[str, Literal["taken", "done", "failed"]] = {
     "scoring": "taken",
     "done": "done",
+    "incomplete": "done",
     "failed": "failed",
+    "needs_judge": "failed",
 }
+_TRIED_AGAIN = ("failed", "needs_judge", "incomplete")
 
 
 class Scores:
@@ -31,7 +36,8 @@ class Scores:
     ) -> Literal["mine", "taken", "done", "failed"]:
         """Ask to compute a score: it is ours to do, being done, or there already.
 
-        A scoring that failed in an earlier session is tried again.
+        A scoring that failed in an earlier session is tried again, as is one whose
+        judge gave no reply.
         """
         now = time.time()
         values = {
@@ -46,7 +52,7 @@ class Scores:
             "error": "",
         }
         expired = (scores.c.state == "scoring") & (scores.c.lease_until < now)
-        failed = (scores.c.state == "failed") & (scores.c.session_id != session_id)
+        failed = scores.c.state.in_(_TRIED_AGAIN) & (scores.c.session_id != session_id)
         statement = (
             self._database.insert(scores)
             .values(values)
@@ -75,9 +81,12 @@ class Scores:
                 "value": verdict.value,
                 "extracted": verdict.extracted,
                 "reason": verdict.reason,
+                "state": verdict.state,
+                "exchanges": list(verdict.exchanges),
             }
             for verdict in score.verdicts
         ]
+        failed = any(verdict.state == "judge_failed" for verdict in score.verdicts)
         with self._database.transaction() as connection:
             connection.execute(
                 sa.delete(verdicts).where(verdicts.c.score_id == score_id)
@@ -88,21 +97,22 @@ class Scores:
                 sa.update(scores)
                 .where(scores.c.score_id == score_id)
                 .values(
-                    state="done",
+                    state="incomplete" if failed else "done",
                     score={**fields, "metrics": dict(score.metrics)},
                 )
             )
 
-    def fail(self, score_id: str, error: str) -> None:
+    def fail(self, score_id: str, error: Exception) -> None:
         """Record why a score could not be computed."""
+        state = "needs_judge" if isinstance(error, NeedsJudgeError) else "failed"
         with self._database.transaction() as connection:
             connection.execute(
                 sa.update(scores)
                 .where(scores.c.score_id == score_id)
-                .values(state="failed", error=error)
+                .values(state=state, error=str(error))
             )
 
-    def load(self, score_id: str) -> Score | str | None:
+    def load(self, score_id: str) -> Score | VlmEvalError | None:
         """Return a score, why there is none, or None while it is not done."""
         with self._database.transaction(reading=True) as connection:
             row = connection.execute(
@@ -111,7 +121,9 @@ class Scores:
             if row is None or row.state == "scoring":
                 return None
             if row.state == "failed":
-                return str(row.error)
+                return VlmEvalError(row.error)
+            if row.state == "needs_judge":
+                return NeedsJudgeError(row.error)
             judged = connection.execute(
                 sa.select(verdicts).where(verdicts.c.score_id == score_id)
             ).all()
@@ -123,6 +135,8 @@ class Scores:
                     value=verdict.value,
                     extracted=verdict.extracted,
                     reason=verdict.reason,
+                    state=verdict.state,
+                    exchanges=tuple(verdict.exchanges),
                 )
                 for verdict in judged
             ),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal
 
+from tests.server import judge
 from tests.server.script import Fault, Rule, Script, Shape
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def answer(
     if text is None:
         images = [content for _, content in prompt.images]
         text = script.answer_for(prompt.text, images)
+    if text is None and script.judge is not None:
+        text = judge.reply(prompt.text, script.judge)
     if text is None and model is not None:
         return _generate(model, body, prompt)
     if text is None:

@@ -21,6 +21,7 @@ from tests.server.script import Rule, Script
 class Prompt:
     """The user's message of a request: its text, its pictures and videos as bytes."""
 
+    system: str | None = None
     content: str = ""  # "string" or "parts"
     order: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -33,13 +34,19 @@ class Prompt:
 
 
 def read_prompt(body: Mapping[str, object]) -> Prompt:
-    """Read the first message of a chat-completions request."""
+    """Read the user's message of a chat-completions request, and the system's."""
     messages = body["messages"]
     assert isinstance(messages, list)
-    content = messages[0]["content"]
+    *first, last = messages
+    assert last["role"] == "user"
+    assert all(message["role"] == "system" for message in first)
+    system = first[0]["content"] if first else None
+    content = last["content"]
     if isinstance(content, str):
-        return Prompt(content="string", order=["text"], texts=[content])
-    prompt = Prompt(content="parts")
+        prompt = Prompt(content="string", order=["text"], texts=[content])
+        prompt.system = system
+        return prompt
+    prompt = Prompt(content="parts", system=system)
     for part in content:
         prompt.order.append(part["type"])
         if part["type"] == "text":
@@ -144,6 +151,7 @@ def describe(body: Mapping[str, object], prompt: Prompt) -> dict[str, object]:
             if name not in {"model", "messages"}
         },
         "content": prompt.content,
+        "system": prompt.system,
         "order": prompt.order,
         "images": [
             {

@@ -6,7 +6,10 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tests.server.judge import Manner
 
 Fault = Literal[
     "reset",  # the connection breaks before any answer
@@ -75,15 +78,16 @@ class Script:
     """Everything that can be told to the server, all at once.
 
     `answers` maps the SHA-256 of a prompt's text or of its first picture, or a
-    substring of the text, to an answer; `default` is the answer otherwise. Every
-    request takes `latency_s` and, for each other one in flight,
-    `latency_per_request_s` (seconds). With an `api_key` other keys are refused as
-    swift does.
+    substring of the text, to an answer; `default` is the answer otherwise, or the
+    reply of a `judge` of that manner. Every request takes `latency_s` and, for each
+    other one in flight, `latency_per_request_s` (seconds). With an `api_key` other
+    keys are refused as swift does.
     """
 
     models: Sequence[str] = ("tiny-vlm",)
     api_key: str | None = None
     default: str = "A"
+    judge: Manner | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
     latency_s: float = 0.0
     latency_per_request_s: float = 0.0

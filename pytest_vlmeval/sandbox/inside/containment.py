@@ -22,8 +22,15 @@ import pandas as pd
 from PIL import Image
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside import bounds, expressions, hubs, mends, tensors
-from pytest_vlmeval.sandbox.inside.job import ContainedError, Judge, current_job
+from pytest_vlmeval.sandbox.inside import (
+    bounds,
+    expressions,
+    hubs,
+    judging,
+    mends,
+    tensors,
+)
+from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
 from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
 
 if TYPE_CHECKING:
@@ -177,11 +184,8 @@ def _mend_progress(module: Any) -> None:
         **_options: object,
     ) -> list[object]:
         job = current_job()
-        tasks = list(tasks)
-        results = []
-        for position, inputs in enumerate(tasks):
-            results.append(module.new_func(position, func, inputs)[1])
-            job.on_progress(position + 1, len(tasks))
+        named = job.asked if keys is None else keys
+        results = judging.run_tasks(job, func, list(tasks), named)
         if save is not None:
             saved = module.load(save) if module.osp.exists(save) else {}
             if keys is not None:
@@ -194,11 +198,7 @@ def _mend_progress(module: Any) -> None:
 
 def _mend_judge(module: Any) -> None:
     """Answer dataset/utils/judge_util.py:8: judges are clients of web services."""
-
-    def build_judge(**_settings: object) -> Judge:
-        return current_job().judge
-
-    module.build_judge = build_judge
+    module.build_judge = judging.build_judge
 
 
 def _mend_table_source(module: Any) -> None:

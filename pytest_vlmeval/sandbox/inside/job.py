@@ -5,18 +5,21 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.hubs import HubShelf
     from pytest_vlmeval.sandbox.inside.pictures import PictureStore
 
     Progress = Callable[[int, int], None]
+    # The prompt with its settings: system, max_tokens, temperature, attempt.
+    Question = dict[str, Any]
+    Ask = Callable[[Sequence[Question]], Sequence[Mapping[str, Any]]]
 
 EXACT = "exact_matching"
 JUDGED = "judge"
@@ -27,37 +30,65 @@ class ContainedError(RuntimeError):
     """Something in the process tried what the sandbox does not allow."""
 
 
-class Judge(Protocol):
-    """What ms-vlmeval asks to read an answer."""
+class Exchange(NamedTuple):
+    """A question to the judge and what came back: a text, or an error."""
 
-    def working(self) -> bool: ...
+    number: int
+    question: Question
+    text: str | None
+    error: str
 
-    def generate(self, prompt: object, **settings: object) -> str: ...
 
+@dataclass(slots=True)
+class Task:
+    """One thing to be judged, and how far that is.
 
-class MuteJudge:
-    """The judge of a run without one: never has a reply, and says so at once.
-
-    ms-vlmeval then falls back on what exact matching found, without a network call
-    and, as its own retries do not wait, without delay.
+    `position` counts the questions that its present run has come to, `unusable` is
+    true where the judge did not decide.
     """
 
-    def working(self) -> bool:
-        """Claim to work; some datasets refuse to score otherwise."""
-        return True
+    key: str
+    exchanges: list[Exchange] = field(default_factory=list)
+    position: int = 0
+    result: Any = None
+    unusable: bool = False
+    done: bool = False
 
-    def generate(self, prompt: object, **settings: object) -> str:
-        """Give the reply by which ms-vlmeval knows a failed request."""
-        return NO_REPLY
+    @property
+    def failed(self) -> bool:
+        """Whether its last question got no reply at all."""
+        return bool(self.exchanges) and self.exchanges[-1].text is None
+
+    @property
+    def last_reply(self) -> str:
+        """The text that came back last."""
+        return (self.exchanges[-1].text or "") if self.exchanges else ""
+
+    @property
+    def state(self) -> str:
+        """How it ended, as a verdict says it."""
+        if not self.exchanges:
+            return "matched"
+        if not self.unusable:
+            return "judged"
+        return "judge_failed" if self.failed else "judge_unclear"
+
+    def add(self, question: Question, reply: Mapping[str, Any]) -> None:
+        """Take in what came back for a question."""
+        question = {name: question[name] for name in question if name != "attempt"}
+        self.exchanges.append(Exchange(question=question, **reply))
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
     """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
 
-    `url` is where the rows are published. `scoring` says whether verdicts that
-    ms-vlmeval publishes wrongly are corrected, `shelf` which repositories of hubs a
-    video dataset may read.
+    `url` is where the rows are published, `shelf` says which repositories of hubs a
+    video dataset may read. `ask` sends questions to the judge, None where there is
+    none; `tasks` are those for it by their key, and `task` the one that runs. What the
+    judge did not decide is right in the `best_case` and wrong otherwise. `asked` are
+    the indexes of the answers in order, `unanswered` of those without a usable text.
+    `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
     """
 
     rows: pd.DataFrame
@@ -66,14 +97,19 @@ class Job:
     url: str = ""
     pictures: PictureStore | None = None
     shelf: HubShelf | None = None
-    judge: Judge = field(default_factory=MuteJudge)
+    ask: Ask | None = None
+    best_case: bool = False
+    asked: list[str] = field(default_factory=list)
+    unanswered: frozenset[str] = frozenset()
+    tasks: dict[str, Task] = field(default_factory=dict)
+    task: Task | None = None
     scoring: Scoring = "published"
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
         """What ms-vlmeval is told of the judge; its files have it in their names."""
-        return EXACT if isinstance(self.judge, MuteJudge) else JUDGED
+        return EXACT if self.ask is None else JUDGED
 
     def add_table(self, name: str) -> None:
         """Let ms-vlmeval find the rows where it keeps a dataset's file."""

@@ -11,16 +11,17 @@ import sys
 from collections import defaultdict
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
+from pytest_vlmeval.sandbox.inside.judging import run_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # The classes with a defect whose mend changes published numbers.
 CORRECTED = {"MathVista", "VideoMME"}
@@ -51,6 +52,7 @@ def mend_choices(module: Any) -> None:
     A category that some rows lack cannot be sorted (:95), an empty `split` is a line
     per row, and MMT-Bench needs all of its 32 categories (:108).
     """
+    _mend_option_choice(module)
     report, report_mmt = module.report_acc, module.report_acc_MMT
 
     def report_acc(df: pd.DataFrame) -> object:
@@ -69,6 +71,32 @@ def mend_choices(module: Any) -> None:
             module.MMT_abbrs = names
 
     module.report_acc, module.report_acc_MMT = report_acc, report_acc_mmt
+
+
+def _mend_option_choice(module: Any) -> None:
+    """Answer dataset/utils/multiple_choice.py:405: no usable reply, a random option.
+
+    The task is unclear instead. Where no options are known (Video-MME), none of the
+    replies could be read, and the only choice is "none of them": nothing is asked.
+    """
+    upstream = module.extract_answer_from_item
+
+    def extract_answer_from_item(
+        model: object, item: Any, dataset_name: str | None = None
+    ) -> object:
+        known = str(item["index"]) not in current_job().unanswered
+        if not known or not module.build_choices(item):
+            model = None
+        return upstream(model, item, dataset_name=dataset_name)
+
+    def choose(_options: object) -> str:
+        task = current_job().task
+        if task is not None:
+            task.unusable = True
+        return "Z"
+
+    module.rd = SimpleNamespace(choice=choose)
+    module.extract_answer_from_item = extract_answer_from_item
 
 
 def _with_names(table: pd.DataFrame) -> pd.DataFrame:
@@ -157,8 +185,19 @@ def mend_video_options(module: Any) -> None:
 
 
 def mend_documents(module: Any) -> None:
-    """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered."""
-    upstream = module.get_f1
+    """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered.
+
+    And dataset/mmlongbench.py:573, where the judge gets one row after the other.
+    """
+    upstream, read = module.get_f1, module.MMLongBench_auxeval
+
+    def judge_all(tasks: list[tuple[object, Any]]) -> Iterable[tuple[object, Any]]:
+        keys = [line["index"] for _, line in tasks]
+        found = run_tasks(current_job(), read, tasks, keys)
+        return zip(found, (line for _, line in tasks), strict=True)
+
+    module.tqdm = judge_all
+    module.MMLongBench_auxeval = lambda result, _line: result
 
     def get_f1(data: pd.DataFrame) -> float:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import pandas as pd
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.families import find_family
-from pytest_vlmeval.sandbox.inside.job import Job, Judge, MuteJudge, running
+from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.inside.own import read_rows
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.families import Family, Outcome
+    from pytest_vlmeval.sandbox.inside.job import Ask
 
 NEEDS_JUDGE = (
-    "{name} has no score: ms-vlmeval scores it only with a judge, and there is none. "
-    "--vlm-mode=infer collects its answers."
+    "{name} is scored by a judge only, and there is none. Its answers are kept: run "
+    "the same command with --vlm-judge=NAME --vlm-judge-api-base=URL to score them."
 )
 
 
@@ -44,43 +46,53 @@ def describe() -> dict[str, Any]:
 def score(
     info: dict[str, Any],
     rows: str,
-    answers: list[tuple[str, str]],
+    answers: list[tuple[str, str | None]],
     on_progress: Callable[[int, int], None],
+    ask: Ask | None = None,
     scoring: Scoring = "published",
-    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Score answers, given as [index, text], against the rows of the file `rows`.
 
     The table that ms-vlmeval sees has the rows that were answered, in the dataset's
-    order, each with its text exactly as it is. `scoring` in the result is what was
+    order, each with its text exactly as it is; None, where there is no usable one,
+    is an empty text that is not shown to the judge. `ask` sends questions to the
+    judge, without which answers are matched exactly. What the judge did not decide
+    counts as wrong, and as right in `best`. `scoring` in the result is what was
     used: "corrected" only where there is something to correct. Raises
     NeedsJudgeError, and VlmEvalError for a class without an adapter and a dataset
     without references.
     """
     family = find_family(info)
-    if family.judge == "required" and judge is None:
+    if family.judge == "required" and ask is None:
         raise NeedsJudgeError(NEEDS_JUDGE.format(name=info["name"]))
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        job = Job(
-            rows=read_rows(Path(rows), info),
-            folder=Path(folder),
-            url=info["url"],
-            on_progress=on_progress,
-            judge=judge or MuteJudge(),
-            scoring=scoring,
-        )
-        outcome = _evaluate(info, family, job, answers)
+    table = read_rows(Path(rows), info)
+    job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
+    job.url, job.ask, job.scoring = info["url"], ask, scoring
+    job.unanswered = frozenset(index for index, text in answers if text is None)
+    texts = {index: text or "" for index, text in answers}
+    outcome = _evaluate(info, family, job, texts)
     metrics = flatten(outcome.result)
     main_metric, value = family.main(info, metrics, outcome.verdicts)
-    if family.judge == "partial" and judge is None:
+    if family.judge == "partial" and ask is None:
         main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
     found = {"metrics": metrics, "main_metric": main_metric, "value": value}
     return found | {
+        "best": _best_case(info, family, job, texts, value),
         "scale": family.scale,
         "verdicts": outcome.verdicts,
         "scoring": scoring if info["class_name"] in CORRECTED else "published",
         "notes": outcome.notes,
     }
+
+
+def _best_case(
+    info: dict[str, str], family: Family, job: Job, texts: dict[str, str], value: float
+) -> float:
+    """Give the value if all that the judge did not decide were right."""
+    if not any(task.unusable for task in job.tasks.values()):
+        return value
+    outcome = _evaluate(info, family, replace(job, best_case=True), texts)
+    return family.main(info, flatten(outcome.result), outcome.verdicts)[1]
 
 
 def _rename(metrics: dict[str, float], old: str, new: str) -> str:
@@ -89,21 +101,24 @@ def _rename(metrics: dict[str, float], old: str, new: str) -> str:
 
 
 def _evaluate(
-    info: dict[str, Any], family: Family, job: Job, answers: list[tuple[str, str]]
+    info: dict[str, Any], family: Family, job: Job, texts: dict[str, str]
 ) -> Outcome:
-    with running(job):
-        build = scored_dataset if info.get("modality") == "video" else build_dataset
-        dataset = build(info, job)
-        table = _predictions(info, dataset.data, answers, family.reference)
-        path = str(job.folder / f"answers_{info['rules']}.xlsx")
-        job.dump_table(table, path)
-        return family.evaluate(dataset, path, job)
+    build = scored_dataset if info.get("modality") == "video" else build_dataset
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        job = replace(job, folder=Path(folder), tables={})
+        with running(job):
+            dataset = build(info, job)
+            table = _predictions(info, dataset.data, texts, family.reference)
+            job.asked = [str(index) for index in table["index"]]
+            path = str(job.folder / f"answers_{info['rules']}.xlsx")
+            job.dump_table(table, path)
+            return family.evaluate(dataset, path, job)
 
 
 def _predictions(
     info: dict[str, Any],
     rows: pd.DataFrame,
-    answers: list[tuple[str, str]],
+    texts: dict[str, str],
     reference: str,
 ) -> pd.DataFrame:
     known = rows[reference] if reference in rows else pd.Series(dtype=object)
@@ -112,7 +127,6 @@ def _predictions(
             f"{info['name']} has no reference answers, so its answers cannot be scored "
             "here. --vlm-mode=infer collects them."
         )
-    texts = dict(answers)
     # With all questions about a video in one prompt, answers go by videos.
     key = "video" if info.get("settings", {}).get("pack") else "index"
     indices = [str(index) for index in rows[key]]

@@ -21,7 +21,7 @@ from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import containment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Method = Callable[..., dict[str, Any]]
 
@@ -66,6 +66,12 @@ class Channel:
         if now >= self._next_progress:
             self._next_progress = now + PROGRESS_EVERY_S
             self.send({"progress": [done, total]})
+
+    def ask(self, questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Put questions to the parent, in the middle of a call, and wait for all."""
+        self.send({"ask": questions})
+        replies: list[dict[str, Any]] = self.receive()["replies"]
+        return replies
 
     def _read(self) -> None:
         with suppress(OSError):
@@ -122,9 +128,16 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
         "prepare": partial(preparation.prepare, on_progress=channel.progress),
         "locate": partial(video_classes.locate, on_progress=channel.progress),
         "prepare_videos": partial(videos.prepare_videos, on_progress=channel.progress),
-        "score": partial(scoring.score, on_progress=channel.progress),
+        "score": partial(_score, channel, scoring.score),
         "submit": submissions.write_submission,
     }
+
+
+def _score(
+    channel: Channel, method: Method, *, judged: bool = False, **params: Any
+) -> dict[str, Any]:
+    ask = channel.ask if judged else None
+    return method(**params, ask=ask, on_progress=channel.progress)
 
 
 def _answer(method: Method, params: dict[str, Any]) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
             key = _circular_key(row)
         extracted = options.prefetch_answer(row)
         if key in found:
-            log = found[key]["log"]
-            verdicts.append(verdict(row["index"], found[key]["hit"], extracted, log))
+            hit, log = found[key]["hit"], found[key]["log"]
+            task = job.tasks.get(str(key))
+            verdicts.append(verdict(row["index"], hit, extracted, log, task))
         else:
             reason = f"its group was not scored: rotation {key} is missing"
             verdicts.append(verdict(row["index"], None, extracted, reason))
@@ -107,7 +108,12 @@ def evaluate_yes_no(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score yes/no questions."""
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     verdicts = [
-        verdict(row["index"], row["score"], row["extracted"])
+        verdict(
+            row["index"],
+            row["score"],
+            row["extracted"],
+            task=job.tasks.get(str(row["index"])),
+        )
         for _, row in judged_table(job, answers, "_auxmatch").iterrows()
     ]
     return Outcome(result, verdicts)

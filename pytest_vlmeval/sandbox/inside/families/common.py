@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pytest_vlmeval.sandbox.inside.job import Job
+    from pytest_vlmeval.sandbox.inside.job import Job, Task
 
     Info = dict[str, str]
     Verdict = dict[str, Any]
@@ -62,15 +62,34 @@ def judged_table(job: Job, answers: str, suffix: str) -> pd.DataFrame:
 
 
 def verdict(
-    index: object, value: object, extracted: object = None, reason: object = ""
+    index: object,
+    value: object,
+    extracted: object = None,
+    reason: object = "",
+    task: Task | None = None,
 ) -> Verdict:
-    """Give the verdict on one row as plain data."""
+    """Give the verdict on one row as plain data; `task` is the judge's part in it.
+
+    What the judge did not decide has no value.
+    """
+    undecided = task is not None and task.unusable
+    if task is not None and undecided:
+        value, extracted, reason = None, None, _explain(task)
     return {
         "index": str(index),
         "value": None if value is None else float(value),  # type: ignore[arg-type]
         "extracted": str(extracted) if extracted else None,
         "reason": str(reason)[:MAX_REASON],
+        "state": "matched" if task is None else task.state,
+        "exchanges": [] if task is None else [each.number for each in task.exchanges],
     }
+
+
+def _explain(task: Task) -> str:
+    if task.failed:
+        return f"the judge gave no reply: {task.exchanges[-1].error}"
+    said = task.last_reply.strip() or "an empty text"
+    return f"the judge's reply cannot be used: {said}"
 
 
 def main_metric(

@@ -12,7 +12,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
 )
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.sandbox.inside.job import Job
+    from pytest_vlmeval.sandbox.inside.job import Job, Task
 
 LLAVA_FULL_SCORE = 10
 
@@ -22,25 +22,24 @@ def evaluate_mmvet(dataset: Any, answers: str, job: Job) -> Outcome:
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     judged = judged_table(job, answers, f"_{job.method}")
     verdicts = [
-        verdict(row["index"], row["score"], None, row["log"])
+        verdict(row["index"], row["score"], None, row["log"], _task(job, row))
         for _, row in judged.iterrows()
     ]
     return Outcome(result, verdicts)
 
 
 def evaluate_llava(dataset: Any, answers: str, job: Job) -> Outcome:
-    """Score LLaVABench: the judge gives points for GPT-4's answer and this one."""
+    """Score LLaVABench: the judge gives points for GPT-4's answer and this one.
+
+    A reply without them would count as -1 for both (dataset/utils/llavabench.py:39).
+    """
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     verdicts = []
     for _, row in judged_table(job, answers, "_openai_result").iterrows():
         points, theirs = row["score"], row["gpt4_score"]
-        if points < 0:  # dataset/utils/llavabench.py:39, and the metrics count it
-            reason = "the judge's reply has no two scores"
-            verdicts.append(verdict(row["index"], None, None, reason))
-        else:
-            reason = f"{points:g} points, GPT-4's answer {theirs:g}"
-            value = min(points / LLAVA_FULL_SCORE, 1)
-            verdicts.append(verdict(row["index"], value, None, reason))
+        value = points / LLAVA_FULL_SCORE
+        reason = f"{points:g} points, GPT-4's answer {theirs:g}"
+        verdicts.append(verdict(row["index"], value, None, reason, _task(job, row)))
     return Outcome(result, verdicts)
 
 
@@ -56,7 +55,11 @@ def evaluate_documents(dataset: Any, answers: str, job: Job) -> Outcome:
     storage = file.get_intermediate_file_path(answers, f"_{job.method}")
     result = job.tables[file.get_intermediate_file_path(storage, "_score", "csv")]
     verdicts = [
-        verdict(row["index"], row["score"], row["pred"], row["log"])
+        verdict(row["index"], row["score"], row["pred"], row["log"], _task(job, row))
         for _, row in judged.iterrows()
     ]
     return Outcome(result, verdicts)
+
+
+def _task(job: Job, row: Any) -> Task | None:
+    return job.tasks.get(str(row["index"]))

@@ -37,7 +37,13 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
         finally:
             module.post_check = upstream
         verdicts = [
-            verdict(row["index"], values[row["index"]], row["res"], row["log"])
+            verdict(
+                row["index"],
+                values[row["index"]],
+                row["res"],
+                row["log"],
+                job.tasks.get(str(row["index"])),
+            )
             for _, row in judged_table(job, answers, f"_{job.method}").iterrows()
         ]
         return Outcome(result, verdicts)

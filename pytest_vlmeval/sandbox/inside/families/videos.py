@@ -13,38 +13,47 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     judged_table,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.job import EXACT
+from pytest_vlmeval.sandbox.inside.judging import build_judge, run_tasks
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Verdict
     from pytest_vlmeval.sandbox.inside.job import Job
 
 FULL_POINTS = 3
-NO_POINTS = "the judge's reply has no points"
 
 
 def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
-    """Score Video-MME: the first capital letter from A to D, or what a judge reads."""
+    """Score Video-MME: the first capital letter from A to D, or what a judge reads.
+
+    All rows that a judge reads are asked about at once, ahead of `evaluate`, which
+    goes from one to the next (dataset/videomme.py:264).
+    """
     module: Any = import_module("vlmeval.dataset.utils.videomme")
     upstream = module.extract_option
-    read: dict[object, object] = {}
-
-    def extract_option(model: object, row: dict[str, Any], name: str) -> object:
-        read[row["index"]] = upstream(model, row, name)
-        return read[row["index"]]
-
-    module.extract_option = extract_option
+    model = None if job.ask is None else build_judge()
+    unread = [
+        row
+        for _, row in job.tables[answers].iterrows()
+        if not module.extract_characters_regex(str(row["prediction"]))
+    ]
+    inputs = [(model, row.to_dict(), "Video-MME") for row in unread]
+    keys = [str(row["index"]) for row in unread]
+    read = dict(zip(keys, run_tasks(job, upstream, inputs, keys), strict=True))
+    module.extract_option = lambda _model, row, _name: read[str(row["index"])]
     try:
-        result = dataset.evaluate(answers, model=job.method)
+        result = dataset.evaluate(answers, model=EXACT)
     finally:
         module.extract_option = upstream
     verdicts = []
     for _, row in judged_table(job, answers, "_score").iterrows():
-        found = module.extract_characters_regex(str(row["prediction"]))
-        option = found or read.get(row["index"])
-        reason = "" if found else "no letter from A to D in the answer"
+        index = str(row["index"])
+        option = read.get(index) or module.extract_characters_regex(row["prediction"])
+        reason = "no letter from A to D in the answer" if index in read else ""
         # What ms-vlmeval calls an answer that names none of the options.
         extracted = None if option == "Z" else option
-        verdicts.append(verdict(row["index"], row["score"], extracted, reason))
+        task = job.tasks.get(index)
+        verdicts.append(verdict(index, row["score"], extracted, reason, task))
     return Outcome(result, verdicts)
 
 
@@ -57,8 +66,8 @@ def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:
     judged = judged_table(job, answers, f"_{job.method}_score")
     if packed:
         groups = judged.groupby("video", sort=False)
-        return Outcome(result, [_of_video(video, rows) for video, rows in groups])
-    return Outcome(result, [_of_row(row) for _, row in judged.iterrows()])
+        return Outcome(result, [_of_video(job, video, rows) for video, rows in groups])
+    return Outcome(result, [_of_row(job, row) for _, row in judged.iterrows()])
 
 
 def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
@@ -69,18 +78,20 @@ def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _of_row(row: pd.Series[Any]) -> Verdict:
-    points = row["score"]
-    if points < 0:  # counted as 0 in coarse_all, and not at all in coarse_valid
-        return verdict(row["index"], None, None, NO_POINTS)
-    return verdict(row["index"], min(points / FULL_POINTS, 1), None, f"{points} points")
+def _of_row(job: Job, row: pd.Series[Any]) -> Verdict:
+    points, task = row["score"], job.tasks.get(str(row["index"]))
+    reason = f"{points} points"
+    return verdict(row["index"], points / FULL_POINTS, None, reason, task)
 
 
-def _of_video(video: object, rows: pd.DataFrame) -> Verdict:
-    """Give the mean of a video's questions; one without an answer has no points."""
-    asked = rows["prediction"].notna()
-    if (rows["score"][asked] < 0).any():
-        return verdict(video, None, None, NO_POINTS)
+def _of_video(job: Job, video: object, rows: pd.DataFrame) -> Verdict:
+    """Give the mean of a video's questions; one without an answer has no points.
+
+    The judge's part is that in the first question it did not decide, or in the last.
+    """
+    tasks = [job.tasks.get(str(index)) for index in rows["index"]]
+    undecided = [task for task in tasks if task is not None and task.unusable]
     points = [max(value, 0) for value in rows["score"]]
     reason = f"{', '.join(map(str, points))} points"
-    return verdict(video, min(fmean(points) / FULL_POINTS, 1), None, reason)
+    task = [*tasks, *undecided[:1]][-1]
+    return verdict(video, fmean(points) / FULL_POINTS, None, reason, task)

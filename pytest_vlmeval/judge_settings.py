@@ -1,0 +1,122 @@
+"""Which judges a run has: what the options and ms-vlmeval's environment say together.
+
+ms-vlmeval itself takes the judge's name from LOCAL_LLM, else a paid model of its own
+choice, its address from OPENAI_API_BASE, else api.openai.com, and its key from
+OPENAI_API_KEY. Here a judge is asked only where one is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pytest_vlmeval.errors import VlmEvalError
+
+EXACT_MATCHING = "exact_matching"
+OFFICIAL = "https://api.openai.com/v1"
+# What ms-vlmeval's users have set (dataset/utils/judge_util.py, api/gpt.py).
+OPENAI_VARIABLES = ("OPENAI_API_KEY", "OPENAI_API_BASE", "LOCAL_LLM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeEndpoint:
+    """A judge: the name its server serves it under, the server, and its key."""
+
+    name: str
+    api_base: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+def choose_judges(
+    names: Sequence[str],
+    bases: Sequence[str],
+    api_key: str | None,
+    openai: Mapping[str, str],
+) -> tuple[JudgeEndpoint, ...]:
+    """Return the judges of a run, none for exact matching.
+
+    `names`, `bases` and `api_key` are those of our own options, `openai` holds the
+    variables of OPENAI_VARIABLES. Raises `VlmEvalError` for judges that do not go
+    together, and for one whose address nothing says.
+    """
+    given = "LOCAL_LLM"
+    if names:
+        given = "--vlm-judge"
+    elif local := openai.get("LOCAL_LLM"):
+        names = (local,)
+    if EXACT_MATCHING in names and len(set(names)) > 1:
+        raise VlmEvalError(
+            f"--vlm-judge={','.join(names)}: exact_matching means to have no judge, "
+            "and stands alone."
+        )
+    if len(set(names)) < len(names):
+        raise VlmEvalError(
+            f"--vlm-judge={','.join(names)} names a judge twice. Several judges are "
+            "different models."
+        )
+    if not names or names[0] == EXACT_MATCHING:
+        return ()
+    if len(bases) not in {0, 1, len(names)}:
+        raise VlmEvalError(
+            f"--vlm-judge names {len(names)} judges and --vlm-judge-api-base "
+            f"{len(bases)} URLs. Give one URL for all, or one for each in this order."
+        )
+    places = [
+        _place(name, base, api_key, openai, given)
+        for name, base in zip(names, _spread(bases, len(names)), strict=True)
+    ]
+    return tuple(places)
+
+
+def _spread(bases: Sequence[str], count: int) -> Sequence[str | None]:
+    if len(bases) == count:
+        return bases
+    return [bases[0] if bases else None] * count
+
+
+def _place(
+    name: str,
+    base: str | None,
+    api_key: str | None,
+    openai: Mapping[str, str],
+    given: str,
+) -> JudgeEndpoint:
+    """Find a judge's server; OPENAI_API_KEY goes only where it is meant for."""
+    if base is not None:
+        meant = urlsplit(base).hostname == urlsplit(OFFICIAL).hostname
+        theirs = openai.get("OPENAI_API_KEY") if meant else None
+        return JudgeEndpoint(name=name, api_base=base, api_key=api_key or theirs)
+    key = api_key or openai.get("OPENAI_API_KEY") or None
+    base = openai.get("OPENAI_API_BASE")
+    if base:
+        base = OFFICIAL if base == "OFFICIAL" else base
+        return JudgeEndpoint(name=name, api_base=base, api_key=key)
+    if given == "--vlm-judge" and openai.get("OPENAI_API_KEY"):
+        return JudgeEndpoint(name=name, api_base=OFFICIAL, api_key=key)
+    raise VlmEvalError(
+        f"{given}={name} names a judge, and nothing says where it is. Give its URL by "
+        "--vlm-judge-api-base or OPENAI_API_BASE"
+        + (
+            f", or set OPENAI_API_KEY for {OFFICIAL}"
+            if given == "--vlm-judge"
+            else ", or do without by --vlm-judge=exact_matching"
+        )
+        + "."
+    )
+
+
+def describe_judges(
+    judges: Sequence[JudgeEndpoint], names: Sequence[str], openai: Mapping[str, str]
+) -> str:
+    """Say in a few words which judges there are, or why there is none."""
+    if judges:
+        return ", ".join(f"judge {each.name} at {each.api_base}" for each in judges)
+    idle = [name for name in OPENAI_VARIABLES[:2] if openai.get(name)]
+    if idle and not names:
+        verb = "names" if len(idle) == 1 else "name"
+        return (
+            f"exact matching (no judge: {' and '.join(idle)} {verb} none, "
+            "--vlm-judge=NAME does)"
+        )
+    return "exact matching (no judge)"

@@ -1,0 +1,246 @@
+"""The judge inside the sandbox: what ms-vlmeval asks it, and what became of each task.
+
+A task is what ms-vlmeval judges at once: a row, or all rotations of a question. It
+runs until it needs a reply that is not there; then the open questions of all tasks
+go out together, and the tasks that waited begin anew with what has come. There are
+no threads, because what bounds a comparison in time is an alarm (`bounds.py`), and
+the same replies lead to the same results in whatever order they come.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.job import NO_REPLY, Task, current_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pytest_vlmeval.sandbox.inside.job import Job, Question
+
+    Inputs = tuple[Any, ...] | dict[str, Any] | Any
+
+# What ms-vlmeval's own client of a judge sends unless told otherwise (api/gpt.py:45).
+DEFAULTS: dict[str, Any] = {"max_tokens": 2048, "temperature": 0}
+# The scales that the prompts of MMBench-Video, MMVet and LLaVABench give.
+RATINGS = {"0", "1", "2", "3"}
+LLAVA_POINTS = (0, 10)
+
+
+class _Pending(BaseException):
+    """Ends a task at a question without a reply; passes by `except Exception`."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+
+
+class MuteJudge:
+    """The judge of a run without one: never has a reply, and says so at once.
+
+    ms-vlmeval then falls back on what exact matching found, without a network call
+    and, as its own retries do not wait, without delay.
+    """
+
+    fail_msg = NO_REPLY
+
+    def working(self) -> bool:
+        """Claim to work; some datasets refuse to score otherwise."""
+        return True
+
+    def generate(self, message: object, **settings: object) -> str:
+        """Give the reply by which ms-vlmeval knows a failed request."""
+        return NO_REPLY
+
+
+class AskingJudge(MuteJudge):
+    """The judge of a run with one: its questions are those of the current task."""
+
+    def __init__(self, job: Job, settings: dict[str, Any]) -> None:
+        self._job = job
+        self._settings = {
+            "system": settings.get("system_prompt"),
+            **{name: settings.get(name, DEFAULTS[name]) for name in DEFAULTS},
+        }
+
+    def generate(self, message: object, **settings: object) -> str:
+        """Give the reply to a prompt; NO_REPLY where it is empty or there is none."""
+        if not isinstance(message, str):
+            raise VlmEvalError(
+                "ms-vlmeval shows its judge more than a text for this dataset, which "
+                "is not supported. --vlm-mode=infer collects its answers."
+            )
+        task = self._job.task
+        if task is None:
+            raise RuntimeError("a judge was asked outside of a task")
+        # What failed was tried again as often as it should be.
+        if task.failed or task.key in self._job.unanswered:
+            return NO_REPLY
+        said = {name: settings.get(name, self._settings[name]) for name in DEFAULTS}
+        question: Question = {**self._settings, **said, "prompt": message}
+        if task.position == len(task.exchanges):
+            earlier = [each.question for each in task.exchanges]
+            raise _Pending({**question, "attempt": earlier.count(question)})
+        exchange = task.exchanges[task.position]
+        task.position += 1
+        return (exchange.text or "").strip() or NO_REPLY
+
+
+def build_judge(**settings: Any) -> MuteJudge:
+    """Stand in for ms-vlmeval's `build_judge`."""
+    job = current_job()
+    return MuteJudge() if job.ask is None else AskingJudge(job, settings)
+
+
+class TaskKind(NamedTuple):
+    """How the results of one of ms-vlmeval's functions are read.
+
+    `usable` tells from a result and the last reply whether the judge decided.
+    `assume` gives the result that stands for a right or a wrong answer. `unanswered`
+    is the result where there is nothing to judge; None takes ms-vlmeval's own.
+    """
+
+    usable: Callable[[Any, str], bool]
+    assume: Callable[[Any, bool], object]
+    unanswered: object = None
+
+
+def _succeeded(result: Any, _reply: str) -> bool:
+    return bool(result["log"].endswith("Succeed"))
+
+
+def _assume_choice(_inputs: Any, right: bool) -> object:
+    return {"hit": int(right), "log": "not judged"}
+
+
+def _assume_yes_no(inputs: Any, right: bool) -> object:
+    answer = str(inputs[1]["answer"])
+    return answer if right else {"yes": "No", "no": "Yes"}.get(answer.lower())
+
+
+def _assume_formula(inputs: Any, right: bool) -> object:
+    line = inputs[1]
+    multiple = line.get("question_type") == "multi_choice"
+    said = str(line["answer_option" if multiple else "answer"])
+    return {"log": "not judged", "res": said if right else ""}
+
+
+def _assume_document(inputs: Any, right: bool) -> object:
+    said = str(inputs[1]["answer"]) if right else ""
+    return {"log": "not judged", "res": "", "pred": said}
+
+
+def _is_within(result: Any, scale: tuple[float, float]) -> bool:
+    return all(scale[0] <= points <= scale[1] for points in result)
+
+
+def _assume_option(inputs: Any, right: bool) -> object:
+    return inputs[1]["answer"] if right else "Z"
+
+
+_CHOICE = TaskKind(lambda result, reply: True, _assume_choice)
+_FORMULA = TaskKind(_succeeded, _assume_formula)
+# By the name of the function that judges one task.
+KINDS = {
+    # Their reply is read in extract_answer_from_item, which `mend_choices` watches.
+    "eval_vanilla": _CHOICE,
+    "eval_circular_group": _CHOICE,
+    "extract_option": TaskKind(lambda result, reply: True, _assume_option),
+    # The prompt offers "Unknown" for what is neither yes nor no.
+    "YOrN_auxeval": TaskKind(
+        lambda result, reply: result != "Unknown" or "unknown" in reply.lower(),
+        _assume_yes_no,
+    ),
+    "MATH_V_auxeval": _FORMULA,
+    "MathVista_auxeval": _FORMULA,
+    "MMVet_auxeval": TaskKind(
+        lambda result, reply: (
+            _succeeded(result, reply) and _is_within([result["score"]], (0, 1))
+        ),
+        lambda _inputs, right: {"log": "not judged", "score": float(right)},
+    ),
+    "LLaVABench_atomeval": TaskKind(
+        lambda result, reply: _is_within(result, LLAVA_POINTS),
+        lambda _inputs, right: [1.0, 10.0] if right else [10.0, 1.0],
+        unanswered=[10.0, 1.0],
+    ),
+    "MMLongBench_auxeval": TaskKind(
+        lambda result, reply: "Extracted answer:" in result["res"], _assume_document
+    ),
+    # MMBench-Video calls the judge itself.
+    "generate": TaskKind(
+        lambda result, reply: result in RATINGS,
+        lambda _inputs, right: "3" if right else "0",
+    ),
+}
+_ANY = TaskKind(lambda result, reply: True, lambda inputs, right: None)
+
+
+def run_tasks(
+    job: Job,
+    judge: Callable[..., object],
+    inputs: Sequence[Inputs],
+    keys: Iterable[Any],
+) -> list[object]:
+    """Judge all tasks, and give their results in the order of `inputs`.
+
+    `keys` name them by the row's index. A task that the judge did not decide counts
+    as wrong, or as right in the best case. One judged before is not judged again.
+    """
+    kind = KINDS.get(getattr(judge, "__name__", ""), _ANY)
+    named = dict(zip(map(str, keys), inputs, strict=True))
+    for key in named.keys() - job.tasks.keys():
+        job.tasks[key] = Task(key)
+    waiting = [key for key in named if not job.tasks[key].done]
+    done = len(named) - len(waiting)
+    while waiting:
+        questions = {}
+        for key in waiting:
+            question = _run_until_asked(job, job.tasks[key], judge, kind, named[key])
+            if question is None:
+                done += 1
+                job.on_progress(done, len(named))
+            else:
+                questions[key] = question
+        waiting = list(questions)
+        if questions:
+            _ask(job, questions)
+    return [
+        kind.assume(each, job.best_case)
+        if job.tasks[key].unusable
+        else job.tasks[key].result
+        for key, each in named.items()
+    ]
+
+
+def _run_until_asked(
+    job: Job, task: Task, judge: Callable[..., object], kind: TaskKind, inputs: Inputs
+) -> Question | None:
+    """Run a task to its end, or to the question that it gives."""
+    job.task, task.position, task.unusable = task, 0, False
+    try:
+        task.result = _call(judge, inputs)
+    except _Pending as pending:
+        return pending.question
+    finally:
+        job.task = None
+    task.done = True
+    if task.exchanges and not kind.usable(task.result, task.last_reply):
+        task.unusable = True
+    if task.key in job.unanswered and kind.unanswered is not None:
+        task.result = kind.unanswered
+    return None
+
+
+def _call(judge: Callable[..., object], inputs: Inputs) -> object:
+    if isinstance(inputs, dict):
+        return judge(**inputs)
+    return judge(*inputs) if isinstance(inputs, tuple | list) else judge(inputs)
+
+
+def _ask(job: Job, questions: dict[str, Question]) -> None:
+    assert job.ask is not None
+    asked = [{**question, "task": key} for key, question in questions.items()]
+    replies = job.ask(asked)
+    for (key, question), reply in zip(questions.items(), replies, strict=True):
+        job.tasks[key].add(question, reply)

@@ -1,0 +1,53 @@
+"""A judge of a real server and a real store, for the tests of what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.judge import Judge
+from pytest_vlmeval.models.endpoint import EndpointClient
+from pytest_vlmeval.store import Store
+from tests.server_fixtures import ServerProcess
+
+OpenJudge = Callable[..., Judge]
+
+
+def make_judge(
+    url: str, store: Store, name: str = "tiny-vlm", *, retries: int = 0
+) -> Judge:
+    """Give a judge that a server has under this name."""
+    client = partial(
+        EndpointClient,
+        model=name,
+        api_base=url,
+        api_key=None,
+        max_tokens=None,
+        temperature=None,
+        timeout_s=5,
+        concurrency=8,
+        role="judge",
+    )
+    return Judge(name, store.exchanges, client, retries=retries, concurrency=8)
+
+
+@pytest.fixture
+def judge_store(tmp_path: Path) -> Iterator[Store]:
+    """Give a store of one's own."""
+    store = Store(tmp_path / "store")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def open_judge(server: ServerProcess, judge_store: Store) -> OpenJudge:
+    """Give what opens the judge of the test server with its script."""
+
+    def open_judge(*, retries: int = 0, **script: object) -> Judge:
+        server.control(**script)
+        return make_judge(server.url, judge_store, retries=retries)
+
+    return open_judge
