@@ -17,6 +17,7 @@ SCORED = frozenset(
         "ImageVQADataset",
         "ImageYORNDataset",
         "LLaVABench",
+        "MMBenchVideo",
         "MMLongBench",
         "MMMUDataset",
         "MMVet",
@@ -25,6 +26,7 @@ SCORED = frozenset(
         "MathVista",
         "OCRBench",
         "VCRDataset",
+        "VideoMME",
     }
 )
 
