@@ -14,6 +14,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pytest_vlmeval.datasets.card import load_card
@@ -25,7 +26,7 @@ csv.field_size_limit(sys.maxsize)
 
 
 class Served(NamedTuple):
-    """A dataset as the test serves it.
+    """A dataset as the test serves it: `file` of a server, or in a hub's repository.
 
     `answers` maps what the server recognises a row by to the answer to it; `exact`
     and `judged` map the index of each row that is asked to the verdict without and
@@ -42,28 +43,48 @@ class Served(NamedTuple):
 
 def serve(info: DatasetInfo) -> Served:
     """Read a fixture and mark its rows."""
-    path = FIXTURES / "LMUData" / f"{info.name}.tsv"
+    if info.modality == "video":
+        path = repository_folder(info) / f"{info.name}.tsv"
+    else:
+        path = FIXTURES / "LMUData" / f"{info.name}.tsv"
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t")
         columns, rows = list(reader.fieldnames or ()), list(reader)
     said = {str(row["index"]): row for row in seed_rows(info.name)}
     # ms-vlmeval leaves out the rows without a picture.
-    asked = [row for row in rows if row["image"]]
+    asked = [row for row in rows if row.get("image", info.modality == "video")]
     answers = {_mark(info.name, row): said[row["index"]]["prediction"] for row in asked}
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, delimiter="\t")
     writer.writeheader()
     writer.writerows(rows)
-    source = source_of(info, "http://mirror")
-    assert source is not None
+    source = source_of(info, "http://mirror") or ""
     return Served(
         info=info,
-        file=source.rpartition("/")[2],
+        file=path.name if info.repository else source.rpartition("/")[2],
         content=out.getvalue().encode(),
         answers=answers,
         exact={row["index"]: said[row["index"]]["exact"] for row in asked},
         judged={row["index"]: said[row["index"]]["judge"] for row in asked},
     )
+
+
+def repository_folder(info: DatasetInfo) -> Path:
+    """Give the files that a hub has of a video dataset."""
+    name = f"datasets--{info.repository.replace('/', '--')}"
+    (folder,) = Path(FIXTURES, "hfcache", "hub", name, "snapshots").iterdir()
+    return folder
+
+
+def repository_files(served: Served) -> dict[str, bytes]:
+    """Give the files of a video dataset's repository, its table marked."""
+    folder = repository_folder(served.info)
+    files = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    return files | {served.file: served.content}
 
 
 def _mark(dataset: str, row: dict[str, str]) -> str:

@@ -14,8 +14,9 @@ import pytest
 
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
-from tests.conformance import Served, card, serve, verdict_of
+from tests.conformance import Served, card, repository_files, serve, verdict_of
 from tests.file_server import FileServer
+from tests.hub_server import HubServer
 from tests.run_fixtures import CACHE_DIR, endpoint, properties
 from tests.sandbox_tables import FIXTURES
 from tests.server_fixtures import ServerProcess
@@ -25,10 +26,8 @@ pytestmark = [
     pytest.mark.addons,
     pytest.mark.skipif(not FIXTURES.is_dir(), reason="no seed fixtures"),
 ]
-# Served by a hub and not as a file.
-VIDEOS = {"MMBench-Video", "Video-MME"}
 SECRET = {"DocVQA_TEST", "InfoVQA_TEST", "MLLMGuard_DS", "MMMU_TEST"}
-NEEDING_A_JUDGE = {"LLaVABench", "MMLongBench_DOC", "MMVet"}
+NEEDING_A_JUDGE = {"LLaVABench", "MMBench-Video", "MMLongBench_DOC", "MMVet"}
 
 
 class Case:
@@ -48,7 +47,7 @@ def served(
     """Give every dataset of the card, marked for the servers."""
     package = locate_package(sandbox_environment.python)
     catalog = load_catalog(package.folder, tmp_path)
-    return {name: serve(catalog[name]) for name in card() if name not in VIDEOS}
+    return {name: serve(catalog[name]) for name in card()}
 
 
 def run_all(folder: Path, *arguments: str) -> dict[str, list[Case]]:
@@ -87,13 +86,21 @@ def verdicts_of(cases: list[Case]) -> dict[str, float | None]:
 def arguments(
     served: dict[str, Served],
     file_server: FileServer,
+    hub_server: HubServer,
     server: ServerProcess,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> list[str]:
-    """Start the servers of the files and the model; give what names them."""
+    """Start the servers of files, videos and the model; give what names them."""
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("VLMEVALKIT_USE_MODELSCOPE", "0")
     answers: dict[str, str] = {}
     for each in served.values():
-        file_server.files[each.file] = each.content
+        if each.info.repository:
+            hub_server.repositories[each.info.repository] = repository_files(each)
+        else:
+            file_server.files[each.file] = each.content
         answers.update(each.answers)
     server.control(answers=answers, default="no row was recognised")
     return [
