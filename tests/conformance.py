@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +21,19 @@ from typing import NamedTuple
 from pytest_vlmeval.datasets.card import load_card
 from pytest_vlmeval.datasets.files import source_of
 from pytest_vlmeval.records import DatasetInfo
+from pytest_vlmeval.sandbox.addons import addons_for
+from tests.run_fixtures import properties
 from tests.sandbox_tables import FIXTURES, seed_rows
 
 csv.field_size_limit(sys.maxsize)
+HEADINGS = [
+    "dataset",
+    "kind",
+    "ranked by",
+    "without a judge",
+    "with a judge",
+    "add-on",
+]
 
 
 class Served(NamedTuple):
@@ -99,7 +110,26 @@ def _mark(dataset: str, row: dict[str, str]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def verdict_of(properties: Mapping[str, str]) -> float | None:
+class Case:
+    """A test case of the JUnit report: its outcome, message and properties."""
+
+    def __init__(self, case: ET.Element) -> None:
+        self.properties = properties(case)
+        found = [child for child in case if child.tag != "properties"]
+        self.outcome = found[0].tag if found else "passed"
+        self.message = found[0].attrib.get("message", "") if found else ""
+
+
+def verdicts_of(cases: list[Case]) -> dict[str, float | None]:
+    """Give the verdict of each sample item by its index."""
+    return {
+        case.properties["index"]: _verdict_of(case.properties)
+        for case in cases
+        if "index" in case.properties
+    }
+
+
+def _verdict_of(properties: Mapping[str, str]) -> float | None:
     """Read the verdict of a sample item out of its JUnit properties."""
     told = properties.get("verdict")
     if told in (None, "unscored"):
@@ -112,3 +142,37 @@ def verdict_of(properties: Mapping[str, str]) -> float | None:
 def card() -> list[str]:
     """Give the names of the card, in its order."""
     return list(load_card().by_name)
+
+
+def table_row(served: Served, exact: list[Case], judged: list[Case]) -> list[str]:
+    """Give a dataset's row: its kind, what ranks it, and what was found."""
+    info = served.info
+    told = (judged[-1].properties, exact[-1].properties)
+    known = next((each for each in told if "main_metric" in each), None)
+    addons = ", ".join(sorted(addons_for(info)))
+    return [
+        info.name,
+        info.kind.replace("_", " "),
+        f"{known['main_metric']}, {known['scale']}" if known else "",
+        _found(exact, served.exact),
+        _found(judged, served.judged),
+        addons,
+    ]
+
+
+def _found(cases: list[Case], expected: Mapping[str, float | None]) -> str:
+    score, verdicts = cases[-1], verdicts_of(cases)
+    if "reference answers" in score.message:
+        return f"asked; {score.message.rpartition('(')[2].removesuffix(')')}"
+    if "by a judge only" in score.message:
+        return "asked; needs a judge"
+    if all(value is None for value in expected.values()):
+        return f"{len(verdicts)} scored together"
+    right = sum(verdicts[index] == value for index, value in expected.items())
+    return f"{right} of {len(expected)}"
+
+
+def format_table(rows: list[list[str]]) -> str:
+    """Give a Markdown table."""
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests write the parts of the documentation that they find out."""
+    parser.addoption("--write-docs", action="store_true", help="write them anew")
+
+
 @pytest.fixture(scope="session")
 def sandbox(sandbox_environment: SandboxEnvironment) -> Iterator[Sandbox]:
     """Give a sandbox with the real ms-vlmeval, ended after the last test."""

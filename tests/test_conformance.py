@@ -14,30 +14,32 @@ import pytest
 
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
-from tests.conformance import Served, card, repository_files, serve, verdict_of
+from tests.conformance import (
+    Case,
+    Served,
+    card,
+    format_table,
+    repository_files,
+    serve,
+    table_row,
+    verdicts_of,
+)
 from tests.file_server import FileServer
 from tests.hub_server import HubServer
-from tests.run_fixtures import CACHE_DIR, endpoint, properties
+from tests.run_fixtures import CACHE_DIR, endpoint
 from tests.sandbox_tables import FIXTURES
 from tests.server_fixtures import ServerProcess
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs" / "datasets.md"
+BEGIN = "<!-- The test of conformance writes this table. -->\n"
+END = "<!-- Until here. -->\n"
 pytestmark = [
     pytest.mark.addons,
     pytest.mark.skipif(not FIXTURES.is_dir(), reason="no seed fixtures"),
 ]
 SECRET = {"DocVQA_TEST", "InfoVQA_TEST", "MLLMGuard_DS", "MMMU_TEST"}
 NEEDING_A_JUDGE = {"LLaVABench", "MMBench-Video", "MMLongBench_DOC", "MMVet"}
-
-
-class Case:
-    """A test case of the JUnit report: its outcome, message and properties."""
-
-    def __init__(self, case: ET.Element) -> None:
-        self.properties = properties(case)
-        found = [child for child in case if child.tag != "properties"]
-        self.outcome = found[0].tag if found else "passed"
-        self.message = found[0].attrib.get("message", "") if found else ""
 
 
 @pytest.fixture
@@ -73,15 +75,6 @@ def run_all(folder: Path, *arguments: str) -> dict[str, list[Case]]:
     return cases
 
 
-def verdicts_of(cases: list[Case]) -> dict[str, float | None]:
-    """Give the verdict of each sample item by its index."""
-    return {
-        case.properties["index"]: verdict_of(case.properties)
-        for case in cases
-        if "index" in case.properties
-    }
-
-
 @pytest.fixture
 def arguments(
     served: dict[str, Served],
@@ -112,31 +105,8 @@ def arguments(
     ]
 
 
-def test_with_a_judge(
-    served: dict[str, Served],
-    arguments: list[str],
-    vlm_server: Callable[..., ServerProcess],
-    tmp_path: Path,
-) -> None:
-    judge = vlm_server(judge="good", models=["judge"])
-    arguments += ["--vlm-judge=judge", f"--vlm-judge-api-base={judge.url}"]
-    # MathVista's lists are right only with its defect mended.
-    cases = run_all(tmp_path, *arguments, "--vlm-scoring=corrected")
-    assert set(cases) == set(served)
-    for name, found in cases.items():
-        assert verdicts_of(found) == served[name].judged, name
-        if name not in SECRET:
-            assert found[-1].outcome == "passed", found[-1].message
-            assert found[-1].properties["undecided"] == "0"
-    asked = len(judge.requests())
-    run_all(tmp_path, *arguments, "--vlm-scoring=corrected")
-    assert len(judge.requests()) == asked > 0
-
-
-def test_without_a_judge(
-    served: dict[str, Served], arguments: list[str], tmp_path: Path
-) -> None:
-    cases = run_all(tmp_path, *arguments)
+def check_exact(served: dict[str, Served], cases: dict[str, list[Case]]) -> None:
+    """Compare the verdicts of a run without a judge."""
     assert set(cases) == set(served)
     for name, found in cases.items():
         assert verdicts_of(found) == served[name].exact, name
@@ -149,3 +119,44 @@ def test_without_a_judge(
             assert score.outcome == "passed", score.message
             scale = float(score.properties["scale"].removeprefix("0 to "))
             assert 0 <= float(score.properties["score"]) <= scale
+
+
+def check_judged(served: dict[str, Served], cases: dict[str, list[Case]]) -> None:
+    """Compare the verdicts of a run with a judge."""
+    assert set(cases) == set(served)
+    for name, found in cases.items():
+        assert verdicts_of(found) == served[name].judged, name
+        if name not in SECRET:
+            assert found[-1].outcome == "passed", found[-1].message
+            assert found[-1].properties["undecided"] == "0"
+
+
+def test_every_dataset_of_the_card(
+    served: dict[str, Served],
+    arguments: list[str],
+    vlm_server: Callable[..., ServerProcess],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    exact = run_all(tmp_path, *arguments)
+    check_exact(served, exact)
+    judge = vlm_server(judge="good", models=["judge"])
+    arguments += ["--vlm-judge=judge", f"--vlm-judge-api-base={judge.url}"]
+    # MathVista's lists and Video-MME's judged answers are right only as corrected.
+    arguments += ["--vlm-scoring=corrected"]
+    judged = run_all(tmp_path, *arguments)
+    check_judged(served, judged)
+    asked = len(judge.requests())
+    run_all(tmp_path, *arguments)
+    assert len(judge.requests()) == asked > 0
+    table = format_table(
+        [table_row(served[name], exact[name], judged[name]) for name in served]
+    )
+    text = DOCS.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    if request.config.getoption("--write-docs"):
+        DOCS.write_text(f"{head}{BEGIN}{table}{END}{rest.partition(END)[2]}", "utf-8")
+    else:
+        assert rest.partition(END)[0] == table, (
+            f"{DOCS.name} is not what was found: write it anew with --write-docs"
+        )
