@@ -16,7 +16,7 @@ from zipfile import ZipFile
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.addons import ADDONS, LIGHT, read_requirements
+from pytest_vlmeval.sandbox.addons import ADDONS, LIGHT, VIDEO, read_requirements
 from pytest_vlmeval.sandbox.environment import (
     SandboxEnvironment,
     ensure_built,
@@ -278,7 +278,11 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("addons", [LIGHT, *ADDONS.values()], ids=str)
+@pytest.mark.parametrize(
+    "addons",
+    sorted({LIGHT, VIDEO, *ADDONS.values()}, key=sorted),
+    ids=lambda addons: "-".join(addons) or "light",
+)
 def test_every_pin_is_one_exact_version(addons: frozenset[str]) -> None:
     pins = [
         line.partition(";")[0]
@@ -290,4 +294,5 @@ def test_every_pin_is_one_exact_version(addons: frozenset[str]) -> None:
     assert all(pin.count("==") == 1 and " " not in pin for pin in pins)
     names = [pin.partition("==")[0].lower() for pin in pins]
     assert len(set(names)) == len(names)
-    assert not {"torch", "pyarrow", "pip"} & set(names)
+    assert not {"torch", "pip"} & set(names)
+    assert ("pyarrow" in names) == (addons == VIDEO)  # a hub's tables are Parquet

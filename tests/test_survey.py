@@ -80,21 +80,27 @@ OF_CLASS: Mapping[str, Mapping[str, str]] = {
 # How the messages begin or go on that say why a dataset cannot be prepared.
 BY_ITSELF = "brings more than its table by itself when it is built"
 WANTS_MORE = "ms-vlmeval wants to download https://"
+WANTS_REPOSITORY = "ms-vlmeval wants to download the repository "
 EXCEPTIONS = {
     **dict.fromkeys(
         """
-        APhO_2025 ChartMimic_v1_customized ChartMimic_v2_direct_600 DA-2K ERIQ MM-HELIX
-        MM-HELIX_lang MME-RealWorld MedQDEGBench_good_dev MedQDEGBench_simulate_test
+        APhO_2025 ChartMimic_v1_customized ChartMimic_v2_direct_600 DA-2K MM-HELIX
+        MM-HELIX_lang PanPhO_2025 QSpatial_plus QSpatial_scannet SCAM SGI-DeepResearch
+        SGI-DryExperiment SGI-Experimental-Reasoning SGI-IdeaGeneration
+        SGI-WetExperiment VTCBench
+        """.split(),
+        BY_ITSELF,
+    ),
+    **dict.fromkeys(
+        """
+        ERIQ MME-RealWorld MedQDEGBench_good_dev MedQDEGBench_simulate_test
         MedqbenchCaption MedqbenchCaption_test MedqbenchMCQ MedqbenchMCQ_test
         MedqbenchPairedDescription_dev MedqbenchPairedDescription_test
         MindCubeBench_raw_qa MindCubeBench_tiny_raw_qa OmniSpatialBench
-        OmniSpatialBench_zeroshot_cot PanPhO_2025 QSpatial_plus QSpatial_scannet
-        RefSpatial_wo_unseen SCAM SGI-DeepResearch SGI-DryExperiment
-        SGI-Experimental-Reasoning SGI-IdeaGeneration SGI-WetExperiment SPBench-MV
-        SPBench-SI_CoT SiteBenchImage StareBench StareBench_CoT VLADBench VTCBench
-        ViewSpatialBench
+        OmniSpatialBench_zeroshot_cot RefSpatial_wo_unseen SPBench-MV SPBench-SI_CoT
+        SiteBenchImage StareBench StareBench_CoT VLADBench ViewSpatialBench
         """.split(),
-        BY_ITSELF,
+        WANTS_REPOSITORY,
     ),
     **dict.fromkeys(
         """
