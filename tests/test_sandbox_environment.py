@@ -280,7 +280,7 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "addons",
-    sorted({LIGHT, VIDEO, *ADDONS.values()}, key=sorted),
+    sorted({LIGHT, VIDEO, *ADDONS.values()}, key=lambda names: sorted(names)),
     ids=lambda addons: "-".join(addons) or "light",
 )
 def test_every_pin_is_one_exact_version(addons: frozenset[str]) -> None:
