@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.judge import Judge
-from pytest_vlmeval.models.endpoint import EndpointClient
-from pytest_vlmeval.store import Store
 from tests.server_fixtures import ServerProcess
 
-OpenJudge = Callable[..., Judge]
+if TYPE_CHECKING:
+    from pytest_vlmeval.judge import Judge
+    from pytest_vlmeval.store import Store
+
+OpenJudge = Callable[..., "Judge"]
 
 
 def make_judge(
     url: str, store: Store, name: str = "tiny-vlm", *, retries: int = 0
 ) -> Judge:
     """Give a judge that a server has under this name."""
+    # Here, as every session of this checkout reads this module.
+    from pytest_vlmeval.judge import Judge
+    from pytest_vlmeval.models.endpoint import EndpointClient
+
     client = partial(
         EndpointClient,
         model=name,
@@ -37,6 +43,8 @@ def make_judge(
 @pytest.fixture
 def judge_store(tmp_path: Path) -> Iterator[Store]:
     """Give a store of one's own."""
+    from pytest_vlmeval.store import Store
+
     store = Store(tmp_path / "store")
     yield store
     store.close()

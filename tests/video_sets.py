@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
@@ -54,6 +52,10 @@ def videos(*names: str) -> dict[str, bytes]:
 
 def video_mme(films: Mapping[str, bytes]) -> dict[str, bytes]:
     """Give Video-MME's repository: two questions about each video."""
+    # Here, as every session of this checkout reads this module.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     questions = [
         {
             "videoID": name,
