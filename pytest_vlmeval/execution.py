@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.board import Board
@@ -13,6 +14,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_client
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.revision import find_revision
 from pytest_vlmeval.scoring import Scorer, find_score, find_scores
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
@@ -56,7 +58,7 @@ class Execution:
             _identity(settings), session_id, fresh=settings.fresh
         )
         self._plan = Plan(run_id=run_id, scorer=library.scorer, entries=tuple(entries))
-        self._store.runs.save_plan(session_id, self._plan)
+        self._store.runs.save_plan(session_id, self._plan, find_revision(Path.cwd()))
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
         self._judges = create_judges(settings, self._store.exchanges, concurrency)

@@ -36,6 +36,7 @@ ORDER = (
     "reports.watch",
     "reports.table",
     "submission",
+    "revision",
     "execution",
     "choice",
     "run",

@@ -260,7 +260,7 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
         Store(tmp_path)
     assert str(error.value) == (
         f"{tmp_path / 'store.sqlite'} has the schema version 99, this version of "
-        "pytest-vlmeval uses 2. Choose another folder with --vlm-work-dir, or go on "
+        "pytest-vlmeval uses 3. Choose another folder with --vlm-work-dir, or go on "
         "with the version that wrote it."
     )
 

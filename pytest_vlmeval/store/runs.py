@@ -52,7 +52,7 @@ class Runs:
             )
             return run_id
 
-    def save_plan(self, session_id: str, plan: Plan) -> None:
+    def save_plan(self, session_id: str, plan: Plan, revision: str = "") -> None:
         """Record what a session needs; its other processes have the same plan."""
         entries = [
             {
@@ -69,6 +69,8 @@ class Runs:
             "run_id": plan.run_id,
             "scorer": plan.scorer,
             "entries": entries,
+            "revision": revision,
+            "created_at": time.time(),
         }
         with self._database.transaction() as connection:
             connection.execute(
@@ -81,16 +83,19 @@ class Runs:
             row = connection.execute(
                 sa.select(plans).where(plans.c.session_id == session_id)
             ).first()
-        if row is None:
-            return None
-        entries = tuple(
-            PlanEntry(
-                **{
-                    **entry,
-                    "indexes": tuple(entry["indexes"]),
-                    "judges": tuple(entry["judges"]),
-                }
-            )
-            for entry in row.entries
+        return None if row is None else read_plan(row)
+
+
+def read_plan(row: sa.Row[Any]) -> Plan:
+    """Make a plan of its row."""
+    entries = tuple(
+        PlanEntry(
+            **{
+                **entry,
+                "indexes": tuple(entry["indexes"]),
+                "judges": tuple(entry["judges"]),
+            }
         )
-        return Plan(run_id=row.run_id, scorer=row.scorer, entries=entries)
+        for entry in row.entries
+    )
+    return Plan(run_id=row.run_id, scorer=row.scorer, entries=entries)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 60
 
 metadata = sa.MetaData()
@@ -31,7 +31,8 @@ runs = sa.Table(
     sa.UniqueConstraint("identity", "generation"),
 )
 
-# What one pytest session selected, so that xdist's controller can show it.
+# What one pytest session selected, so that xdist's controller can show it. `revision`
+# is the commit of the folder it was started in, "" outside of git.
 plans = sa.Table(
     "plans",
     metadata,
@@ -39,6 +40,8 @@ plans = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("scorer", sa.Text, nullable=False),
     sa.Column("entries", sa.JSON, nullable=False),
+    sa.Column("revision", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
 )
 
 # A sample that some process is asking now. A lease that ran out may be taken over.

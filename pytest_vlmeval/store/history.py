@@ -1,0 +1,114 @@
+"""What the store knows of runs that are over: their sessions and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pytest_vlmeval.records import Plan, Setting
+from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.runs import read_plan
+from pytest_vlmeval.store.schema import plans, runs, scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run: what tells it apart, and when it began (seconds since 1970)."""
+
+    run_id: str
+    settings: Mapping[str, Setting | None]
+    created_at: float
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return str(self.settings.get("model", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSession:
+    """One pytest session of a run: what it selected, when, at which commit."""
+
+    session_id: str
+    plan: Plan
+    revision: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastScore:
+    """A score of the store without its verdicts; `value` goes from 0 to `scale`."""
+
+    run_id: str
+    model: str
+    fingerprint: str
+    dataset: str
+    main_metric: str
+    value: float
+    scale: float
+    samples: int
+    judge: str
+    created_at: float
+
+
+class History:
+    """The runs of the store, newest first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def runs(self) -> list[StoredRun]:
+        """Return every run."""
+        with self._database.transaction(reading=True) as connection:
+            rows = connection.execute(
+                sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id)
+            ).all()
+        return [
+            StoredRun(
+                run_id=row.run_id, settings=row.settings, created_at=row.created_at
+            )
+            for row in rows
+        ]
+
+    def sessions(self, run_id: str) -> list[StoredSession]:
+        """Return the sessions of a run."""
+        with self._database.transaction(reading=True) as connection:
+            rows = connection.execute(
+                sa.select(plans)
+                .where(plans.c.run_id == run_id)
+                .order_by(plans.c.created_at.desc(), plans.c.session_id)
+            ).all()
+        return [
+            StoredSession(
+                session_id=row.session_id,
+                plan=read_plan(row),
+                revision=row.revision,
+                created_at=row.created_at,
+            )
+            for row in rows
+        ]
+
+    def scores(self) -> list[PastScore]:
+        """Return every score that was computed, of all runs."""
+        with self._database.transaction(reading=True) as connection:
+            rows = connection.execute(
+                sa.select(scores, runs.c.settings)
+                .join(runs, runs.c.run_id == scores.c.run_id)
+                .where(scores.c.state.in_(("done", "incomplete")))
+                .order_by(scores.c.created_at.desc(), scores.c.score_id)
+            ).all()
+        return [
+            PastScore(
+                run_id=row.run_id,
+                model=str(row.settings.get("model", "")),
+                fingerprint=row.fingerprint,
+                created_at=row.created_at,
+                **{name: row.score[name] for name in _SCORE_FIELDS},
+            )
+            for row in rows
+        ]
+
+
+_SCORE_FIELDS = ("dataset", "main_metric", "value", "scale", "samples", "judge")
