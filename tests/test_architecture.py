@@ -16,6 +16,7 @@ PACKAGE = Path(pytest_vlmeval.__file__).parent
 ORDER = (
     "errors",
     "records",
+    "gates.outcome",
     "option",
     "option_values",
     "option_table",
@@ -33,6 +34,7 @@ ORDER = (
     "judge_forms",
     "agreement",
     "scoring",
+    "gates",
     "reports.watch",
     "reports.table",
     "submission",

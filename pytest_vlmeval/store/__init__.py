@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_vlmeval.store.answers import Answers
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.exchanges import Exchanges
+from pytest_vlmeval.store.gates import Gates
 from pytest_vlmeval.store.history import History
 from pytest_vlmeval.store.leases import Leases
 from pytest_vlmeval.store.runs import Runs
@@ -21,6 +22,7 @@ class Store:
         self.runs = Runs(self._database)
         self.answers = Answers(self._database)
         self.exchanges = Exchanges(self._database)
+        self.gates = Gates(self._database)
         self.history = History(self._database)
         self.leases = Leases(self._database)
         self.scores = Scores(self._database)

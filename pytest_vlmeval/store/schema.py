@@ -103,6 +103,21 @@ verdicts = sa.Table(
     sa.Column("exchanges", sa.JSON, nullable=False),
 )
 
+# What the gates of a session found: one row per gate and metric, "" for no metric.
+gates = sa.Table(
+    "gates",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("gate", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("fails", sa.Boolean, nullable=False),
+    sa.Column("result", sa.JSON, nullable=False),
+    sa.Column("decided_at", sa.Float, nullable=False),
+)
+
 # Everything that was asked of a judge. `question` is a hash of the judge's name, the
 # prompt and its settings; of one that was answered there is one row.
 exchanges = sa.Table(

@@ -1,0 +1,1 @@
+"""Gates: what of a score passes or fails a build, and by what statistics."""
