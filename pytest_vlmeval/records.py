@@ -118,14 +118,16 @@ class Answer:
     """What came back for one sample, whatever it was.
 
     `cut_off` is an answer that ended at the token limit, `empty` one without text,
-    `failed` a request that got none; `error` then says why. `latency_ms` is that
-    of the last attempt.
+    `failed` a request that got none; `error` then says why. `reasoning` is what a
+    model thought before its answer, which is `text` alone. `latency_ms` is that of
+    the last attempt.
     """
 
     fingerprint: str
     index: str
     state: AnswerState
     text: str = ""
+    reasoning: str = ""
     error: str = ""
     attempts: int = 1
     latency_ms: float = 0.0

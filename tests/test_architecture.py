@@ -16,6 +16,7 @@ PACKAGE = Path(pytest_vlmeval.__file__).parent
 ORDER = (
     "errors",
     "records",
+    "accounts",
     "gates.outcome",
     "option",
     "option_values",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_vlmeval.store.accounting import Accounting
 from pytest_vlmeval.store.answers import Answers
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.exchanges import Exchanges
@@ -21,6 +22,7 @@ class Store:
         self._database = Database(work_dir)
         self.runs = Runs(self._database)
         self.answers = Answers(self._database)
+        self.accounting = Accounting(self._database)
         self.exchanges = Exchanges(self._database)
         self.gates = Gates(self._database)
         self.history = History(self._database)

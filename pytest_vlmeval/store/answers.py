@@ -16,6 +16,7 @@ from pytest_vlmeval.store.schema import answers, claims
 _ANSWER_FIELDS = (
     "state",
     "text",
+    "reasoning",
     "error",
     "attempts",
     "latency_ms",

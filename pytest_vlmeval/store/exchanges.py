@@ -15,6 +15,13 @@ from pytest_vlmeval.store.schema import exchanges
 
 # Databases bound how many values a query may hold.
 BATCH = 500
+_OF_ANSWER = (
+    "error",
+    "attempts",
+    "latency_ms",
+    "prompt_tokens",
+    "completion_tokens",
+)
 
 
 def identify_question(judge: str, question: JudgeQuestion) -> str:
@@ -53,28 +60,31 @@ class Exchanges:
         return found
 
     def record(
-        self, judge: str, name: str, question: JudgeQuestion, answer: Answer
+        self,
+        judge: str,
+        name: str,
+        question: JudgeQuestion,
+        answer: Answer,
+        asked_for: tuple[str, str] = ("", ""),
     ) -> JudgeReply:
         """Keep what came of a question, and return the reply that counts.
 
-        That is the first: where two processes ask the same, both use one.
+        That is the first: where two processes ask the same, both use one. It is
+        `asked_for` a run and a fingerprint, which pay for it.
         """
         text = None if answer.state == "failed" else answer.text
         values = {
             "question": name,
             "judge": judge,
+            "run_id": asked_for[0],
+            "fingerprint": asked_for[1],
             "prompt": question.prompt,
             "settings": {
-                "system": question.system,
-                "max_tokens": question.max_tokens,
-                "temperature": question.temperature,
+                name: getattr(question, name)
+                for name in ("system", "max_tokens", "temperature")
             },
             "text": text,
-            "error": answer.error,
-            "attempts": answer.attempts,
-            "latency_ms": answer.latency_ms,
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
+            **{name: getattr(answer, name) for name in _OF_ANSWER},
             "asked_at": time.time(),
         }
         statement = (

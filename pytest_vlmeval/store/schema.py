@@ -66,6 +66,7 @@ answers = sa.Table(
     sa.Column("session_id", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
+    sa.Column("reasoning", sa.Text, nullable=False),
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("latency_ms", sa.Float, nullable=False),
@@ -119,13 +120,16 @@ gates = sa.Table(
 )
 
 # Everything that was asked of a judge. `question` is a hash of the judge's name, the
-# prompt and its settings; of one that was answered there is one row.
+# prompt and its settings; of one that was answered there is one row. `run_id` and
+# `fingerprint` are those it was asked for first, "" for a test of a user's own.
 exchanges = sa.Table(
     "exchanges",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("question", sa.Text, nullable=False, index=True),
     sa.Column("judge", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("text", sa.Text, nullable=True),
@@ -142,6 +146,40 @@ exchanges = sa.Table(
         sqlite_where=sa.text("text IS NOT NULL"),
         postgresql_where=sa.text("text IS NOT NULL"),
     ),
+    sqlite_autoincrement=True,
+)
+
+# Every request that got no answer, of the model or a judge (`accounts.FailedAttempt`).
+failed_attempts = sa.Table(
+    "failed_attempts",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("session_id", sa.Text, nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("index", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("latency_ms", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Every change of how many requests may be in flight (`accounts.LimitChange`).
+limit_changes = sa.Table(
+    "limit_changes",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("session_id", sa.Text, nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("before", sa.Integer, nullable=False),
+    sa.Column("after", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
     sqlite_autoincrement=True,
 )
 

@@ -1,0 +1,152 @@
+"""What a run cost: sums, percentiles, errors and changes, read by SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.accounts import FailedAttempt, LimitChange
+from pytest_vlmeval.records import Answer, JudgeQuestion, Plan, PlanEntry
+from pytest_vlmeval.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def open_plan(store: Store, *names: str, session_id: str = "s1") -> Plan:
+    run_id = store.runs.open({"model": "tiny-vlm"}, session_id, fresh=False)
+    entries = tuple(
+        PlanEntry(dataset=name, fingerprint=f"{name}-1", modified=False, indexes=("1",))
+        for name in names
+    )
+    return Plan(run_id=run_id, scorer="s", entries=entries)
+
+
+def answer(index: int, latency_ms: float, **more: object) -> Answer:
+    values = {"fingerprint": "Data-1", "state": "answered", **more}
+    return Answer(
+        index=str(index),
+        latency_ms=latency_ms,
+        prompt_tokens=10,
+        completion_tokens=2,
+        **values,  # type: ignore[arg-type]
+    )
+
+
+def failed(index: int, kind: str, asked: str = "tiny-vlm") -> FailedAttempt:
+    return FailedAttempt(
+        asked=asked,
+        endpoint="http://127.0.0.1:1/v1",
+        fingerprint="Data-1",
+        index=str(index),
+        kind=kind,
+        message="no",
+        latency_ms=1.0,
+        at=1.0,
+    )
+
+
+def test_sums_and_percentiles_by_the_nearest_rank(store: Store) -> None:
+    plan = open_plan(store, "Data", "More")
+    # 1 to 100 ms: the p-th percentile by the nearest rank is p ms.
+    new = [answer(n, float(n), attempts=1 + (n % 10 == 0)) for n in range(100, 0, -1)]
+    store.answers.record(plan.run_id, "s1", new)
+    store.answers.record(
+        plan.run_id, "s1", [answer(1, 500.0, fingerprint="More-1", attempts=3)]
+    )
+    account = store.accounting.read(plan)
+    data, more = account.datasets
+    assert (data.dataset, data.asked, data.answers, data.failed) == (
+        "Data",
+        "tiny-vlm",
+        100,
+        0,
+    )
+    assert (data.requests, data.retries) == (110, 10)
+    assert (data.prompt_tokens, data.completion_tokens) == (1000, 200)
+    assert (data.latency_p50_ms, data.latency_p95_ms, data.latency_p99_ms) == (
+        50,
+        95,
+        99,
+    )
+    assert (more.requests, more.retries, more.latency_p50_ms) == (3, 2, 500)
+    total = account.model
+    assert (total.dataset, total.requests, total.answers) == ("", 113, 101)
+    assert (total.latency_p50_ms, total.latency_p99_ms) == (51, 100)
+
+
+def test_what_failed_has_no_latency_and_what_was_never_asked_no_request(
+    store: Store,
+) -> None:
+    plan = open_plan(store, "Data")
+    new = [
+        answer(1, 10.0),
+        answer(2, 9_000.0, state="failed", attempts=3),
+        answer(3, 0.0, state="failed", attempts=0),
+    ]
+    store.answers.record(plan.run_id, "s1", new)
+    attempts = [failed(2, "500"), failed(2, "timeout"), failed(2, "500")]
+    store.accounting.record(plan.run_id, "s1", attempts)
+    (data,) = store.accounting.read(plan).datasets
+    assert (data.requests, data.retries, data.answers, data.failed) == (4, 2, 1, 2)
+    assert (data.latency_p50_ms, data.latency_p99_ms) == (10, 10)
+    assert data.errors == {"500": 2, "timeout": 1}
+
+
+def test_an_account_of_nothing(store: Store) -> None:
+    account = store.accounting.read(open_plan(store, "Data"))
+    assert account.datasets[0].latency_p50_ms is None
+    assert account.model.requests == 0
+    assert account.judges == ()
+
+
+def test_judges_are_counted_by_what_was_asked_for_first(store: Store) -> None:
+    plan = open_plan(store, "Data", "More")
+    reply = answer(0, 30.0, text="yes", attempts=2)
+    for number, fingerprint in enumerate(("Data-1", "More-1", "More-1")):
+        question = JudgeQuestion(prompt=str(number))
+        store.exchanges.record(
+            "gpt", str(number), question, reply, (plan.run_id, fingerprint)
+        )
+    store.accounting.record(plan.run_id, "s1", [failed(0, "429", asked="gpt")])
+    account = store.accounting.read(plan)
+    (judge,) = account.judges
+    assert (judge.asked, judge.requests, judge.retries, judge.answers) == (
+        "gpt",
+        6,
+        3,
+        3,
+    )
+    assert (judge.prompt_tokens, judge.latency_p95_ms, judge.errors) == (
+        30,
+        30,
+        {"429": 1},
+    )
+    assert [(each.dataset, each.answers) for each in account.judge_datasets] == [
+        ("Data", 1),
+        ("More", 2),
+    ]
+    assert account.model.errors == {}
+
+
+def test_changes_of_the_concurrency_are_kept_in_their_order(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    changes = [
+        LimitChange(
+            asked="tiny-vlm",
+            endpoint="http://127.0.0.1:1/v1",
+            before=before,
+            after=after,
+            reason=reason,
+            at=float(after),
+        )
+        for before, after, reason in ((8, 16, "a clean round"), (16, 12, "429"))
+    ]
+    store.accounting.record(plan.run_id, "s1", changes=changes)
+    assert store.accounting.read(plan).changes == tuple(changes)
