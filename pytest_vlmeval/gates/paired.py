@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,31 +83,24 @@ def compare(
         raise ValueError(f"{len(first)} and {len(second)} verdicts cannot be paired")
     units = _Units.of(first, second, clusters)
     test = _by_counts if units.are_binary else _by_resampling
-    found = test(units, margin, level, seed)
     size = len(first) / len(units.sums)
     # Per unit of mean size, so that groups count as one independent sample.
     changed = float(np.mean((units.sums / size) ** 2))
-    drop = float((first - second).mean())
-    needed = needed_samples(drop, changed, margin, level)
+    needed = needed_samples(float((first - second).mean()), changed, margin, level)
     return Comparison(
         samples=len(first),
         clusters=len(units.sums),
         before=float(first.mean()),
         after=float(second.mean()),
         change=float((second - first).mean()),
-        low=found.low,
-        high=found.high,
         level=level,
         margin=margin,
-        p_value=found.p_value,
-        p_gain=found.p_gain,
         lost=int(np.count_nonzero((first >= 0.5) & (second < 0.5))),
         gained=int(np.count_nonzero((first < 0.5) & (second >= 0.5))),
         changed=changed,
         smallest=smallest_drop(len(units.sums), changed, margin, level),
         needed=None if needed is None else int(np.ceil(needed * size)),
-        method=found.method,
-        interval_method=found.interval_method,
+        **test(units, margin, level, seed)._asdict(),
     )
 
 
@@ -146,8 +140,7 @@ def _are_right_or_wrong(
     return bool(np.isin(verdicts, (0, 1)).all() and np.isin(means, (0, 1)).all())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Found(NamedTuple):
     low: float
     high: float
     p_value: float
