@@ -7,7 +7,13 @@ import time
 
 import pytest
 
-from pytest_vlmeval.sandbox.inside.bounds import bounded, timeout_decorator
+from pytest_vlmeval.sandbox.inside.bounds import (
+    MAX_LENGTH,
+    SLOW_SECONDS,
+    Allowance,
+    bounded,
+    timeout_decorator,
+)
 
 
 def test_too_much_time_is_a_timeout() -> None:
@@ -59,3 +65,31 @@ def test_it_stands_in_for_the_package() -> None:
     assert wait.__name__ == "wait"
     with pytest.raises(module.TimeoutError):
         wait(5)
+
+
+def test_a_text_that_is_too_long_is_not_compared() -> None:
+    @timeout_decorator().timeout(5)  # type: ignore[untyped-decorator]
+    def compare(_text: str) -> bool:
+        return True
+
+    assert compare("x" * MAX_LENGTH)
+    with pytest.raises(TimeoutError, match=r"^a text of more than 100,000 characters$"):
+        compare("x" * (MAX_LENGTH + 1))
+
+
+def test_slow_comparisons_share_an_allowance() -> None:
+    allowance = Allowance()
+    with allowance.bounded(SLOW_SECONDS):
+        assert allowance.left_s == SLOW_SECONDS
+    allowance.left_s = 0.3
+    start = time.monotonic()
+    with pytest.raises(TimeoutError), allowance.bounded(60):
+        time.sleep(60)
+    assert allowance.left_s < 0.3
+    allowance.left_s = -100
+    reason = r"^took longer than 0\.25 s$"
+    with pytest.raises(TimeoutError, match=reason), allowance.bounded(60):
+        time.sleep(60)
+    assert time.monotonic() - start < 30
+    allowance.renew()
+    assert allowance.left_s == SLOW_SECONDS

@@ -56,6 +56,7 @@ ANSWERED = [
     ("dataset/utils/mathv.py", 36, "eval(gt_asw)"),
     ("dataset/utils/multiple_choice.py", 405, "rd.choice(options)"),
     ("dataset/utils/multiple_choice.py", 573, "/tmp/{timestr()}"),
+    ("dataset/utils/vqa_eval.py", 233, "def anls_compute("),
     ("dataset/utils/vqa_eval.py", 254, "eval(line['answer'])"),
     ("dataset/utils/multiple_choice.py", 77, "def report_acc("),
     ("dataset/utils/multiple_choice.py", 95, "abilities.sort()"),
@@ -148,6 +149,7 @@ print(json.dumps([attempt(action) for action in (
     lambda: socket.socket().connect(("127.0.0.1", 9)),
     lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)),
     lambda: urllib.request.urlopen("http://127.0.0.1:9"),
+    lambda: socket.socket(socket.AF_UNIX).connect("/run/docker.sock"),
     lambda: socket.socket(socket.AF_UNIX).connect("nothing-here"),
     lambda: subprocess.run(["true"]),
     lambda: os.system("true"),
@@ -158,6 +160,41 @@ print(json.dumps([attempt(action) for action in (
     assert local.startswith("FileNotFoundError")
     assert program.startswith("ContainedError: the sandbox allows no subprocess.Popen")
     assert shell.startswith("ContainedError: the sandbox allows no os.system")
+
+
+def test_a_pickle_holds_data_and_nothing_that_is_called(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+import pathlib, pickle
+from collections import defaultdict
+import numpy as np
+import pandas as pd
+from pytest_vlmeval.sandbox.inside.job import Job, running
+from vlmeval.smp import load
+
+class Touch:
+    def __reduce__(self):
+        return (open, ("marker", "w"))
+
+for name, value in (("plain", {"a": [1, "x", None]}), ("numbers", np.arange(3.0)),
+                    ("number", np.float64(2)), ("foreign", Touch()),
+                    ("path", pathlib.PurePosixPath("x"))):
+    pathlib.Path(name + ".pkl").write_bytes(pickle.dumps(value))
+job = Job(rows=pd.DataFrame(), folder=pathlib.Path.cwd(), on_progress=print)
+with running(job):
+  print(json.dumps([
+    load("plain.pkl"), load("numbers.pkl").tolist(), float(load("number.pkl")),
+    attempt(lambda: load("foreign.pkl")), attempt(lambda: load("path.pkl")),
+    attempt(lambda: pd.read_pickle("foreign.pkl")),
+    attempt(lambda: pickle._loads(pathlib.Path("foreign.pkl").read_bytes())),
+  ]))
+"""
+    *plain, foreign, path, table, slow = run_inside(sandbox_environment, code, tmp_path)
+    assert plain == [{"a": [1, "x", None]}, [0, 1, 2], 2]
+    refused = "ContainedError: the sandbox allows no pickle.find_class"
+    assert all(it.startswith(refused) for it in (foreign, path, table, slow))
+    assert not (tmp_path / "marker").exists()
 
 
 def test_entering_loads_no_torch_and_changes_nothing_in_the_process(

@@ -1,4 +1,4 @@
-"""Limits on one comparison: time by an alarm, memory by the process's limit.
+"""Limits on comparisons: time by an alarm, memory by the process's limit.
 
 Stands in for the package `timeout_decorator`, with which ms-vlmeval starts a process
 for each comparison of two formulas.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 MAX_SECONDS = 5.0
 AGAIN_S = 1.0
 MAX_BYTES = 2**30
+# No formula is as long, and an alarm cannot interrupt a search in a text.
+MAX_LENGTH = 100_000
+# What the comparisons of one scoring may take beyond QUICK_S each, all together; none
+# gets more than that afterwards. So hostile answers cannot use up its deadline.
+SLOW_SECONDS = 30.0
+QUICK_S = 0.25
 
 
 class _AlarmError(BaseException):
@@ -51,6 +58,30 @@ def bounded(seconds: float, size: int = MAX_BYTES) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
+class Allowance:
+    """The time that slow comparisons have left, all together."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, with the next scoring."""
+        self.left_s = SLOW_SECONDS
+
+    @contextmanager
+    def bounded(self, limit_s: float) -> Iterator[None]:
+        """Bound one comparison, by its own limit or what is left."""
+        start = time.monotonic()
+        try:
+            with bounded(max(min(limit_s, self.left_s), QUICK_S)):
+                yield
+        finally:
+            self.left_s -= max(time.monotonic() - start - QUICK_S, 0)
+
+
+ALLOWANCE = Allowance()
+
+
 def timeout_decorator() -> ModuleType:
     """Give a module with `timeout(seconds)` as in the package of this name."""
 
@@ -60,7 +91,9 @@ def timeout_decorator() -> ModuleType:
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
-                with bounded(limit_s):
+                if any(isinstance(it, str) and len(it) > MAX_LENGTH for it in args):
+                    raise TimeoutError(f"a text of more than {MAX_LENGTH:,} characters")
+                with ALLOWANCE.bounded(limit_s):
                     return function(*args, **kwargs)
 
             return call

@@ -2,7 +2,7 @@
 
 Each names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. None
 changes a number where ms-vlmeval has one, but for those of CORRECTED, which act only
-when the job asks for corrected scores.
+when the job asks for corrected scores, and `mend_distances` for padded answers.
 """
 
 from __future__ import annotations
@@ -184,6 +184,31 @@ def mend_video_options(module: Any) -> None:
     module.extract_option = extract_option
 
 
+def mend_distances(module: Any) -> None:
+    """Answer dataset/utils/vqa_eval.py:233: how far an answer is from a reference.
+
+    It compares each character of both, minutes for a text of megabytes. Where already
+    their lengths differ by more than half, the points are 0 whatever the distance.
+    And it divides by a length that counts all white space, which the distance does
+    not: a wrong answer in enough of it is right. An answer that is mostly white space
+    is measured without; any other has ms-vlmeval's number.
+    """
+    upstream = module.anls_compute
+
+    def anls_compute(groundtruth: str, prediction: str) -> float:
+        words = " ".join(prediction.split())
+        if len(prediction) > 2 * len(words):
+            prediction = words
+        known = len(" ".join(groundtruth.split()))
+        length = max(len(groundtruth), len(prediction))
+        at_least = abs(len(words) - known)
+        if at_least * 2 > length:
+            return at_least / length
+        return float(upstream(groundtruth, prediction))
+
+    module.anls_compute = anls_compute
+
+
 def mend_documents(module: Any) -> None:
     """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered.
 
@@ -224,6 +249,7 @@ AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.mmvet": mend_mmvet,
     "vlmeval.dataset.utils.mathvista": mend_mathvista,
     "vlmeval.dataset.utils.videomme": mend_video_options,
+    "vlmeval.dataset.utils.vqa_eval": mend_distances,
     "vlmeval.dataset.mmlongbench": mend_documents,
     "vlmeval.dataset.vcr": mend_covered_texts,
 }

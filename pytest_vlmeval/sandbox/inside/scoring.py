@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.sandbox.inside.bounds import ALLOWANCE
 from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.families import find_family
 from pytest_vlmeval.sandbox.inside.job import Job, running
@@ -68,6 +69,7 @@ def score(
     table = read_rows(Path(rows), info)
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring = info["url"], ask, scoring
+    ALLOWANCE.renew()
     job.unanswered = frozenset(index for index, text in answers if text is None)
     texts = {index: text or "" for index, text in answers}
     outcome = _evaluate(info, family, job, texts)
