@@ -69,7 +69,6 @@ def score(
     table = read_rows(Path(rows), info)
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring = info["url"], ask, scoring
-    ALLOWANCE.renew()
     job.unanswered = frozenset(index for index, text in answers if text is None)
     texts = {index: text or "" for index, text in answers}
     outcome = _evaluate(info, family, job, texts)
@@ -105,6 +104,7 @@ def _rename(metrics: dict[str, float], old: str, new: str) -> str:
 def _evaluate(
     info: dict[str, Any], family: Family, job: Job, texts: dict[str, str]
 ) -> Outcome:
+    ALLOWANCE.renew()
     build = scored_dataset if info.get("modality") == "video" else build_dataset
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         job = replace(job, folder=Path(folder), tables={})
