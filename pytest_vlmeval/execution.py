@@ -22,6 +22,8 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
 
@@ -45,8 +47,10 @@ class Execution:
         session_id: str,
         entries: Sequence[PlanEntry],
         concurrency: int,
+        servers: Servers,
     ) -> None:
         self._settings = settings
+        self._servers = servers
         self._library = library
         self._session_id = session_id
         self._concurrency = concurrency
@@ -54,14 +58,12 @@ class Execution:
         self._owner = make_owner()
         self._store = Store(settings.work_dir)
         self._store.leases.release_dead()
-        run_id = self._store.runs.open(
-            _identity(settings), session_id, fresh=settings.fresh
-        )
-        self._plan = Plan(run_id=run_id, scorer=library.scorer, entries=tuple(entries))
-        self._store.runs.save_plan(session_id, self._plan, find_revision(Path.cwd()))
+        self._plan = self._open_run(entries)
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
-        self._judges = create_judges(settings, self._store.exchanges, concurrency)
+        self._judges = create_judges(
+            settings, self._store.exchanges, concurrency, servers
+        )
         self._heartbeat = Heartbeat(self._store.leases, self._owner)
         self._scorer = Scorer(
             self._plan,
@@ -77,6 +79,15 @@ class Execution:
         )
         self._engine: Engine | None = None
 
+    def _open_run(self, entries: Sequence[PlanEntry]) -> Plan:
+        settings = self._settings
+        run_id = self._store.runs.open(
+            _identity(settings), self._session_id, fresh=settings.fresh
+        )
+        plan = Plan(run_id=run_id, scorer=self._library.scorer, entries=tuple(entries))
+        self._store.runs.save_plan(self._session_id, plan, find_revision(Path.cwd()))
+        return plan
+
     def start(self) -> None:
         """Begin to ask what has no answer.
 
@@ -90,6 +101,7 @@ class Execution:
         names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
         if not any(self._board.missing(fingerprint) for fingerprint in names):
             return
+        self._settings = self._servers.settle(self._settings)
         asyncio.run(self._check_model())
         work = Work(
             plan=self._plan,
@@ -103,7 +115,7 @@ class Execution:
             work,
             self._store,
             self._board,
-            lambda: create_client(self._settings, concurrency=self._concurrency),
+            self._make_client,
         )
         self._engine.start()
         if self._settings.mode == "all":
@@ -132,8 +144,12 @@ class Execution:
             verdict.state == "judge_failed" for verdict in score.verdicts
         )
 
-    async def _check_model(self) -> None:
+    def _make_client(self) -> ModelClient:
         client = create_client(self._settings, concurrency=self._concurrency)
+        return self._servers.watched(client, "model")
+
+    async def _check_model(self) -> None:
+        client = self._make_client()
         try:
             await client.check()
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from pytest_vlmeval.records import JudgeQuestion, JudgeReply, PromptPart
 from pytest_vlmeval.store.exchanges import Exchanges, identify_question
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.judge_settings import JudgeEndpoint
+    from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
 
 # As many failures in a row, each after its retries, and nothing more is asked.
@@ -127,14 +130,20 @@ def _of(
 
 
 def create_judges(
-    settings: Settings, exchanges: Exchanges, concurrency: int
+    settings: Settings, exchanges: Exchanges, concurrency: int, servers: Servers
 ) -> dict[str, Judge]:
     """Make the judges of a run by their names; nothing is connected yet."""
+
+    def make_client(endpoint: JudgeEndpoint) -> ModelClient:
+        placed = replace(endpoint, api_base=servers.judge_address(endpoint.api_base))
+        client = create_judge_client(settings, placed, concurrency=concurrency)
+        return servers.watched(client, "judge")
+
     return {
         endpoint.name: Judge(
             endpoint.name,
             exchanges,
-            partial(create_judge_client, settings, endpoint, concurrency=concurrency),
+            partial(make_client, endpoint),
             retries=settings.retries,
             concurrency=concurrency,
         )

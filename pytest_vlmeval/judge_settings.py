@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pytest_vlmeval.errors import VlmEvalError
 
 EXACT_MATCHING = "exact_matching"
+SERVED = "on a server of this run"
 OFFICIAL = "https://api.openai.com/v1"
 # What ms-vlmeval's users have set (dataset/utils/judge_util.py, api/gpt.py).
 OPENAI_VARIABLES = ("OPENAI_API_KEY", "OPENAI_API_BASE", "LOCAL_LLM")
@@ -21,7 +22,10 @@ OPENAI_VARIABLES = ("OPENAI_API_KEY", "OPENAI_API_BASE", "LOCAL_LLM")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeEndpoint:
-    """A judge: the name its server serves it under, the server, and its key."""
+    """A judge: the name its server serves it under, the server, and its key.
+
+    `api_base` is "" where the run starts the server.
+    """
 
     name: str
     api_base: str
@@ -111,7 +115,10 @@ def describe_judges(
 ) -> str:
     """Say in a few words which judges there are, or why there is none."""
     if judges:
-        return ", ".join(f"judge {each.name} at {each.api_base}" for each in judges)
+        return ", ".join(
+            f"judge {each.name} {f'at {each.api_base}' if each.api_base else SERVED}"
+            for each in judges
+        )
     idle = [name for name in OPENAI_VARIABLES[:2] if openai.get(name)]
     if idle and not names:
         verb = "names" if len(idle) == 1 else "name"

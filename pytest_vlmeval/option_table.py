@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_vlmeval.model_option_table import MODEL_OPTIONS
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     parse_flag,
@@ -51,6 +52,7 @@ OPTIONS: tuple[Option, ...] = (
         "given on the command line)",
         metavar="FILE",
     ),
+    *MODEL_OPTIONS,
     make_option(
         "judge",
         parse_names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def parse_flag(text: str) -> bool:
 def parse_names(text: str) -> tuple[str, ...]:
     """Read names, separated by commas or blanks."""
     return tuple(name for name in text.replace(",", " ").split() if name)
+
+
+def parse_command(text: str) -> tuple[str, ...]:
+    """Read the words of a command that gets a port where it says {port}."""
+    if "{port}" not in text:
+        raise ValueError
+    return tuple(shlex.split(text))
 
 
 def is_table(name: str) -> bool:

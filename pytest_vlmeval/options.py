@@ -14,6 +14,7 @@ from pytest_vlmeval.option import Option
 from pytest_vlmeval.option_table import COMMANDS, OPTIONS
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Hub
+from pytest_vlmeval.serving_settings import Serving, choose_serving
 
 if TYPE_CHECKING:
     import pytest
@@ -25,6 +26,12 @@ Mode = Literal["all", "infer", "score"]
 Backend = Literal["auto", "endpoint", "demo"]
 # Options that may be given several times.
 REPEATED = {"data", "judge", "judge-api-base"}
+# Settings that are an option's value as it is.
+AS_GIVEN = (
+    "model limit sample seed nframe fps video_url scoring concurrency max_tokens "
+    "temperature retries mode fresh allow_modified_data offline data_mirror "
+    "download_max_gb download_only sandbox_python"
+).split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,7 @@ class Settings:
     backend: Backend
     api_base: str
     api_key: str | None
+    serving: Serving
     judges: tuple[JudgeEndpoint, ...]
     judging: str
     data: tuple[str, ...]
@@ -160,37 +168,23 @@ def load_settings(
     values = {option.name: _value(option, config, environ) for option in OPTIONS}
     _check_frames(values)
     return Settings(
-        model=values["model"],
+        **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
         backend=_backend(values["backend"], values["model"]),
         api_base=values["api-base"],
         api_key=_api_key("api-key", values["api-key-file"], environ),
+        serving=choose_serving(
+            values,
+            environ.get("CUDA_VISIBLE_DEVICES"),
+            api_base_given=is_given("api-base", config, environ),
+        ),
         **_judges(values, environ),
         data=_data(values["data"] or (), config),
-        limit=values["limit"],
-        sample=values["sample"],
-        seed=values["seed"],
-        nframe=values["nframe"],
-        fps=values["fps"],
-        video_url=values["video-url"],
-        scoring=values["scoring"],
-        concurrency=values["concurrency"],
-        max_tokens=values["max-tokens"],
-        temperature=values["temperature"],
         timeout_s=values["timeout"],
-        retries=values["retries"],
-        mode=values["mode"],
-        fresh=values["fresh"],
-        allow_modified_data=values["allow-modified-data"],
-        offline=values["offline"],
-        data_mirror=values["data-mirror"],
-        download_max_gb=values["download-max-gb"],
-        download_only=values["download-only"],
         score_timeout_s=values["score-timeout"],
         work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
-        sandbox_python=values["sandbox-python"],
     )
 
 
@@ -216,7 +210,8 @@ def _judges(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
     named = values["judge"] or ()
     judges = choose_judges(
         named,
-        values["judge-api-base"] or (),
+        # What the run itself starts has no address yet.
+        ("",) if values["judge-serve"] else values["judge-api-base"] or (),
         _api_key("judge-api-key", values["judge-api-key-file"], environ),
         openai,
     )

@@ -29,11 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run `--vlm-setup` or `--vlm-list` instead of tests."""
     if config.getoption("--vlm-setup"):
-        from pytest_vlmeval.session import run_setup
+        from pytest_vlmeval.commands import run_setup
 
         return run_setup(config, print)
     if config.getoption("--vlm-list") is not None:
-        from pytest_vlmeval.session import run_list
+        from pytest_vlmeval.commands import run_list
 
         return run_list(config, print)
     return None

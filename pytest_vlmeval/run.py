@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
 from pytest_vlmeval.sandbox.scored import is_scored
@@ -63,6 +64,7 @@ class Run:
         self._session_id = session_id
         self._share = share
         self._announce = announce
+        self._servers = Servers(settings, session_id)
         self._execution: Execution | None = None
         self._judge_store: Store | None = None
 
@@ -131,7 +133,9 @@ class Run:
         self._judge_store = Store(self.settings.work_dir)
         concurrency = self._share.of(self.settings.concurrency)
         return JudgePanel(
-            create_judges(self.settings, self._judge_store.exchanges, concurrency)
+            create_judges(
+                self.settings, self._judge_store.exchanges, concurrency, self._servers
+            )
         )
 
     # Beginning and ending
@@ -153,6 +157,7 @@ class Run:
             session_id=self._session_id,
             entries=entries,
             concurrency=self._share.of(self.settings.concurrency),
+            servers=self._servers,
         )
         self._execution.start()
 

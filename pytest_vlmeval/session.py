@@ -6,7 +6,6 @@ Under xdist every worker has one; the controller has none and reads the store.
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +15,19 @@ import pytest
 from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.forecast import DownloadOnly, Forecast
-from pytest_vlmeval.option_values import parse_names
+from pytest_vlmeval.judge_settings import SERVED
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.screen import Screen
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.models.server_keeper import ServerKeeper
     from pytest_vlmeval.run import Run, Share
 
 SCREEN_KEY = pytest.StashKey[Screen]()
 RUN_KEY = pytest.StashKey["Run"]()
 FORECAST_KEY = pytest.StashKey[Forecast]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
+KEEPER_KEY: pytest.StashKey[ServerKeeper] = pytest.StashKey()
 SESSION_ID_KEY = pytest.StashKey[str]()
 # The key under which a worker tells its controller why nothing can be run.
 USAGE_ERROR = "vlmeval_usage_error"
@@ -160,6 +161,10 @@ def close_run(config: pytest.Config) -> None:
     if run is not None:
         run.close()
         del config.stash[RUN_KEY]
+    keeper = config.stash.get(KEEPER_KEY, None)
+    if keeper is not None:
+        keeper.close()
+        del config.stash[KEEPER_KEY]
     screen = config.stash.get(SCREEN_KEY, None)
     if screen is not None:
         screen.close()
@@ -204,7 +209,9 @@ def register_reports(config: pytest.Config) -> None:
         )
         if is_model_given(config):
             # Ahead of the workers, whose announcements reach no terminal.
-            _build_environment(config, screen.announce)
+            build_environment(config, screen.announce)
+    if not is_worker(config):
+        _keep_servers(config, screen)
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
     if terminal is None or not is_model_given(config):
@@ -218,6 +225,18 @@ def register_reports(config: pytest.Config) -> None:
         report.line.start()
 
 
+def _keep_servers(config: pytest.Config, screen: Screen) -> None:
+    """Stand by to start the servers that the run is to have."""
+    if not (is_given("serve", config) or is_given("judge-serve", config)):
+        return
+    from pytest_vlmeval.models.server_keeper import ServerKeeper
+
+    config.stash[KEEPER_KEY] = keeper = ServerKeeper(
+        get_settings(config), get_session_id(config), screen.announce
+    )
+    keeper.start()
+
+
 def _register_download_only(config: pytest.Config, screen: Screen) -> None:
     if is_controller(config):
         raise pytest.UsageError(
@@ -228,7 +247,7 @@ def _register_download_only(config: pytest.Config, screen: Screen) -> None:
     config.pluginmanager.register(download, "vlmeval-download-only")
 
 
-def _build_environment(config: pytest.Config, announce: Callable[[str], None]) -> Path:
+def build_environment(config: pytest.Config, announce: Callable[[str], None]) -> Path:
     """Return the sandbox's interpreter, its environment built if need be."""
     from pytest_vlmeval.datasets.library import Library
 
@@ -236,34 +255,6 @@ def _build_environment(config: pytest.Config, announce: Callable[[str], None]) -
         return Library(get_settings(config), announce).environment.python
     except VlmEvalError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
-    """Build the sandbox environment and say where it is; the `--vlm-setup` command."""
-    write(f"sandbox environment ready: {_build_environment(config, write)}")
-    return int(pytest.ExitCode.OK)
-
-
-def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
-    """List the datasets; the `--vlm-list` command."""
-    from pytest_vlmeval.datasets.catalog import demo_datasets
-    from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.datasets.listing import Places, list_datasets
-
-    settings = get_settings(config)
-    words = parse_names(config.getoption("--vlm-list"))
-    try:
-        # What is written may be JSON, so anything else goes elsewhere.
-        library = Library(settings, _write_aside)
-        infos = [*library.catalog.values(), *demo_datasets().values()]
-        write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
-    return int(pytest.ExitCode.OK)
-
-
-def _write_aside(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def is_model_given(config: pytest.Config) -> bool:
@@ -280,6 +271,8 @@ def header(config: pytest.Config) -> list[str]:
         return [f"vlmeval: {settings.judging}, store {settings.work_dir}"]
     settings = get_settings(config)
     where = "" if settings.backend == "demo" else f" at {settings.api_base}"
+    if settings.serving.model:
+        where = f" {SERVED}"
     return [
         f"vlmeval: model {settings.model}{where}, {settings.judging}, "
         f"store {settings.work_dir}"

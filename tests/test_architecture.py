@@ -20,8 +20,10 @@ ORDER = (
     "gates.outcome",
     "option",
     "option_values",
+    "model_option_table",
     "option_table",
     "judge_settings",
+    "serving_settings",
     "hub_settings",
     "options",
     "sandbox",
@@ -50,6 +52,7 @@ ORDER = (
     "forecast",
     "reports",
     "session",
+    "commands",
     "fixtures",
     "plugin",
 )
@@ -60,6 +63,7 @@ PYTEST_SIDE = {
     "suite",
     "forecast",
     "session",
+    "commands",
     "fixtures",
     "plugin",
 }

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--script", type=Path, help="JSON file of the script")
     parser.add_argument("--requests", type=Path, help="file of the records to write")
     parser.add_argument("--model", choices=["demo"], help="a model that answers")
+    parser.add_argument("--log", action="store_true", help="say it as uvicorn does")
     arguments = parser.parse_args()
     given = json.loads(arguments.script.read_text()) if arguments.script else {}
     server = Server(
@@ -30,7 +31,10 @@ def main() -> None:
         Recorder(arguments.requests),
         with_demo_model=arguments.model == "demo",
     )
-    sys.stdout.write(server.url + "\n")
+    url = server.url
+    if arguments.log:
+        url = f"INFO:     Uvicorn running on {url.removesuffix('/v1')} (Press CTRL+C)"
+    sys.stdout.write(url + "\n")
     sys.stdout.flush()
     server.serve_forever()
 

@@ -1,0 +1,40 @@
+"""What runs instead of tests: `--vlm-setup` and `--vlm-list`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import parse_names
+from pytest_vlmeval.session import build_environment, get_settings
+
+
+def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """Build the sandbox environment and say where it is; the `--vlm-setup` command."""
+    write(f"sandbox environment ready: {build_environment(config, write)}")
+    return int(pytest.ExitCode.OK)
+
+
+def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """List the datasets; the `--vlm-list` command."""
+    from pytest_vlmeval.datasets.catalog import demo_datasets
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.datasets.listing import Places, list_datasets
+
+    settings = get_settings(config)
+    words = parse_names(config.getoption("--vlm-list"))
+    try:
+        # What is written may be JSON, so anything else goes elsewhere.
+        library = Library(settings, _write_aside)
+        infos = [*library.catalog.values(), *demo_datasets().values()]
+        write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    return int(pytest.ExitCode.OK)
+
+
+def _write_aside(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
