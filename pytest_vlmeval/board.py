@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Plan
+from pytest_vlmeval.records import Ask, Plan
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.answers import StoredAnswer, counts
 
@@ -26,9 +26,15 @@ class Board:
         self._store = store
         self._run_id = plan.run_id
         self._session_id = session_id
-        self._wanted = {entry.fingerprint: set(entry.indexes) for entry in plan.entries}
-        self._known: dict[str, dict[str, StoredAnswer]] = {
-            fingerprint: {} for fingerprint in self._wanted
+        self._repeats = plan.repeats
+        self._wanted = {
+            entry.fingerprint: frozenset(entry.indexes) for entry in plan.entries
+        }
+        self._in_order = {entry.fingerprint: entry.indexes for entry in plan.entries}
+        # By fingerprint, then by repeat and index.
+        self._known: dict[str, list[dict[str, StoredAnswer]]] = {
+            fingerprint: [{} for _ in range(plan.repeats)]
+            for fingerprint in self._wanted
         }
         self._last_seq = 0
         self._refreshed_at = 0.0
@@ -36,15 +42,19 @@ class Board:
         self._changed = threading.Condition()
 
     def add(self, new: Iterable[StoredAnswer]) -> None:
-        """Take in answers; the newest for a sample counts."""
+        """Take in answers; the newest for an ask counts."""
         with self._changed:
             for stored in new:
+                # What follows what is known without a gap need not be read again.
+                self._last_seq += stored.seq == self._last_seq + 1
                 answer = stored.answer
                 if not counts(stored, self._session_id):
                     continue
                 if answer.index not in self._wanted.get(answer.fingerprint, ()):
                     continue
-                known = self._known[answer.fingerprint]
+                if answer.repeat >= self._repeats:
+                    continue
+                known = self._known[answer.fingerprint][answer.repeat]
                 before = known.get(answer.index)
                 if before is None or before.seq < stored.seq:
                     known[answer.index] = stored
@@ -58,24 +68,24 @@ class Board:
 
     def refresh(self) -> None:
         """Read what other processes recorded since the last time."""
-        new = self._store.answers.after(
-            self._run_id, list(self._wanted), self._last_seq
-        )
+        new = self._store.answers.after(self._run_id, self._wanted, self._last_seq)
         if new:
-            self._last_seq = new[-1].seq
             self.add(new)
+            with self._changed:
+                self._last_seq = max(self._last_seq, new[-1].seq)
         self._refreshed_at = time.monotonic()
 
-    def get(self, fingerprint: str, index: str) -> StoredAnswer | None:
-        """Return the answer of a sample if it is known here."""
+    def get(self, fingerprint: str, index: str, repeat: int = 0) -> StoredAnswer | None:
+        """Return an answer to a sample if it is known here."""
         with self._changed:
-            return self._known[fingerprint].get(index)
+            return self._known[fingerprint][repeat].get(index)
 
-    def wait(self, fingerprint: str, index: str) -> StoredAnswer:
-        """Block until the sample has an answer; raise what ended the engine."""
+    def wait(self, fingerprint: str, index: str, repeat: int = 0) -> StoredAnswer:
+        """Block until an ask has its answer; raise what ended the engine."""
+        known = self._known[fingerprint][repeat]
         while True:
             with self._changed:
-                stored = self._known[fingerprint].get(index)
+                stored = known.get(index)
                 if stored is not None:
                     return stored
                 if self._failure is not None:
@@ -84,16 +94,30 @@ class Board:
             if time.monotonic() - self._refreshed_at >= REFRESH_S:
                 self.refresh()
 
-    def missing(self, fingerprint: str) -> list[str]:
-        """Return the wanted samples of a dataset that have no answer yet."""
+    def missing(self, fingerprint: str) -> list[Ask]:
+        """Return what has to be asked of a dataset, sample by sample in its order."""
+        known = self._known[fingerprint]
         with self._changed:
             return [
-                index
-                for index in self._wanted[fingerprint]
-                if index not in self._known[fingerprint]
+                Ask(index, repeat)
+                for index in self._in_order[fingerprint]
+                for repeat in range(self._repeats)
+                if index not in known[repeat]
             ]
 
-    def progress(self) -> Mapping[str, int]:
-        """Return how many wanted samples have an answer, by fingerprint."""
+    def answered(self, fingerprint: str) -> int:
+        """Return how many samples have a usable answer, every time they are asked."""
+        known = self._known[fingerprint]
         with self._changed:
-            return {name: len(known) for name, known in self._known.items()}
+            return sum(
+                all(
+                    index in each and each[index].answer.state == "answered"
+                    for each in known
+                )
+                for index in self._in_order[fingerprint]
+            )
+
+    def progress(self) -> Mapping[str, int]:
+        """Return how many wanted asks have an answer, by fingerprint."""
+        with self._changed:
+            return {name: sum(map(len, known)) for name, known in self._known.items()}

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,8 +16,8 @@ from pytest_vlmeval.asking import Asker, failed_answer
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import ModelClient, Request
-from pytest_vlmeval.records import Answer, Plan
-from pytest_vlmeval.store import Store
+from pytest_vlmeval.queue import Queue
+from pytest_vlmeval.records import Answer, Ask
 
 # Claims beyond the requests in flight, so that a slot never waits for the store.
 CLAIM_AHEAD = 8
@@ -36,9 +36,6 @@ class Work:
     `retries` how often one is sent again.
     """
 
-    plan: Plan
-    session_id: str
-    owner: str
     request: Callable[[str, str], Request]
     concurrency: int
     retries: int
@@ -50,12 +47,12 @@ class Engine:
     def __init__(
         self,
         work: Work,
-        store: Store,
+        queue: Queue,
         board: Board,
         make_client: Callable[[], ModelClient],
     ) -> None:
         self._work = work
-        self._store = store
+        self._queue = queue
         self._board = board
         self._make_client = make_client
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,7 +95,7 @@ class Engine:
         try:
             with ThreadPoolExecutor(1, "vlmeval-store") as executor:
                 asker = Asker(client, self._work.retries)
-                drain = _Drain(self._work, self._store, self._board, asker, executor)
+                drain = _Drain(self._work, self._queue, asker, executor)
                 await drain.run()
         finally:
             await client.close()
@@ -116,14 +113,12 @@ class _Drain:
     def __init__(
         self,
         work: Work,
-        store: Store,
-        board: Board,
+        queue: Queue,
         asker: Asker,
         executor: ThreadPoolExecutor,
     ) -> None:
         self._work = work
-        self._store = store
-        self._board = board
+        self._queue = queue
         self._asker = asker
         self._executor = executor
         self._slots = asyncio.Semaphore(work.concurrency)
@@ -141,40 +136,43 @@ class _Drain:
             # What was received while the loop was being ended.
             rest = [self._received.get_nowait() for _ in range(self._received.qsize())]
             if rest:
-                self._record(rest)
+                self._queue.record(rest)
 
     async def _ask_all(self, group: asyncio.TaskGroup) -> None:
         """Walk over the plan until nothing is missing, others' claims included."""
-        while missing := await self._in_store(self._missing):
-            for fingerprint, indexes in missing.items():
-                await self._ask_dataset(group, fingerprint, deque(indexes))
+        while missing := await self._in_store(self._queue.missing):
+            for fingerprint, asks in missing.items():
+                await self._ask_dataset(group, fingerprint, deque(asks))
             if self._requests:
                 await asyncio.wait(self._requests)
                 await self._received.join()
-            elif await self._in_store(self._missing):
+            elif await self._in_store(self._queue.missing):
                 await asyncio.sleep(OTHERS_S)
-                await self._in_store(self._store.leases.release_dead)
+                await self._in_store(self._queue.release_dead)
 
     async def _ask_dataset(
-        self, group: asyncio.TaskGroup, fingerprint: str, indexes: deque[str]
+        self, group: asyncio.TaskGroup, fingerprint: str, asks: deque[Ask]
     ) -> None:
-        while indexes:
+        while asks:
             free = max(0, self._work.concurrency - len(self._requests))
-            size = min(len(indexes), CLAIM_AHEAD + free)
-            batch = [indexes.popleft() for _ in range(size)]
-            for index in await self._in_store(partial(self._claim, fingerprint, batch)):
+            size = min(len(asks), CLAIM_AHEAD + free)
+            batch = [asks.popleft() for _ in range(size)]
+            claim = partial(self._queue.claim, fingerprint, batch)
+            for ask in await self._in_store(claim):
                 await self._slots.acquire()
-                task = group.create_task(self._ask(fingerprint, index))
+                task = group.create_task(self._ask(fingerprint, ask))
                 self._requests.add(task)
                 task.add_done_callback(self._requests.discard)
 
-    async def _ask(self, fingerprint: str, index: str) -> None:
+    async def _ask(self, fingerprint: str, ask: Ask) -> None:
         try:
-            request = self._work.request(fingerprint, index)
+            request = self._work.request(fingerprint, ask.sample)
         except VlmEvalError as error:
-            answer = failed_answer(fingerprint, index, str(error))
+            answer = failed_answer(fingerprint, ask.sample, str(error))
         else:
-            answer = await self._asker.ask(fingerprint, index, request)
+            answer = await self._asker.ask(fingerprint, ask.sample, request)
+        if ask.repeat:
+            answer = replace(answer, repeat=ask.repeat)
         self._received.put_nowait(answer)
         self._slots.release()
 
@@ -183,38 +181,9 @@ class _Drain:
         while True:
             new = [await self._received.get()]
             new += [self._received.get_nowait() for _ in range(self._received.qsize())]
-            await self._in_store(partial(self._record, new))
+            await self._in_store(partial(self._queue.record, new))
             for _ in new:
                 self._received.task_done()
-
-    # The rest runs in the store's thread.
-
-    def _claim(self, fingerprint: str, indexes: list[str]) -> list[str]:
-        return self._store.answers.claim(
-            self._work.plan.run_id,
-            self._work.session_id,
-            self._work.owner,
-            fingerprint,
-            indexes,
-        )
-
-    def _record(self, new: list[Answer]) -> None:
-        stored = self._store.answers.record(
-            self._work.plan.run_id, self._work.session_id, new
-        )
-        self._board.add(stored)
-
-    def _missing(self) -> Mapping[str, list[str]]:
-        """Return the samples without an answer, by fingerprint, in the plan's order."""
-        self._board.refresh()
-        found = {}
-        for entry in self._work.plan.entries:
-            unanswered = set(self._board.missing(entry.fingerprint))
-            if unanswered:
-                found[entry.fingerprint] = [
-                    index for index in entry.indexes if index in unanswered
-                ]
-        return found
 
     async def _in_store(self, query: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, query)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_client
+from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
 from pytest_vlmeval.scoring import Scorer, find_score, find_scores
@@ -46,6 +47,7 @@ class Execution:
         *,
         session_id: str,
         entries: Sequence[PlanEntry],
+        number: int,
         concurrency: int,
         servers: Servers,
     ) -> None:
@@ -56,35 +58,44 @@ class Execution:
         self._concurrency = concurrency
         self._entries = {entry.dataset: entry for entry in entries}
         self._owner = make_owner()
-        self._store = Store(settings.work_dir)
+        self._store = Store(settings.work_dir, settings.store)
         self._store.leases.release_dead()
         self._plan = self._open_run(entries)
+        self._store.leases.join(self._owner, session_id, self._plan.run_id, number)
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
         self._judges = create_judges(
             settings, self._store.exchanges, concurrency, servers
         )
         self._heartbeat = Heartbeat(self._store.leases, self._owner)
-        self._scorer = Scorer(
+        self._scorer = self._make_scorer()
+        self._engine: Engine | None = None
+
+    def _make_scorer(self) -> Scorer:
+        return Scorer(
             self._plan,
             self._store,
             self._board,
-            library,
-            session_id=session_id,
+            self._library,
+            session_id=self._session_id,
             owner=self._owner,
             judges=self._judges,
-            scoring=settings.scoring,
-            deadline_s=settings.score_timeout_s,
-            only_stored=settings.mode == "score",
+            scoring=self._settings.scoring,
+            deadline_s=self._settings.score_timeout_s,
+            only_stored=self._settings.mode == "score",
         )
-        self._engine: Engine | None = None
 
     def _open_run(self, entries: Sequence[PlanEntry]) -> Plan:
         settings = self._settings
         run_id = self._store.runs.open(
             _identity(settings), self._session_id, fresh=settings.fresh
         )
-        plan = Plan(run_id=run_id, scorer=self._library.scorer, entries=tuple(entries))
+        plan = Plan(
+            run_id=run_id,
+            scorer=self._library.scorer,
+            entries=tuple(entries),
+            repeats=settings.repeat,
+        )
         self._store.runs.save_plan(self._session_id, plan, find_revision(Path.cwd()))
         return plan
 
@@ -104,22 +115,33 @@ class Execution:
         self._settings = self._servers.settle(self._settings)
         asyncio.run(self._check_model())
         work = Work(
-            plan=self._plan,
-            session_id=self._session_id,
-            owner=self._owner,
             request=lambda name, index: self._library.request(names[name], index),
             concurrency=self._concurrency,
             retries=self._settings.retries,
         )
         self._engine = Engine(
             work,
-            self._store,
+            self._queue(names),
             self._board,
             self._make_client,
         )
         self._engine.start()
         if self._settings.mode == "all":
             self._start_sandboxes()
+
+    def _queue(self, names: Mapping[str, str]) -> Queue:
+        return Queue(
+            self._plan,
+            self._store,
+            self._board,
+            session_id=self._session_id,
+            owner=self._owner,
+            read_prompt=lambda name, index: self._library.prompts(names[name]).text(
+                index
+            ),
+            identity=_identity(self._settings),
+            cached=not self._settings.fresh,
+        )
 
     def _start_sandboxes(self) -> None:
         """Start what will score, so that it is up when the last answer arrives."""
@@ -165,6 +187,14 @@ class Execution:
     def answer(self, dataset: str, index: str) -> Answer:
         """Wait for the answer of a sample; `VlmEvalError` if none will come."""
         return self._board.wait(self._entries[dataset].fingerprint, index).answer
+
+    def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
+        """Wait for the answers of a sample, one for each time it is asked."""
+        fingerprint = self._entries[dataset].fingerprint
+        return tuple(
+            self._board.wait(fingerprint, index, repeat).answer
+            for repeat in range(self._plan.repeats)
+        )
 
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""

@@ -12,6 +12,7 @@ from pytest_vlmeval.option_values import (
     parse_names,
     parse_number,
     parse_one_of,
+    parse_store,
     parse_whole,
 )
 
@@ -146,6 +147,15 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
     ),
     make_option(
+        "repeat",
+        parse_whole(1),
+        "a whole number of at least 1 (times)",
+        "how often each sample is asked, at a temperature above 0; scores are means "
+        "over the repeats, with their spread",
+        default="1",
+        metavar="K",
+    ),
+    make_option(
         "max-tokens",
         parse_whole(1),
         "a whole number of at least 1 (tokens)",
@@ -192,6 +202,15 @@ OPTIONS: tuple[Option, ...] = (
         "folder of the run store, relative to pytest's rootdir",
         default=".vlmeval",
         metavar="DIR",
+    ),
+    make_option(
+        "store",
+        parse_store,
+        "postgresql://USER@HOST:PORT/DATABASE",
+        "database of the run store, which processes of any machines may share, instead "
+        "of the file in --vlm-work-dir; a password is better left to PGPASSWORD, "
+        "~/.pgpass or VLM_STORE",
+        metavar="URL",
     ),
     make_option(
         "cache-dir",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,20 @@ def is_table(name: str) -> bool:
 def dataset_name(name: str) -> str:
     """Give the name of a dataset that may be named by its file."""
     return Path(name).stem if is_table(name) else name
+
+
+def parse_store(text: str) -> str:
+    """Read the URL of a PostgreSQL database."""
+    scheme, mark, rest = text.partition("://")
+    if not mark or not rest or scheme not in ("postgresql", "postgres"):
+        raise ValueError
+    return f"postgresql://{rest}"
+
+
+def hide_password(text: str) -> str:
+    """Return a text with a URL in it without what may be a password."""
+    text = re.sub(r"(://[^/?#\s]*?):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)\b(password|passwd)=[^&\s]*", r"\1=***", text)
 
 
 def parse_mirror(text: str) -> str:

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.hub_settings import choose_hubs
 from pytest_vlmeval.option import Option
+from pytest_vlmeval.option_checks import (
+    Backend,
+    check_frames,
+    check_repeat,
+    choose_backend,
+)
 from pytest_vlmeval.option_table import COMMANDS, OPTIONS
-from pytest_vlmeval.option_values import is_table
+from pytest_vlmeval.option_values import hide_password, is_table
 from pytest_vlmeval.records import Hub
 from pytest_vlmeval.serving_settings import Serving, choose_serving
 
@@ -23,13 +29,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Scoring
 
 Mode = Literal["all", "infer", "score"]
-Backend = Literal["auto", "endpoint", "demo"]
 # Options that may be given several times.
 REPEATED = {"data", "judge", "judge-api-base"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
-    "model limit sample seed nframe fps video_url scoring concurrency max_tokens "
-    "temperature retries mode fresh allow_modified_data offline data_mirror "
+    "model limit sample seed nframe fps video_url scoring concurrency repeat store "
+    "max_tokens temperature retries mode fresh allow_modified_data offline data_mirror "
     "download_max_gb download_only sandbox_python"
 ).split()
 
@@ -42,7 +47,9 @@ class Settings:
     seconds for one request, for one scoring. `api_key` is never printed: it is left
     out of `repr`. `judging` says in words what `judges` there are: none means exact
     matching. `data_root` is where the dataset files lie, `work_dir` where the store
-    is, `cache_dir` what can be made again (sandbox environment, prepared datasets).
+    is unless `store` names a database (its URL may hold a password and is never
+    printed as it is), `cache_dir` what can be made again (sandbox environment,
+    prepared datasets).
     `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes. Of each
     video `nframe` frames are shown, or `fps` per second, or with `video_url` the file;
     `hubs` are where videos come from, first the one that ms-vlmeval prefers.
@@ -64,6 +71,7 @@ class Settings:
     video_url: bool
     scoring: Scoring
     concurrency: int
+    repeat: int
     max_tokens: int
     temperature: float
     timeout_s: float
@@ -77,6 +85,7 @@ class Settings:
     download_only: bool
     score_timeout_s: float | None
     work_dir: Path
+    store: str | None
     cache_dir: Path
     data_root: Path
     hubs: tuple[Hub, ...]
@@ -85,6 +94,11 @@ class Settings:
     def __repr__(self) -> str:
         """Show the settings that identify a run, never the key."""
         return f"Settings(model={self.model!r}, backend={self.backend!r})"
+
+    @property
+    def store_name(self) -> str:
+        """What names the store to a reader."""
+        return hide_password(self.store) if self.store else str(self.work_dir)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -149,7 +163,8 @@ def _value(option: Option, config: pytest.Config, environ: Mapping[str, str]) ->
         return option.parse(text)
     except ValueError:
         raise VlmEvalError(
-            f"{source} is not accepted: {option.flag} takes {option.accepts}."
+            f"{hide_password(source)} is not accepted: {option.flag} takes "
+            f"{option.accepts}."
         ) from None
 
 
@@ -166,10 +181,12 @@ def load_settings(
 ) -> Settings:
     """Read all options once; raise `VlmEvalError` for a value that is not accepted."""
     values = {option.name: _value(option, config, environ) for option in OPTIONS}
-    _check_frames(values)
+    backend = choose_backend(values["backend"], values["model"])
+    check_frames(values)
+    check_repeat(values, backend)
     return Settings(
         **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
-        backend=_backend(values["backend"], values["model"]),
+        backend=backend,
         api_base=values["api-base"],
         api_key=_api_key("api-key", values["api-key-file"], environ),
         serving=choose_serving(
@@ -217,22 +234,6 @@ def _judges(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
     )
     judging = describe_judges(judges, named, openai)
     return {"judges": judges, "judging": judging}
-
-
-def _backend(backend: Backend, model: str | None) -> Backend:
-    if backend == "auto":
-        return "demo" if model == "demo" else "endpoint"
-    return backend
-
-
-def _check_frames(values: Mapping[str, Any]) -> None:
-    given = [name for name in ("nframe", "fps", "video-url") if values[name]]
-    if len(given) > 1:
-        options = " and ".join(f"--vlm-{name}" for name in given)
-        raise VlmEvalError(
-            f"{options} exclude each other: a video is shown as N frames, as F frames "
-            "per second or as its file. Give one of them."
-        )
 
 
 def _api_key(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Setting = str | int | float | bool
 
@@ -113,6 +114,13 @@ class PreparedDataset:
     notes: tuple[str, ...] = ()
 
 
+class Ask(NamedTuple):
+    """One time that a sample, named by its index, is asked: `repeat` counts from 0."""
+
+    sample: str
+    repeat: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came back for one sample, whatever it was.
@@ -120,12 +128,16 @@ class Answer:
     `cut_off` is an answer that ended at the token limit, `empty` one without text,
     `failed` a request that got none; `error` then says why. `reasoning` is what a
     model thought before its answer, which is `text` alone. `latency_ms` is that of
-    the last attempt.
+    the last attempt. `repeat` says which time the sample was asked, from 0 on.
+    `from_cache` is true where an equal prompt had been answered before and nothing
+    was sent: no attempts, no tokens.
     """
 
     fingerprint: str
     index: str
     state: AnswerState
+    repeat: int = 0
+    from_cache: bool = False
     text: str = ""
     reasoning: str = ""
     error: str = ""
@@ -170,7 +182,9 @@ class Verdict:
     `extracted` is what ms-vlmeval read out of the answer, `reason` its own note.
     `state` is "matched" without a judge, "judged", "judge_failed" (no reply) or
     "judge_unclear" (no usable one), the last two without a value; `exchanges` are
-    the numbers of what was asked of the judge.
+    the numbers of what was asked of the judge. Where each sample is asked several
+    times `value` is the mean over `repeats`, the values of each time, and None where
+    one of them is; `extracted` and `reason` are those of the first time.
     """
 
     index: str
@@ -179,6 +193,12 @@ class Verdict:
     reason: str = ""
     state: VerdictState = "matched"
     exchanges: tuple[int, ...] = ()
+    repeats: tuple[float | None, ...] = ()
+
+    @property
+    def right(self) -> int:
+        """How many of the repeats were right."""
+        return sum(value is not None and value >= 0.5 for value in self.repeats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +212,9 @@ class Score:
     that the dataset's file is not the published one. `scorer` is the fingerprint of
     the code that scored, `judge` what read the answers that it could not match.
     `scoring` is "corrected" where a defect of the published scores was mended;
-    `notes` say what else makes the numbers differ from those.
+    `notes` say what else makes the numbers differ from those. Where each sample is
+    asked several times `value`, `best` and `metrics` are means over the repeats, whose
+    values `repeats` has in order; only what every time was answered is `answered`.
     """
 
     dataset: str
@@ -210,7 +232,24 @@ class Score:
     scale: float = 100
     scoring: Scoring = "published"
     notes: tuple[str, ...] = ()
+    repeats: tuple[float, ...] = ()
     verdicts: tuple[Verdict, ...] = field(repr=False, default=())
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The sample standard deviation over the repeats (n - 1); None without any."""
+        count = len(self.repeats)
+        if count < 2:
+            return None
+        mean = math.fsum(self.repeats) / count
+        squares = math.fsum((value - mean) ** 2 for value in self.repeats)
+        return math.sqrt(squares / (count - 1))
+
+    @property
+    def standard_error(self) -> float | None:
+        """The standard error of the mean over the repeats; None without any."""
+        deviation = self.standard_deviation
+        return None if deviation is None else deviation / math.sqrt(len(self.repeats))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +275,12 @@ class PlanEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything a session needs of a run; `scorer` names the code that will score."""
+    """Everything a session needs of a run.
+
+    `scorer` names the code that will score; each sample is asked `repeats` times.
+    """
 
     run_id: str
     scorer: str
     entries: tuple[PlanEntry, ...]
+    repeats: int = 1

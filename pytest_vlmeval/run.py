@@ -130,7 +130,7 @@ class Run:
         from pytest_vlmeval.judge_forms import JudgePanel
         from pytest_vlmeval.store import Store
 
-        self._judge_store = Store(self.settings.work_dir)
+        self._judge_store = Store(self.settings.work_dir, self.settings.store)
         concurrency = self._share.of(self.settings.concurrency)
         return JudgePanel(
             create_judges(
@@ -156,6 +156,7 @@ class Run:
             self.library,
             session_id=self._session_id,
             entries=entries,
+            number=self._share.number,
             concurrency=self._share.of(self.settings.concurrency),
             servers=self._servers,
         )
@@ -202,6 +203,10 @@ class Run:
     def answer(self, dataset: str, index: str) -> Answer:
         """Wait for the answer of a sample; `VlmEvalError` if none will come."""
         return self._begun.answer(dataset, index)
+
+    def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
+        """Wait for the answers of a sample, one for each time it is asked."""
+        return self._begun.answers(dataset, index)
 
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""

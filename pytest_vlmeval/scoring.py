@@ -14,6 +14,7 @@ from pytest_vlmeval.agreement import choose_by_majority, unite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import MajorityJudge
 from pytest_vlmeval.records import Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.repeats import NO_ANSWER, average
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault
 
@@ -86,7 +87,12 @@ class Scorer:
         return self._verdicts[entry.dataset][index]
 
     def _score(self, entry: PlanEntry) -> Score:
-        stored = {index: self._answer(entry, index) for index in entry.indexes}
+        return average(
+            [self._score_repeat(entry, each) for each in range(self._plan.repeats)]
+        )
+
+    def _score_repeat(self, entry: PlanEntry, repeat: int) -> Score:
+        stored = {index: self._answer(entry, index, repeat) for index in entry.indexes}
         if len(entry.judges) < 2:
             judge = self._judges.get(entry.judge)
             return self._find_or_compute(entry, stored, entry.judge, judge)
@@ -135,10 +141,10 @@ class Scorer:
             return found
         raise found or VlmEvalError(f"The score of {entry.dataset} is gone.")
 
-    def _answer(self, entry: PlanEntry, index: str) -> StoredAnswer | None:
+    def _answer(self, entry: PlanEntry, index: str, repeat: int) -> StoredAnswer | None:
         """Wait for an answer; None only where the run never asks for it."""
         try:
-            return self._board.wait(entry.fingerprint, index)
+            return self._board.wait(entry.fingerprint, index, repeat)
         except VlmEvalError:
             if self._only_stored:
                 return None
@@ -155,7 +161,7 @@ class Scorer:
             self._store.scores.fail(score_id, error)
             raise
         except BaseException:
-            self._store.leases.release(self._owner)
+            self._store.scores.abandon(score_id, self._owner)
             raise
         self._store.scores.finish(score_id, score)
         return score
@@ -214,7 +220,7 @@ def _only_of(usable: Mapping[str, str], verdict: Verdict) -> Verdict:
     """Return the verdict on a usable answer; of another, that there is none."""
     if verdict.index in usable:
         return verdict
-    return replace(verdict, value=None, extracted=None, reason="no usable answer")
+    return replace(verdict, value=None, extracted=None, reason=NO_ANSWER)
 
 
 def find_score(
@@ -224,9 +230,18 @@ def find_score(
 
     `judge` names one of several, whose majority it is otherwise.
     """
-    stored = {index: board.get(entry.fingerprint, index) for index in entry.indexes}
-    found = store.scores.load(_score_id(plan, entry, stored, judge or entry.judge))
-    return found if isinstance(found, Score) else None
+    scores = []
+    for repeat in range(plan.repeats):
+        stored = {
+            index: board.get(entry.fingerprint, index, repeat)
+            for index in entry.indexes
+        }
+        score_id = _score_id(plan, entry, stored, judge or entry.judge)
+        found = store.scores.load(score_id)
+        if not isinstance(found, Score):
+            return None
+        scores.append(found)
+    return average(scores)
 
 
 def find_scores(

@@ -268,12 +268,12 @@ def header(config: pytest.Config) -> list[str]:
         if not is_given("judge", config):
             return []
         settings = get_settings(config)
-        return [f"vlmeval: {settings.judging}, store {settings.work_dir}"]
+        return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
     settings = get_settings(config)
     where = "" if settings.backend == "demo" else f" at {settings.api_base}"
     if settings.serving.model:
         where = f" {SERVED}"
     return [
         f"vlmeval: model {settings.model}{where}, {settings.judging}, "
-        f"store {settings.work_dir}"
+        f"store {settings.store_name}"
     ]

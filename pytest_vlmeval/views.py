@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.wording import (
+    describe_repeats,
+    describe_verdict,
+    list_repeats,
+    shorten,
+    why_undecided,
+    why_unusable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,16 +25,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.run import Run
 
 T = TypeVar("T")
-
-# Longer answers are shortened in reports; the store keeps them whole.
-LONGEST_SHOWN = 2_000
-
-
-def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
-    """Return `text`, cut at `most` characters with a note of its whole length."""
-    if len(text) <= most:
-        return text
-    return f"{text[:most]}... ({len(text)} characters in all)"
 
 
 def _fail(message: str) -> NoReturn:
@@ -64,13 +62,30 @@ class SampleView:
 
     @cached_property
     def answer(self) -> Answer:
-        """What the model answered; fails the test if nothing will ever come."""
+        """What the model answered (at first); fails the test if nothing will come."""
         return _or_fail(lambda: self._run.answer(self.dataset, self.index))
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the model answered each time (`--vlm-repeat`), as `answer`."""
+        if self._run.settings.repeat == 1:
+            return (self.answer,)
+        return _or_fail(lambda: self._run.answers(self.dataset, self.index))
 
     @cached_property
     def verdict(self) -> Verdict:
         """How the answer was judged; fails the test if it could not be."""
         return _or_fail(lambda: self._run.verdict(self.dataset, self.index))
+
+    def _check_answers(self) -> None:
+        answers = self.answers
+        for number, answer in enumerate(answers, 1):
+            if answer.state != "answered":
+                which = f" in repeat {number} of {len(answers)}"
+                _fail(
+                    f"{self.dataset}-{self.index} has no usable answer"
+                    f"{which if len(answers) > 1 else ''}: {why_unusable(answer)}"
+                )
 
     def _lacks_judge(self) -> bool:
         """Whether only a judge could score the answer, and there is none."""
@@ -95,9 +110,13 @@ class SampleView:
             found.append(("state", answer.state))
             found.append(("answer", shorten(answer.text)))
             found.append(("latency_ms", round(answer.latency_ms, 1)))
+            if answer.from_cache:
+                found.append(("from_cache", "true"))
         verdict: Verdict | None = self.__dict__.get("verdict")
         if verdict is not None:
-            found.append(("verdict", _describe(verdict)))
+            found.append(("verdict", describe_verdict(verdict)))
+            if verdict.repeats:
+                found.append(("right", describe_repeats(verdict)))
         return found
 
     def check(self) -> None:
@@ -106,54 +125,23 @@ class SampleView:
         An answer that has no verdict of its own passes: one that only a judge can
         score, without a judge, and one of captions, which are scored as a whole.
         """
-        answer = self.answer
-        if answer.state != "answered":
-            _fail(f"{self.dataset}-{self.index} has no usable answer: {_why(answer)}")
+        self._check_answers()
         if self._run.settings.mode == "infer":
             return
-        if why := self._run.why_unscored(self.dataset):
-            pytest.skip(why)
+        if unscored := self._run.why_unscored(self.dataset):
+            pytest.skip(unscored)
         if self._run.is_scored_as_a_whole(self.dataset) or self._lacks_judge():
             return
         verdict = self.verdict
         if verdict.value is None:
-            _fail(f"{self.dataset}-{self.index} was not scored: {_why_not(verdict)}")
+            why = why_undecided(verdict)
+            _fail(f"{self.dataset}-{self.index} was not scored: {why}")
         if verdict.value < 0.5:
-            said = verdict.extracted or answer.text
+            said = verdict.extracted or self.answer.text
             reason = f"answered {shorten(said.strip(), 80)}, reference {self.reference}"
+            if verdict.repeats:
+                reason += f" (right {describe_repeats(verdict)})"
             raise pytest.xfail.Exception(reason, pytrace=False)
-
-
-def _describe(verdict: Verdict) -> str:
-    if verdict.value is None:
-        return "unscored" if verdict.state == "matched" else verdict.state
-    if verdict.value in (0.0, 1.0):
-        return "correct" if verdict.value else "wrong"
-    return f"{verdict.value:.3f}"
-
-
-def _why_not(verdict: Verdict) -> str:
-    """Say why the judge decided nothing, and what to do."""
-    remedies = {
-        "judge_failed": " The same command asks the judge again.",
-        "judge_unclear": " Its prompt and all replies are in the store; another "
-        "judge (--vlm-judge) may do better.",
-    }
-    end = "" if verdict.reason.endswith(".") else "."
-    return shorten(verdict.reason) + end + remedies.get(verdict.state, "")
-
-
-def _why(answer: Answer) -> str:
-    """Say in a sentence why an answer cannot be used, and what to do."""
-    if answer.state == "cut_off":
-        return (
-            f"it was cut off at the token limit after {answer.completion_tokens} "
-            "tokens. Raise --vlm-max-tokens. It began: " + shorten(answer.text, 200)
-        )
-    if answer.state == "empty":
-        return "the model returned an empty text."
-    asked = f" (asked {answer.attempts} times)" if answer.attempts > 1 else ""
-    return f"{answer.error}{asked}"
 
 
 class ScoreView:
@@ -217,6 +205,7 @@ class ScoreView:
             ("scoring", score.scoring),
             *(("note", note) for note in score.notes),
             *((f"metric: {name}", value) for name, value in score.metrics.items()),
+            *list_repeats(score),
             *self._judge_properties(),
         ]
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
-from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.records import Answer, Ask, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.store import Store, leases
 from pytest_vlmeval.store.leases import make_owner
 
@@ -33,11 +33,26 @@ def answer(index: str, text: str = "A", **more: object) -> Answer:
     return Answer(fingerprint=DATA, index=index, **fields)  # type: ignore[arg-type]
 
 
+def claim(
+    store: Store, session_id: str, owner: str, indexes: Sequence[str]
+) -> list[str]:
+    """Claim samples of the run r and return their indexes."""
+    asks = [Ask(index) for index in indexes]
+    found = store.answers.claim("r", session_id, owner, DATA, asks)
+    return [ask.sample for ask in found]
+
+
+def owner_of(pid: int) -> str:
+    """Name a process of this machine."""
+    machine, _, _ = make_owner().rsplit(":", 2)
+    return f"{machine}:{pid}:0"
+
+
 def dead_owner() -> str:
     """Name a process of this machine that is gone."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    return f"{socket.gethostname()}:{process.pid}:0"
+    return owner_of(process.pid)
 
 
 def test_same_settings_are_one_run_others_another(store: Store) -> None:
@@ -66,8 +81,8 @@ def test_plan_of_the_first_process_is_kept(store: Store) -> None:
 
 
 def test_a_sample_is_claimed_once(store: Store) -> None:
-    assert store.answers.claim("r", "s", "me", DATA, ["2", "1"]) == ["2", "1"]
-    assert store.answers.claim("r", "s", "you", DATA, ["1", "2", "3"]) == ["3"]
+    assert claim(store, "s", "me", ["2", "1"]) == ["2", "1"]
+    assert claim(store, "s", "you", ["1", "2", "3"]) == ["3"]
 
 
 def test_answers_survive_as_they_are(store: Store) -> None:
@@ -81,9 +96,9 @@ def test_answers_survive_as_they_are(store: Store) -> None:
 
 
 def test_an_answer_ends_its_claim_and_is_not_asked_again(store: Store) -> None:
-    store.answers.claim("r", "s", "me", DATA, ["1"])
+    claim(store, "s", "me", ["1"])
     store.answers.record("r", "s", [answer("1")])
-    assert store.answers.claim("r", "s2", "you", DATA, ["1"]) == []
+    assert claim(store, "s2", "you", ["1"]) == []
 
 
 @pytest.mark.parametrize("state", ["failed", "empty", "cut_off"])
@@ -91,29 +106,45 @@ def test_an_unusable_answer_is_asked_again_by_the_next_session(
     store: Store, state: str
 ) -> None:
     store.answers.record("r", "s", [answer("1", state=state)])
-    assert store.answers.claim("r", "s", "me", DATA, ["1"]) == []
-    assert store.answers.claim("r", "s2", "me", DATA, ["1"]) == ["1"]
+    assert claim(store, "s", "me", ["1"]) == []
+    assert claim(store, "s2", "me", ["1"]) == ["1"]
 
 
-def test_a_lease_that_ran_out_is_taken_over(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pytest_vlmeval.store.answers.LEASE_S", -1.0)
-    store.answers.claim("r", "s", "gone", DATA, ["1", "2"])
-    monkeypatch.undo()
-    store.leases.renew("nobody")
-    assert store.answers.claim("r", "s", "me", DATA, ["1"]) == ["1"]
-    store.leases.renew("gone")
-    assert store.answers.claim("r", "s", "me", DATA, ["1", "2"]) == []
+def test_who_misses_many_beats_of_another_is_dead(store: Store) -> None:
+    store.leases.join("gone", "s", "r", 0)
+    store.leases.join("slow", "s", "r", 1)
+    store.leases.join("me", "s", "r", 2)
+    for owner, index in (("gone", "1"), ("slow", "2")):
+        claim(store, "s", owner, [index])
+    assert store.scores.claim("score", "r", DATA, "s", "gone") == "mine"
+    mine = leases.Heartbeat(store.leases, "me")
+    for number in range(leases.MISSED_BEATS):
+        if number % 10 == 0:
+            store.leases.beat("slow")
+        mine.beat()
+    assert claim(store, "s", "me", ["1", "2"]) == []
+    mine.beat()
+    assert claim(store, "s", "me", ["1", "2"]) == ["1"]
+    assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
+    states = {each.owner: each.state for each in store.leases.members("s")}
+    assert states == {"gone": "dead", "slow": "live", "me": "live"}
+
+
+def test_who_was_held_up_and_beats_again_is_back(store: Store) -> None:
+    store.leases.join("me", "s", "r", 0)
+    store.leases.bury(["me"])
+    leases.Heartbeat(store.leases, "me").beat()
+    assert [each.state for each in store.leases.members("s")] == ["live"]
 
 
 def test_leases_of_a_dead_process_end_at_once(store: Store) -> None:
-    store.answers.claim("r", "s", dead_owner(), DATA, ["1"])
-    store.answers.claim("r", "s", make_owner(), DATA, ["2"])
-    store.answers.claim("r", "s", f"elsewhere:{os.getpid()}:0", DATA, ["3"])
-    assert store.scores.claim("score", "r", DATA, "s", dead_owner()) == "mine"
+    gone, here, there = dead_owner(), make_owner(), f"elsewhere:{os.getpid()}:0"
+    for number, owner in enumerate((gone, here, there), 1):
+        store.leases.join(owner, "s", "r", number)
+        claim(store, "s", owner, [str(number)])
+    assert store.scores.claim("score", "r", DATA, "s", gone) == "mine"
     store.leases.release_dead()
-    assert store.answers.claim("r", "s", "me", DATA, ["1", "2", "3"]) == ["1"]
+    assert claim(store, "s", "me", ["1", "2", "3"]) == ["1"]
     assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
 
 
@@ -122,10 +153,11 @@ def test_a_zombie_is_dead(store: Store) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.read()  # It has ended, and nobody has asked for its status.
-    owner = f"{socket.gethostname()}:{process.pid}:0"
-    store.answers.claim("r", "s", owner, DATA, ["1"])
+    owner = owner_of(process.pid)
+    store.leases.join(owner, "s", "r", 0)
+    claim(store, "s", owner, ["1"])
     end = time.monotonic() + 10
-    while not store.answers.claim("r", "s", "me", DATA, ["1"]):
+    while not claim(store, "s", "me", ["1"]):
         assert time.monotonic() < end
         store.leases.release_dead()
     process.wait()
@@ -135,15 +167,22 @@ def test_a_zombie_is_dead(store: Store) -> None:
 def test_heartbeat_keeps_and_then_frees(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "LEASE_S", 0.6)
-    monkeypatch.setattr("pytest_vlmeval.store.answers.LEASE_S", 0.6)
-    store.answers.claim("r", "s", "me", DATA, ["1"])
-    heartbeat = leases.Heartbeat(store.leases, "me")
+    monkeypatch.setattr(leases, "BEAT_S", 0.05)
+    beaten = threading.Event()
+    store.leases.join("me", "s", "r", 0)
+    store.leases.join("you", "s", "r", 1)
+    claim(store, "s", "me", ["1"])
+    heartbeat = leases.Heartbeat(store.leases, "me", beaten.set)
+    watching = leases.Heartbeat(store.leases, "you")
     heartbeat.start()
-    time.sleep(1.0)
-    assert store.answers.claim("r", "s", "you", DATA, ["1"]) == []
+    for _ in range(leases.MISSED_BEATS + 2):
+        beaten.clear()
+        assert beaten.wait(30)
+        watching.beat()
+    assert claim(store, "s", "you", ["1"]) == []
     heartbeat.stop()
-    assert store.answers.claim("r", "s", "you", DATA, ["1"]) == ["1"]
+    assert claim(store, "s", "you", ["1"]) == ["1"]
+    assert [each.state for each in store.leases.members("s")] == ["left", "live"]
 
 
 def score(**more: object) -> Score:
@@ -210,15 +249,16 @@ def test_a_score_whose_judge_failed_is_tried_again_by_the_next_session(
 CLAIM_ALL = """
 import sys
 from pathlib import Path
-from pytest_vlmeval.records import Answer
+from pytest_vlmeval.records import Answer, Ask
 from pytest_vlmeval.store import Store
 store = Store(Path(sys.argv[1]))
 for start in range(0, 300, 7):
     indexes = [str(n) for n in range(start, start + 7)]
-    mine = store.answers.claim("r", "s", sys.argv[2], "Data-1", indexes)
+    asks = [Ask(index) for index in indexes]
+    mine = store.answers.claim("r", "s", sys.argv[2], "Data-1", asks)
     store.answers.record("r", "s", [
         Answer(fingerprint="Data-1", index=i, state="answered", text=sys.argv[2])
-        for i in mine
+        for i, _ in mine
     ])
 store.close()
 """

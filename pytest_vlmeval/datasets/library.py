@@ -21,14 +21,14 @@ from pytest_vlmeval.datasets.own import describe_own
 from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
-from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Sample
+from pytest_vlmeval.records import DatasetInfo, PreparedDataset
 from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 from pytest_vlmeval.sandbox.scored import is_scored
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepare import IndexRow, Prompts
     from pytest_vlmeval.options import Settings
 
 
@@ -46,7 +46,7 @@ class Library:
         self._announce = announce
         self._prepared: dict[str, PreparedDataset | VlmEvalError] = {}
         self._index: dict[str, Sequence[IndexRow]] = {}
-        self._samples: dict[str, Mapping[str, Sample]] = {}
+        self._prompts: dict[str, Prompts] = {}
         self._own: dict[str, Path] = {}
         self._clash: tuple[Path, Path] | None = None
         self._described: dict[str, DatasetInfo | VlmEvalError] = {}
@@ -203,18 +203,19 @@ class Library:
             self._index[name] = read_index(self.prepared(name))
         return self._index[name]
 
+    def prompts(self, name: str) -> Prompts:
+        """Return the prompts of a dataset's samples."""
+        from pytest_vlmeval.datasets.prepare import Prompts
+
+        if name not in self._prompts:
+            self._prompts[name] = Prompts(self.prepared(name))
+        return self._prompts[name]
+
     def request(self, name: str, index: str) -> Request:
         """Return the prompt of a sample; `VlmEvalError` for a row that has none."""
-        from pytest_vlmeval.datasets.prepare import read_samples
-
-        if name not in self._samples:
-            samples = read_samples(self.prepared(name))
-            self._samples[name] = {sample.index: sample for sample in samples}
-        sample = self._samples[name][index]
-        if sample.error is not None:
-            raise VlmEvalError(sample.error)
         return Request(
-            parts=sample.prompt, media_folder=self.prepared(name).folder / "media"
+            parts=self.prompts(name).parts(index),
+            media_folder=self.prepared(name).folder / "media",
         )
 
     def close(self) -> None:

@@ -19,6 +19,8 @@ from pytest_vlmeval.records import PreparedDataset, PromptPart, Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
+
     from pytest_vlmeval.datasets.transfer import Announce
     from pytest_vlmeval.records import DatasetInfo, Hub
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
@@ -94,6 +96,30 @@ def read_samples(prepared: PreparedDataset) -> list[Sample]:
         )
         for index, category, group, reference, error, prompt in _rows(prepared, COLUMNS)
     ]
+
+
+class Prompts:
+    """The prompts of a prepared dataset, by index, as the JSON they are kept in."""
+
+    def __init__(self, prepared: PreparedDataset) -> None:
+        table = _table(prepared, ("index", "error", "prompt")).combine_chunks()
+        self._rows = {
+            index: row for row, index in enumerate(table["index"].to_pylist())
+        }
+        self._errors = table["error"]
+        self._prompts = table["prompt"]
+
+    def text(self, index: str) -> str:
+        """Return what names all of a prompt, its media by their content; "" if none."""
+        row = self._rows[index]
+        return "" if self._errors[row].is_valid else str(self._prompts[row])
+
+    def parts(self, index: str) -> tuple[PromptPart, ...]:
+        """Return a prompt; `VlmEvalError` for a row that has none."""
+        row = self._rows[index]
+        if self._errors[row].is_valid:
+            raise VlmEvalError(str(self._errors[row]))
+        return tuple(_part(*part) for part in json.loads(str(self._prompts[row])))
 
 
 def read_index(prepared: PreparedDataset) -> list[IndexRow]:
@@ -195,12 +221,16 @@ def _count_samples(folder: Path) -> int:
 
 
 def _rows(prepared: PreparedDataset, columns: Sequence[str]) -> zip[tuple[str, ...]]:
+    table = _table(prepared, columns)
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _table(prepared: PreparedDataset, columns: Sequence[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(
+    return pq.read_table(
         prepared.folder / "samples.parquet", columns=list(columns), memory_map=True
     )
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _part(kind: str, content: str, media_type: str = "") -> PromptPart:

@@ -42,7 +42,13 @@ def _judges(results: Sequence[DatasetResult]) -> list[str]:
 
 
 def _metric(score: Score) -> str:
-    return f"{score.main_metric} {score.value:.2f} of {score.scale:g}"
+    shown = f"{score.main_metric} {score.value:.2f} of {score.scale:g}"
+    if score.repeats:
+        shown += (
+            f", mean of {len(score.repeats)} repeats (standard deviation "
+            f"{score.standard_deviation:.2f}, error {score.standard_error:.2f})"
+        )
+    return shown
 
 
 def _notes(results: Sequence[DatasetResult]) -> list[str]:

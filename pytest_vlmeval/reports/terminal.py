@@ -12,7 +12,7 @@ from pytest_vlmeval.reports.progress import ProgressLine
 from pytest_vlmeval.reports.table import format_table
 from pytest_vlmeval.reports.watch import DatasetProgress, Watch
 from pytest_vlmeval.store import Store
-from pytest_vlmeval.store.schema import store_file
+from pytest_vlmeval.store.location import Location
 
 if TYPE_CHECKING:
     from pytest_vlmeval.options import Settings
@@ -31,9 +31,10 @@ class TerminalReport:
 
     def _find_watch(self) -> Watch | None:
         """Open the store once some process of the session has written its plan."""
-        if self._watch is None and store_file(self._settings.work_dir).exists():
+        place = Location(self._settings.work_dir, self._settings.store)
+        if self._watch is None and place.may_exist:
             if self._store is None:
-                self._store = Store(self._settings.work_dir)
+                self._store = Store(self._settings.work_dir, self._settings.store)
             plan = self._store.runs.load_plan(self._session_id)
             if plan is not None:
                 self._watch = Watch(self._store, plan, self._session_id)

@@ -50,7 +50,7 @@ class Watch:
             DatasetProgress(
                 dataset=entry.dataset,
                 settled=settled[entry.fingerprint],
-                total=len(entry.indexes),
+                total=len(entry.indexes) * self._plan.repeats,
             )
             for entry in self._plan.entries
         ]
@@ -60,17 +60,11 @@ class Watch:
         self._board.refresh()
         results = []
         for entry in self._plan.entries:
-            stored = [
-                self._board.get(entry.fingerprint, index) for index in entry.indexes
-            ]
             results.append(
                 DatasetResult(
                     dataset=entry.dataset,
                     samples=len(entry.indexes),
-                    answered=sum(
-                        each is not None and each.answer.state == "answered"
-                        for each in stored
-                    ),
+                    answered=self._board.answered(entry.fingerprint),
                     modified=entry.modified,
                     score=find_score(self._store, self._board, self._plan, entry),
                     by_judge=find_scores(self._store, self._board, self._plan, entry),

@@ -11,15 +11,19 @@ from pytest_vlmeval.store.exchanges import Exchanges
 from pytest_vlmeval.store.gates import Gates
 from pytest_vlmeval.store.history import History
 from pytest_vlmeval.store.leases import Leases
+from pytest_vlmeval.store.location import Location
 from pytest_vlmeval.store.runs import Runs
 from pytest_vlmeval.store.scores import Scores
 
 
 class Store:
-    """One store; every method of its parts is one transaction and thread-safe."""
+    """One store; every method of its parts is one transaction and thread-safe.
 
-    def __init__(self, work_dir: Path) -> None:
-        self._database = Database(work_dir)
+    It lies in a file of `work_dir`, or in the PostgreSQL database of `url`.
+    """
+
+    def __init__(self, work_dir: Path, url: str | None = None) -> None:
+        self._database = Database(Location(work_dir, url))
         self.runs = Runs(self._database)
         self.answers = Answers(self._database)
         self.accounting = Accounting(self._database)

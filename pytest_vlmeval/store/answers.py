@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pytest_vlmeval.records import Answer
+from pytest_vlmeval.records import Answer, Ask
 from pytest_vlmeval.store.database import Database
-from pytest_vlmeval.store.leases import LEASE_S
 from pytest_vlmeval.store.schema import answers, claims
 
 _ANSWER_FIELDS = (
+    "repeat",
     "state",
     "text",
     "reasoning",
@@ -22,6 +22,7 @@ _ANSWER_FIELDS = (
     "latency_ms",
     "prompt_tokens",
     "completion_tokens",
+    "from_cache",
 )
 
 
@@ -35,7 +36,7 @@ class StoredAnswer:
 
 
 def counts(stored: StoredAnswer, session_id: str) -> bool:
-    """Whether an answer settles its sample for a session.
+    """Whether an answer settles its ask for a session.
 
     A usable answer always does; a failed, empty or cut-off one only in the session
     that got it, so that the next command asks again.
@@ -55,122 +56,176 @@ class Answers:
         session_id: str,
         owner: str,
         fingerprint: str,
-        indexes: Sequence[str],
-    ) -> list[str]:
-        """Claim what can be claimed of `indexes`, in their order.
+        asks: Sequence[Ask],
+    ) -> list[Ask]:
+        """Claim what can be claimed of `asks`, in their order.
 
-        Left out: samples another live process holds, and samples with an answer
-        that counts for this session (`counts`).
+        Left out: what another live process holds, and what has an answer that counts
+        for this session (`counts`).
         """
-        until = time.time() + LEASE_S
-        new = self._database.insert(claims).values(
-            [
-                {
-                    "run_id": run_id,
-                    "fingerprint": fingerprint,
-                    "sample_index": index,
-                    "owner": owner,
-                    "lease_until": until,
-                }
-                for index in indexes
-            ]
-        )
-        statement = new.on_conflict_do_update(
-            index_elements=["run_id", "fingerprint", "sample_index"],
-            set_={"owner": owner, "lease_until": until},
-            where=claims.c.lease_until < time.time(),
-        ).returning(claims.c.sample_index)
-        with self._database.transaction() as connection:
-            mine = set(connection.scalars(statement))
-            done = _settled(connection, run_id, session_id, fingerprint, mine)
-            _drop_claims(connection, run_id, fingerprint, done)
-        return [index for index in indexes if index in mine and index not in done]
+        mine: set[Ask] = set()
+        with self._database.transaction(lock=f"claims {run_id}") as connection:
+            for repeat, indexes in _by_repeat(asks).items():
+                part = run_id, fingerprint, repeat, indexes
+                taken = set(connection.scalars(self._insert_claims(owner, *part)))
+                # Only now, as an answer is recorded just when its claim ends.
+                done = set(connection.scalars(self._settled(session_id, *part)))
+                self._drop_claims(connection, *part[:3], list(taken & done))
+                mine |= {Ask(index, repeat) for index in taken - done}
+        return [ask for ask in asks if ask in mine]
 
     def record(
-        self, run_id: str, session_id: str, new: Sequence[Answer]
+        self,
+        run_id: str,
+        session_id: str,
+        new: Sequence[Answer],
+        cache_keys: Mapping[tuple[str, Ask], str] | None = None,
     ) -> list[StoredAnswer]:
-        """Add answers and end their claims, in one transaction."""
+        """Add answers and end their claims, in one transaction.
+
+        `cache_keys` maps fingerprint and ask to the name of what was asked.
+        """
+        if not new:
+            return []
+        keys = cache_keys or {}
         now = time.time()
-        stored = []
-        with self._database.transaction() as connection:
-            for answer in new:
-                values = {
-                    "run_id": run_id,
-                    "session_id": session_id,
-                    "answered_at": now,
-                    "fingerprint": answer.fingerprint,
-                    "sample_index": answer.index,
-                    **{name: getattr(answer, name) for name in _ANSWER_FIELDS},
-                }
-                seq = connection.scalar(
-                    sa.insert(answers).values(values).returning(answers.c.seq)
-                )
-                stored.append(
-                    StoredAnswer(
-                        seq=int(seq or 0), session_id=session_id, answer=answer
-                    )
-                )
-            for fingerprint in {answer.fingerprint for answer in new}:
-                done = {a.index for a in new if a.fingerprint == fingerprint}
-                _drop_claims(connection, run_id, fingerprint, done)
-        return stored
+        rows = [
+            {
+                "run_id": run_id,
+                "session_id": session_id,
+                "answered_at": now,
+                "fingerprint": answer.fingerprint,
+                "sample_index": answer.index,
+                "cache_key": keys.get(
+                    (answer.fingerprint, Ask(answer.index, answer.repeat)), ""
+                ),
+                **{name: getattr(answer, name) for name in _ANSWER_FIELDS},
+            }
+            for answer in new
+        ]
+        statement = sa.insert(answers).returning(
+            answers.c.seq, sort_by_parameter_order=True
+        )
+        # One at a time, so that `after` meets the answers of a run in their order.
+        with self._database.transaction(lock=f"answers {run_id}") as connection:
+            seqs = connection.scalars(statement, rows).all()
+            self._end_claims(connection, run_id, new)
+        return [
+            StoredAnswer(seq=int(seq), session_id=session_id, answer=answer)
+            for seq, answer in zip(seqs, new, strict=True)
+        ]
 
     def after(
-        self, run_id: str, fingerprints: Sequence[str], seq: int
+        self, run_id: str, fingerprints: Iterable[str], seq: int
     ) -> list[StoredAnswer]:
         """Return the answers recorded after `seq`, oldest first."""
         with self._database.transaction(reading=True) as connection:
             rows = connection.execute(
                 sa.select(answers)
-                .where(
-                    answers.c.run_id == run_id,
-                    answers.c.fingerprint.in_(fingerprints),
-                    answers.c.seq > seq,
-                )
+                .where(answers.c.run_id == run_id, answers.c.seq > seq)
                 .order_by(answers.c.seq)
-            ).all()
-        return [
-            StoredAnswer(
-                seq=row.seq,
-                session_id=row.session_id,
-                answer=Answer(
-                    fingerprint=row.fingerprint,
-                    index=row.sample_index,
-                    **{name: getattr(row, name) for name in _ANSWER_FIELDS},
-                ),
-            )
-            for row in rows
-        ]
+            ).mappings()
+            wanted = set(fingerprints)
+            return [_stored(row) for row in rows if row["fingerprint"] in wanted]
 
+    def find_cached(
+        self, cache_keys: Sequence[str], after: int
+    ) -> dict[str, StoredAnswer]:
+        """Return usable answers, newer than `after`, to what these keys name."""
+        with self._database.transaction(reading=True) as connection:
+            rows = connection.execute(
+                sa.select(answers).where(
+                    answers.c.cache_key.in_(sa.select(self._database.each(cache_keys))),
+                    answers.c.state == "answered",
+                    answers.c.seq > after,
+                )
+            ).mappings()
+            return {str(row["cache_key"]): _stored(row) for row in rows}
 
-def _settled(
-    connection: sa.Connection,
-    run_id: str,
-    session_id: str,
-    fingerprint: str,
-    indexes: set[str],
-) -> set[str]:
-    """Return which of the samples have an answer that `counts` for the session."""
-    return set(
-        connection.scalars(
-            sa.select(answers.c.sample_index).where(
-                answers.c.run_id == run_id,
-                answers.c.fingerprint == fingerprint,
-                answers.c.sample_index.in_(indexes),
-                (answers.c.state == "answered") | (answers.c.session_id == session_id),
-            )
+    def _insert_claims(
+        self,
+        owner: str,
+        run_id: str,
+        fingerprint: str,
+        repeat: int,
+        indexes: Sequence[str],
+    ) -> sa.Executable:
+        columns = claims.c
+        values = sa.select(
+            sa.literal(run_id),
+            sa.literal(fingerprint),
+            self._database.each(indexes),
+            sa.literal(repeat),
+            sa.literal(owner),
+        ).where(sa.true())
+        return (
+            self._database.insert(claims)
+            .from_select([column.name for column in columns], values)
+            .on_conflict_do_nothing()
+            .returning(columns.sample_index)
         )
+
+    def _settled(
+        self,
+        session_id: str,
+        run_id: str,
+        fingerprint: str,
+        repeat: int,
+        indexes: Sequence[str],
+    ) -> sa.Select[tuple[str]]:
+        return sa.select(answers.c.sample_index).where(
+            answers.c.run_id == run_id,
+            answers.c.fingerprint == fingerprint,
+            answers.c.sample_index.in_(sa.select(self._database.each(indexes))),
+            answers.c.repeat == repeat,
+            (answers.c.state == "answered") | (answers.c.session_id == session_id),
+        )
+
+    def _end_claims(
+        self, connection: sa.Connection, run_id: str, new: Sequence[Answer]
+    ) -> None:
+        for fingerprint in {answer.fingerprint for answer in new}:
+            asked = [
+                Ask(each.index, each.repeat)
+                for each in new
+                if each.fingerprint == fingerprint
+            ]
+            for repeat, indexes in _by_repeat(asked).items():
+                self._drop_claims(connection, run_id, fingerprint, repeat, indexes)
+
+    def _drop_claims(
+        self,
+        connection: sa.Connection,
+        run_id: str,
+        fingerprint: str,
+        repeat: int,
+        indexes: Sequence[str],
+    ) -> None:
+        if indexes:
+            connection.execute(
+                sa.delete(claims).where(
+                    claims.c.run_id == run_id,
+                    claims.c.fingerprint == fingerprint,
+                    claims.c.sample_index.in_(sa.select(self._database.each(indexes))),
+                    claims.c.repeat == repeat,
+                )
+            )
+
+
+def _by_repeat(asks: Iterable[Ask]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for ask in asks:
+        found.setdefault(ask.repeat, []).append(ask.sample)
+    return found
+
+
+def _stored(row: sa.RowMapping) -> StoredAnswer:
+    return StoredAnswer(
+        seq=row["seq"],
+        session_id=row["session_id"],
+        answer=Answer(
+            fingerprint=row["fingerprint"],
+            index=row["sample_index"],
+            **{name: row[name] for name in _ANSWER_FIELDS},
+        ),
     )
-
-
-def _drop_claims(
-    connection: sa.Connection, run_id: str, fingerprint: str, indexes: set[str]
-) -> None:
-    if indexes:
-        connection.execute(
-            sa.delete(claims).where(
-                claims.c.run_id == run_id,
-                claims.c.fingerprint == fingerprint,
-                claims.c.sample_index.in_(indexes),
-            )
-        )

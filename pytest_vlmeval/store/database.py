@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.store import schema
+from pytest_vlmeval.store.location import LOCK, Location, open_database
 
 
 class Database:
     """The open database; its failures become a `VlmEvalError`."""
 
-    def __init__(self, work_dir: Path) -> None:
-        self._work_dir = work_dir
-        self._engine = schema.open_database(work_dir)
-        postgres = self._engine.dialect.name == "postgresql"
-        self.insert = postgresql.insert if postgres else sqlite.insert
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._engine = open_database(location)
+        self._postgresql = self._engine.dialect.name == "postgresql"
+        self.insert = postgresql.insert if self._postgresql else sqlite.insert
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
     @contextmanager
-    def transaction(self, *, reading: bool = False) -> Iterator[sa.Connection]:
-        """Run the block in a transaction; one that only reads waits for no writer."""
+    def transaction(
+        self, *, reading: bool = False, lock: str | None = None
+    ) -> Iterator[sa.Connection]:
+        """Run the block in a transaction; one that only reads waits for no writer.
+
+        Of those that take the same `lock` one runs at a time. SQLite has one writer
+        at a time anyway.
+        """
         try:
             with (
                 self._engine.connect().execution_options(reading=reading) as connection,
                 connection.begin(),
             ):
+                if lock is not None and self._postgresql:
+                    connection.execute(LOCK, {"name": f"vlmeval {lock}"})
                 yield connection
         except sa.exc.DatabaseError as error:
-            raise VlmEvalError(schema.explain_failure(self._work_dir, error)) from None
+            raise VlmEvalError(self._location.explain(error)) from None
+
+    def each(self, values: Sequence[object]) -> sa.ColumnElement[str]:
+        """Return a column of `values`, sent as one parameter, however many they are.
+
+        Each is a text, or JSON of what else it is.
+        """
+        texts = [v if isinstance(v, str) else json.dumps(v) for v in values]
+        array = sa.literal(json.dumps(texts))
+        if self._postgresql:
+            rows = sa.func.json_array_elements_text(sa.cast(array, postgresql.JSON))
+            return rows.table_valued("value").c.value
+        return sa.func.json_each(array).table_valued("value").c.value

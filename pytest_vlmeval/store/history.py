@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.records import Plan, Setting
 from pytest_vlmeval.store.database import Database
-from pytest_vlmeval.store.runs import read_plan
+from pytest_vlmeval.store.runs import read_plans
 from pytest_vlmeval.store.schema import plans, runs, scores
 
 
@@ -80,14 +80,15 @@ class History:
                 .where(plans.c.run_id == run_id)
                 .order_by(plans.c.created_at.desc(), plans.c.session_id)
             ).all()
+            found = read_plans(connection, rows)
         return [
             StoredSession(
                 session_id=row.session_id,
-                plan=read_plan(row),
+                plan=plan,
                 revision=row.revision,
                 created_at=row.created_at,
             )
-            for row in rows
+            for row, plan in zip(rows, found, strict=True)
         ]
 
     def scores(self) -> list[PastScore]:

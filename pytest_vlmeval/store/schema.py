@@ -1,16 +1,38 @@
-"""The tables of the run store, and how its database is opened."""
+"""The tables of the run store."""
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
+import re
 
 import sqlalchemy as sa
 
-from pytest_vlmeval.errors import VlmEvalError
-
 SCHEMA_VERSION = 3
-BUSY_TIMEOUT_S = 60
+
+# What one of the databases refuses in a text: NUL, and halves of surrogate pairs.
+_REFUSED = re.compile("[\x00\x01\ud800-\udfff]")
+_ESCAPED = re.compile("\x01([0-9a-f]{4})")
+
+
+class AnyText(sa.types.TypeDecorator[str]):
+    """A text of whatever characters, as models write them, in any database."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Escape what a database would refuse."""
+        if value is None or not _REFUSED.search(value):
+            return value
+        return _REFUSED.sub(lambda found: f"\x01{ord(found[0]):04x}", value)
+
+    def process_result_value(
+        self, value: str | None, dialect: sa.Dialect
+    ) -> str | None:
+        """Undo that."""
+        if value is None or "\x01" not in value:
+            return value
+        return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
+
 
 metadata = sa.MetaData()
 
@@ -18,7 +40,8 @@ meta = sa.Table(
     "meta", metadata, sa.Column("schema_version", sa.Integer, nullable=False)
 )
 
-# A run is a model with its settings. `generation` counts its fresh starts.
+# A run is a model with its settings. `generation` counts its fresh starts, and a fresh
+# one takes from the cache no answer up to `cache_after`, which is older.
 runs = sa.Table(
     "runs",
     metadata,
@@ -27,6 +50,7 @@ runs = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("session_id", sa.Text, nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("cache_after", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.UniqueConstraint("identity", "generation"),
 )
@@ -39,23 +63,47 @@ plans = sa.Table(
     sa.Column("session_id", sa.Text, primary_key=True),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("scorer", sa.Text, nullable=False),
+    sa.Column("repeats", sa.Integer, nullable=False),
     sa.Column("entries", sa.JSON, nullable=False),
     sa.Column("revision", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
 )
 
-# A sample that some process is asking now. A lease that ran out may be taken over.
+# The indexes of a plan's samples, once for all sessions that select the same.
+selections = sa.Table(
+    "selections",
+    metadata,
+    sa.Column("selection_id", sa.Text, primary_key=True),
+    sa.Column("indexes", sa.JSON, nullable=False),
+)
+
+# The processes that share the store. `beats` grows while one lives: what does not beat
+# while others do is dead, whatever any machine's clock says.
+processes = sa.Table(
+    "processes",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("session_id", sa.Text, nullable=False, index=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # live, left, dead
+    sa.Column("beats", sa.Integer, nullable=False),
+    sa.Column("joined_at", sa.Float, nullable=False),
+)
+
+# A sample that some process is asking now, for as long as that process lives.
 claims = sa.Table(
     "claims",
     metadata,
     sa.Column("run_id", sa.Text, primary_key=True),
     sa.Column("fingerprint", sa.Text, primary_key=True),
     sa.Column("sample_index", sa.Text, primary_key=True),
+    sa.Column("repeat", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner", sa.Text, nullable=False, index=True),
-    sa.Column("lease_until", sa.Float, nullable=False),
 )
 
-# Every answer that ever arrived, in order; for one sample the newest counts.
+# Every answer that ever arrived, in order; for one ask of a sample the newest counts.
+# `cache_key` names what was asked, of whatever run and dataset.
 answers = sa.Table(
     "answers",
     metadata,
@@ -63,17 +111,27 @@ answers = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("sample_index", sa.Text, nullable=False),
+    sa.Column("repeat", sa.Integer, nullable=False),
     sa.Column("session_id", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("reasoning", sa.Text, nullable=False),
-    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("text", AnyText, nullable=False),
+    sa.Column("reasoning", AnyText, nullable=False),
+    sa.Column("error", AnyText, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("prompt_tokens", sa.Integer, nullable=False),
     sa.Column("completion_tokens", sa.Integer, nullable=False),
+    sa.Column("from_cache", sa.Boolean, nullable=False),
+    sa.Column("cache_key", sa.Text, nullable=False),
     sa.Column("answered_at", sa.Float, nullable=False),
-    sa.Index("answers_by_sample", "run_id", "fingerprint", "sample_index"),
+    sa.Index("answers_by_sample", "run_id", "fingerprint", "sample_index", "repeat"),
+    sa.Index("answers_in_order", "run_id", "seq"),
+    sa.Index(
+        "answers_usable",
+        "cache_key",
+        sqlite_where=sa.text("state = 'answered'"),
+        postgresql_where=sa.text("state = 'answered'"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -86,9 +144,8 @@ scores = sa.Table(
     sa.Column("session_id", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("owner", sa.Text, nullable=False, index=True),
-    sa.Column("lease_until", sa.Float, nullable=False),
     sa.Column("score", sa.JSON, nullable=True),
-    sa.Column("error", sa.Text, nullable=False, default=""),
+    sa.Column("error", AnyText, nullable=False, default=""),
     sa.Column("created_at", sa.Float, nullable=False),
 )
 
@@ -98,8 +155,8 @@ verdicts = sa.Table(
     sa.Column("score_id", sa.Text, primary_key=True),
     sa.Column("sample_index", sa.Text, primary_key=True),
     sa.Column("value", sa.Float, nullable=True),
-    sa.Column("extracted", sa.Text, nullable=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("extracted", AnyText, nullable=True),
+    sa.Column("reason", AnyText, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("exchanges", sa.JSON, nullable=False),
 )
@@ -130,10 +187,10 @@ exchanges = sa.Table(
     sa.Column("judge", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("prompt", AnyText, nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
-    sa.Column("text", sa.Text, nullable=True),
-    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("text", AnyText, nullable=True),
+    sa.Column("error", AnyText, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("prompt_tokens", sa.Integer, nullable=False),
@@ -161,7 +218,7 @@ failed_attempts = sa.Table(
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("index", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("message", AnyText, nullable=False),
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
     sqlite_autoincrement=True,
@@ -182,83 +239,3 @@ limit_changes = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sqlite_autoincrement=True,
 )
-
-
-def _configure_sqlite(engine: sa.Engine) -> None:
-    """Let SQLAlchemy, not sqlite3, begin transactions, and let writers queue up.
-
-    A transaction that reads first and writes later cannot wait for the lock in
-    SQLite, so writers begin as writers (BEGIN IMMEDIATE).
-    """
-
-    @sa.event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    @sa.event.listens_for(engine, "begin")
-    def _on_begin(connection: sa.Connection) -> None:
-        reading = connection.get_execution_options().get("reading", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def store_file(work_dir: Path) -> Path:
-    """Return where the store of a work dir lies."""
-    return work_dir / "store.sqlite"
-
-
-def open_database(work_dir: Path) -> sa.Engine:
-    """Open, or make, the store in `work_dir`; `VlmEvalError` if that cannot be done."""
-    path = store_file(work_dir)
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        ignore = work_dir / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("# Made by pytest-vlmeval.\n*\n", encoding="utf-8")
-        engine = sa.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S}
-        )
-        _configure_sqlite(engine)
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            version = _schema_version(connection)
-    except (OSError, sa.exc.DatabaseError) as error:
-        raise VlmEvalError(explain_failure(work_dir, error)) from None
-    if version != SCHEMA_VERSION:
-        engine.dispose()
-        raise VlmEvalError(
-            f"{path} has the schema version {version}, this version of pytest-vlmeval "
-            f"uses {SCHEMA_VERSION}. Choose another folder with --vlm-work-dir, or go "
-            "on with the version that wrote it."
-        )
-    return engine
-
-
-def _schema_version(connection: sa.Connection) -> int:
-    version = connection.scalar(sa.select(meta.c.schema_version))
-    if version is None:
-        connection.execute(sa.insert(meta).values(schema_version=SCHEMA_VERSION))
-        return SCHEMA_VERSION
-    return int(version)
-
-
-def explain_failure(work_dir: Path, error: BaseException) -> str:
-    """Say what a failure of the store means for its user; nothing recorded is lost."""
-    cause = str(getattr(error, "orig", None) or error)
-    if "full" in cause or "No space left" in cause:
-        remedy = "Free some space"
-    elif "not a database" in cause or "malformed" in cause:
-        remedy = "Move the damaged file away (it is never overwritten)"
-    elif "locked" in cause:
-        remedy = (
-            f"Another process held the store for more than {BUSY_TIMEOUT_S} s: end it"
-        )
-    else:
-        remedy = "Make it writable"
-    return (
-        f"The run store in {work_dir} cannot be used: {cause}. {remedy}, or choose "
-        "another folder with --vlm-work-dir, then run the same command again: "
-        "answers that were recorded are kept."
-    )

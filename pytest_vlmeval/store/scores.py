@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import Score, Verdict
 from pytest_vlmeval.store.database import Database
-from pytest_vlmeval.store.leases import LEASE_S
 from pytest_vlmeval.store.schema import scores, verdicts
 
 # A score is "incomplete" where a judge gave no reply, which it may another time.
@@ -39,7 +38,6 @@ class Scores:
         A scoring that failed in an earlier session is tried again, as is one whose
         judge gave no reply.
         """
-        now = time.time()
         values = {
             "score_id": score_id,
             "run_id": run_id,
@@ -47,17 +45,15 @@ class Scores:
             "session_id": session_id,
             "state": "scoring",
             "owner": owner,
-            "lease_until": now + LEASE_S,
-            "created_at": now,
+            "created_at": time.time(),
             "error": "",
         }
-        expired = (scores.c.state == "scoring") & (scores.c.lease_until < now)
         failed = scores.c.state.in_(_TRIED_AGAIN) & (scores.c.session_id != session_id)
         statement = (
             self._database.insert(scores)
             .values(values)
             .on_conflict_do_update(
-                index_elements=["score_id"], set_=values, where=expired | failed
+                index_elements=["score_id"], set_=values, where=failed
             )
             .returning(scores.c.score_id)
         )
@@ -87,7 +83,7 @@ class Scores:
             for verdict in score.verdicts
         ]
         failed = any(verdict.state == "judge_failed" for verdict in score.verdicts)
-        with self._database.transaction() as connection:
+        with self._database.transaction(lock=f"score {score_id}") as connection:
             connection.execute(
                 sa.delete(verdicts).where(verdicts.c.score_id == score_id)
             )
@@ -112,6 +108,17 @@ class Scores:
                 .values(state=state, error=str(error))
             )
 
+    def abandon(self, score_id: str, owner: str) -> None:
+        """Leave a score that `owner` has not finished to others."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                sa.delete(scores).where(
+                    scores.c.score_id == score_id,
+                    scores.c.owner == owner,
+                    scores.c.state == "scoring",
+                )
+            )
+
     def load(self, score_id: str) -> Score | VlmEvalError | None:
         """Return a score, why there is none, or None while it is not done."""
         with self._database.transaction(reading=True) as connection:
@@ -128,7 +135,7 @@ class Scores:
                 sa.select(verdicts).where(verdicts.c.score_id == score_id)
             ).all()
         return Score(
-            **{**row.score, "notes": tuple(row.score.get("notes", ()))},
+            **{**row.score, "notes": tuple(row.score["notes"]), "repeats": ()},
             verdicts=tuple(
                 Verdict(
                     index=verdict.sample_index,

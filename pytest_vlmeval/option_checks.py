@@ -1,0 +1,46 @@
+"""What options say only together: what one takes from others, or excludes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pytest_vlmeval.errors import VlmEvalError
+
+Backend = Literal["auto", "endpoint", "demo"]
+
+
+def choose_backend(backend: Backend, model: str | None) -> Backend:
+    """Return where the model runs."""
+    if backend == "auto":
+        return "demo" if model == "demo" else "endpoint"
+    return backend
+
+
+def check_frames(values: Mapping[str, Any]) -> None:
+    """Raise `VlmEvalError` where a video would be shown in two ways."""
+    given = [name for name in ("nframe", "fps", "video-url") if values[name]]
+    if len(given) > 1:
+        options = " and ".join(f"--vlm-{name}" for name in given)
+        raise VlmEvalError(
+            f"{options} exclude each other: a video is shown as N frames, as F frames "
+            "per second or as its file. Give one of them."
+        )
+
+
+def check_repeat(values: Mapping[str, Any], backend: Backend) -> None:
+    """Raise `VlmEvalError` where repeats would all be alike."""
+    if values["repeat"] == 1:
+        return
+    given = f"--vlm-repeat={values['repeat']} asks each sample {values['repeat']} times"
+    if backend == "demo":
+        raise VlmEvalError(
+            f"{given}, but the demo model answers a prompt always alike. Leave "
+            "--vlm-repeat out."
+        )
+    if values["temperature"] == 0:
+        raise VlmEvalError(
+            f"{given}, but at --vlm-temperature=0 a model answers alike each time. "
+            "Give a temperature above 0, for example --vlm-temperature=0.7, or leave "
+            "--vlm-repeat out."
+        )

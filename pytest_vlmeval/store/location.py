@@ -1,0 +1,155 @@
+"""Where a store lies: a file of the work dir, or a database named by its URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import hide_password
+from pytest_vlmeval.store.schema import SCHEMA_VERSION, meta, metadata
+
+BUSY_TIMEOUT_S = 60
+CONNECT_TIMEOUT_S = 10
+# Names what must not happen twice at once in a PostgreSQL database.
+LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The SQLite file of `work_dir`, or, with a `url`, a PostgreSQL database."""
+
+    work_dir: Path
+    url: str | None = None
+
+    def __repr__(self) -> str:
+        """Name the place without a password."""
+        return str(self.work_dir) if self.url is None else hide_password(self.url)
+
+    @property
+    def file(self) -> Path | None:
+        """The file, None where the store is in a database."""
+        return None if self.url else self.work_dir / "store.sqlite"
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether there is a store already; of a database it is not known."""
+        return self.file is None or self.file.exists()
+
+    def explain(self, error: BaseException) -> str:
+        """Say what a failure of the store means; nothing recorded is lost."""
+        cause = str(getattr(error, "orig", None) or error).strip()
+        if self.url is not None:
+            return (
+                f"The run store {self} cannot be used: {cause}. See that its server "
+                "runs and lets you in, then run the same command again: answers that "
+                "were recorded are kept."
+            )
+        return (
+            f"The run store in {self} cannot be used: {cause}. {_remedy(cause)}, or "
+            "choose another folder with --vlm-work-dir, then run the same command "
+            "again: answers that were recorded are kept."
+        )
+
+
+def _remedy(cause: str) -> str:
+    if "full" in cause or "No space left" in cause or "too large" in cause:
+        return "Free some space"
+    if "not a database" in cause or "malformed" in cause:
+        return "Move the damaged file away (it is never overwritten)"
+    if "locked" in cause:
+        return (
+            f"Another process held the store for more than {BUSY_TIMEOUT_S} s: end it"
+        )
+    return "Make it writable"
+
+
+def open_database(location: Location) -> sa.Engine:
+    """Open, or make, the store; `VlmEvalError` if that cannot be done."""
+    try:
+        engine = _open_postgresql(location) if location.url else _open_sqlite(location)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(LOCK, {"name": "vlmeval schema"})
+            metadata.create_all(connection)
+            version = _schema_version(connection)
+    except (OSError, sa.exc.DatabaseError) as error:
+        raise VlmEvalError(location.explain(error)) from None
+    if version != SCHEMA_VERSION:
+        engine.dispose()
+        other = (
+            "another folder with --vlm-work-dir"
+            if location.file
+            else "another database with --vlm-store"
+        )
+        raise VlmEvalError(
+            f"{location.file or location} has the schema version {version}, this "
+            f"version of pytest-vlmeval uses {SCHEMA_VERSION}. Choose {other}, or go "
+            "on with the version that wrote it."
+        )
+    return engine
+
+
+def _schema_version(connection: sa.Connection) -> int:
+    version = connection.scalar(sa.select(meta.c.schema_version))
+    if version is None:
+        connection.execute(sa.insert(meta).values(schema_version=SCHEMA_VERSION))
+        return SCHEMA_VERSION
+    return int(version)
+
+
+def _open_sqlite(location: Location) -> sa.Engine:
+    location.work_dir.mkdir(parents=True, exist_ok=True)
+    ignore = location.work_dir / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("# Made by pytest-vlmeval.\n*\n", encoding="utf-8")
+    engine = sa.create_engine(
+        f"sqlite:///{location.file}", connect_args={"timeout": BUSY_TIMEOUT_S}
+    )
+    _configure_sqlite(engine)
+    return engine
+
+
+def _configure_sqlite(engine: sa.Engine) -> None:
+    """Let SQLAlchemy, not sqlite3, begin transactions, and let writers queue up.
+
+    A transaction that reads first and writes later cannot wait for the lock in
+    SQLite, so writers begin as writers (BEGIN IMMEDIATE).
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        reading = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _open_postgresql(location: Location) -> sa.Engine:
+    assert location.url is not None
+    try:
+        url = sa.make_url(location.url).set(drivername="postgresql+psycopg")
+        return sa.create_engine(
+            url,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+            # A connection that the server or the network ended is opened again.
+            pool_pre_ping=True,
+        )
+    except ImportError:
+        raise VlmEvalError(
+            f"--vlm-store={location} needs psycopg, which is not installed. Run "
+            "pip install 'pytest-vlmeval[postgresql]'."
+        ) from None
+    except (sa.exc.ArgumentError, ValueError):
+        raise VlmEvalError(
+            f"--vlm-store={location} is not a database's URL. It takes "
+            "postgresql://USER@HOST:PORT/DATABASE."
+        ) from None

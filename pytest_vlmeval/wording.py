@@ -1,0 +1,68 @@
+"""How answers, verdicts and scores are put into words for those who read reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import Answer, Score, Verdict
+
+# Longer answers are shortened in reports; the store keeps them whole.
+LONGEST_SHOWN = 2_000
+
+
+def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
+    """Return `text`, cut at `most` characters with a note of its whole length."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}... ({len(text)} characters in all)"
+
+
+def describe_repeats(verdict: Verdict) -> str:
+    """Say how often a sample was answered right."""
+    return f"{verdict.right} of {len(verdict.repeats)} times"
+
+
+def describe_verdict(verdict: Verdict) -> str:
+    """Say in a word how an answer was judged."""
+    if verdict.value is None:
+        return "unscored" if verdict.state == "matched" else verdict.state
+    if verdict.value in (0.0, 1.0):
+        return "correct" if verdict.value else "wrong"
+    return f"{verdict.value:.3f}"
+
+
+def why_undecided(verdict: Verdict) -> str:
+    """Say why the judge decided nothing, and what to do."""
+    remedies = {
+        "judge_failed": " The same command asks the judge again.",
+        "judge_unclear": " Its prompt and all replies are in the store; another "
+        "judge (--vlm-judge) may do better.",
+    }
+    end = "" if verdict.reason.endswith(".") else "."
+    return shorten(verdict.reason) + end + remedies.get(verdict.state, "")
+
+
+def why_unusable(answer: Answer) -> str:
+    """Say in a sentence why an answer cannot be used, and what to do."""
+    if answer.state == "cut_off":
+        return (
+            f"it was cut off at the token limit after {answer.completion_tokens} "
+            "tokens. Raise --vlm-max-tokens. It began: " + shorten(answer.text, 200)
+        )
+    if answer.state == "empty":
+        return "the model returned an empty text."
+    asked = f" (asked {answer.attempts} times)" if answer.attempts > 1 else ""
+    return f"{answer.error}{asked}"
+
+
+def list_repeats(score: Score) -> list[tuple[str, object]]:
+    """Return the values of the repeats and their spread, for test reports."""
+    if not score.repeats:
+        return []
+    return [
+        ("repeats", len(score.repeats)),
+        ("standard_deviation", score.standard_deviation),
+        ("standard_error", score.standard_error),
+        *((f"repeat {n}", value) for n, value in enumerate(score.repeats, 1)),
+    ]
