@@ -1,6 +1,8 @@
 # make demo   sets up what is missing, then evaluates the demo model
 # make test   sets up what is missing, then runs the tests
 # make test-addons   those that build the sandbox's add-ons (six minutes, 0.7 GB)
+# make test-swift    those that start real model servers (once 2 GB, then five minutes)
+# make model-environment   sets up what these need, in the user's cache
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 
@@ -11,16 +13,22 @@ READY := .venv/.ready
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 
-.PHONY: demo test test-addons lint typecheck demo-model clean
+.PHONY: demo test test-addons test-swift model-environment lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not addons" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m "not addons and not swift" $(PYTEST_ARGS)
 
 test-addons: $(READY)
 	$(BIN)/pytest -m addons $(PYTEST_ARGS)
+
+model-environment: $(READY)
+	$(BIN)/python -m tests.model_environment
+
+test-swift: model-environment
+	$(BIN)/pytest -m swift $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

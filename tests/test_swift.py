@@ -1,0 +1,161 @@
+"""Real servers of a real checkpoint: ms-swift's and transformers' own, on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo_model.checkpoint import write_checkpoint
+from tests.model_environment import ensure_model_environment
+from tests.run_fixtures import Project
+from tests.test_runs import answers, finish, wait_for
+
+pytestmark = pytest.mark.swift
+
+ROOT = Path(__file__).parents[1]
+BENCHMARK = ROOT / "benchmarks" / "test_demo.py"
+# What the demo model reaches, here too (demo_model/README.md).
+REACHED = {"passed": 116, "xfailed": 7}
+ANSWERS = "SELECT fingerprint, sample_index, text FROM answers ORDER BY 1, 2"
+MATHVISION = ROOT.parent / "shared" / "data" / "LMUData" / "MathVision_MINI.tsv"
+
+
+@pytest.fixture(scope="session")
+def model_environment() -> Path:
+    """Give the environment that has ms-swift and transformers."""
+    return ensure_model_environment()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the demo model as a checkpoint; its folder's name is its served name."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "demo-qwen2-vl"
+    write_checkpoint(folder)
+    return folder
+
+
+class Swift:
+    """Runs whose server is `swift deploy` on the checkpoint."""
+
+    def __init__(self, project: Project, environment: Path, checkpoint: Path) -> None:
+        self.project = project
+        self.checkpoint = checkpoint
+        words = [str(environment / "bin" / "swift"), "deploy"]
+        words += ["--model", str(checkpoint), "--host", "127.0.0.1"]
+        words += ["--model_type", "qwen2_vl", "--template", "qwen2_vl"]
+        words += ["--max_batch_size", "8", "--port", "{port}"]
+        self.command = shlex.join(words)
+
+    def arguments(self, *more: str) -> list[str]:
+        """Return the arguments of a run."""
+        return [
+            f"--vlm-model={self.checkpoint.name}",
+            f"--vlm-serve={self.command}",
+            "--vlm-serve-timeout=180",
+            "--vlm-concurrency=8",
+            *more,
+        ]
+
+    def processes(self) -> list[int]:
+        """Return the servers' processes, the watchdogs left out."""
+        listed = subprocess.run(
+            ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
+        )
+        return [
+            int(line.split()[0])
+            for line in listed.stdout.splitlines()
+            if str(self.checkpoint) in line
+            and not any(word in line for word in ("server_watch", "-m pytest"))
+        ]
+
+
+@pytest.fixture
+def swift(
+    project: Project,
+    model_environment: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Swift]:
+    """Give runs with swift; whatever a failed test leaves is ended."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    swift = Swift(project, model_environment, checkpoint)
+    yield swift
+    for pid in swift.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def demo_answers(project: Project) -> list[tuple[object, ...]]:
+    """Run the demo benchmark with the bundled model and return its answers."""
+    project.run(str(BENCHMARK), "--vlm-model=demo", "--vlm-work-dir=demo")
+    given = project.store
+    project.store = project.pytester.path / "demo" / "store.sqlite"
+    try:
+        return project.stored(ANSWERS)
+    finally:
+        project.store = given
+
+
+def test_swift_answers_as_the_demo_model_does(swift: Swift) -> None:
+    result = swift.project.run(str(BENCHMARK), *swift.arguments("-n", "2"))
+    result.assert_outcomes(**REACHED)
+    result.stdout.fnmatch_lines(["vlmeval: Serving at http://127.0.0.1:* after * s"])
+    found = swift.project.stored(ANSWERS)
+    assert len(found) == 120
+    assert found == demo_answers(swift.project)
+    assert not swift.processes()
+
+
+def test_transformers_serve_answers_the_same(
+    swift: Swift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a folder for its cache it cannot list any model.
+    (tmp_path / "hub").mkdir()
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    program = Path(swift.command.split()[0]).with_name("transformers")
+    command = f"{program} serve {swift.checkpoint} --host 127.0.0.1 --port {{port}}"
+    result = swift.project.run(
+        str(BENCHMARK),
+        f"--vlm-model={swift.checkpoint}",
+        f"--vlm-serve={command}",
+        "--vlm-concurrency=2",
+    )
+    result.assert_outcomes(**REACHED)
+    assert swift.project.stored(ANSWERS) == demo_answers(swift.project)
+    assert not swift.processes()
+
+
+def test_a_killed_swift_is_started_anew_by_the_next_run(swift: Swift) -> None:
+    if not MATHVISION.exists():
+        pytest.skip(f"{MATHVISION.name} is not there")
+    (swift.project.data_root / MATHVISION.name).symlink_to(MATHVISION)
+    swift.project.pytester.makepyfile(
+        test_math="from pytest_vlmeval import Benchmark\n\n"
+        "class TestMath(Benchmark):\n    datasets = ['MathVision_MINI']\n"
+    )
+    arguments = swift.arguments("--vlm-limit=40", "--vlm-retries=3")
+    process = swift.project.start("test_math.py", *arguments)
+    wait_for(lambda: answers(swift.project) >= 4, 180)
+    for pid in swift.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    output = finish(process)
+    assert "The model's server ended with exit status 137" in output
+    before = swift.project.stored(ANSWERS)
+    assert 4 <= len(before) < 40
+    result = swift.project.run("test_math.py", *arguments, timeout_s=240)
+    assert "failed" not in result.parseoutcomes()
+    after = swift.project.stored(ANSWERS)
+    assert len(after) == 40
+    assert set(before) <= set(after)
+    states = swift.project.stored("SELECT DISTINCT state FROM answers")
+    assert states == [("answered",)]
+    assert not swift.processes()
