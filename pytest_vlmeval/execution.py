@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_client
+from pytest_vlmeval.prompt_settings import AS_IT_IS
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
@@ -23,7 +25,7 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.models.client import ModelClient, Request
     from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
@@ -115,7 +117,7 @@ class Execution:
         self._settings = self._servers.settle(self._settings)
         asyncio.run(self._check_model())
         work = Work(
-            request=lambda name, index: self._library.request(names[name], index),
+            request=lambda name, index: self._request(names[name], index),
             concurrency=self._concurrency,
             retries=self._settings.retries,
         )
@@ -128,6 +130,14 @@ class Execution:
         self._engine.start()
         if self._settings.mode == "all":
             self._start_sandboxes()
+
+    def _request(self, dataset: str, index: str) -> Request:
+        """Read a prompt, and how the options send it."""
+        prompting = self._settings.prompting
+        request = self._library.request(dataset, index)
+        if prompting == AS_IT_IS:
+            return request
+        return replace(request, system=prompting.system_prompt, prompting=prompting)
 
     def _queue(self, names: Mapping[str, str]) -> Queue:
         return Queue(
@@ -230,4 +240,5 @@ def _identity(settings: Settings) -> dict[str, object]:
         "backend": settings.backend,
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
+        **settings.prompting.identity(),
     }

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from pytest_vlmeval.option import Option, make_option
-from pytest_vlmeval.option_values import parse_command, parse_number, parse_whole
+from pytest_vlmeval.option_values import (
+    parse_command,
+    parse_number,
+    parse_one_of,
+    parse_whole,
+)
+from pytest_vlmeval.prompt_settings import RESERVED, parse_body
 
 _COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
 
@@ -39,5 +45,42 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         _COMMAND,
         "start this server for the judge, if it is needed, and end it with the run",
         metavar="COMMAND",
+    ),
+    make_option(
+        "image-size",
+        parse_whole(1),
+        "a whole number of at least 1 (pixels)",
+        "longest side of a picture, in pixels: larger ones are made smaller "
+        "(default: as they are)",
+        metavar="PIXELS",
+    ),
+    make_option(
+        "max-pixels",
+        parse_whole(1),
+        "a whole number of at least 1 (pixels)",
+        "largest area of a picture, in pixels: larger ones are made smaller "
+        "(default: as they are)",
+        metavar="PIXELS",
+    ),
+    make_option(
+        "image-detail",
+        parse_one_of("low", "high", "auto"),
+        "low, high or auto",
+        "how closely the server shall look at pictures (default: not sent)",
+        metavar="DETAIL",
+    ),
+    make_option(
+        "system-prompt",
+        str,
+        "a text",
+        "message of the system ahead of each prompt (default: none of our own)",
+        metavar="TEXT",
+    ),
+    make_option(
+        "extra-body",
+        parse_body,
+        f"a JSON object without {', '.join(RESERVED)}",
+        "further members of each request's body, such as '{\"top_k\": 1}'",
+        metavar="JSON",
     ),
 )

@@ -19,6 +19,7 @@ from pytest_vlmeval.option_checks import (
 )
 from pytest_vlmeval.option_table import COMMANDS, OPTIONS
 from pytest_vlmeval.option_values import hide_password, is_table
+from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
 from pytest_vlmeval.records import Hub
 from pytest_vlmeval.serving_settings import Serving, choose_serving
 
@@ -60,6 +61,7 @@ class Settings:
     api_base: str
     api_key: str | None
     serving: Serving
+    prompting: Prompting
     judges: tuple[JudgeEndpoint, ...]
     judging: str
     data: tuple[str, ...]
@@ -194,6 +196,7 @@ def load_settings(
             environ.get("CUDA_VISIBLE_DEVICES"),
             api_base_given=is_given("api-base", config, environ),
         ),
+        prompting=choose_prompting(values, backend),
         **_judges(values, environ),
         data=_data(values["data"] or (), config),
         timeout_s=values["timeout"],

@@ -20,6 +20,7 @@ ORDER = (
     "gates.outcome",
     "option",
     "option_values",
+    "prompt_settings",
     "model_option_table",
     "option_table",
     "judge_settings",

@@ -14,12 +14,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.models.client import Reply, RequestError
+from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
+    from pytest_vlmeval.prompt_settings import Prompting
     from pytest_vlmeval.records import PromptPart
 
 WORDS_LIMIT = 500  # characters of a server's own words in an error text
@@ -39,10 +41,14 @@ class BodyWriter:
         self._model = model
         self._max_tokens = max_tokens
         self._temperature = temperature
-        self._opening = self._open(max_tokens, temperature, None)
+        self._opening = self._open(max_tokens, temperature, None, "")
 
     def _open(
-        self, max_tokens: int | None, temperature: float | None, system: str | None
+        self,
+        max_tokens: int | None,
+        temperature: float | None,
+        system: str | None,
+        extra_body: str,
     ) -> bytes:
         """Give a body as far as the content of the user's message."""
         shared: dict[str, object] = {"model": self._model}
@@ -50,6 +56,8 @@ class BodyWriter:
             shared["max_tokens"] = max_tokens
         if temperature is not None:
             shared["temperature"] = temperature
+        if extra_body:
+            shared |= json.loads(extra_body)
         first = ""
         if system is not None:
             first = json.dumps({"role": "system", "content": system}) + ", "
@@ -57,20 +65,23 @@ class BodyWriter:
         return f'{opening}"content":'.encode()
 
     def _opening_for(self, request: Request) -> bytes:
+        extra_body = request.prompting.extra_body
         own = (request.max_tokens, request.temperature, request.system)
-        if own == (None, None, None):
+        if own == (None, None, None) and not extra_body:
             return self._opening
         max_tokens, temperature, system = own
         return self._open(
             self._max_tokens if max_tokens is None else max_tokens,
             self._temperature if temperature is None else temperature,
             system,
+            extra_body,
         )
 
     def write(self, request: Request) -> bytes:
         """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
 
-        Pictures and videos are the bytes of their files. A prompt of texts alone is
+        Pictures and videos are the bytes of their files, but for pictures that the
+        request bounds. A prompt of texts alone is
         one string, joined by line breaks as ms-vlmeval's API classes do.
         """
         pieces = [self._opening_for(request)]
@@ -82,13 +93,13 @@ class BodyWriter:
             for part in request.parts:
                 pieces.append(separator)
                 separator = b","
-                pieces += _part_pieces(part, request.media_folder)
+                pieces += _part_pieces(part, request)
             pieces.append(b"]")
         pieces.append(b"}]}")
         return b"".join(pieces)
 
 
-def _part_pieces(part: PromptPart, folder: Path) -> tuple[bytes, ...]:
+def _part_pieces(part: PromptPart, request: Request) -> tuple[bytes, ...]:
     if part.kind == "text":
         text = json.dumps(part.text)
         return (f'{{"type": "text", "text": {text}}}'.encode(),)
@@ -96,10 +107,30 @@ def _part_pieces(part: PromptPart, folder: Path) -> tuple[bytes, ...]:
         raise input_error(
             f"{_noun(part)} {part.media} has no media type: {part.media_type}"
         )
+    data = read_media(request.media_folder, part)
+    media_type, detail = part.media_type, ""
+    if part.kind == "image" and request.prompting != AS_IT_IS:
+        data, media_type = _fit(part, data, request.prompting)
+        if request.prompting.image_detail:
+            detail = f', "detail": "{request.prompting.image_detail}"'
     kind = f"{part.kind}_url"
-    opening = f'{{"type": "{kind}", "{kind}": {{"url": "data:{part.media_type};base64,'
+    opening = f'{{"type": "{kind}", "{kind}": {{"url": "data:{media_type};base64,'
     # Base64 needs no JSON escapes; joined as bytes, a picture is copied only once.
-    return opening.encode(), b64encode(read_media(folder, part)), b'"}}'
+    return opening.encode(), b64encode(data), f'"{detail}}}}}'.encode()
+
+
+def _fit(part: PromptPart, data: bytes, prompting: Prompting) -> tuple[bytes, str]:
+    """Give a picture within the bounds of the options, where there are any."""
+    if prompting.image_size is None and prompting.max_pixels is None:
+        return data, part.media_type
+    from pytest_vlmeval.models.pictures import fit_picture
+
+    try:
+        return fit_picture(data, part.media_type, prompting)
+    except (OSError, ValueError) as error:
+        raise input_error(
+            f"picture {part.media} cannot be made smaller: {error}"
+        ) from None
 
 
 def read_media(folder: Path, part: PromptPart) -> bytes:

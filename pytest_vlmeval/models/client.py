@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from pytest_vlmeval.prompt_settings import AS_IT_IS, Prompting
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,8 +19,9 @@ ErrorKind = Literal["connection", "timeout", "status", "protocol", "input"]
 class Request:
     """One prompt; its pictures are files of `media_folder`.
 
-    `system` is a message ahead of it. `max_tokens` and `temperature` are the client's
-    own where None.
+    `system` is a message ahead of it, that of the options too; `prompting` is what else
+    they do to it on its way. `max_tokens` and `temperature` are the client's own where
+    None.
     """
 
     parts: tuple[PromptPart, ...]
@@ -26,6 +29,7 @@ class Request:
     system: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    prompting: Prompting = AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
 from pytest_vlmeval.models.chat import BodyWriter, ReplyReader, retry_after_s
 from pytest_vlmeval.models.client import RequestError
 from pytest_vlmeval.models.server_check import ServerCheck, key_advice
+from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import Reply, Request
@@ -113,7 +114,7 @@ class EndpointClient:
 
     async def ask(self, request: Request) -> Reply:
         """Send one prompt and wait for its answer; `RequestError` without one."""
-        body = self._writer.write(request)
+        body = await self._write(request)
         connections = self._connections()
         connections.in_use += 1
         try:
@@ -145,6 +146,12 @@ class EndpointClient:
             if connections.retired and not connections.in_use:
                 await self._close(connections)
         return self._reader.read(data)
+
+    async def _write(self, request: Request) -> bytes:
+        """Write the body; a thread of its own does where pictures are made smaller."""
+        if request.prompting == AS_IT_IS:
+            return self._writer.write(request)
+        return await asyncio.to_thread(self._writer.write, request)
 
     async def close(self) -> None:
         """Close all connections; requests still under way fail."""
