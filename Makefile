@@ -3,6 +3,7 @@
 # make test-addons   those that build the sandbox's add-ons (six minutes, 0.7 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
+# make test-postgres   those that start a PostgreSQL server
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 
@@ -13,13 +14,13 @@ READY := .venv/.ready
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 
-.PHONY: demo test test-addons test-swift model-environment lint typecheck demo-model clean
+.PHONY: demo test test-addons test-swift test-postgres model-environment lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not addons and not swift" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m "not addons and not swift and not postgres" $(PYTEST_ARGS)
 
 test-addons: $(READY)
 	$(BIN)/pytest -m addons $(PYTEST_ARGS)
@@ -29,6 +30,8 @@ model-environment: $(READY)
 
 test-swift: model-environment
 	$(BIN)/pytest -m swift $(PYTEST_ARGS)
+test-postgres: $(READY)
+	$(BIN)/pytest -m postgres $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

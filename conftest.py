@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.hub_server",
     "tests.video_sets",
     "tests.judge_calls",
+    "tests.postgres_server",
 ]

@@ -101,6 +101,26 @@ class Execution:
         self._store.runs.save_plan(self._session_id, plan, find_revision(Path.cwd()))
         return plan
 
+    @property
+    def unlike(self) -> list[str]:
+        """How other runs of this model, going on in the store, differ from this."""
+        mine = _identity(self._settings)
+        found = []
+        for other in self._store.runs.others(self._plan.run_id):
+            if other.settings.get("model") != mine["model"]:
+                continue
+            differences = [
+                f"its {name} is {other.settings.get(name)}, here it is {value}"
+                for name, value in mine.items()
+                if other.settings.get(name) != value
+            ]
+            found.append(
+                "another command works in this store at a run of its own, which shares "
+                "no answers with this one: "
+                + (", ".join(differences) or "one of them was started with --vlm-fresh")
+            )
+        return found
+
     def start(self) -> None:
         """Begin to ask what has no answer.
 

@@ -160,6 +160,9 @@ class Run:
             concurrency=self._share.of(self.settings.concurrency),
             servers=self._servers,
         )
+        if self._share.number == 0:
+            for line in self._execution.unlike:
+                self._announce(line)
         self._execution.start()
 
     def _entry(self, dataset: str, need: Needed) -> PlanEntry:

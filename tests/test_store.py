@@ -21,9 +21,14 @@ from pytest_vlmeval.store.leases import make_owner
 DATA = "Data-1"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path)
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+)
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    url: str | None = None
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    store = Store(tmp_path, url)
     yield store
     store.close()
 
@@ -86,7 +91,8 @@ def test_a_sample_is_claimed_once(store: Store) -> None:
 
 
 def test_answers_survive_as_they_are(store: Store) -> None:
-    texts = ["NA", "007", "=B", "", "x" * 40_000, "line\r\nend\t\0", "答案 B"]
+    texts = ["NA", "007", "=B", "", "x" * 40_000, "line\r\nend\t\0\1"]
+    texts += ["答案 B 🙂", "half a pair: \ud800", "\\frac{1}{2} \1d800"]
     new = [answer(str(n), text, latency_ms=1.5) for n, text in enumerate(texts)]
     store.answers.record("r", "s", new)
     found = store.answers.after("r", [DATA], 0)

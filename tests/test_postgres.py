@@ -1,0 +1,242 @@
+"""Runs whose store is a PostgreSQL database: shared by machines, which may vanish."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres_server import PASSWORD, QUOTED, PostgresServer, query
+from tests.run_fixtures import Project, endpoint
+from tests.server_fixtures import ServerProcess
+from tests.test_runs import asked, wait_for
+
+pytestmark = pytest.mark.postgres
+SAMPLES = 24
+# Half of the answers are free, and wrong; B is right in the other half.
+RESULT = {"passed": SAMPLES // 2 + 1, "xfailed": SAMPLES // 2}
+SUMMARY = f"{RESULT['passed']} passed, {RESULT['xfailed']} xfailed"
+
+
+class Machine:
+    """Another machine: its name, processes, data, caches and work dir are its own."""
+
+    def __init__(self, project: Project, name: str) -> None:
+        self._name = name
+        self.folder = project.pytester.path / name
+        for each in ("LMUData", "cache"):
+            (self.folder / each).mkdir(parents=True)
+        shutil.copy(project.pytester.path / "test_math.py", self.folder)
+        table = project.data_root / "MathVision_MINI.tsv"
+        shutil.copy(table, self.folder / "LMUData")
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *arguments: str) -> None:
+        """Start pytest, in namespaces of its own for names and processes."""
+        run = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        script = f'hostname {self._name} && exec "$@"'
+        command = ["unshare", "--uts", "--pid", "--fork", "--kill-child"]
+        command += ["--mount-proc", "sh", "-c", script, "sh", *run]
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "LMUData": str(self.folder / "LMUData"),
+                "VLM_CACHE_DIR": str(self.folder / "cache"),
+            },
+        )
+
+    def vanish(self) -> None:
+        """End all of its processes at once, as a power cut does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+
+    def finish(self) -> str:
+        """Wait for pytest and return what it printed."""
+        assert self.process is not None
+        output, _ = self.process.communicate(timeout=300)
+        return output
+
+
+@pytest.fixture
+def machines(project: Project) -> Iterator[tuple[Machine, Machine]]:
+    """Give two machines with the same benchmark and data."""
+    found = subprocess.run(
+        ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "true"], check=False
+    )
+    if found.returncode:
+        pytest.skip("namespaces of one's own take root")
+    project.write_math(SAMPLES)
+    pair = Machine(project, "north"), Machine(project, "south")
+    yield pair
+    for machine in pair:
+        if machine.process is not None:
+            machine.vanish()
+
+
+def test_two_machines_join_one_run_and_both_report_all(
+    machines: tuple[Machine, Machine], server: ServerProcess, postgres_url: str
+) -> None:
+    server.control(default="B", latency_s=0.3)
+    arguments = [*endpoint(server.url), f"--vlm-store={postgres_url}"]
+    for machine in machines:
+        machine.start(*arguments, "--vlm-concurrency=2")
+    for machine in machines:
+        output = machine.finish()
+        assert SUMMARY in output
+        assert machine.process is not None
+        assert machine.process.returncode == 0
+    assert set(asked(server).values()) == {1}
+    assert len(asked(server)) == SAMPLES
+    shares = Counter(query(postgres_url, "SELECT session_id FROM answers"))
+    assert len(shares) == 2
+    assert query(postgres_url, "SELECT count(*) FROM scores") == [(1,)]
+    assert query(postgres_url, "SELECT count(*) FROM runs") == [(1,)]
+    assert query(postgres_url, "SELECT count(*) FROM claims") == [(0,)]
+
+
+@pytest.mark.slow
+def test_a_machine_that_vanishes_is_survived(
+    machines: tuple[Machine, Machine], server: ServerProcess, postgres_url: str
+) -> None:
+    north, south = machines
+    server.control(default="B", latency_s=0.5)
+    arguments = [*endpoint(server.url), f"--vlm-store={postgres_url}"]
+    north.start(*arguments, "--vlm-concurrency=4")
+    count = "SELECT count(*) FROM answers"
+    wait_for(lambda: len(server.requests()) > 8)
+    north.vanish()
+    [(kept,)] = query(postgres_url, count)
+    [(held,)] = query(postgres_url, "SELECT count(*) FROM claims")
+    assert isinstance(kept, int)
+    assert isinstance(held, int)
+    assert held > 0
+    south.start(*arguments, "--vlm-concurrency=4")
+    assert SUMMARY in south.finish()
+    # What was answered is not asked again, what was under way is.
+    assert query(postgres_url, count) == [(SAMPLES,)]
+    repeated = [text for text, times in asked(server).items() if times > 1]
+    assert len(repeated) <= held
+    assert query(postgres_url, "SELECT count(*) FROM claims") == [(0,)]
+
+
+def test_unlike_settings_are_runs_of_their_own_and_said(
+    machines: tuple[Machine, Machine], server: ServerProcess, postgres_url: str
+) -> None:
+    north, south = machines
+    server.control(default="B", latency_s=3)
+    arguments = [*endpoint(server.url), f"--vlm-store={postgres_url}"]
+    north.start(*arguments, "--vlm-concurrency=1")
+    wait_for(lambda: len(server.requests()) > 1)
+    south.start(*arguments, "--vlm-max-tokens=16")
+    output = south.finish()
+    assert SUMMARY in output
+    assert (
+        "vlmeval: another command works in this store at a run of its own, which "
+        "shares no answers with this one: its max_tokens is 2048, here it is 16"
+    ) in output
+    assert SUMMARY in north.finish()
+    assert query(postgres_url, "SELECT count(*) FROM runs") == [(2,)]
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+def test_the_password_is_printed_nowhere(
+    project: Project,
+    server: ServerProcess,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: list[str],
+) -> None:
+    project.write_math(4)
+    monkeypatch.setenv("VLM_STORE", postgres_url)
+    result, _ = project.junit(*endpoint(server.url), "-vv", "-rA", *workers)
+    assert result.ret == 0
+    shown = postgres_url.replace(QUOTED, "***")
+    result.stdout.fnmatch_lines([f"vlmeval: *, store {shown}", "MathVision_MINI *"])
+    _assert_secret(project, result)
+    assert not project.store.exists()
+
+
+def _assert_secret(project: Project, result: pytest.RunResult) -> None:
+    everything = (result.stdout.str() + result.stderr.str()).encode()
+    for file in project.pytester.path.rglob("*"):
+        if file.is_file():
+            everything += file.read_bytes()
+    for secret in (PASSWORD, QUOTED):
+        assert secret.encode() not in everything
+
+
+def test_a_database_that_does_not_let_one_in(
+    project: Project, server: ServerProcess, postgres_url: str
+) -> None:
+    project.write_math(2)
+    wrong = postgres_url.replace(QUOTED, QUOTED + "x")
+    result = project.ask(server.url, f"--vlm-store={wrong}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stderr.str()
+    shown = postgres_url.replace(QUOTED, "***")
+    assert f"The run store {shown} cannot be used: " in text
+    assert "password authentication failed" in text
+    assert "See that its server runs and lets you in, then run the same" in text
+    _assert_secret(project, result)
+    assert server.requests() == []
+
+
+def test_a_server_that_restarts_loses_nothing(
+    project: Project,
+    server: ServerProcess,
+    postgres_server: PostgresServer,
+    postgres_url: str,
+) -> None:
+    project.write_math(SAMPLES)
+    server.control(default="B", latency_s=0.3)
+    arguments = [*endpoint(server.url), f"--vlm-store={postgres_url}"]
+    process = project.start(*arguments, "--vlm-concurrency=2")
+    wait_for(lambda: len(server.requests()) > 6)
+    postgres_server.stop()
+    output, _ = process.communicate(timeout=120)
+    postgres_server.start()
+    assert process.returncode == 1
+    assert "See that its server runs and lets you in" in output
+    assert "During handling" not in output
+    [(kept,)] = query(postgres_url, "SELECT count(*) FROM answers")
+    assert isinstance(kept, int)
+    assert kept > 0
+    before = len(server.requests())
+    project.run(*arguments).assert_outcomes(**RESULT)
+    assert len(server.requests()) - before == SAMPLES - kept
+
+
+def test_without_the_driver(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_math(2)
+    hidden = project.pytester.mkdir("hidden")
+    (hidden / "psycopg.py").write_text("raise ImportError('hidden')\n")
+    monkeypatch.setenv("PYTHONPATH", str(hidden))
+    result = project.ask(server.url, "--vlm-store=postgresql://a:b@localhost/c")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "--vlm-store=postgresql://a:***@localhost/c needs psycopg, which is not "
+        "installed. Run pip install 'pytest-vlmeval[postgresql]'."
+    ) in result.stderr.str()
+
+
+def test_a_url_that_is_no_database(project: Project, server: ServerProcess) -> None:
+    project.write_math(2)
+    result = project.ask(server.url, "--vlm-store=mysql://me:secret-9@host/db")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "--vlm-store=mysql://me:***@host/db is not accepted: --vlm-store takes "
+        "postgresql://USER@HOST:PORT/DATABASE."
+    ) in result.stderr.str()
