@@ -30,6 +30,7 @@ model-environment: $(READY)
 
 test-swift: model-environment
 	$(BIN)/pytest -m swift $(PYTEST_ARGS)
+
 test-postgres: $(READY)
 	$(BIN)/pytest -m postgres $(PYTEST_ARGS)
 
