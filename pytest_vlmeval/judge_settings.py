@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import shown_address
 
 EXACT_MATCHING = "exact_matching"
 SERVED = "on a server of this run"
@@ -115,9 +116,10 @@ def describe_judges(
 ) -> str:
     """Say in a few words which judges there are, or why there is none."""
     if judges:
+        places = [shown_address(each.api_base) for each in judges]
         return ", ".join(
-            f"judge {each.name} {f'at {each.api_base}' if each.api_base else SERVED}"
-            for each in judges
+            f"judge {each.name} {f'at {place}' if place else SERVED}"
+            for each, place in zip(judges, places, strict=True)
         )
     idle = [name for name in OPENAI_VARIABLES[:2] if openai.get(name)]
     if idle and not names:

@@ -261,7 +261,7 @@ OPTIONS: tuple[Option, ...] = (
     make_option(
         "data-mirror",
         parse_mirror,
-        "an http or https URL, or a folder that exists",
+        "an http or https URL without a password, or a folder that exists",
         "take missing dataset files from here, under their published file names, "
         "not their published addresses; a hub's OWNER/NAME only from a folder's",
         metavar="URL|DIR",

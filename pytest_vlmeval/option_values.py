@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # Stands, among a test's datasets, for what --vlm-data names and no other test has.
 OTHERS = "*"
@@ -87,6 +88,21 @@ def parse_store(text: str) -> str:
     return f"postgresql://{rest}"
 
 
+class ApiKey(str):
+    """A key, which no traceback shows that prints the values of variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Stand for the key."""
+        return "'***'"
+
+
+def shown_address(url: str) -> str:
+    """Return a server's URL without what may be secret: a user, a query."""
+    return re.sub(r"[^/]*@|[?#].*", "", url)
+
+
 def hide_password(text: str) -> str:
     """Return a text with a URL in it without what may be a password."""
     text = re.sub(r"(://[^/?#\s]*?):\S*@", r"\1:***@", text)
@@ -96,6 +112,9 @@ def hide_password(text: str) -> str:
 def parse_mirror(text: str) -> str:
     """Read where files are taken from: a URL, or a folder that exists."""
     if text.lower().startswith(("http://", "https://")):
+        # What is no secret may be shown, and is, in messages and beside files.
+        if "@" in urlsplit(text).netloc:
+            raise ValueError
         return text
     folder = Path(text).expanduser()
     if not folder.is_dir():

@@ -18,7 +18,7 @@ from pytest_vlmeval.option_checks import (
     choose_backend,
 )
 from pytest_vlmeval.option_table import COMMANDS, OPTIONS
-from pytest_vlmeval.option_values import hide_password, is_table
+from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
 from pytest_vlmeval.records import Hub
 from pytest_vlmeval.serving_settings import Serving, choose_serving
@@ -226,7 +226,7 @@ def _judges(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
         describe_judges,
     )
 
-    openai = {name: environ.get(name, "").strip() for name in OPENAI_VARIABLES}
+    openai = {name: ApiKey(environ.get(name, "").strip()) for name in OPENAI_VARIABLES}
     named = values["judge"] or ()
     judges = choose_judges(
         named,
@@ -243,7 +243,8 @@ def _api_key(name: str, file: Path | None, environ: Mapping[str, str]) -> str | 
     """Read a key from the file of --vlm-NAME-file, else from VLM_NAME."""
     variable = "VLM_" + name.replace("-", "_").upper()
     if file is None:
-        return environ.get(variable) or None
+        key = environ.get(variable)
+        return ApiKey(key) if key else None
     try:
         key = file.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -256,7 +257,7 @@ def _api_key(name: str, file: Path | None, environ: Mapping[str, str]) -> str | 
             f"--vlm-{name}-file={file} is empty. Give a file that holds the key, "
             f"or set {variable}."
         )
-    return key
+    return ApiKey(key)
 
 
 def _cache_dir(given: Path | None, environ: Mapping[str, str]) -> Path:

@@ -16,6 +16,7 @@ from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.forecast import DownloadOnly, Forecast
 from pytest_vlmeval.judge_settings import SERVED
+from pytest_vlmeval.option_values import shown_address
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.screen import Screen
 
@@ -270,7 +271,9 @@ def header(config: pytest.Config) -> list[str]:
         settings = get_settings(config)
         return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
     settings = get_settings(config)
-    where = "" if settings.backend == "demo" else f" at {settings.api_base}"
+    where = (
+        "" if settings.backend == "demo" else f" at {shown_address(settings.api_base)}"
+    )
     if settings.serving.model:
         where = f" {SERVED}"
     return [

@@ -138,7 +138,7 @@ def test_flags_from_ini_and_environment(load: Load) -> None:
             ["--vlm-data-mirror=/no/such/folder"],
             {},
             "--vlm-data-mirror=/no/such/folder is not accepted: --vlm-data-mirror "
-            "takes an http or https URL, or a folder that exists.",
+            "takes an http or https URL without a password, or a folder that exists.",
         ),
         (
             ["--vlm-download-max-gb=-1"],

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from pytest_vlmeval.datasets.files import is_url
 from pytest_vlmeval.datasets.transfer import open_url
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import shown_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,9 +133,10 @@ class HubAccess(NamedTuple):
             )
         return (
             f"{dataset}: the repository {request.repository} cannot be downloaded from "
-            f"{title}, {hub.endpoint} ({reason}). {ENDPOINTS[request.hub]} takes "
-            f"another address of the hub, {switch} {TITLES[other.kind]} instead; "
-            f"{by_hand}; with --vlm-offline what is on disk is used."
+            f"{title}, {shown_address(hub.endpoint)} ({reason}). "
+            f"{ENDPOINTS[request.hub]} takes another address of the hub, {switch} "
+            f"{TITLES[other.kind]} instead; {by_hand}; with --vlm-offline what is on "
+            "disk is used."
         )
 
 

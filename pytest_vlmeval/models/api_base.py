@@ -7,6 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import shown_address
 
 _EXAMPLE = "http://127.0.0.1:8000/v1"
 
@@ -20,14 +21,15 @@ def normalize_api_base(url: str) -> str:
     often secrets, so that they are not repeated in the text.
     """
     given = url.strip()
+    shown = shown_address(given)
     if not re.match(r"https?://", given, re.IGNORECASE):
         if "://" not in given:
             raise VlmEvalError(
-                f"The API base {_shown(given)!r} has no scheme. Write it with http:// "
+                f"The API base {shown!r} has no scheme. Write it with http:// "
                 f"or https:// in front, such as {_EXAMPLE}."
             )
         raise VlmEvalError(
-            f"The API base {_shown(given)!r} is not an http or https URL. Give one "
+            f"The API base {shown!r} is not an http or https URL. Give one "
             f"such as {_EXAMPLE}."
         )
     try:
@@ -37,7 +39,7 @@ def normalize_api_base(url: str) -> str:
         netloc = ""
     if not netloc:
         raise VlmEvalError(
-            f"The API base {_shown(given)!r} has no valid host and port. Give a URL "
+            f"The API base {shown!r} has no valid host and port. Give a URL "
             f"such as {_EXAMPLE}."
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
@@ -56,10 +58,6 @@ def _netloc(host: str | None, port: int | None) -> str:
         return ""
     name = f"[{host}]" if ":" in host else host
     return name if port is None else f"{name}:{port}"
-
-
-def _shown(given: str) -> str:
-    return re.sub(r"[^/]*@|[?#].*", "", given)
 
 
 def is_loopback(api_base: str) -> bool:

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.models.client import Reply, RequestError
+from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ class ReplyReader:
     def __init__(self, source: str, secret: str | None = None) -> None:
         self._source = source
         # A key with a quote in it stands escaped in a JSON body.
-        self._secrets = {secret, json.dumps(secret)[1:-1]} if secret else set()
+        forms = {secret, json.dumps(secret)[1:-1]} if secret else set()
+        self._secrets = {ApiKey(form) for form in forms}
 
     def read(self, body: bytes) -> Reply:
         """Read the body of a 200; `RequestError` "protocol" if it holds no answer."""

@@ -29,6 +29,7 @@ from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
 from pytest_vlmeval.models.chat import BodyWriter, ReplyReader, retry_after_s
 from pytest_vlmeval.models.client import RequestError
 from pytest_vlmeval.models.server_check import ServerCheck, key_advice
+from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class EndpointClient:
             )
         self.api_base = normalize_api_base(api_base)
         self._url = f"{self.api_base}/chat/completions"
-        self._api_key = api_key
+        self._api_key = ApiKey(api_key) if api_key else None
         self._timeout_s = timeout_s
         self._concurrency = concurrency
         self._ssl_context = ssl.create_default_context()
@@ -141,6 +142,9 @@ class EndpointClient:
                 kind="connection",
                 retryable=True,
             ) from None
+        except Exception as error:
+            # What a frame of the libraries holds, a traceback may print: the headers.
+            raise error.with_traceback(None) from None
         finally:
             connections.in_use -= 1
             if connections.retired and not connections.in_use:
