@@ -4,6 +4,7 @@
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
 # make test-postgres   those that start a PostgreSQL server
+# make test-browser  those that open reports in Chromium, which has to be installed
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 
@@ -14,13 +15,13 @@ READY := .venv/.ready
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 
-.PHONY: demo test test-addons test-swift test-postgres model-environment lint typecheck demo-model clean
+.PHONY: demo test test-addons test-browser test-swift test-postgres model-environment lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not addons and not swift and not postgres" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m "not addons and not swift and not postgres and not browser" $(PYTEST_ARGS)
 
 test-addons: $(READY)
 	$(BIN)/pytest -m addons $(PYTEST_ARGS)
@@ -33,6 +34,11 @@ test-swift: model-environment
 
 test-postgres: $(READY)
 	$(BIN)/pytest -m postgres $(PYTEST_ARGS)
+
+test-browser: $(READY)
+	@command -v chromium >/dev/null || { \
+		echo "Chromium is not installed: apt-get install chromium" >&2; exit 1; }
+	$(BIN)/pytest -m browser $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

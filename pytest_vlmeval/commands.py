@@ -1,4 +1,4 @@
-"""What runs instead of tests: `--vlm-setup` and `--vlm-list`."""
+"""What runs instead of tests: a set-up, a listing, a report of a stored run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,26 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_values import parse_names
+from pytest_vlmeval.options import is_given
+from pytest_vlmeval.report_commands import run_compare, run_report, run_runs
 from pytest_vlmeval.session import build_environment, get_settings
+
+Command = Callable[[pytest.Config, Callable[[str], None]], int]
+
+
+def find_command(config: pytest.Config) -> Command | None:
+    """Return what to run instead of tests, if anything."""
+    if config.getoption("--vlm-setup"):
+        return run_setup
+    if config.getoption("--vlm-list") is not None:
+        return run_list
+    if config.getoption("--vlm-runs"):
+        return run_runs
+    if config.getoption("--vlm-compare") is not None:
+        return run_compare
+    if is_given("mode", config) and get_settings(config).mode == "report":
+        return run_report
+    return None
 
 
 def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:

@@ -15,6 +15,7 @@ from pytest_vlmeval.option_values import (
     parse_store,
     parse_whole,
 )
+from pytest_vlmeval.report_options import REPORT_OPTIONS
 
 _YES_NO = "1, true, yes, on, 0, false, no or off"
 
@@ -189,12 +190,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "mode",
-        parse_one_of("all", "infer", "score"),
-        "all, infer or score",
-        "ask and score, only ask, or only score the stored answers",
+        parse_one_of("all", "infer", "score", "report"),
+        "all, infer, score or report",
+        "ask and score, only ask, only score the stored answers, or run no test and "
+        "only write the reports of a stored run",
         default="all",
         metavar="MODE",
     ),
+    *REPORT_OPTIONS,
     make_option(
         "work-dir",
         Path,
@@ -289,4 +292,7 @@ COMMANDS: dict[str, str] = {
     "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
     "(separated by commas) are part of the name, family, kind or modality of; "
     "the word json prints JSON",
+    "--vlm-runs": "list the runs in the store, newest first, then stop",
+    "--vlm-compare": "compare run B with run A, sample by sample, then stop; with "
+    "--vlm-report or --vlm-export also write it",
 }

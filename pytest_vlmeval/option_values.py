@@ -49,6 +49,17 @@ def parse_one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def parse_file_as(*suffixes: str) -> Callable[[str], Path]:
+    """Give the parser of a file's path that ends in one of these."""
+
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() not in suffixes:
+            raise ValueError
+        return Path(text)
+
+    return parse
+
+
 def parse_flag(text: str) -> bool:
     """Read yes or no."""
     values = {"1": True, "true": True, "yes": True, "on": True}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_vlmeval.command_table import add_commands
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.hub_settings import choose_hubs
 from pytest_vlmeval.option import Option
@@ -17,10 +18,11 @@ from pytest_vlmeval.option_checks import (
     check_repeat,
     choose_backend,
 )
-from pytest_vlmeval.option_table import COMMANDS, OPTIONS
+from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
 from pytest_vlmeval.records import Hub
+from pytest_vlmeval.report_options import report_settings
 from pytest_vlmeval.serving_settings import Serving, choose_serving
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.judge_settings import JudgeEndpoint
     from pytest_vlmeval.records import Scoring
 
-Mode = Literal["all", "infer", "score"]
+Mode = Literal["all", "infer", "score", "report"]
 # Options that may be given several times.
 REPEATED = {"data", "judge", "judge-api-base"}
 # Settings that are an option's value as it is.
@@ -51,7 +53,8 @@ class Settings:
     is unless `store` names a database (its URL may hold a password and is never
     printed as it is), `cache_dir` what can be made again (sandbox environment,
     prepared datasets).
-    `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes. Of each
+    `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes,
+    `report_max_mb` 10^6. `run` names the stored run that a report is about. Of each
     video `nframe` frames are shown, or `fps` per second, or with `video_url` the file;
     `hubs` are where videos come from, first the one that ms-vlmeval prefers.
     """
@@ -86,6 +89,11 @@ class Settings:
     download_max_gb: float
     download_only: bool
     score_timeout_s: float | None
+    report: Path | None
+    report_max_mb: float
+    export: Path | None
+    predictions: Literal["tsv", "xlsx"]
+    run: str | None
     work_dir: Path
     store: str | None
     cache_dir: Path
@@ -125,15 +133,7 @@ def add_options(parser: pytest.Parser) -> None:
                 help=text,
             )
         parser.addini(option.ini, f"default of {option.flag}", default=None)
-    group.addoption("--vlm-setup", action="store_true", help=COMMANDS["--vlm-setup"])
-    group.addoption(
-        "--vlm-list",
-        nargs="?",
-        const="",
-        default=None,
-        metavar="WORDS",
-        help=COMMANDS["--vlm-list"],
-    )
+    add_commands(group)
 
 
 def _with_default(option: Option) -> str:
@@ -201,6 +201,7 @@ def load_settings(
         data=_data(values["data"] or (), config),
         timeout_s=values["timeout"],
         score_timeout_s=values["score-timeout"],
+        **report_settings(values, config.invocation_params.dir),
         work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),

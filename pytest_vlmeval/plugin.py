@@ -27,16 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run `--vlm-setup` or `--vlm-list` instead of tests."""
-    if config.getoption("--vlm-setup"):
-        from pytest_vlmeval.commands import run_setup
+    """Run a command, as `--vlm-list`, instead of tests."""
+    from pytest_vlmeval.commands import find_command
 
-        return run_setup(config, print)
-    if config.getoption("--vlm-list") is not None:
-        from pytest_vlmeval.commands import run_list
-
-        return run_list(config, print)
-    return None
+    command = find_command(config)
+    return None if command is None else command(config, print)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -230,6 +230,14 @@ def find_score(
 
     `judge` names one of several, whose majority it is otherwise.
     """
+    found = find_outcome(store, board, plan, entry, judge)
+    return found if isinstance(found, Score) else None
+
+
+def find_outcome(
+    store: Store, board: Board, plan: Plan, entry: PlanEntry, judge: str | None = None
+) -> Score | VlmEvalError | None:
+    """Return the stored score, why there is none, or None while it was not tried."""
     scores = []
     for repeat in range(plan.repeats):
         stored = {
@@ -239,7 +247,7 @@ def find_score(
         score_id = _score_id(plan, entry, stored, judge or entry.judge)
         found = store.scores.load(score_id)
         if not isinstance(found, Score):
-            return None
+            return found
         scores.append(found)
     return average(scores)
 

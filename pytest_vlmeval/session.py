@@ -215,6 +215,7 @@ def register_reports(config: pytest.Config) -> None:
         _keep_servers(config, screen)
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
+    _register_writer(config)
     if terminal is None or not is_model_given(config):
         return
     from pytest_vlmeval.reports.terminal import TerminalReport
@@ -236,6 +237,15 @@ def _keep_servers(config: pytest.Config, screen: Screen) -> None:
         get_settings(config), get_session_id(config), screen.announce
     )
     keeper.start()
+
+
+def _register_writer(config: pytest.Config) -> None:
+    asked = is_given("report", config) or is_given("export", config)
+    if asked and is_model_given(config) and not is_worker(config):
+        from pytest_vlmeval.reports.writing import ReportWriter
+
+        writer = ReportWriter(get_settings(config), get_session_id(config))
+        config.pluginmanager.register(writer, "vlmeval-reports")
 
 
 def _register_download_only(config: pytest.Config, screen: Screen) -> None:

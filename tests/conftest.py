@@ -26,6 +26,12 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let tests write the parts of the documentation that they find out."""
     parser.addoption("--write-docs", action="store_true", help="write them anew")
+    parser.addoption(
+        "--screenshots",
+        default="build/screenshots",
+        metavar="DIR",
+        help="where the tests of reports keep what the browser showed",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def prepare_dataset(
     files = fetch_files(info, sandbox, access)
     file = files if isinstance(files, DatasetFile) else files.file
     key = _key(info, file.checksum, sandbox_fingerprint, video_url)
-    folder = cache_dir / "prepared" / info.name / key
+    folder = _place(cache_dir, info.name, key)
     if not folder.is_dir():
         _Preparation(info, files, sandbox, video_url, on_progress).fill(folder)
     return PreparedDataset(
@@ -81,9 +81,23 @@ def prepare_dataset(
     )
 
 
+def find_prepared(cache_dir: Path, name: str, fingerprint: str) -> Path | None:
+    """Return the folder of a dataset that was prepared before; None if it is gone."""
+    folder = _place(cache_dir, name, fingerprint.removeprefix(f"{name}-"))
+    return folder if (folder / "samples.parquet").is_file() else None
+
+
+def _place(cache_dir: Path, name: str, key: str) -> Path:
+    return cache_dir / "prepared" / name / key
+
+
 def read_samples(prepared: PreparedDataset) -> list[Sample]:
     """Give all samples in the dataset's order."""
-    name = prepared.info.name
+    return read_samples_of(prepared.folder, prepared.info.name)
+
+
+def read_samples_of(folder: Path, name: str) -> list[Sample]:
+    """Give all samples of the dataset that was prepared in a folder."""
     return [
         Sample(
             dataset=name,
@@ -94,7 +108,7 @@ def read_samples(prepared: PreparedDataset) -> list[Sample]:
             error=error,
             prompt=tuple(_part(*part) for part in json.loads(prompt)),
         )
-        for index, category, group, reference, error, prompt in _rows(prepared, COLUMNS)
+        for index, category, group, reference, error, prompt in _rows(folder, COLUMNS)
     ]
 
 
@@ -102,7 +116,7 @@ class Prompts:
     """The prompts of a prepared dataset, by index, as the JSON they are kept in."""
 
     def __init__(self, prepared: PreparedDataset) -> None:
-        table = _table(prepared, ("index", "error", "prompt")).combine_chunks()
+        table = _table(prepared.folder, ("index", "error", "prompt")).combine_chunks()
         self._rows = {
             index: row for row, index in enumerate(table["index"].to_pylist())
         }
@@ -124,7 +138,7 @@ class Prompts:
 
 def read_index(prepared: PreparedDataset) -> list[IndexRow]:
     """Give what names the samples, in the dataset's order, without their prompts."""
-    return [IndexRow(*row) for row in _rows(prepared, IndexRow.__slots__)]
+    return [IndexRow(*row) for row in _rows(prepared.folder, IndexRow.__slots__)]
 
 
 def _key(
@@ -220,16 +234,16 @@ def _count_samples(folder: Path) -> int:
     return int(pq.read_metadata(folder / "samples.parquet").num_rows)
 
 
-def _rows(prepared: PreparedDataset, columns: Sequence[str]) -> zip[tuple[str, ...]]:
-    table = _table(prepared, columns)
+def _rows(folder: Path, columns: Sequence[str]) -> zip[tuple[str, ...]]:
+    table = _table(folder, columns)
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
-def _table(prepared: PreparedDataset, columns: Sequence[str]) -> pa.Table:
+def _table(folder: Path, columns: Sequence[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(
-        prepared.folder / "samples.parquet", columns=list(columns), memory_map=True
+        folder / "samples.parquet", columns=list(columns), memory_map=True
     )
 
 

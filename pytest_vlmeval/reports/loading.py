@@ -1,0 +1,234 @@
+"""From the store and the prepared datasets to the record of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.board import Board
+from pytest_vlmeval.datasets.prepare import find_prepared, read_samples_of
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import PlanEntry, Sample, Score, Verdict
+from pytest_vlmeval.reports.record import (
+    Before,
+    DatasetReport,
+    Exchange,
+    RunReport,
+    SampleReport,
+)
+from pytest_vlmeval.scoring import find_outcome, find_scores
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.accounts import RunAccount
+    from pytest_vlmeval.store import Store
+    from pytest_vlmeval.store.history import PastScore, StoredRun, StoredSession
+
+
+def load_session(store: Store, cache_dir: Path, session_id: str) -> RunReport | None:
+    """Return what a session selected and what came of it; None before its plan."""
+    plan = store.runs.load_plan(session_id)
+    if plan is None:
+        return None
+    sessions = store.history.sessions(plan.run_id)
+    chosen = [each for each in sessions if each.session_id == session_id]
+    return _Loader(store, cache_dir).load(plan.run_id, chosen)
+
+
+def load_run(store: Store, cache_dir: Path, run_id: str) -> RunReport:
+    """Return a run of the store, of each dataset the session that took most of it."""
+    return _Loader(store, cache_dir).load(run_id, store.history.sessions(run_id))
+
+
+def find_run(store: Store, name: str | None, model: str | None) -> StoredRun:
+    """Return the run whose id begins with `name`, else the newest, of a model.
+
+    Raises `VlmEvalError` where there is none, or more than one.
+    """
+    runs = [run for run in store.history.runs() if model in (None, run.model)]
+    if name is None:
+        if not runs:
+            of = f" of the model {model}" if model else ""
+            raise VlmEvalError(f"The store has no run{of}. Run a benchmark first.")
+        return runs[0]
+    found = [run for run in runs if name in (run.run_id, run.model)] or [
+        run for run in runs if run.run_id.startswith(name)
+    ]
+    if not found:
+        known = ", ".join(f"{run.run_id} ({run.model})" for run in runs) or "none"
+        raise VlmEvalError(
+            f"The store has no run {name!r}. Its runs are: {known}. Name one by its "
+            "id, the beginning of its id, or its model."
+        )
+    # A model may have many runs: its newest counts.
+    if len({run.model for run in found}) > 1:
+        known = ", ".join(f"{run.run_id} ({run.model})" for run in found)
+        raise VlmEvalError(
+            f"The store has several runs {name!r}: {known}. Give more of the id."
+        )
+    return found[0]
+
+
+def compare(report: RunReport, other: RunReport) -> RunReport:
+    """Return the report with each sample's outcome in another run beside it."""
+    theirs = {
+        (dataset.dataset, sample.index): sample
+        for dataset in other.datasets
+        for sample in dataset.samples
+    }
+
+    def compared(dataset: str, sample: SampleReport) -> SampleReport:
+        match = theirs.get((dataset, sample.index))
+        if match is None:
+            return sample
+        before = Before(
+            outcome=match.outcome,
+            text=match.answer.text if match.answer else "",
+            extracted=match.verdict.extracted if match.verdict else None,
+        )
+        return replace(sample, before=before)
+
+    datasets = tuple(
+        replace(each, samples=tuple(compared(each.dataset, s) for s in each.samples))
+        for each in report.datasets
+    )
+    name = f"{other.model} ({other.run_id})"
+    return replace(report, datasets=datasets, compared_with=name)
+
+
+class _Loader:
+    """Reads one run."""
+
+    def __init__(self, store: Store, cache_dir: Path) -> None:
+        self._store = store
+        self._cache_dir = cache_dir
+
+    def load(self, run_id: str, sessions: Sequence[StoredSession]) -> RunReport:
+        run = next(run for run in self._store.history.runs() if run.run_id == run_id)
+        past = self._store.history.scores()
+        datasets = tuple(
+            self._dataset(session, entry, past)
+            for session, entry in _widest(sessions).values()
+        )
+        newest = sessions[0] if sessions else None
+        return RunReport(
+            version=version("pytest-vlmeval"),
+            run_id=run_id,
+            model=run.model,
+            settings=run.settings,
+            began_at=newest.created_at if newest else run.created_at,
+            revision=newest.revision if newest else "",
+            scorer=newest.plan.scorer if newest else "",
+            datasets=datasets,
+            exchanges=self._exchanges(datasets),
+            account=self._account(sessions),
+        )
+
+    def _account(self, sessions: Sequence[StoredSession]) -> RunAccount | None:
+        """Sum up what the run asked for all datasets of these sessions."""
+        if not sessions:
+            return None
+        chosen = tuple(entry for _, entry in _widest(sessions).values())
+        return self._store.accounting.read(replace(sessions[0].plan, entries=chosen))
+
+    def _dataset(
+        self, session: StoredSession, entry: PlanEntry, past: Sequence[PastScore]
+    ) -> DatasetReport:
+        plan = replace(session.plan, entries=(entry,))
+        board = Board(self._store, plan, session.session_id)
+        board.refresh()
+        found = find_outcome(self._store, board, plan, entry)
+        score = found if isinstance(found, Score) else None
+        folder = find_prepared(self._cache_dir, entry.dataset, entry.fingerprint)
+        return DatasetReport(
+            dataset=entry.dataset,
+            fingerprint=entry.fingerprint,
+            modified=entry.modified,
+            folder=folder,
+            samples=_samples(entry, folder, board, score),
+            score=score,
+            no_score=str(found) if isinstance(found, VlmEvalError) else "",
+            by_judge=find_scores(self._store, board, plan, entry),
+            past=tuple(each for each in past if each.fingerprint == entry.fingerprint),
+            gates=tuple(
+                each
+                for each in self._store.gates.load(session.session_id)
+                if each.dataset == entry.dataset
+            ),
+        )
+
+    def _exchanges(self, datasets: Iterable[DatasetReport]) -> Mapping[int, Exchange]:
+        numbers = sorted(
+            {
+                number
+                for dataset in datasets
+                for sample in dataset.samples
+                if sample.verdict
+                for number in sample.verdict.exchanges
+            }
+        )
+        return {each.number: each for each in map(_exchange, self._rows(numbers))}
+
+    def _rows(self, numbers: Sequence[int]) -> Iterable[Mapping[str, object]]:
+        # A query takes so many values at most.
+        for start in range(0, len(numbers), 500):
+            yield from self._store.exchanges.load(numbers[start : start + 500])
+
+
+def _widest(
+    sessions: Sequence[StoredSession],
+) -> Mapping[str, tuple[StoredSession, PlanEntry]]:
+    """Choose for each dataset the session, newest first, that took most of it."""
+    chosen: dict[str, tuple[StoredSession, PlanEntry]] = {}
+    for session in sessions:
+        for entry in session.plan.entries:
+            known = chosen.get(entry.dataset)
+            if known is None or len(known[1].indexes) < len(entry.indexes):
+                chosen[entry.dataset] = session, entry
+    return chosen
+
+
+def _samples(
+    entry: PlanEntry, folder: Path | None, board: Board, score: Score | None
+) -> tuple[SampleReport, ...]:
+    rows: Mapping[str, Sample] = {}
+    if folder is not None:
+        rows = {row.index: row for row in read_samples_of(folder, entry.dataset)}
+    verdicts = {each.index: each for each in score.verdicts} if score else {}
+    return tuple(
+        _sample(index, rows.get(index), board, entry, verdicts.get(index))
+        for index in entry.indexes
+    )
+
+
+def _sample(
+    index: str,
+    row: Sample | None,
+    board: Board,
+    entry: PlanEntry,
+    verdict: Verdict | None,
+) -> SampleReport:
+    stored = board.get(entry.fingerprint, index)
+    return SampleReport(
+        index=index,
+        prompt=row.prompt if row else (),
+        reference=row.reference if row else None,
+        category=row.category if row else None,
+        group=row.group if row else None,
+        answer=stored.answer if stored else None,
+        verdict=verdict,
+    )
+
+
+def _exchange(row: Mapping[str, object]) -> Exchange:
+    text = row["text"]
+    return Exchange(
+        number=int(str(row["number"])),
+        judge=str(row["judge"]),
+        prompt=str(row["prompt"]),
+        text=None if text is None else str(text),
+        error=str(row["error"]),
+        latency_ms=float(str(row["latency_ms"])),
+    )

@@ -1,0 +1,152 @@
+// The side sheet: one sample with everything that is known of it.
+
+class Sheet {
+  constructor(index, samples, go) {
+    this.index = index;
+    this.samples = samples;
+    this.go = go;
+    this.number = -1;
+    this.dialog = document.getElementById("sheet");
+    this.zoom = document.getElementById("zoom");
+    const on = (id, action) => document.getElementById(id).addEventListener("click", action);
+    on("previous", () => this.step(-1));
+    on("next", () => this.step(1));
+    on("close", () => this.dialog.close());
+    on("zoom-close", () => this.zoom.close());
+    this.dialog.addEventListener("close", () => this.go(null));
+    this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
+    // Not the dialog: what had the focus may be gone with the sample before.
+    addEventListener("keydown", (event) => this.dialog.open && this.onKey(event));
+  }
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || this.zoom.open) return;
+    const step = { ArrowLeft: -1, k: -1, ArrowRight: 1, j: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    this.step(step);
+  }
+
+  step(by) {
+    const { found } = this.samples;
+    const place = found.indexOf(this.number) + by;
+    if (place >= 0 && place < found.length) this.go(found[place]);
+  }
+
+  close() {
+    if (this.dialog.open) this.dialog.close();
+  }
+
+  async show(number) {
+    const { index } = this;
+    this.number = number;
+    const detail = await loadDetail(index, number);
+    if (this.number !== number) return;
+    const name = `${index.datasets[index.dataset[number]]}-${index.id[number]}`;
+    const outcome = index.outcomes[index.outcome[number]];
+    const place = this.samples.found.indexOf(number);
+    document.getElementById("sheet-title").textContent = name;
+    const pill = document.getElementById("sheet-outcome");
+    pill.className = `pill ${index.flip[number] || outcome}`;
+    pill.textContent = words(index.flip[number] || outcome);
+    document.getElementById("sheet-place").textContent = place < 0 ? "" : `${counted.format(place + 1)} of ${counted.format(this.samples.found.length)}`;
+    document.getElementById("previous").disabled = place <= 0;
+    document.getElementById("next").disabled = place < 0 || place === this.samples.found.length - 1;
+    const body = document.getElementById("sheet-body");
+    body.replaceChildren(...this.content(number, detail, name));
+    body.scrollTop = 0;
+    if (!this.dialog.open) this.dialog.showModal();
+    if (!this.dialog.contains(document.activeElement) || document.activeElement.disabled) body.focus({ preventScroll: true });
+  }
+
+  content(number, detail, name) {
+    const { index } = this;
+    const outcome = index.outcomes[index.outcome[number]];
+    const found = [make("h3", {}, "Prompt"), ...this.prompt(detail.prompt || [], name)];
+    found.push(make("h3", {}, "Answer"), this.answers(detail, outcome));
+    const read = [];
+    if (detail.extracted) read.push(fact("read out of the answer", detail.extracted));
+    if (detail.value != null && detail.value !== 0 && detail.value !== 1) read.push(fact("value", String(detail.value)));
+    const category = index.categories[index.category[number]];
+    if (category) read.push(fact("category", category));
+    if (detail.group) read.push(fact("judged together with", detail.group));
+    if (index.judge[number]) read.push(fact("judge", JUDGED[index.judge[number]] || words(index.judge[number])));
+    if (detail.ms) read.push(fact("latency", `${counted.format(detail.ms)} ms`));
+    if (detail.attempts > 1) read.push(fact("asked", `${detail.attempts} times`));
+    if (detail.promptTokens || detail.completionTokens) read.push(fact("tokens", `${counted.format(detail.promptTokens)} in, ${counted.format(detail.completionTokens)} out`));
+    if (read.length) found.push(make("h3", {}, "Details"), make("dl", { className: "facts" }, ...read));
+    if (detail.reason) found.push(folded("Notes of the scoring", detail.reason));
+    for (const each of detail.judged || []) found.push(transcript(each));
+    return found;
+  }
+
+  answers(detail, outcome) {
+    const box = (title, css, ...content) => make("div", { className: `box ${css}` }, make("h3", {}, title), ...content);
+    const boxes = [];
+    if (detail.reference != null) boxes.push(box("Reference", "", text(detail.reference)));
+    const own = [];
+    if (detail.reasoning) own.push(folded("Reasoning", detail.reasoning));
+    own.push(text(detail.answer || detail.error || "No answer yet"));
+    if (detail.answer && detail.error) own.push(text(detail.error));
+    boxes.push(box(this.index.model, outcome, ...own));
+    if (detail.before) {
+      const { before } = detail;
+      const said = before.answer || (before.extracted ? `read as: ${before.extracted}` : `was ${words(before.outcome)}`);
+      boxes.push(box(`${this.index.comparedWith}: ${words(before.outcome)}`, before.outcome, text(said)));
+    }
+    return make("div", { className: "answers" }, ...boxes);
+  }
+
+  prompt(parts, name) {
+    if (!parts.length) return [absent("The prepared dataset is no longer on the machine that wrote this report, so the prompt cannot be shown.")];
+    const images = parts.filter((part) => part.kind === "image").length;
+    let number = 0;
+    const found = [];
+    let strip = null;
+    for (const part of parts) {
+      if (typeof part === "string") {
+        found.push(text(part));
+        strip = null;
+      } else if (part.kind === "video") {
+        found.push(absent("A video file, which is not part of this report."));
+      } else {
+        number += 1;
+        const shown = this.picture(part.picture, `Picture ${number} of ${images} of ${name}`);
+        if (images < 4) found.push(shown);
+        else if (strip) strip.append(shown);
+        else found.push((strip = make("div", { className: "strip", tabIndex: 0, role: "group", "aria-label": "Pictures" }, shown)));
+      }
+    }
+    return found;
+  }
+
+  picture(number, alt) {
+    const address = pictureAddress(number);
+    if (!address) return absent("This picture had no room in the report, or cannot be read.");
+    const button = make("button", { type: "button", className: "picture", "aria-label": `${alt}: enlarge` }, make("img", { src: address, alt }));
+    button.addEventListener("click", () => {
+      const image = document.getElementById("zoom-image");
+      image.src = address;
+      image.alt = alt;
+      this.zoom.showModal();
+    });
+    return button;
+  }
+}
+
+const text = (content) => make("p", { className: "text" }, content);
+const absent = (content) => make("p", { className: "absent" }, content);
+const fact = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
+const folded = (title, content) => make("details", {}, make("summary", {}, title), text(content));
+
+function transcript(each) {
+  return make(
+    "details",
+    {},
+    make("summary", {}, `Judge ${each.judge}: ${each.text == null ? "no reply" : "asked and replied"}`),
+    make("h3", {}, "It was asked"),
+    text(each.prompt),
+    make("h3", {}, `It replied after ${counted.format(each.ms)} ms`),
+    text(each.text ?? each.error),
+  );
+}

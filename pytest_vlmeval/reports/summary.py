@@ -1,0 +1,323 @@
+"""Figures of a dataset that reports share: counts, categories, lengths, latencies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from pytest_vlmeval.records import Score
+from pytest_vlmeval.reports.record import DatasetReport, Outcome, SampleReport
+
+OUTCOMES: tuple[Outcome, ...] = (
+    "correct",
+    "wrong",
+    "undecided",
+    "unscored",
+    "cut_off",
+    "empty",
+    "failed",
+    "missing",
+)
+BINS = 16
+# How answers that refuse to answer begin, in the languages of the datasets.
+_REFUSAL = re.compile(
+    r"\W*(i'?m sorry|i am sorry|sorry[,.]|i can'?t |i cannot |i am unable|i'?m unable|"
+    r"as an ai|i apologi[sz]e|抱歉|对不起|很抱歉|非常抱歉|我无法|我不能)",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"[A-Z]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A part of a whole, with its 95 % confidence interval, all from 0 to 1."""
+
+    part: float
+    whole: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share itself, 0 of nothing."""
+        return self.part / self.whole if self.whole else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Category:
+    """How a category's samples were answered."""
+
+    name: str
+    share: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """The samples whose measure lies from `start` up to `end`, by what they became."""
+
+    start: float
+    end: float
+    correct: int
+    wrong: int
+    other: int
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return self.correct + self.wrong + self.other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The figures of a dataset.
+
+    `interval` is that of the main metric, from 0 to the score's scale, where it is
+    known. `latency_ms` maps percentiles to
+    milliseconds. `confusion` counts (reference, answered option) where the references
+    are letters. `prompt_tokens` and `completion_tokens` are sums.
+    """
+
+    counts: Mapping[Outcome, int]
+    answered: int
+    interval: tuple[float, float] | None
+    judged: int
+    undecided: int
+    refusals: int
+    categories: tuple[Category, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: Mapping[int, float]
+    lengths: tuple[Bin, ...]
+    latencies: tuple[Bin, ...]
+    confusion: Mapping[tuple[str, str], int]
+    compared: int
+    regressed: int
+    fixed: int
+
+    @property
+    def references(self) -> list[str]:
+        """The options that are right somewhere."""
+        return sorted({reference for reference, _ in self.confusion})
+
+    @property
+    def said(self) -> list[str]:
+        """The options that are right or were answered somewhere; "other" comes last."""
+        return sorted({option for pair in self.confusion for option in pair})
+
+    @property
+    def most_confused(self) -> int:
+        """The largest count of `confusion`."""
+        return max(self.confusion.values(), default=1)
+
+
+def wilson(part: float, whole: int, level: float = 0.95) -> Share:
+    """Return a share with its confidence interval.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical
+    inference, 1927, doi 10.1080/01621459.1927.10502953.
+    """
+    if not whole:
+        return Share(part=0, whole=0, low=0, high=1)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    p, square = part / whole, z * z / whole
+    middle = (p + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(p * (1 - p) / whole + square / whole / 4)
+    return Share(
+        part=part, whole=whole, low=max(0, middle - half), high=min(1, middle + half)
+    )
+
+
+def summarize(dataset: DatasetReport) -> Summary:
+    """Compute the figures of a dataset."""
+    samples = dataset.samples
+    answers = [each.answer for each in samples if each.answer is not None]
+    usable = [each for each in answers if each.state == "answered"]
+    verdicts = [each.verdict for each in samples if each.verdict is not None]
+    counts = Counter(each.outcome for each in samples)
+    return Summary(
+        counts={each: counts[each] for each in OUTCOMES if counts[each]},
+        answered=len(usable),
+        interval=_interval(dataset),
+        judged=sum(each.state == "judged" for each in verdicts),
+        undecided=counts["undecided"],
+        refusals=sum(bool(_REFUSAL.match(each.text)) for each in usable),
+        categories=_categories(samples),
+        prompt_tokens=sum(each.prompt_tokens for each in answers),
+        completion_tokens=sum(each.completion_tokens for each in answers),
+        latency_ms=percentiles([each.latency_ms for each in usable]),
+        lengths=histogram(samples, lambda sample: _length(sample)),
+        latencies=histogram(samples, lambda sample: _latency(sample)),
+        confusion=_confusion(samples),
+        compared=sum(each.before is not None for each in samples),
+        regressed=sum(each.flip == "regressed" for each in samples),
+        fixed=sum(each.flip == "fixed" for each in samples),
+    )
+
+
+def _interval(dataset: DatasetReport) -> tuple[float, float] | None:
+    """Return the interval of the main metric.
+
+    That of a gate where one computed it, else that of a share of right answers.
+    """
+    score = dataset.score
+    if score is None or not score.samples:
+        return None
+    for gate in dataset.gates:
+        if gate.metric == score.main_metric and gate.interval is not None:
+            return gate.interval.low, gate.interval.high
+    if not _is_share(score):
+        return None
+    share = wilson(score.correct, score.samples)
+    return share.low * score.scale, share.high * score.scale
+
+
+def _is_share(score: Score) -> bool:
+    """Whether the main metric is the share of right answers, as far as one can see."""
+    share = score.scale * score.correct / score.samples
+    return abs(share - score.value) < 0.0001 * score.scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """The figures of all datasets of a run together."""
+
+    samples: int
+    answered: int
+    counts: Mapping[Outcome, int]
+    judged: int
+    prompt_tokens: int
+    completion_tokens: int
+    compared: int
+    regressed: int
+    fixed: int
+
+
+def total(summaries: Sequence[Summary]) -> Total:
+    """Add up the figures of datasets."""
+    counts: Counter[Outcome] = Counter()
+    for each in summaries:
+        counts.update(each.counts)
+    return Total(
+        samples=counts.total(),
+        answered=sum(each.answered for each in summaries),
+        counts={each: counts[each] for each in OUTCOMES if counts[each]},
+        judged=sum(each.judged + each.undecided for each in summaries),
+        prompt_tokens=sum(each.prompt_tokens for each in summaries),
+        completion_tokens=sum(each.completion_tokens for each in summaries),
+        compared=sum(each.compared for each in summaries),
+        regressed=sum(each.regressed for each in summaries),
+        fixed=sum(each.fixed for each in summaries),
+    )
+
+
+def score_before(dataset: DatasetReport) -> float | None:
+    """Return the share of right answers before, of the samples that both have.
+
+    From 0 to the score's scale; None where nothing is compared, or the main metric is
+    not the share of right answers.
+    """
+    compared = [each for each in dataset.samples if each.before is not None]
+    if dataset.score is None or not compared or not _is_share(dataset.score):
+        return None
+    right = sum(
+        each.before is not None and each.before.outcome == "correct"
+        for each in compared
+    )
+    return dataset.score.scale * right / len(compared)
+
+
+def _value(sample: SampleReport) -> float:
+    """Return what a sample counts, 0 without a usable answer or verdict."""
+    return (sample.verdict.value or 0.0) if sample.verdict else 0.0
+
+
+def _categories(samples: Sequence[SampleReport]) -> tuple[Category, ...]:
+    values: dict[str, list[float]] = {}
+    for sample in samples:
+        if sample.category is not None and sample.outcome != "unscored":
+            values.setdefault(sample.category, []).append(_value(sample))
+    return tuple(
+        Category(name=name, share=wilson(sum(each), len(each)))
+        for name, each in sorted(values.items())
+    )
+
+
+def percentiles(values: Sequence[float]) -> Mapping[int, float]:
+    """Return the 50th, 95th and 99th percentile, by the nearest rank."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    return {
+        rank: ordered[math.ceil(rank / 100 * len(ordered)) - 1] for rank in (50, 95, 99)
+    }
+
+
+def _length(sample: SampleReport) -> float | None:
+    """Return an answer's length in characters."""
+    if sample.answer is None or sample.answer.state in ("failed", "empty"):
+        return None
+    return len(sample.answer.text)
+
+
+def _latency(sample: SampleReport) -> float | None:
+    """Return the latency of the last attempt in milliseconds."""
+    if sample.answer is None or sample.answer.state == "failed":
+        return None
+    return sample.answer.latency_ms
+
+
+def histogram(
+    samples: Sequence[SampleReport], measure: Callable[[SampleReport], float | None]
+) -> tuple[Bin, ...]:
+    """Sort samples into bins of equal width, on a logarithmic scale if they spread."""
+    measured = [(measure(sample), sample) for sample in samples]
+    found = [(value, sample) for value, sample in measured if value is not None]
+    values = [value for value, _ in found]
+    if len(set(values)) < 2:
+        return ()
+    edges = _edges(min(values), max(values))
+    bins = []
+    for start, end in itertools.pairwise(edges):
+        last = end == edges[-1]
+        inside = [
+            sample.outcome
+            for value, sample in found
+            if start <= value < end or (last and value == end)
+        ]
+        correct, wrong = inside.count("correct"), inside.count("wrong")
+        other = len(inside) - correct - wrong
+        bins.append(
+            Bin(start=start, end=end, correct=correct, wrong=wrong, other=other)
+        )
+    return tuple(bins)
+
+
+def _edges(low: float, high: float) -> list[float]:
+    if high - low < BINS and low == int(low) and high == int(high):
+        return [low + number for number in range(int(high - low) + 2)]
+    if low > 0 and high / low > 50:
+        step = math.log(high / low) / BINS
+        return [*(low * math.exp(step * number) for number in range(BINS)), high]
+    step = (high - low) / BINS
+    return [*(low + step * number for number in range(BINS)), high]
+
+
+def _confusion(samples: Sequence[SampleReport]) -> Mapping[tuple[str, str], int]:
+    """Count which option was answered for which, where most references are letters."""
+    lettered = [
+        each for each in samples if each.reference and _OPTION.fullmatch(each.reference)
+    ]
+    if len(lettered) < 2:
+        return {}
+    pairs: Counter[tuple[str, str]] = Counter()
+    for sample in lettered:
+        if sample.verdict is not None and sample.reference is not None:
+            said = (sample.verdict.extracted or "").strip()
+            answered = said if _OPTION.fullmatch(said) else "other"
+            pairs[sample.reference, answered] += 1
+    return dict(sorted(pairs.items()))

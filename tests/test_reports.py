@@ -1,0 +1,285 @@
+"""Reports of sessions and of stored runs, from the command line."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pytest_vlmeval.reports.comparison import format_comparison, mcnemar
+from pytest_vlmeval.reports.loading import load_run
+from pytest_vlmeval.reports.pictures import embed_pictures
+from pytest_vlmeval.reports.record import RunReport
+from pytest_vlmeval.reports.summary import percentiles, summarize, wilson
+from pytest_vlmeval.store import Store
+from tests.report_store import fill_store
+from tests.run_fixtures import Project, endpoint
+from tests.server_fixtures import ServerProcess
+
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunReport]:
+    """Give an artificial run with 24 pictures."""
+    folder = tmp_path_factory.mktemp("report")
+    run_id = fill_store(folder, folder / "cache", COUNT, pictures=24)
+    store = Store(folder)
+    yield load_run(store, folder / "cache", run_id)
+    store.close()
+
+
+def test_wilson_interval_of_a_published_example() -> None:
+    # R. G. Newcombe, Two-sided confidence intervals for the single proportion, 1998,
+    # doi 10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I.
+    for part, whole, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        share = wilson(part, whole)
+        assert (round(share.low, 4), round(share.high, 4)) == (low, high)
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(0, 5) == pytest.approx(2 / 2**5)
+    assert mcnemar(9, 1) == pytest.approx(2 * 11 / 2**10)
+    assert mcnemar(4, 4) == 1
+
+
+def test_percentiles_by_the_nearest_rank() -> None:
+    assert percentiles([]) == {}
+    assert percentiles(list(range(1, 101))) == {50: 50, 95: 95, 99: 99}
+    assert percentiles([7]) == {50: 7, 95: 7, 99: 7}
+
+
+def test_figures_of_a_dataset(report: RunReport) -> None:
+    (dataset,) = report.datasets
+    summary = summarize(dataset)
+    assert sum(summary.counts.values()) == COUNT
+    assert summary.counts["failed"] == 1
+    assert summary.counts["cut_off"] == 1
+    assert sum(bin.count for bin in summary.lengths) == COUNT - 2
+    assert sum(summary.confusion.values()) == COUNT
+    assert [each.share.whole for each in summary.categories] == [30, 30, 30, 30]
+    assert summary.interval is not None
+    low, high = summary.interval
+    assert dataset.score is not None
+    assert low < dataset.score.value < high
+
+
+def webp(data: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.format == "WEBP"
+    return image
+
+
+def test_pictures_are_embedded_once_and_made_smaller(report: RunReport) -> None:
+    pictures = embed_pictures(report, 30)
+    assert len(pictures.found) == 24
+    assert (pictures.left_out, pictures.unreadable) == (0, 0)
+    assert {webp(each).size for each in pictures.found.values()} == {(448, 336)}
+    size = sum(map(len, pictures.found.values()))
+    fewer = embed_pictures(report, size / 1e6 * 0.6)
+    assert fewer.side == 384
+    assert len(fewer.found) == 24
+    assert {webp(each).size for each in fewer.found.values()} == {(384, 288)}
+
+
+def test_without_room_what_is_not_right_keeps_its_pictures(report: RunReport) -> None:
+    (dataset,) = report.datasets
+    # A picture of its own for each sample, so that it is clear whose it is.
+    samples = [each for each in dataset.samples if each.index != "5"][:24]
+    shown = replace(report, datasets=(replace(dataset, samples=tuple(samples)),))
+    wanted = {each.prompt[0].media for each in samples if each.outcome != "correct"}
+    whole = embed_pictures(shown, 30).found
+    size = sum(map(len, whole.values()))
+    pictures = embed_pictures(shown, size / 1e6 * 0.4)
+    assert 4 < len(wanted) < len(pictures.found) < len(whole)
+    assert set(list(pictures.found)[: len(wanted)]) == wanted
+    assert pictures.left_out == len(whole) - len(pictures.found)
+    assert sum(map(len, pictures.found.values())) <= size * 0.4
+    assert embed_pictures(shown, 0).left_out == len(whole)
+
+
+def test_a_picture_that_cannot_be_read_is_counted(
+    report: RunReport, tmp_path: Path
+) -> None:
+    (tmp_path / "media").mkdir()
+    (dataset,) = report.datasets
+    sample = dataset.samples[0]
+    (tmp_path / "media" / sample.prompt[0].media).write_bytes(b"GIF89a nothing")
+    broken = replace(dataset, folder=tmp_path, samples=(sample,))
+    pictures = embed_pictures(replace(report, datasets=(broken,)), 30)
+    assert (len(pictures.found), pictures.unreadable, pictures.left_out) == (0, 1, 0)
+
+
+# The command line
+
+
+@pytest.fixture
+def demo(project: Project) -> Project:
+    """Give a project with two datasets of the demo model."""
+    project.pytester.makepyfile(
+        test_demo="""
+        from pytest_vlmeval import Benchmark
+
+        class TestDemo(Benchmark):
+            datasets = ["DemoChoice", "DemoOpen"]
+        """
+    )
+    return project
+
+
+def test_a_stored_run_is_reported_later(demo: Project) -> None:
+    demo.run("--vlm-model=demo", "--vlm-limit=3")
+    demo.run("--vlm-model=demo", "--vlm-data=DemoChoice")
+    result = demo.run("--vlm-mode=report", "--vlm-report=later.html")
+    path = demo.pytester.path / "later.html"
+    result.stdout.fnmatch_lines([f"report: {path} (* MB)"])
+    assert result.ret == 0
+    assert "collected" not in result.stdout.str()
+    page = path.read_text(encoding="utf-8")
+    # Of each dataset the session that took most of it.
+    assert "2 datasets · 43 samples" in page
+
+
+def test_the_runs_of_a_store(demo: Project, server: ServerProcess) -> None:
+    demo.run("--vlm-model=demo")
+    demo.write_math(4)
+    server.control(default="B")
+    demo.ask(server.url, "test_math.py")
+    result = demo.run("--vlm-runs")
+    result.stdout.re_match_lines(
+        [
+            r"run  +model  +last session  +commit  +dataset  +score$",
+            r"[-0-9a-f]+-1  tiny-vlm  \d+-\d\d-\d\d \d\d:\d\d UTC  -  +Math"
+            r"Vision_MINI  Overall/acc \(exact matching\) 50\.00 of 100 \(4 sam",
+            r"[-0-9a-f]+-1  demo  +\d+-\d\d-\d\d .* DemoChoice  +Overall 92\.50 of 100",
+            r" +DemoOpen +Overall 95\.00 of 100 \(40 samples\)$",
+        ],
+        consecutive=False,
+    )
+
+
+def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
+    project.write_math(10)
+    server.control(default="B")
+    project.ask(server.url)
+    server.control(default="C", answers={"<2>": "B", "<1>": "10"})
+    project.ask(server.url, "--vlm-temperature=0.5")
+    query = "SELECT run_id FROM runs ORDER BY json_extract(settings, '$.temperature')"
+    (old,), (new,) = project.stored(query)
+    result = project.run("--vlm-compare", str(old), str(new), "--vlm-report=c.html")
+    result.stdout.fnmatch_lines(
+        [
+            f"tiny-vlm ({new}) against tiny-vlm ({old})",
+            "MathVision_MINI: 5 of 10 right before, 2 now (-30.00 points); 4 lost, "
+            "1 won, p = 0.375 (exact McNemar, two-sided)",
+            "  lost: 4, 6, 8, 10",
+            "  won: 1",
+            "report: *c.html (* MB)",
+        ]
+    )
+    page = (project.pytester.path / "c.html").read_text(encoding="utf-8")
+    assert f"Compared with <b>tiny-vlm ({old})</b>" in page
+
+
+def test_runs_without_common_samples(report: RunReport) -> None:
+    assert format_comparison(replace(report, compared_with="x (1)")) == [
+        f"artificial ({report.run_id}) against x (1)",
+        "",
+        "Artificial: the other run has none of its samples",
+    ]
+
+
+def test_what_cannot_be_reported_is_explained(project: Project) -> None:
+    work_dir = project.pytester.path / ".vlmeval"
+    result = project.run("--vlm-runs")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            f"ERROR: There is no run store in {work_dir}. Run a benchmark first, or "
+            "name the folder of another store with --vlm-work-dir."
+        ]
+    )
+    Store(work_dir).close()
+    assert project.run("--vlm-runs").outlines == ["The store has no run yet."]
+    for arguments, message in (
+        (
+            ["--vlm-mode=report"],
+            "--vlm-mode=report writes the reports of a stored run, and none is named: "
+            "give --vlm-report=FILE.html, --vlm-export=DIR, or both.",
+        ),
+        (
+            ["--vlm-mode=report", "--vlm-report=a.html", "--vlm-model=x"],
+            "The store has no run of the model x. Run a benchmark first.",
+        ),
+        (
+            ["--vlm-mode=report", "--vlm-report=a.html", "--vlm-run=x"],
+            "The store has no run 'x'. Its runs are: none. Name one by its id, the "
+            "beginning of its id, or its model.",
+        ),
+        (
+            ["--vlm-mode=report", "--vlm-report=a.pdf"],
+            "--vlm-report=a.pdf is not accepted: --vlm-report takes a file that ends "
+            "in .html.",
+        ),
+    ):
+        result = project.run(*arguments)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert f"ERROR: {message}" in result.errlines
+
+
+def test_a_report_that_cannot_be_written_fails_the_session(demo: Project) -> None:
+    (demo.pytester.path / "file").touch()
+    result = demo.run("--vlm-model=demo", "--vlm-limit=2", "--vlm-report=file/a.html")
+    path = demo.pytester.path / "file" / "a.html"
+    result.stdout.fnmatch_lines(
+        [
+            f"vlmeval: The report {path} cannot be written: File exists. Name another "
+            "file; --vlm-mode=report writes it from the store at any time."
+        ]
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def wait_for_answers(project: Project, count: int) -> None:
+    """Wait until the store has as many answers."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        # The file is there before its tables.
+        with contextlib.suppress(sqlite3.OperationalError):
+            if len(project.stored("SELECT seq FROM answers")) == count:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the answers did not arrive")
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+def test_an_interrupted_run_has_its_report(
+    project: Project, server: ServerProcess, workers: list[str]
+) -> None:
+    project.write_math(6)
+    server.control(default="B", rules=[{"contains": "<5>", "latency_s": 600}])
+    arguments = [*endpoint(server.url), "--vlm-report=report.html", *workers]
+    process = project.start(*arguments)
+    wait_for_answers(project, 5)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert "vlmeval: report: " in output
+    page = (project.pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "1 dataset · 6 samples" in page
+    assert '<li><span class="swatch missing"' in page
