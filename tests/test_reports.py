@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from pytest_vlmeval.reports.comparison import format_comparison, mcnemar
+from pytest_vlmeval.reports.distributions import percentiles
 from pytest_vlmeval.reports.loading import load_run
 from pytest_vlmeval.reports.pictures import embed_pictures
 from pytest_vlmeval.reports.record import RunReport
-from pytest_vlmeval.reports.summary import percentiles, summarize, wilson
+from pytest_vlmeval.reports.summary import summarize, wilson
 from pytest_vlmeval.store import Store
 from tests.report_store import fill_store
 from tests.run_fixtures import Project, endpoint

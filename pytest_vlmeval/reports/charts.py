@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from pytest_vlmeval.reports.distributions import Bin
 from pytest_vlmeval.reports.record import Outcome
-from pytest_vlmeval.reports.summary import Bin, Share
+from pytest_vlmeval.reports.summary import Share
 
 if TYPE_CHECKING:
     from pytest_vlmeval.store.history import PastScore
