@@ -75,8 +75,8 @@ def _with_store(settings: Settings, use: Callable[[Store], None]) -> int:
 
     if not Location(settings.work_dir, settings.store).may_exist:
         raise pytest.UsageError(
-            f"There is no run store in {settings.store_name}. Run a benchmark first, or "
-            "name the folder of another store with --vlm-work-dir."
+            f"There is no run store in {settings.store_name}. Run a benchmark first, "
+            "or name the folder of another store with --vlm-work-dir."
         )
     try:
         store = Store(settings.work_dir, settings.store)

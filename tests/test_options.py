@@ -114,7 +114,8 @@ def test_flags_from_ini_and_environment(load: Load) -> None:
         (
             ["--vlm-mode=both"],
             {},
-            "--vlm-mode=both is not accepted: --vlm-mode takes all, infer, score or report.",
+            "--vlm-mode=both is not accepted: --vlm-mode takes all, infer, score or "
+            "report.",
         ),
         (
             ["--vlm-sample=0"],
