@@ -7,17 +7,25 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
-from pytest_vlmeval.reports.progress import Rate, format_progress
-from pytest_vlmeval.reports.watch import DatasetProgress
+from pytest_vlmeval.reports.bars import describe_progress, draw_progress
+from pytest_vlmeval.reports.progress import Rate
+from pytest_vlmeval.reports.summary import wilson
+from pytest_vlmeval.reports.tally import looks_right
+from pytest_vlmeval.reports.watch import DatasetProgress, Progress
 from tests.run_fixtures import Project, endpoint
 from tests.server_fixtures import ServerProcess
 
 
-def progress(dataset: str, settled: int, total: int) -> DatasetProgress:
-    return DatasetProgress(dataset=dataset, settled=settled, total=total)
+def progress(*states: tuple[str, int, int]) -> Progress:
+    datasets = [
+        DatasetProgress(dataset=dataset, settled=settled, total=total)
+        for dataset, settled, total in states
+    ]
+    return Progress(datasets=tuple(datasets))
 
 
 def test_rate_is_that_of_the_last_seconds() -> None:
@@ -42,7 +50,50 @@ def test_rate_is_that_of_the_last_seconds() -> None:
     ],
 )
 def test_line(states: list[tuple[str, int, int]], rate: float, line: str) -> None:
-    assert format_progress([progress(*state) for state in states], rate) == line
+    assert describe_progress(progress(*states), rate) == line
+
+
+def plain(lines: Sequence[str]) -> list[str]:
+    return [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in lines]
+
+
+def test_bars_of_all_datasets_and_a_line_for_all() -> None:
+    first = DatasetProgress(dataset="A", settled=5, total=10, right=wilson(3, 4))
+    second = DatasetProgress(dataset="Second", settled=4, total=4)
+    shown = Progress(datasets=(first, second), in_flight=5, retries=2, tokens=1234)
+    assert plain(draw_progress(shown, 2.0, 100, 24)) == [
+        "A      ━━━━━━━━━━━━╸━━━━━━━━━━━━ 5/10 about 75 % right [30, 95]",
+        "Second ━━━━━━━━━━━━━━━━━━━━━━━━━  4/4",
+        "A 5/10, in all 9/14, 2.0/s, 0:00:02 left, 5 in flight, 2 retries, "
+        "1,234 tokens",
+    ]
+
+
+def test_bars_leave_room_to_pytest() -> None:
+    states = [(f"Set{number}", 3 * (number < 4), 3) for number in range(30)]
+    lines = plain(draw_progress(progress(*states), 1.0, 60, 12))
+    # What goes on is shown before what is done.
+    assert [line.split()[0] for line in lines[:-1]] == [
+        "Set4", "Set5", "Set6", "Set7", "Set8", "Set9",
+    ]  # fmt: skip
+    assert lines[-1].startswith("Set4 0/3, in all 12/90, 1.0/s, 0:01:18 left, 24 more")
+    assert all(len(line) <= 60 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "right"),
+    [
+        ("B", "B", True),
+        ("B", "The answer is (B).", True),
+        ("B", "Because A is wrong", False),
+        ("B", "none", False),
+        ("Yes", "yes, it is", True),
+        ("No", "Yes.", False),
+        ("42", "42", None),
+    ],
+)
+def test_a_glance_at_an_answer(reference: str, text: str, right: bool | None) -> None:
+    assert looks_right(reference, text) is right
 
 
 def run_on_terminal(project: Project, *arguments: str) -> str:
@@ -79,12 +130,12 @@ def test_live_line_on_a_terminal(
     server.control(default="B", rules=[{"latency_s": 1.0}])
     arguments = [*endpoint(server.url), "--vlm-concurrency=2", *workers]
     output = run_on_terminal(project, *arguments)
-    drawn = [part for part in output.split("\r\x1b[2K") if part.startswith("vlmeval: ")]
-    assert len(drawn) >= 3
-    assert any(re.search("MathVision_MINI [2468]/10, ", line) for line in drawn), drawn
-    # Each time the line is left, the cursor goes back to where pytest had stopped.
-    last = drawn[-1]
-    assert "\r\x1b[2K\x1b[1A\x1b[" in output.partition(last)[2]
+    # Each time the bars are left, the cursor goes back to where pytest had stopped.
+    drawn = output.split("\x1b[1A\x1b[")
+    assert len(drawn) >= 4
+    text = re.sub("\x1b\\[[0-9;]*[mKAG]", "", output)
+    assert re.search("MathVision_MINI ━.* [2468]/10 about 100 % right", text), text
+    assert re.search(r"MathVision_MINI [2468]/10, .*, [12] in flight, \d+ tokens", text)
     assert "6 passed" in output
 
 

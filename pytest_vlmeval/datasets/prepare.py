@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Counts changes in what is written, so that older folders are not read.
 FORMAT = 1
+_REFERENCES = ("index", "reference")
 COLUMNS = ("index", "category", "group", "reference", "error", "prompt")
 
 
@@ -110,6 +111,12 @@ def read_samples_of(folder: Path, name: str) -> list[Sample]:
         )
         for index, category, group, reference, error, prompt in _rows(folder, COLUMNS)
     ]
+
+
+def read_references(folder: Path) -> dict[str, str | None]:
+    """Give what each sample of a prepared dataset is compared with, by index."""
+    rows = _rows(folder, _REFERENCES)
+    return {str(index): reference for index, reference in rows}
 
 
 class Prompts:

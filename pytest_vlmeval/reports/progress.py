@@ -1,4 +1,4 @@
-"""The live line while items wait: dataset, answered of total, rate, time left."""
+"""The live progress while items wait, and when it gives way to pytest."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.reports.bars import describe_progress, draw_progress
 from pytest_vlmeval.reports.screen import Screen
-from pytest_vlmeval.reports.watch import DatasetProgress
+from pytest_vlmeval.reports.watch import Progress
 
 REDRAW_S = 0.5
-# The line shows once pytest has been silent for as long.
+# The bars show once pytest has been silent for as long.
 SILENCE_S = 1.0
 # Where there is no terminal, a plain line is printed this often.
 PLAIN_S = 30.0
 # The rate is that of this long a past.
 RATE_WINDOW_S = 20.0
 
-Source = Callable[[], Sequence[DatasetProgress]]
+Source = Callable[[], Progress]
 
 
 class Rate:
@@ -40,26 +41,8 @@ class Rate:
         return (after - before) / (end - start) if end > start else 0.0
 
 
-def format_progress(progress: Sequence[DatasetProgress], rate: float) -> str:
-    """Return the line; `rate` is in answers per second over all datasets."""
-    settled = sum(each.settled for each in progress)
-    total = sum(each.total for each in progress)
-    waiting = [each for each in progress if each.settled < each.total]
-    if not waiting:
-        return f"all {total} samples answered, scoring"
-    current = waiting[0]
-    line = f"{current.dataset} {current.settled}/{current.total}"
-    if len(progress) > 1:
-        line += f", in all {settled}/{total}"
-    line += f", {rate:.1f}/s"
-    if rate > 0:
-        left = round((total - settled) / rate)
-        line += f", {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-    return line
-
-
-class ProgressLine:
-    """Shows the line while tests wait, and takes it away before pytest writes."""
+class LiveProgress:
+    """Shows bars while tests wait, and takes them away before pytest writes."""
 
     def __init__(self, screen: Screen, source: Source) -> None:
         self._screen = screen
@@ -77,7 +60,7 @@ class ProgressLine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the line away for good."""
+        """Take the bars away for good."""
         self._stopped.set()
         self._thread.join()
         self._screen.erase()
@@ -89,15 +72,14 @@ class ProgressLine:
                 progress = self._source()
             except VlmEvalError:
                 continue  # The items that wait say what is wrong with the store.
-            settled = sum(each.settled for each in progress)
-            rate = self._rate.update(settled, time.monotonic())
-            if time.monotonic() - self._spoke_at < silence_s or not progress:
+            rate = self._rate.update(progress.settled, time.monotonic())
+            silent_s = time.monotonic() - self._spoke_at
+            if silent_s < silence_s or not progress.datasets:
                 continue
-            line = format_progress(progress, rate)
             if self._screen.live:
-                self._screen.draw(line)
+                self._screen.draw(draw_progress(progress, rate, *self._screen.size))
             else:
-                self._screen.announce(line)
+                self._screen.announce(describe_progress(progress, rate))
                 self._spoke_at = time.monotonic()
 
     def _give_way(self) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 
 class Screen:
-    """Lines beside pytest's own output, and one live line below it.
+    """Lines beside pytest's own output, and live lines below it.
 
     pytest captures its standard output while a module is collected and a test runs,
     which is just when there is something to say; so this writes to a copy of the
@@ -23,7 +25,7 @@ class Screen:
         stream = sys.stderr if terminal is None else terminal._tw._file
         self.live = terminal is not None and terminal.isatty
         self._file = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8")
-        self._drawn = False
+        self._drawn = 0
         self._lock = threading.RLock()
 
     def announce(self, line: str) -> None:
@@ -33,21 +35,35 @@ class Screen:
             start = "\n" if self._column() else ""
             self._write(f"{start}vlmeval: {line}\n")
 
-    def draw(self, line: str) -> None:
-        """Show, or replace, the live line."""
-        assert self._terminal is not None
+    @property
+    def size(self) -> tuple[int, int]:
+        """The terminal's columns and rows, one column less than there are."""
+        columns, rows = shutil.get_terminal_size()
+        if self._terminal is not None:
+            columns = self._terminal._tw.fullwidth
+        return columns - 1, rows
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Show, or replace, live lines below where pytest stopped to write."""
         with self._lock:
-            start = "" if self._drawn else "\n"
-            width = self._terminal._tw.fullwidth - 1
-            self._write(f"{start}\r\x1b[2K{f'vlmeval: {line}'[:width]}")
-            self._drawn = True
+            text = self._erasure() + "\n" + "\n".join(lines)
+            self._drawn = len(lines)
+            # In one piece, so that nothing flickers.
+            self._write(text)
 
     def erase(self) -> None:
-        """Remove the live line and go back to where pytest stopped to write."""
+        """Remove the live lines and go back to where pytest stopped to write."""
         with self._lock:
             if self._drawn:
-                self._write(f"\r\x1b[2K\x1b[1A\x1b[{self._column() + 1}G")
-                self._drawn = False
+                self._write(self._erasure())
+                self._drawn = 0
+
+    def _erasure(self) -> str:
+        """Return what clears the live lines, from the last to the first."""
+        if not self._drawn:
+            return ""
+        up = "\x1b[1A\x1b[2K" * (self._drawn - 1)
+        return f"\r\x1b[2K{up}\x1b[1A\x1b[{self._column() + 1}G"
 
     def close(self) -> None:
         """Give the descriptor back."""

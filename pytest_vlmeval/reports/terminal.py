@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.reports.progress import ProgressLine
+from pytest_vlmeval.reports.progress import LiveProgress
 from pytest_vlmeval.reports.table import format_table
-from pytest_vlmeval.reports.watch import DatasetProgress, Watch
+from pytest_vlmeval.reports.watch import Progress, Watch
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.location import Location
 
@@ -27,7 +26,7 @@ class TerminalReport:
         self._session_id = session_id
         self._store: Store | None = None
         self._watch: Watch | None = None
-        self.line = ProgressLine(screen, self._progress)
+        self.line = LiveProgress(screen, self._progress)
 
     def _find_watch(self) -> Watch | None:
         """Open the store once some process of the session has written its plan."""
@@ -37,12 +36,14 @@ class TerminalReport:
                 self._store = Store(self._settings.work_dir, self._settings.store)
             plan = self._store.runs.load_plan(self._session_id)
             if plan is not None:
-                self._watch = Watch(self._store, plan, self._session_id)
+                self._watch = Watch(
+                    self._store, plan, self._session_id, self._settings.cache_dir
+                )
         return self._watch
 
-    def _progress(self) -> Sequence[DatasetProgress]:
+    def _progress(self) -> Progress:
         watch = self._find_watch()
-        return [] if watch is None else watch.progress()
+        return Progress() if watch is None else watch.progress()
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode

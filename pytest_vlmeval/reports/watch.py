@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_vlmeval.board import Board
-from pytest_vlmeval.records import Plan, Score
+from pytest_vlmeval.datasets.prepare import find_prepared, read_references
+from pytest_vlmeval.records import Plan, PlanEntry, Score
+from pytest_vlmeval.reports.summary import Share
+from pytest_vlmeval.reports.tally import Tally
 from pytest_vlmeval.scoring import find_score, find_scores
 from pytest_vlmeval.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetProgress:
-    """How many of a dataset's samples are settled: answered, or given up."""
+    """How many of a dataset's samples are settled: answered, or given up.
+
+    `right` is the share of answers that look right, where a glance tells.
+    """
 
     dataset: str
     settled: int
     total: int
+    right: Share | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a session is: its datasets, and what it is at.
+
+    `in_flight` counts what the run asks now, `retries` and `tokens` are those of the
+    answers that the session got.
+    """
+
+    datasets: tuple[DatasetProgress, ...] = ()
+    in_flight: int = 0
+    retries: int = 0
+    tokens: int = 0
+
+    @property
+    def settled(self) -> int:
+        """The settled samples of all datasets."""
+        return sum(each.settled for each in self.datasets)
+
+    @property
+    def total(self) -> int:
+        """The samples of all datasets."""
+        return sum(each.total for each in self.datasets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +70,49 @@ class DatasetResult:
 class Watch:
     """Follows one session's plan in the store."""
 
-    def __init__(self, store: Store, plan: Plan, session_id: str) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, session_id: str, cache_dir: Path
+    ) -> None:
         self._store = store
         self._plan = plan
         self._board = Board(store, plan, session_id)
+        self._tallies = {
+            entry.fingerprint: Tally(
+                session_id, _references(cache_dir, entry), set(entry.indexes)
+            )
+            for entry in plan.entries
+        }
+        self._last_seq = 0
 
-    def progress(self) -> list[DatasetProgress]:
+    def progress(self) -> Progress:
         """Return how far each dataset is, in the plan's order."""
         self._board.refresh()
+        self._count()
         settled = self._board.progress()
-        return [
-            DatasetProgress(
-                dataset=entry.dataset,
-                settled=settled[entry.fingerprint],
-                total=len(entry.indexes) * self._plan.repeats,
-            )
-            for entry in self._plan.entries
-        ]
+        tallies = self._tallies
+        return Progress(
+            datasets=tuple(
+                DatasetProgress(
+                    dataset=entry.dataset,
+                    settled=settled[entry.fingerprint],
+                    total=len(entry.indexes) * self._plan.repeats,
+                    right=tallies[entry.fingerprint].right,
+                )
+                for entry in self._plan.entries
+            ),
+            in_flight=self._store.answers.in_flight(self._plan.run_id),
+            retries=sum(each.retries for each in tallies.values()),
+            tokens=sum(each.tokens for each in tallies.values()),
+        )
+
+    def _count(self) -> None:
+        """Take in the answers since the last time."""
+        new = self._store.answers.after(
+            self._plan.run_id, list(self._tallies), self._last_seq
+        )
+        for stored in new:
+            self._tallies[stored.answer.fingerprint].add(stored)
+            self._last_seq = stored.seq
 
     def results(self) -> list[DatasetResult]:
         """Return what became of each dataset."""
@@ -71,3 +130,8 @@ class Watch:
                 )
             )
         return results
+
+
+def _references(cache_dir: Path, entry: PlanEntry) -> Mapping[str, str | None]:
+    folder = find_prepared(cache_dir, entry.dataset, entry.fingerprint)
+    return {} if folder is None else read_references(folder)

@@ -128,6 +128,12 @@ class Answers:
             wanted = set(fingerprints)
             return [_stored(row) for row in rows if row["fingerprint"] in wanted]
 
+    def in_flight(self, run_id: str) -> int:
+        """Return how many asks of a run some process is at now."""
+        query = sa.select(sa.func.count()).where(claims.c.run_id == run_id)
+        with self._database.transaction(reading=True) as connection:
+            return int(connection.scalar(query.select_from(claims)) or 0)
+
     def find_cached(
         self, cache_keys: Sequence[str], after: int
     ) -> dict[str, StoredAnswer]:
