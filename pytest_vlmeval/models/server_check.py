@@ -41,6 +41,8 @@ class ServerCheck:
         self._reader = reader
         self._role = role
         self._option = "--vlm-judge-" if role == "judge" else "--vlm-"
+        # `transformers serve` lists only what its cache holds, if it has one at all.
+        self._named_by_path = model.startswith("/")
 
     def no_server(self, reason: str) -> VlmEvalError:
         """Say how to start a server where none answered."""
@@ -71,7 +73,7 @@ class ServerCheck:
                 f"The server at {self._api_base} refuses the API key, or the lack of "
                 f"one: it answered {status}{said}. {key_advice(self._role)}"
             )
-        if status not in {404, 405}:
+        if status not in {404, 405} and not self._named_by_path:
             raise VlmEvalError(
                 f"The server at {self._api_base} cannot list its models: it answered "
                 f"{status}{said} to GET {self._api_base}/models. See its log, or give "
@@ -81,7 +83,7 @@ class ServerCheck:
     def read_models(self, body: bytes) -> None:
         """Raise unless the list holds our model."""
         served = self._served(body)
-        if self._model in served:
+        if self._model in served or self._named_by_path:
             return
         shown = ", ".join(served[:NAMES_SHOWN]) or "none"
         if len(served) > NAMES_SHOWN:
