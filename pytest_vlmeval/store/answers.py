@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,9 +229,10 @@ def _by_repeat(asks: Iterable[Ask]) -> dict[int, list[str]]:
 def _stored(row: sa.RowMapping) -> StoredAnswer:
     return StoredAnswer(
         seq=row["seq"],
-        session_id=row["session_id"],
+        # The same for thousands of answers: kept once.
+        session_id=sys.intern(row["session_id"]),
         answer=Answer(
-            fingerprint=row["fingerprint"],
+            fingerprint=sys.intern(row["fingerprint"]),
             index=row["sample_index"],
             **{name: row[name] for name in _ANSWER_FIELDS},
         ),

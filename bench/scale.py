@@ -1,0 +1,156 @@
+"""Cost per sample and memory, from 1,000 samples to 100,000.
+
+`python bench/scale.py` starts `endpoint.py` in a process of its own, which answers at
+once, and evaluates tables of growing size (an open question and one of a hundred small
+pictures each): first the whole command with everything prepared, then the same again
+with every answer stored. Seconds are from shell to shell, collection and scoring
+included; memory is the most that pytest's own process had resident.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import io
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+PICTURES = 100
+BENCHMARK = """
+from pytest_vlmeval import Benchmark
+
+class TestScale(Benchmark):
+    datasets = ["{name}.tsv"]
+"""
+
+
+class Cost(NamedTuple):
+    """What one command took."""
+
+    seconds: float
+    memory_mb: float
+
+
+def write_table(path: Path, samples: int) -> None:
+    """Write a table of one's own with as many questions."""
+    pictures = []
+    for seed in range(PICTURES):
+        colour = random.Random(seed).randbytes(3)
+        out = io.BytesIO()
+        Image.new("RGB", (64, 48), tuple(colour)).save(out, "PNG")
+        pictures.append(base64.b64encode(out.getvalue()).decode())
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["index", "question", "answer", "image"])
+        for number in range(samples):
+            question = f"What is number {number} in the picture?"
+            answer = "a thing" if number % 2 else "something else"
+            picture = pictures[number % PICTURES]
+            writer.writerow([number, question, answer, picture])
+
+
+def run(folder: Path, *arguments: str) -> Cost:
+    """Run pytest and watch the memory of its process."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    most = 0.0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.05):
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
+                return
+            found = re.search(r"VmHWM:\s+(\d+) kB", status)
+            most = max(most, int(found[1]) / 1024 if found else 0)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    output, _ = process.communicate()
+    seconds = time.perf_counter() - started
+    done.set()
+    watcher.join()
+    if process.returncode != 0:
+        raise SystemExit(output[-3000:])
+    return Cost(seconds, most)
+
+
+def measure(folder: Path, samples: int, url: str, arguments: Sequence[str]) -> str:
+    """Evaluate a table of this size twice; return its line of the table."""
+    name = f"Scale{samples}"
+    write_table(folder / f"{name}.tsv", samples)
+    test = folder / f"test_scale_{samples}.py"
+    test.write_text(BENCHMARK.format(name=name), encoding="utf-8")
+    work_dir = f"--vlm-work-dir={folder / name}"
+    collected = [test.name, work_dir, *arguments]
+    run(folder, *collected, "--collect-only")  # prepares
+    collection = run(folder, *collected, "--collect-only")
+    asked = [*collected, "--vlm-model=tiny-vlm", f"--vlm-api-base={url}"]
+    first = run(folder, *asked)
+    again = run(folder, *asked)
+    store_mb = (folder / name / "store.sqlite").stat().st_size / 2**20
+    return (
+        f"{samples:>9,} {collection.seconds:12.1f} {first.seconds:10.1f} "
+        f"{1000 * first.seconds / samples:11.2f} {again.seconds:10.1f} "
+        f"{1000 * again.seconds / samples:11.2f} {first.memory_mb:8.0f} "
+        f"{again.memory_mb:8.0f} {store_mb:9.0f}"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--samples",
+        type=int,
+        nargs="+",
+        default=[1_000, 3_000, 10_000, 30_000, 100_000],
+    )
+    parser.add_argument("arguments", nargs="*", help="further arguments for pytest")
+    given = parser.parse_args()
+    endpoint = subprocess.Popen(
+        [sys.executable, str(HERE / "endpoint.py"), "--latency=0", "--answer=a thing"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert endpoint.stdout is not None
+    url = endpoint.stdout.readline().strip()
+    os.environ.setdefault("LMUData", tempfile.gettempdir())
+    try:
+        print(
+            f"{'samples':>9} {'collect s':>12} {'first s':>10} {'ms/sample':>11} "
+            f"{'again s':>10} {'ms/sample':>11} {'first MB':>8} {'again MB':>8} "
+            f"{'store MB':>9}"
+        )
+        with tempfile.TemporaryDirectory() as name:
+            for samples in given.samples:
+                line = measure(Path(name), samples, url, given.arguments)
+                print(line, flush=True)
+    finally:
+        endpoint.kill()
+
+
+if __name__ == "__main__":
+    main()
