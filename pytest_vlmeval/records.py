@@ -35,7 +35,7 @@ class DatasetInfo:
     the file, `path` a file that is used instead of a download, `checksum` that of its
     content with all it names. `rules` is the name by which ms-vlmeval chooses among
     its rules, where that is not `name`. `source` is the host or the hub's repository
-    it comes from, `repository` the one that its videos come from, if that is known.
+    it comes from, `repository` the one that its videos or pictures come from, if known.
     `settings` go to the constructor: those that the name of a preset stands for, and
     how its videos are shown. `members` are the datasets of a collection.
     `size_bytes`, `has_references`, `judge`, `homepage` and `licence` are None where

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.download import DatasetFile, fetch_dataset
+from pytest_vlmeval.datasets.download import DatasetFile, FileAccess, fetch_dataset
 from pytest_vlmeval.datasets.transfer import Patience
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
-
-if TYPE_CHECKING:
-    pass
 
 CONTENT = b"index\tquestion\n1\twhat\n" * 1_000
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
@@ -49,13 +45,15 @@ def fetch(
     """Fetch with both folders below one; `lines` takes what is announced."""
     return fetch_dataset(
         info,
-        data_root=folder / "LMUData",
-        cache_dir=folder / "cache",
-        allow_modified=modified,
-        offline=offline,
-        mirror=mirror,
-        announce=([] if lines is None else lines).append,
-        patience=patience,
+        FileAccess(
+            data_root=folder / "LMUData",
+            cache_dir=folder / "cache",
+            allow_modified=modified,
+            offline=offline,
+            mirror=mirror,
+            announce=([] if lines is None else lines).append,
+            patience=patience,
+        ),
     )
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset
-from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Verdict
+from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset, Verdict
 from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
 
 if TYPE_CHECKING:
@@ -127,13 +128,18 @@ def prepare(info: DatasetInfo, sandbox: Sandbox, cache_dir: Path) -> PreparedDat
     """Prepare a dataset whose file is on disk."""
     return prepare_dataset(
         info,
-        data_root=cache_dir,
-        cache_dir=cache_dir,
+        FileAccess(cache_dir, cache_dir, offline=True, hubs=hubs_below(cache_dir)),
         sandbox=sandbox,
         sandbox_fingerprint="tests",
-        allow_modified=False,
-        offline=True,
     )
+
+
+def hubs_below(folder: Path) -> list[Hub]:
+    """Give hubs that nothing is brought from, with empty caches."""
+    return [
+        Hub(kind="huggingface", endpoint="https://huggingface.co", cache=folder / "hf"),
+        Hub(kind="modelscope", endpoint="https://modelscope.cn", cache=folder / "ms"),
+    ]
 
 
 def score(

@@ -42,18 +42,11 @@ PICTURE = {"image": cell(draw(1))}
     ("class_name", "module", "name", "message"),
     [
         (
-            "VLADBench",
-            "vladbench",
-            "VLADBench",
-            "ms-vlmeval wants to download the repository ",
-        ),
-        (
             "SPBench",
             "spbench",
             "SPBench-MV",
-            "ms-vlmeval wants to download the repository hongxingli/SPBench for this "
-            "dataset, which only works for video datasets. It cannot be prepared; a "
-            "table of your own, made from its data, can.",
+            "SPBench-MV: --vlm-offline is set, and the repository hongxingli/SPBench "
+            "is not complete in the cache of Hugging Face, ",
         ),
         (
             "SparBench",
@@ -76,9 +69,19 @@ PICTURE = {"image": cell(draw(1))}
             "MOAT",
             "moat",
             "MOAT",
-            "ms-vlmeval wants to download https://huggingface.co/datasets/waltsun/MOAT/"
-            "resolve/main/MOAT_images.zip for this dataset, which the sandbox does not "
-            "allow: only the dataset's own file is fetched.",
+            "MOAT: its file is missing and cannot be downloaded from https://"
+            "huggingface.co/datasets/waltsun/MOAT/resolve/main/MOAT_images.zip: "
+            "--vlm-offline is set. Put the file at ",
+        ),
+        (
+            "QSpatial",
+            "image_vqa",
+            "QSpatial_scannet",
+            "QSpatial_scannet asks about pictures of ScanNet, which its owners give "
+            "only to those who apply, and ms-vlmeval takes from a folder written into "
+            "its code (dataset/image_vqa.py:2523). It cannot be prepared; a table of "
+            "your own, with the pictures and the questions of "
+            "andrewliao11/Q-Spatial-Bench, can.",
         ),
         (
             "MMDUDataset",

@@ -98,6 +98,27 @@ ANSWERED = [
     ("dataset/mvbench.py", 186, "huggingface_hub.login("),
     ("dataset/videomme.py", 264, "for idx in data['index']:"),
     ("dataset/utils/videomme.py", 120, "def extract_option("),
+    ("dataset/vladbench.py", 519, "~/.cache/vlmeval/vladbench/"),
+    ("dataset/image_vqa.py", 244, "https://huggingface.co/datasets/MLLM-CL/VTCBench"),
+    ("dataset/image_vqa.py", 294, "load_dataset("),
+    ("dataset/image_vqa.py", 2523, "qspatial_root ="),
+    ("dataset/image_vqa.py", 2538, "os.system("),
+    ("dataset/image_vqa.py", 2591, "self.qspatial_root"),
+    ("dataset/image_vqa.py", 2805, "download_file(url[i], data_path)"),
+    ("dataset/image_mcq.py", 961, "mme_realworld_lite.tsv"),
+    ("dataset/image_mcq.py", 2091, "localize_df("),
+    ("dataset/image_mcq.py", 2292, "localize_df("),
+    ("dataset/image_mcq.py", 2634, "num_proc=8"),
+    ("dataset/da2k.py", 43, "https://huggingface.co/datasets/depth-anything/DA-2K"),
+    ("dataset/da2k.py", 78, "hf_hub_download("),
+    ("dataset/da2k.py", 94, "'annotations.json'"),
+    ("dataset/da2k.py", 127, "'annotations.json'"),
+    ("dataset/chartmimic.py", 494, "wget"),
+    ("dataset/chartmimic.py", 507, "tar"),
+    ("dataset/matbench.py", 168, "line[2]"),
+    ("dataset/worldvqa.py", 239, "/blob/main/"),
+    ("dataset/worldvqa.py", 274, "open(path"),
+    ("tools.py", 371, "def LOCALIZE("),
 ]
 
 
@@ -283,9 +304,7 @@ print(json.dumps([back, Path("/tmp/20250101000000.xlsx").exists(), plain, refuse
     assert not left_behind
     assert plain == {"a": 1}
     assert download == (
-        "VlmEvalError: ms-vlmeval wants to download https://example.org/x.tsv for this "
-        "dataset, which the sandbox does not allow: only the dataset's own file is "
-        "fetched."
+        "ContainedError: the sandbox allows no download of https://example.org/x.tsv"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_index, read_samples
 from pytest_vlmeval.records import DatasetInfo
 from tests.sandbox_tables import (
@@ -207,12 +208,9 @@ def test_real_pictures(sandbox: Sandbox, tmp_path: Path) -> None:
     table = shared_file("LMUData", "MathVision_MINI.tsv")
     prepared = prepare_dataset(
         info,
-        data_root=table.parent,
-        cache_dir=tmp_path,
+        FileAccess(table.parent, tmp_path, allow_modified=True, offline=True),
         sandbox=sandbox,
         sandbox_fingerprint="tests",
-        allow_modified=True,
-        offline=True,
     )
     samples = read_samples(prepared)
     assert prepared.modified

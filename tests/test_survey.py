@@ -1,24 +1,33 @@
-"""Every image and text class of ms-vlmeval, prepared over an invented table.
+"""Every image and text dataset of ms-vlmeval, prepared over an invented table.
 
-The table has the columns that most classes read, and those that single classes want.
-What cannot be prepared is listed with its reason, and this fails when that changes.
+The table has the columns that most classes read, and those that single classes want;
+what classes bring by themselves comes from a hub and a server of files. What cannot
+be prepared is listed with its reason, and this fails when that changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.download import FileAccess
+from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import DatasetInfo
+from pytest_vlmeval.records import DatasetInfo, Hub
+from pytest_vlmeval.sandbox.addons import ADDONS, LIGHT, VIDEO, addons_for
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
-from pytest_vlmeval.sandbox.process import Sandbox
+from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 from pytest_vlmeval.sandbox.scored import SCORED
-from tests.sandbox_tables import cell, draw, prepare, write_table
+from tests.file_server import FileServer
+from tests.hub_server import HubServer
+from tests.hub_sets import FILES, REPOSITORIES
+from tests.run_fixtures import environment_with
+from tests.sandbox_tables import cell, draw, write_table
 
 PICTURES = [cell(draw(seed)) for seed in range(2)]
 COLUMNS = {
@@ -56,11 +65,44 @@ COLUMNS = {
     "type": "multiple_choice",
     "unit": "",
 }
+# ms-vlmeval takes a shorter text for the index of a row (dataset/image_base.py:166).
+FAR = "/".join(["pictures"] * 8)
+# The picture comes from where the path says.
+LINKED = {"image": "", "image_path": "{number}.png"}
+PDF = b"""%PDF-1.4
+1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj
+2 0 obj <</Type /Pages /Kids [3 0 R] /Count 1>> endobj
+3 0 obj <</Type /Page /Parent 2 0 R /MediaBox [0 0 72 72]>> endobj
+trailer <</Root 1 0 R>>
+%%EOF
+"""
+DOCUMENT = {"doc_id": "d", "image": cell(PDF), "image_path": "['d{number}_1.png']"}
 OF_CLASS: Mapping[str, Mapping[str, str]] = {
     "ChartQAPro": {
         "question": "['Which?']",
         "answer": "['red']",
         "question_type": "Factoid",
+    },
+    "ChartMimic": {"input_figure": "v1/ori_500/0.png"},
+    **dict.fromkeys(("DUDE", "MMLongBench"), DOCUMENT),
+    "ERIQBench": {"question_raw": "<image>Which?", **LINKED},
+    "MindCubeBench": {"input_prompt": "<image>Which?", **LINKED},
+    "OmniSpatialBench": LINKED,
+    "RefSpatialBench": {**LINKED, "mask_path": "0.png"},
+    "SparBench": {"task": "position_matching"},
+    "SPBench": {**LINKED, "candidates": "['A. x']", "question_type": "object_counting"},
+    "SiteBenchImage": LINKED,
+    "StareBench": {
+        "image_path": "images/data/test-00000-of-00001/{number}/0.png",
+        "image": "",
+    },
+    "ViewSpatialBench": {**LINKED, "candidates": "A. x"},
+    "VLADBench": {"image": "['" + FAR + "/{number}.png']"},
+    "MOAT": {
+        "choices": "['red', 'blue']",
+        "images": "['{number}.png']",
+        "outside_knowledge_text": "",
+        "outside_knowledge_images": "[]",
     },
     "M4Bench": {
         "image1": PICTURES[0],
@@ -78,101 +120,158 @@ OF_CLASS: Mapping[str, Mapping[str, str]] = {
     "WildDocBenchmark": {"index": "DocVQA-1"},
 }
 # How the messages begin or go on that say why a dataset cannot be prepared.
-BY_ITSELF = "brings more than its table by itself when it is built"
-WANTS_MORE = "ms-vlmeval wants to download https://"
-WANTS_REPOSITORY = "ms-vlmeval wants to download the repository "
 EXCEPTIONS = {
-    **dict.fromkeys(
-        """
-        APhO_2025 ChartMimic_v1_customized ChartMimic_v2_direct_600 DA-2K MM-HELIX
-        MM-HELIX_lang PanPhO_2025 QSpatial_plus QSpatial_scannet SCAM SGI-DeepResearch
-        SGI-DryExperiment SGI-Experimental-Reasoning SGI-IdeaGeneration
-        SGI-WetExperiment VTCBench
-        """.split(),
-        BY_ITSELF,
-    ),
-    **dict.fromkeys(
-        """
-        ERIQ MME-RealWorld MedQDEGBench_good_dev MedQDEGBench_simulate_test
-        MedqbenchCaption MedqbenchCaption_test MedqbenchMCQ MedqbenchMCQ_test
-        MedqbenchPairedDescription_dev MedqbenchPairedDescription_test
-        MindCubeBench_raw_qa MindCubeBench_tiny_raw_qa OmniSpatialBench
-        OmniSpatialBench_zeroshot_cot RefSpatial_wo_unseen SPBench-MV SPBench-SI_CoT
-        SiteBenchImage StareBench StareBench_CoT VLADBench ViewSpatialBench
-        """.split(),
-        WANTS_REPOSITORY,
-    ),
-    **dict.fromkeys(
-        """
-        GMAI-MMBench_TEST MOAT MicroBench OmniEarth-Bench OmniMedVQA XLRS-Bench-lite
-        """.split(),
-        WANTS_MORE,
-    ),
-    "RefSpatial": "FileNotFoundError: RefSpatial Location dataset not found",
-    # What their prompts need comes with an add-on.
-    **dict.fromkeys(("DUDE", "DUDE_MINI"), "variable 'fitz'"),
-    "MMLongBench_DOC": "needs the package pymupdf",
-    **dict.fromkeys(("SparBench", "SparBench_tiny"), "The package num2words is not in"),
     "MMDU": "MMDU asks in several turns",
-    # It reads a column by its number, which pandas 3 no longer does.
-    "MATBench": "cannot make its prompt: KeyError: 2",
-    # It opens pictures in the current folder.
-    "WorldVQA": "No such file or directory: '0.png'",
+    "QSpatial_scannet": "pictures of ScanNet, which its owners give only to those who",
+    "MedqbenchCaption": "Choose MedqbenchCaption_dev or MedqbenchCaption_test.",
+    "MedqbenchMCQ": "Choose MedqbenchMCQ_dev or MedqbenchMCQ_test.",
 }
+# The add-ons of image and text datasets, of most none.
+SETS = [(), *sorted({tuple(sorted(a)) for a in ADDONS.values() if not a & VIDEO})]
+# Without an address; their file is put there by hand.
+BY_HAND = {"CreationMMBenchDataset", "ImageShortQADataset", "MaCBench"}
 
 
-def image_and_text(catalog: Mapping[str, DatasetInfo]) -> Iterator[DatasetInfo]:
-    """Give the first and the last name of each class."""
+def image_and_text(
+    environment: SandboxEnvironment, cache: Path, addons: frozenset[str]
+) -> list[DatasetInfo]:
+    """Give all that need these add-ons, but for the names of collections."""
+    package = locate_package(environment.python, cache)
+    return [
+        info
+        for info in load_catalog(package.folder, cache).values()
+        if info.modality != "video" and not info.members and addons_for(info) == addons
+    ]
+
+
+def ends_of_classes(infos: Iterable[DatasetInfo]) -> list[DatasetInfo]:
+    """Give the first and the last name of each class, and those of EXCEPTIONS."""
     classes: dict[str, list[DatasetInfo]] = {}
-    for info in catalog.values():
-        if info.modality != "video" and not info.members:
-            classes.setdefault(info.class_name, []).append(info)
-    for found in classes.values():
-        found.sort(key=lambda info: info.name)
-        yield from {info.name: info for info in (found[0], found[-1])}.values()
+    for info in sorted(infos, key=lambda info: info.name):
+        classes.setdefault(info.class_name, []).append(info)
+    return [
+        info
+        for found in classes.values()
+        for info in found
+        if info in (found[0], found[-1]) or info.name in EXCEPTIONS
+    ]
 
 
-def prepare_invented(info: DatasetInfo, sandbox: Sandbox, folder: Path) -> str:
-    """Prepare a dataset of two rows; give why it, or one of them, cannot be."""
+def invented_table(info: DatasetInfo, folder: Path) -> Path:
+    """Write a table of two rows."""
+    given = OF_CLASS.get(info.class_name, {})
     rows = [
         {
             "index": str(number),
             "question": "Which?",
             "answer": "AB"[number],
             **COLUMNS,
-            **OF_CLASS.get(info.class_name, {}),
             "image_path": f"{number}.png",
             "image": PICTURES[number],
+            **{
+                name: text.replace("{number}", str(number))
+                for name, text in given.items()
+            },
         }
         for number in range(2)
     ][: 1 if info.class_name == "WildDocBenchmark" else 2]
-    table = write_table(folder / f"{info.name}.tsv", rows)
+    drop = [name for name in ("image",) if not rows[0][name]]
+    rows = [{k: v for k, v in row.items() if k not in drop} for row in rows]
+    return write_table(folder / f"{info.name}.tsv", rows)
+
+
+def prepare_invented(info: DatasetInfo, sandbox: Sandbox, access: FileAccess) -> str:
+    """Prepare a dataset; give why it, or one of its samples, cannot be."""
+    if info.url or info.class_name in BY_HAND:
+        table = invented_table(info, access.cache_dir)
+        info = replace(info, path=table, md5=None)
     try:
-        prepared = prepare(replace(info, path=table, md5=None), sandbox, folder)
+        prepared = prepare_dataset(
+            info, access, sandbox=sandbox, sandbox_fingerprint="tests"
+        )
     except VlmEvalError as error:
         return str(error)
-    return next((each.error for each in read_samples(prepared) if each.error), "")
+    except SandboxFault as fault:
+        return f"fault: {fault}"
+    samples = read_samples(prepared)
+    if not all(sample.prompt or sample.error for sample in samples):
+        return "an empty prompt"
+    return next((each.error for each in samples if each.error), "")
+
+
+@pytest.fixture
+def access(
+    hub_environment: HubServer, file_server: FileServer, tmp_path: Path
+) -> FileAccess:
+    """Give the way to a hub and a server that have what classes bring."""
+    hub_environment.repositories.update(REPOSITORIES)
+    file_server.files.update(FILES)
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(draw(number))
+    return FileAccess(
+        data_root=tmp_path / "LMUData",
+        cache_dir=tmp_path,
+        allow_modified=True,
+        mirror=file_server.url,
+        hubs=[
+            Hub(
+                kind="huggingface", endpoint=hub_environment.url, cache=tmp_path / "hf"
+            ),
+            Hub(kind="modelscope", endpoint=hub_environment.url, cache=tmp_path / "ms"),
+        ],
+    )
+
+
+def survey(
+    infos: Iterable[DatasetInfo], environment: SandboxEnvironment, access: FileAccess
+) -> dict[str, str]:
+    """Prepare datasets, apart from other tests; give why they cannot be, by name."""
+    sandbox = Sandbox(environment.python)
+    reasons = {info.name: prepare_invented(info, sandbox, access) for info in infos}
+    sandbox.close()
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def check(infos: Sequence[DatasetInfo], unprepared: Mapping[str, str]) -> None:
+    """Compare reasons with those that are known."""
+    known = {info.name: EXCEPTIONS.get(info.name, "") for info in infos}
+    surprises = {
+        name: reason
+        for name, reason in unprepared.items()
+        if not known[name] or known[name] not in reason
+    }
+    assert surprises == {}
+    assert unprepared.keys() == {name for name, reason in known.items() if reason}
 
 
 def test_every_class_prepares_or_says_why_not(
-    sandbox_environment: SandboxEnvironment, run_cache: Path, tmp_path: Path
+    sandbox_environment: SandboxEnvironment, run_cache: Path, access: FileAccess
 ) -> None:
-    package = locate_package(sandbox_environment.python, run_cache)
-    catalog = load_catalog(package.folder, run_cache)
-    for number in range(2):
-        (tmp_path / f"{number}.png").write_bytes(draw(number))
-    # Apart from other tests, as what is not scored is apart from what is.
-    sandbox = Sandbox(sandbox_environment.python)
-    reasons = {
-        info.name: prepare_invented(info, sandbox, tmp_path)
-        for info in image_and_text(catalog)
+    infos = ends_of_classes(image_and_text(sandbox_environment, run_cache, LIGHT))
+    assert len(infos) > 200
+    check(infos, survey(infos, sandbox_environment, access))
+
+
+@pytest.mark.addons
+@pytest.mark.parametrize("addons", SETS, ids="-".join)
+def test_every_dataset_prepares_or_says_why_not(
+    addons: tuple[str, ...], run_cache: Path, access: FileAccess
+) -> None:
+    environment = environment_with(frozenset(addons))
+    infos = image_and_text(environment, run_cache, frozenset(addons))
+    assert infos
+    check(infos, survey(infos, environment, access))
+
+
+@pytest.mark.addons
+def test_there_are_all_datasets(
+    sandbox_environment: SandboxEnvironment, run_cache: Path
+) -> None:
+    counts = {
+        addons: len(image_and_text(sandbox_environment, run_cache, frozenset(addons)))
+        for addons in SETS
     }
-    sandbox.close()
-    unprepared = {name: reason for name, reason in reasons.items() if reason}
-    assert unprepared.keys() == EXCEPTIONS.keys()
-    for name, reason in unprepared.items():
-        assert EXCEPTIONS[name] in reason, name
-    assert len(reasons) - len(unprepared) >= 189
+    assert sum(counts.values()) == 457
 
 
 def test_what_is_scored_has_an_adapter() -> None:

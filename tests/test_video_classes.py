@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pytest_vlmeval.datasets.catalog import locate_package
 from pytest_vlmeval.datasets.prepare import read_samples
 from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
@@ -176,12 +178,32 @@ def test_frames_of_mvbench_are_those_of_the_video(
         assert all(abs(a - b) <= 4 for a, b in zip(found, colour, strict=True))
 
 
+@pytest.mark.parametrize("count", [8, 64])
+def test_presets_of_mvbench_say_how_many_frames_there_are(
+    user: VideoUser, tmp_path: Path, count: int
+) -> None:
+    # One question; all lists of questions have to be there.
+    listed = Path(locate_package(user.sandbox.python).folder, "dataset", "mvbench.py")
+    names = re.findall(r"'(\w+\.json)'", listed.read_text(encoding="utf-8"))
+    layout = {
+        **{f"json/{name}": as_json([]) for name in names},
+        "json/counterfactual_inference.json": as_json([MOVED]),
+        "video/clevrer/video_validation/v.mp4": write_video(colours(80, 1), 4),
+    }
+    settings = mirrored(user, tmp_path / "m", {"OpenGVLab/MVBench": layout})
+    prepared = user.prepare(f"MVBench_{count}frame", **settings)
+    (prompt,) = prompts(prepared)
+    shown = sum(kind == "image" for kind, _ in prompt)
+    assert prepared.notes == (f"{shown} frames per video",)
+
+
 def test_every_video_dataset_says_which_repository_it_wants(
     user: VideoUser, tmp_path: Path
 ) -> None:
     shelf: Shelf = {
         "hub": "huggingface",
         "snapshots": [],
+        "files": [],
         "table": str(tmp_path / "table.tsv"),
         "data_root": str(tmp_path),
         "any_checksum": False,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples
 from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset, Sample
@@ -134,16 +135,18 @@ class VideoUser:
         ]
         return prepare_dataset(
             show_videos(self.catalog[name], nframe, fps),
-            data_root=self.folder / "LMUData",
-            cache_dir=self.folder / "cache",
+            FileAccess(
+                data_root=self.folder / "LMUData",
+                cache_dir=self.folder / "cache",
+                allow_modified=modified,
+                offline=offline,
+                mirror=str(mirror) if mirror else None,
+                hubs=sorted(hubs, key=lambda hub: hub.kind != first),
+                announce=self.lines.append,
+            ),
             sandbox=sandbox or self.sandbox,
             sandbox_fingerprint="tests",
-            allow_modified=modified,
-            offline=offline,
-            mirror=str(mirror) if mirror else None,
-            hubs=sorted(hubs, key=lambda hub: hub.kind != first),
             video_url=video_url,
-            announce=self.lines.append,
         )
 
     def snapshot(self, repository: str) -> Path:

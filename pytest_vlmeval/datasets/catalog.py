@@ -8,11 +8,11 @@ import hashlib
 import json
 import re
 import subprocess
-import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from pytest_vlmeval.datasets.addresses import read_address
 from pytest_vlmeval.datasets.card import CARD, load_card
 from pytest_vlmeval.datasets.files import write_whole
 from pytest_vlmeval.errors import VlmEvalError
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeNeed, Kind
 
 # Counts changes in what is written, so that older files are not read.
-FORMAT = 3
+FORMAT = 4
 PROBE_S = 60.0
+# One table of the repository is all it wants (dataset/image_mcq.py:961).
+WITHOUT_REPOSITORY = {"MME-RealWorld-Lite"}
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 # Prints the version of ms-vlmeval and its folder, without importing it.
 PROBE = (
@@ -168,20 +170,21 @@ def _describe(
     entry = str(settings.get("dataset", name))
     url = _entry(source.get("DATASET_URL"), entry)
     checksum = _entry(source.get("DATASET_MD5"), entry) or _checksum(source, entry)
-    is_url = url.startswith(("https://", "http://"))
     collections = source.get("DATASET_SETS")
     members = collections.get(name, ()) if isinstance(collections, dict) else ()
-    repository = known.hub if known and known.hub else _repository(source)
+    address = read_address(url)
+    repository = known.hub if known and known.hub else _repository(source, name)
+    repository = repository or address.repository
     info = DatasetInfo(
         name=name,
         class_name=source.name,
         module=source.module,
         kind=_kind(str(source.get("TYPE"))),
         modality=_modality(str(source.get("MODALITY"))),
-        url=url if is_url else None,
+        url=address.url,
         md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
         family=source.name,
-        source=_source(url) if is_url else repository,
+        source=address.source or repository,
         repository=repository,
         settings=settings,
         members=tuple(members),
@@ -205,27 +208,19 @@ def _checksum(source: SourceClass, name: str) -> str:
     return _entry(checksum, name) if isinstance(checksum, dict) else str(checksum)
 
 
-def _repository(source: SourceClass) -> str:
-    """Give the hub's repository that the methods of a video class take by default."""
+def _repository(source: SourceClass, name: str) -> str:
+    """Give the hub's repository that the methods of a class take by default."""
     from pytest_vlmeval.datasets.source_values import Function
 
-    if source.get("MODALITY") != "VIDEO":
+    # Single files of theirs are enough.
+    if name in WITHOUT_REPOSITORY or source.get("DATASET_PART_URL"):
         return ""
     methods = [source.get("prepare_dataset"), *source.attributes.values()]
     for method in methods:
-        name = method.default("repo_id") if isinstance(method, Function) else None
-        if isinstance(name, str):
-            return name
+        found = method.default("repo_id") if isinstance(method, Function) else None
+        if isinstance(found, str):
+            return found
     return ""
-
-
-def _source(url: str) -> str:
-    """Give the host of an address, on a hub with the repository there."""
-    address = urllib.parse.urlsplit(url)
-    repository = re.match(r"/(?:api/v1/)?datasets/([^/]+/[^/]+)/", address.path)
-    if repository is None:
-        return address.netloc
-    return f"{address.netloc}/{repository[1]}"
 
 
 def _entry(table: object, name: str) -> str:

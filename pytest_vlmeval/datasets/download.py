@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +26,25 @@ from pytest_vlmeval.datasets.transfer import (
 from pytest_vlmeval.errors import VlmEvalError
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import DatasetInfo
+    from collections.abc import Sequence
+
+    from pytest_vlmeval.records import DatasetInfo, Hub
+
+
+class FileAccess(NamedTuple):
+    """Where files lie, and how missing ones are had.
+
+    `mirror` is a URL or a folder; of the `hubs` the first is preferred.
+    """
+
+    data_root: Path
+    cache_dir: Path
+    allow_modified: bool = False
+    offline: bool = False
+    mirror: str | None = None
+    hubs: Sequence[Hub] = ()
+    announce: Announce = lambda line: None
+    patience: Patience = PATIENCE
 
 
 class DatasetFile(NamedTuple):
@@ -37,37 +56,25 @@ class DatasetFile(NamedTuple):
 
 
 def fetch_dataset(
-    info: DatasetInfo,
-    *,
-    data_root: Path,
-    cache_dir: Path,
-    allow_modified: bool,
-    offline: bool,
-    mirror: str | None = None,
-    announce: Announce = lambda line: None,
-    patience: Patience = PATIENCE,
+    info: DatasetInfo, access: FileAccess, place: Path | None = None
 ) -> DatasetFile:
     """Give the dataset's file, downloading it to `data_root/NAME.tsv` if missing.
 
-    `mirror`, a URL or a folder, stands in for the published address, under the same
-    file name. A file that is there is never overwritten. Raises VlmEvalError when
-    there is no file and none can be had, and, unless `allow_modified`, for another
-    checksum than the published one.
+    `place` is where else it lies. A mirror stands in for the published address, under
+    the same file name. A file that is there is never overwritten. Raises VlmEvalError
+    when there is no file and none can be had, and, unless `allow_modified`, for
+    another checksum than the published one.
     """
-    path = data_path(info, data_root)
+    path = place or data_path(info, access.data_root)
     if not path.is_file():
         if info.path is not None:
             raise VlmEvalError(
                 f"{info.name}: there is no file {path}. Name a .tsv file that exists."
             )
-        source = _allowed_source(info, path, mirror, offline)
-        # What differs on one's own mirror may be meant to; elsewhere it is damaged.
-        expected = None if mirror and allow_modified else info.md5
-        bring = _Bringing(info, path, source, expected, announce, patience)
-        bring.locked(cache_dir / "locks")
-    checksum = info.checksum or md5_of_file(path, cache_dir)
+        _bring(info, path, access)
+    checksum = info.checksum or md5_of_file(path, access.cache_dir)
     modified = info.md5 is not None and checksum != info.md5
-    if modified and not allow_modified:
+    if modified and not access.allow_modified:
         raise VlmEvalError(
             f"{info.name}: {path} is not the published file: its MD5 is {checksum}, "
             f"the published one {info.md5}. Remove it to have it downloaded again, or "
@@ -77,13 +84,26 @@ def fetch_dataset(
     return DatasetFile(path, checksum, modified)
 
 
-def _allowed_source(
-    info: DatasetInfo, path: Path, mirror: str | None, offline: bool
-) -> str:
-    source = source_of(info, mirror)
+def fetch_file(
+    info: DatasetInfo, url: str, path: Path, md5: str | None, access: FileAccess
+) -> Path:
+    """Give a further file of a dataset, in the same way; raises VlmEvalError."""
+    return fetch_dataset(replace(info, url=url, md5=md5, path=None), access, path).path
+
+
+def _bring(info: DatasetInfo, path: Path, access: FileAccess) -> None:
+    source = _allowed_source(info, path, access)
+    # What differs on one's own mirror may be meant to; elsewhere it is damaged.
+    expected = None if access.mirror and access.allow_modified else info.md5
+    bring = _Bringing(info, path, source, expected, access.announce, access.patience)
+    bring.locked(access.cache_dir / "locks")
+
+
+def _allowed_source(info: DatasetInfo, path: Path, access: FileAccess) -> str:
+    source = source_of(info, access.mirror)
     if source is None:
         raise _cannot_download(info, path, None, "ms-vlmeval names no URL for it")
-    if offline and is_url(source):
+    if access.offline and is_url(source):
         raise _cannot_download(info, path, source, "--vlm-offline is set")
     return source
 

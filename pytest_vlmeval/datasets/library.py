@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_vlmeval.datasets.access import FileAccess, fetch_files
+from pytest_vlmeval.datasets.access import fetch_files
 from pytest_vlmeval.datasets.catalog import (
     demo_datasets,
     find_dataset,
     load_catalog,
     locate_package,
 )
-from pytest_vlmeval.datasets.download import DatasetFile
+from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.own import describe_own
 from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
@@ -146,8 +146,16 @@ class Library:
 
     def fetch(self, name: str) -> Path:
         """Return a dataset's file, downloaded with all that belongs to it."""
+        try:
+            sandbox = self.sandbox_for(name)
+            return fetch_files(self.find(name), sandbox, self._access).place
+        except SandboxFault as fault:
+            raise VlmEvalError(str(fault)) from fault
+
+    @cached_property
+    def _access(self) -> FileAccess:
         settings = self._settings
-        access = FileAccess(
+        return FileAccess(
             data_root=settings.data_root,
             cache_dir=settings.cache_dir,
             allow_modified=settings.allow_modified_data,
@@ -156,11 +164,6 @@ class Library:
             hubs=settings.hubs,
             announce=self._announce,
         )
-        try:
-            found = fetch_files(self.find(name), self.sandbox_for(name), access)
-        except SandboxFault as fault:
-            raise VlmEvalError(str(fault)) from fault
-        return found.path if isinstance(found, DatasetFile) else found.file.path
 
     def _prepare(self, name: str) -> PreparedDataset:
         from pytest_vlmeval.datasets.prepare import prepare_dataset
@@ -169,16 +172,10 @@ class Library:
         info = show_videos(self.find(name), settings.nframe, settings.fps)
         return prepare_dataset(
             info,
-            data_root=self._settings.data_root,
-            cache_dir=self._settings.cache_dir,
+            self._access,
             sandbox=self.sandbox_for(name),
             sandbox_fingerprint=self._environment_with(addons_for(info)).fingerprint,
-            allow_modified=self._settings.allow_modified_data,
-            offline=self._settings.offline,
-            mirror=self._settings.data_mirror,
-            hubs=self._settings.hubs,
-            video_url=self._settings.video_url,
-            announce=self._announce,
+            video_url=settings.video_url,
             on_progress=self._announce_progress(name),
         )
 

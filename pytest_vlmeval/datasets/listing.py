@@ -81,10 +81,9 @@ def _is_on_disk(
     info: DatasetInfo, size: int | None, hubs: Sequence[Hub]
 ) -> bool | None:
     """Tell whether a dataset's files are there; None where it is not known which."""
-    if info.modality != "video":
-        return None if info.url is None and info.path is None else size is not None
     if not info.repository:
-        return None
+        unknown = info.modality == "video" or not (info.url or info.path)
+        return None if unknown else size is not None
     return is_cached(info.repository, hubs) and (info.url is None or size is not None)
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_vlmeval.datasets.access import FileAccess, fetch_files
-from pytest_vlmeval.datasets.download import DatasetFile
-from pytest_vlmeval.datasets.videos import VideoFiles, describe_videos
+from pytest_vlmeval.datasets.access import fetch_files
+from pytest_vlmeval.datasets.videos import describe_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, PromptPart, Sample
 
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from pytest_vlmeval.datasets.transfer import Announce
-    from pytest_vlmeval.records import DatasetInfo, Hub
+    from pytest_vlmeval.datasets.download import FileAccess
+    from pytest_vlmeval.datasets.locating import DatasetFiles
+    from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
 # Counts changes in what is written, so that older folders are not read.
@@ -43,40 +43,29 @@ class IndexRow:
 
 def prepare_dataset(
     info: DatasetInfo,
+    access: FileAccess,
     *,
-    data_root: Path,
-    cache_dir: Path,
     sandbox: Sandbox,
     sandbox_fingerprint: str,
-    allow_modified: bool,
-    offline: bool,
-    mirror: str | None = None,
-    hubs: Sequence[Hub] = (),
     video_url: bool = False,
-    announce: Announce = lambda line: None,
     on_progress: Progress | None = None,
 ) -> PreparedDataset:
     """Give the dataset ready to be asked, without the sandbox if it was before.
 
-    The files of video datasets come from `hubs`, the first preferred; `video_url`
-    keeps the videos where else their frames are cut. Raises VlmEvalError for a file
-    that is missing, not the published one, or not a table that ms-vlmeval can read.
+    `video_url` keeps videos where else their frames are cut. Raises VlmEvalError for
+    a file that is missing, not the published one, or no table that ms-vlmeval reads.
     """
-    access = FileAccess(
-        data_root, cache_dir, allow_modified, offline, mirror, hubs, announce
-    )
     files = fetch_files(info, sandbox, access)
-    file = files if isinstance(files, DatasetFile) else files.file
-    key = _key(info, file.checksum, sandbox_fingerprint, video_url)
-    folder = _place(cache_dir, info.name, key)
+    key = _key(info, files, sandbox_fingerprint, video_url)
+    folder = _place(access.cache_dir, info.name, key)
     if not folder.is_dir():
         _Preparation(info, files, sandbox, video_url, on_progress).fill(folder)
     return PreparedDataset(
         info=info,
         folder=folder,
         fingerprint=f"{info.name}-{key}",
-        checksum=file.checksum,
-        modified=file.modified,
+        checksum=files.checksum,
+        modified=files.modified,
         sample_count=_count_samples(folder),
         notes=describe_videos(info, video_url),
     )
@@ -149,15 +138,17 @@ def read_index(prepared: PreparedDataset) -> list[IndexRow]:
 
 
 def _key(
-    info: DatasetInfo, checksum: str, sandbox_fingerprint: str, video_url: bool
+    info: DatasetInfo, files: DatasetFiles, sandbox_fingerprint: str, video_url: bool
 ) -> str:
     parts: list[object] = [
         FORMAT,
         info.class_name,
         info.module,
-        checksum,
+        files.checksum,
         sandbox_fingerprint,
     ]
+    if files.content:
+        parts.append(files.content)
     if info.modality == "video":
         parts += [sorted(info.settings.items()), video_url]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -167,7 +158,7 @@ class _Preparation(NamedTuple):
     """One dataset on its way from its files to a folder of samples."""
 
     info: DatasetInfo
-    files: DatasetFile | VideoFiles
+    files: DatasetFiles
     sandbox: Sandbox
     video_url: bool
     on_progress: Progress | None
@@ -191,9 +182,8 @@ class _Preparation(NamedTuple):
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             if not self._write(part):
-                files = self.files
-                file = files if isinstance(files, DatasetFile) else files.file
-                raise VlmEvalError(f"{self.info.name}: {file.path} has no row to ask.")
+                place = self.files.place
+                raise VlmEvalError(f"{self.info.name}: {place} has no row to ask.")
             _write_parquet(part)
             part.chmod(0o755)
             part.rename(folder)
@@ -204,9 +194,14 @@ class _Preparation(NamedTuple):
     def _write(self, part: Path) -> int:
         from pytest_vlmeval.sandbox import calls
 
-        if isinstance(self.files, DatasetFile):
+        if self.info.modality != "video":
             return calls.prepare_in_sandbox(
-                self.sandbox, self.info, self.files.path, part, self.on_progress
+                self.sandbox,
+                self.info,
+                self.files.table,
+                part,
+                self.on_progress,
+                shelf=self.files.shelf,
             )
         return calls.prepare_videos_in_sandbox(
             self.sandbox,

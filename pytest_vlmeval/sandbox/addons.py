@@ -15,28 +15,57 @@ if TYPE_CHECKING:
 
 LIGHT = frozenset[str]()
 VIDEO = frozenset({"video"})
-# By ms-vlmeval's class: what its scoring (captions, vcr) or its prompts (documents)
-# import; all video datasets have one in common.
+HUB = frozenset({"hub"})
+# By ms-vlmeval's class: what its scoring (captions, vcr), its prompts (documents,
+# words) or its data (hub) need; all video datasets have one in common.
 ADDONS = {
     "ImageCaptionDataset": frozenset({"captions"}),
     "VCRDataset": frozenset({"vcr"}),
     "MMLongBench": frozenset({"documents"}),
     "DUDE": frozenset({"documents"}),
+    "SparBench": frozenset({"words"}),
+    "MEGABench": VIDEO | HUB | {"cv2"},
+    **dict.fromkeys(
+        (
+            "ERIQBench",
+            "HiPhODataset",
+            "MMHELIX",
+            "MindCubeBench",
+            "QSpatial",
+            "RefSpatialBench",
+            "RefSpatialDataset",
+            "SCAM",
+            "SGI_Bench_Deep_Research",
+            "SGI_Bench_Dry_Experiment",
+            "SGI_Bench_Experimental_Reasoning",
+            "SGI_Bench_Idea_Generation",
+            "SGI_Bench_Wet_Experiment",
+            "SPBench",
+            "SiteBenchImage",
+            "StareBench",
+            "VTCBench",
+            "ViewSpatialBench",
+        ),
+        HUB,
+    ),
 }
 
 
 def addons_for(info: DatasetInfo) -> frozenset[str]:
     """Name the add-ons that a dataset needs, most often none."""
-    if info.modality == "video":
-        return VIDEO
-    return ADDONS.get(info.class_name, LIGHT)
+    own = ADDONS.get(info.class_name, LIGHT)
+    return VIDEO | own if info.modality == "video" else own
 
 
 def read_requirements(addons: frozenset[str]) -> str:
-    """Give the pins of the light environment followed by those of the add-ons."""
+    """Give the pins of the light environment followed by those of the add-ons.
+
+    What several of them need is named once.
+    """
     names = ["", *(f"-{name}" for name in sorted(addons))]
     files = [Path(__file__).with_name(f"requirements{name}.txt") for name in names]
-    return "".join(file.read_text(encoding="utf-8") for file in files)
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    return "".join(dict.fromkeys("".join(texts).splitlines(keepends=True)))
 
 
 def digest_of_all() -> str:

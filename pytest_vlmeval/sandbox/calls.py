@@ -73,17 +73,23 @@ def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
 def prepare_in_sandbox(
     sandbox: Sandbox,
     info: DatasetInfo,
-    table: Path,
+    table: Path | None,
     folder: Path,
     on_progress: Progress | None = None,
+    shelf: Shelf | None = None,
 ) -> int:
-    """Write `rows.tsv`, `samples.jsonl` and `media/` into `folder`; count samples."""
-    size_mb = table.stat().st_size / 2**20
+    """Write `rows.tsv`, `samples.jsonl` and `media/` into `folder`; count samples.
+
+    Without a table the dataset's class makes one from what is on the shelf.
+    """
+    size = table.stat().st_size if table else 0
+    size_mb = (size + (_size_of(shelf) if shelf else 0)) / 2**20
     found = sandbox.call(
         "prepare",
         {
             "info": _plain(info),
-            "tsv": str(table.absolute()),
+            "tsv": str(table.absolute()) if table else None,
+            "shelf": shelf,
             "folder": str(folder.absolute()),
         },
         task=f"Preparing {info.name}",
@@ -94,14 +100,16 @@ def prepare_in_sandbox(
 
 
 class Shelf(TypedDict):
-    """Where a video dataset's class may look: the repositories' snapshots, its table.
+    """Where a dataset's class may look: repositories' snapshots, files, its table.
 
-    `hub` is the one that ms-vlmeval prefers. With `any_checksum` a table that is not
+    `hub` is the one that ms-vlmeval prefers. Each of the `files` has its `url` and its
+    `path`. With `any_checksum` a table that is not
     the published one is taken as it is.
     """
 
     hub: str
     snapshots: list[dict[str, Any]]
+    files: list[dict[str, Any]]
     table: str | None
     data_root: str
     any_checksum: bool
@@ -110,12 +118,12 @@ class Shelf(TypedDict):
 def locate_in_sandbox(
     sandbox: Sandbox, info: DatasetInfo, shelf: Shelf
 ) -> dict[str, Any]:
-    """Find the `tables` of a video dataset, or what repository it `needs` first."""
+    """Find the `tables` of a dataset, or the repository or file it `needs` first."""
     return sandbox.call(
         "locate",
         {"info": _plain(info), "shelf": shelf},
         task=f"Finding the files of {info.name}",
-        deadline_s=_video_deadline_s(shelf),
+        deadline_s=_deadline_s(shelf),
     )
 
 
@@ -138,20 +146,21 @@ def prepare_videos_in_sandbox(
             "video_url": video_url,
         },
         task=f"Preparing {info.name}",
-        deadline_s=_video_deadline_s(shelf),
+        deadline_s=_deadline_s(shelf),
         on_progress=on_progress,
     )
     return int(found["samples"])
 
 
-def _video_deadline_s(shelf: Shelf) -> float:
-    size = sum(
-        file.stat().st_size
-        for snapshot in shelf["snapshots"]
-        for file in Path(snapshot["folder"]).rglob("*")
-        if file.is_file()
-    )
-    return VIDEO_BASE_S + VIDEO_S_PER_MB * size / 2**20
+def _deadline_s(shelf: Shelf) -> float:
+    return VIDEO_BASE_S + VIDEO_S_PER_MB * _size_of(shelf) / 2**20
+
+
+def _size_of(shelf: Shelf) -> int:
+    files = [Path(each["path"]) for each in shelf["files"]]
+    for snapshot in shelf["snapshots"]:
+        files += Path(snapshot["folder"]).rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def score_in_sandbox(

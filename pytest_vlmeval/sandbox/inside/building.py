@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
-from pytest_vlmeval.sandbox.inside.job import ContainedError
+from pytest_vlmeval.sandbox.inside.job import ContainedError, NoTableError
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.job import Job
-# Packages by which ms-vlmeval's classes download.
-FETCHERS = {"datasets", "huggingface_hub", "modelscope"}
 
 
 def build_dataset(info: dict[str, str], job: Job) -> Any:
@@ -29,13 +27,15 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     # ms-vlmeval puts pictures and whatever else it makes below this folder, and some
     # classes read the table there themselves.
     os.environ["LMUData"] = str(job.folder)  # noqa: SIM112
-    job.add_table(f"{info['rules']}.tsv")
+    # Others keep what they unpack in the home folder (dataset/vladbench.py:519).
+    os.environ["HOME"] = str(job.folder)
+    modelscope = job.shelf is not None and job.shelf.hub == "modelscope"
+    os.environ["VLMEVALKIT_USE_MODELSCOPE"] = str(int(modelscope))
+    if len(job.rows.columns):
+        job.add_table(f"{info['rules']}.tsv")
     family = FAMILIES.get(info["class_name"])
     try:
-        name = f"vlmeval.dataset.{info['module']}"
-        # What can be scored is imported with all that its scoring needs.
-        module = import_module(name) if family else _import_without_scoring(name)
-        cls = getattr(module, info["class_name"])
+        cls = find_class(info)
         options = dict(family.options if family else _options(cls))
         # dataset/mmgenbench.py leaves out a method that scores.
         cls.__abstractmethods__ = frozenset()
@@ -45,17 +45,27 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
                 "it, and that is not possible yet."
             )
         return cls(dataset=info["rules"], **options)
-    except VlmEvalError:
+    except (VlmEvalError, NoTableError):
         raise
     except (Exception, SystemExit) as error:
         raise VlmEvalError(_why_not_built(info, error)) from error
+
+
+def find_class(info: dict[str, str]) -> Any:
+    """Give a dataset's class; what can be scored with all that its scoring needs."""
+    name = f"vlmeval.dataset.{info['module']}"
+    # First, as it changes the clients that the class's module imports.
+    import_module("vlmeval.smp")
+    scored = info["class_name"] in FAMILIES
+    module = import_module(name) if scored else import_without_scoring(name)
+    return getattr(module, info["class_name"])
 
 
 def _why_not_built(info: dict[str, str], error: BaseException) -> str:
     what = f"{info['name']}: ms-vlmeval's {info['class_name']}"
     place = f"({_place(error)})"
     absent = error.name if isinstance(error, ModuleNotFoundError) else None
-    if isinstance(error, ContainedError) or absent in FETCHERS:
+    if isinstance(error, ContainedError):
         return (
             f"{what} brings more than its table by itself when it is built {place}, "
             "and the sandbox allows no such thing. It cannot be prepared; a table of "
@@ -63,6 +73,13 @@ def _why_not_built(info: dict[str, str], error: BaseException) -> str:
         )
     if absent is not None:
         return f"{what} cannot be built {place}. {lacks_text(absent)}"
+    if isinstance(error, KeyError) and error.args == (info["rules"],):
+        cls = find_class(info)
+        others = [name for name in cls.DATASET_URL if name.startswith(info["rules"])]
+        return (
+            f"{what} lists this name and has no data for it {place}. "
+            f"Choose {' or '.join(others or cls.DATASET_URL)}."
+        )
     return (
         f"{what} cannot be built over its table: {type(error).__name__}: {error} "
         f"{place}."
@@ -94,7 +111,7 @@ def _place(error: BaseException) -> str:
     return f"dataset/{file}:{own[-1].lineno}: {own[-1].line}"
 
 
-def _import_without_scoring(name: str) -> ModuleType:
+def import_without_scoring(name: str) -> ModuleType:
     """Import a module of datasets, without packages that only its scoring may need.
 
     Each that is not there is replaced by something that fails when it is used.

@@ -21,17 +21,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from PIL import Image
 
-from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside import (
     bounds,
+    checksums,
     expressions,
+    fetching,
     hubs,
     judging,
     mends,
     tensors,
 )
-from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
+from pytest_vlmeval.sandbox.inside.job import ContainedError, NoTableError, current_job
 from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
+from pytest_vlmeval.sandbox.inside.tables import load_slim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -133,12 +135,12 @@ class _Loader(SourceFileLoader):
         if prepare := BEFORE.get(module.__name__):
             prepare(module)
         super().exec_module(module)
-        if mend := MENDS.get(module.__name__):
+        for mend in MENDS.get(module.__name__, ()):
             mend(module)
 
 
 def _mend_files(module: Any) -> None:
-    """Answer smp/file.py:149 dump, :248 load, :287 download_file, :372 md5.
+    """Answer smp/file.py:149 dump, :248 load, :287 download_file, :372 md5 and more.
 
     The dataset's own table is there, and was checked by whoever brought it.
     Written tables come back changed: text that looks empty ('NA', 'None') as NaN,
@@ -154,21 +156,26 @@ def _mend_files(module: Any) -> None:
             upstream_dump(data, str(f), **options)
 
     def load(f: str, fmt: str | None = None) -> object:
-        table = current_job().tables.get(str(f))
-        return upstream_load(str(f), fmt) if table is None else table.copy()
+        job = current_job()
+        table = job.tables.get(str(f))
+        if table is not None:
+            return table.copy()
+        if str(f).endswith(".tsv") and job.pictures is not None:
+            return load_slim(Path(f), job)
+        return upstream_load(str(f), fmt)
 
     def download_file(url: str, filename: str | None = None) -> str:
         job, wanted = current_job(), Path(filename or url)
         if url == job.url and wanted.parent == job.folder:
             job.add_table(wanted.name)
             return str(wanted)
-        raise VlmEvalError(
-            f"ms-vlmeval wants to download {url} for this dataset, which the sandbox "
-            "does not allow: only the dataset's own file is fetched."
-        )
+        fetching.link_file(url, wanted)
+        return str(wanted)
 
     module.dump, module.load, module.download_file = dump, load, download_file
-    hubs.mend_checksums(module)
+    # No table is so large that its pictures have to leave it first (tools.py:371).
+    module.file_size = lambda _path, _unit="GB": 0
+    checksums.mend_checksums(module)
 
 
 def _mend_misc(module: Any) -> None:
@@ -225,8 +232,14 @@ def _mend_table_source(module: Any) -> None:
     """Answer dataset/image_base.py:218: a file of another checksum is overwritten."""
 
     def prepare_tsv(self: Any, url: str, file_md5: str | None = None) -> pd.DataFrame:
-        self.data_path = str(current_job().folder / f"{self.dataset_name}.tsv")
-        return current_job().rows.copy()
+        job = current_job()
+        self.data_path = str(job.folder / f"{self.dataset_name}.tsv")
+        if self.data_path in job.tables:
+            return job.rows.copy()
+        if job.pictures is None or not str(url).startswith("https://"):
+            raise NoTableError
+        fetching.link_file(url, Path(self.data_path), file_md5)
+        return load_slim(Path(self.data_path), job)
 
     module.ImageBaseDataset.prepare_tsv = prepare_tsv
 
@@ -247,7 +260,7 @@ def _mend_pool(module: Any) -> None:
 
 
 BEFORE = {**tensors.BEFORE, **mends.BEFORE}
-MENDS: dict[str, Callable[[Any], None]] = {
+_OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.smp.file": _mend_files,
     "vlmeval.smp.misc": _mend_misc,
     "vlmeval.smp.vlm": _mend_pictures,
@@ -255,6 +268,8 @@ MENDS: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.judge_util": _mend_judge,
     "vlmeval.dataset.image_base": _mend_table_source,
     "vlmeval.dataset.image_vqa": _mend_pool,
-    **hubs.AFTER,
-    **mends.AFTER,
 }
+MENDS: dict[str, list[Callable[[Any], None]]] = {}
+for _mends in (_OWN, hubs.AFTER, fetching.AFTER, mends.AFTER):
+    for _name, _mend in _mends.items():
+        MENDS.setdefault(_name, []).append(_mend)

@@ -1,7 +1,7 @@
 """What ms-vlmeval asks of the hubs, answered with the snapshots that are on disk.
 
-The sandbox has no network. A class that wants a repository which is not among the
-job's snapshots ends with `SnapshotNeeded`; the parent brings it and calls again.
+The sandbox has no network. A class that wants a repository or a file which is not on
+the job's shelf ends with `Needed`; the parent brings it and calls again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.job import current_job
+from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,34 +31,46 @@ if TYPE_CHECKING:
 DEFAULT_BRANCHES = {None, "main", "master"}
 
 
-class SnapshotNeeded(BaseException):
-    """A repository has to be brought; no `except Exception` of a class swallows it."""
+class Needed(BaseException):
+    """A repository or file is missing; no `except Exception` of a class swallows it."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__(request["repository"])
+        super().__init__(request.get("repository") or request["url"])
         self.request = request
 
 
 @dataclass(slots=True, kw_only=True)
 class HubShelf:
-    """The snapshots that a job may read, and which tables it looked at.
+    """The snapshots and files that a job may read, and which tables it looked at.
 
-    Each snapshot is the request that it answers, with its `folder`. `table` is the
-    file of a dataset whose rows have a URL of their own. With `any_checksum` a table
-    passes for the published one.
+    `hub` is the preferred one. Each snapshot is the request that it answers, with its
+    `folder`; `files` are paths by their URL. `table` is the file of a dataset whose
+    rows have a URL of their own. With `any_checksum` a table passes for the published
+    one.
     """
 
+    hub: str
     snapshots: list[Request] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     table: Path | None = None
     any_checksum: bool = False
     checksums: dict[str, str] = field(default_factory=dict)
 
     def find(self, request: Request) -> str:
-        """Give the folder of a snapshot; raises SnapshotNeeded."""
+        """Give the folder of a snapshot; raises Needed."""
         for snapshot in self.snapshots:
             if request.items() <= snapshot.items():
                 return str(snapshot["folder"])
-        raise SnapshotNeeded(request)
+        raise Needed(request)
+
+    def find_file(self, url: str, name: str, md5: str | None = None) -> Path:
+        """Give the file of an address, which the parent keeps as `name`; or Needed.
+
+        `md5` is its checksum, where a class publishes one.
+        """
+        if url not in self.files:
+            raise Needed({"url": url, "name": name, "md5": md5})
+        return Path(self.files[url])
 
     def cached(self, repository: str, branch: str | None) -> str | None:
         """Give the folder of any snapshot of a repository's branch, if it is there."""
@@ -70,14 +82,25 @@ class HubShelf:
         return None
 
 
-def _shelf(repository: str) -> HubShelf:
+def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
+    """Read the shelf that the parent sends; None where nothing may be brought."""
+    if shelf is None:
+        return None
+    table = shelf["table"]
+    return HubShelf(
+        hub=shelf["hub"],
+        snapshots=shelf["snapshots"],
+        files={each["url"]: each["path"] for each in shelf["files"]},
+        table=Path(table) if table else None,
+        any_checksum=shelf["any_checksum"],
+    )
+
+
+def shelf_for(wanted: str) -> HubShelf:
+    """Give the job's shelf; raises ContainedError where nothing may be brought."""
     shelf = current_job().shelf
     if shelf is None:
-        raise VlmEvalError(
-            f"ms-vlmeval wants to download the repository {repository} for this "
-            "dataset, which only works for video datasets. It cannot be prepared; a "
-            "table of your own, made from its data, can."
-        )
+        raise ContainedError(f"the sandbox allows no download of {wanted}")
     return shelf
 
 
@@ -101,7 +124,7 @@ def _as_list(patterns: Patterns) -> list[str] | None:
     return [patterns] if isinstance(patterns, str) else patterns
 
 
-def _snapshot_download(
+def snapshot_download(
     repo_id: str,
     *,
     repo_type: str | None = None,
@@ -115,7 +138,7 @@ def _snapshot_download(
     request = _request(
         "huggingface", repo_id, revision, allow_patterns, ignore_patterns
     )
-    folder = _shelf(repo_id).find(request)
+    folder = shelf_for(repo_id).find(request)
     if local_dir is None:
         return folder
     _link_files(Path(folder), Path(local_dir), request)
@@ -145,7 +168,7 @@ def _dataset_snapshot_download(
     ignore_patterns: Patterns = None,
 ) -> str:
     """Stand in for modelscope's function."""
-    return _shelf(dataset_id).find(
+    return shelf_for(dataset_id).find(
         _request("modelscope", dataset_id, revision, allow_patterns, ignore_patterns)
     )
 
@@ -160,46 +183,15 @@ def mend_hubs(module: Any) -> None:
     def get_cache_path(
         repo_id: str, branch: str | None = "main", repo_type: str = "datasets"
     ) -> str | None:
-        return _shelf(repo_id).cached(repo_id, branch)
+        return shelf_for(repo_id).cached(repo_id, branch)
 
     module.get_cache_path = get_cache_path
     client: Any = import_module("huggingface_hub")
-    client.snapshot_download = _snapshot_download
+    client.snapshot_download = snapshot_download
     client.login = lambda *_given, **_settings: None
     modelscope: Any = ModuleType("modelscope")
     modelscope.dataset_snapshot_download = _dataset_snapshot_download
     sys.modules["modelscope"] = modelscope
-
-
-class _AnyChecksum(str):
-    """A checksum that a class takes for the published one, whichever that is."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-
-def mend_checksums(module: Any) -> None:
-    """Answer smp/file.py:372: a table of another checksum is downloaded over."""
-    upstream = module.md5
-
-    def md5(path: str) -> str:
-        job = current_job()
-        if str(path) in job.tables:
-            return _AnyChecksum()  # checked before it came here
-        checksum = str(upstream(path))
-        shelf = job.shelf
-        if shelf is None or not str(path).endswith(".tsv"):
-            return checksum
-        shelf.checksums.setdefault(str(path), checksum)
-        return _AnyChecksum(checksum) if shelf.any_checksum else checksum
-
-    module.md5 = md5
 
 
 def mend_video_base(module: Any) -> None:

@@ -30,6 +30,10 @@ class ContainedError(RuntimeError):
     """Something in the process tried what the sandbox does not allow."""
 
 
+class NoTableError(Exception):
+    """A class wants a table of its dataset, and there is none."""
+
+
 class Exchange(NamedTuple):
     """A question to the judge and what came back: a text, or an error."""
 
@@ -83,11 +87,12 @@ class Task:
 class Job:
     """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
 
-    `url` is where the rows are published, `shelf` says which repositories of hubs a
-    video dataset may read. `ask` sends questions to the judge, None where there is
-    none; `tasks` are those for it by their key, and `task` the one that runs. What the
-    judge did not decide is right in the `best_case` and wrong otherwise. `asked` are
-    the indexes of the answers in order, `unanswered` of those without a usable text.
+    `url` is where the rows are published, `shelf` says which repositories of hubs and
+    further files a dataset may read. `ask` sends questions to the judge, None where
+    there is none; `tasks` are those for it by their key, and `task` the one that runs.
+    What the judge did not decide is right in the `best_case` and wrong otherwise.
+    `asked` are the indexes of the answers in order, `unanswered` of those without a
+    usable text.
     `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
     """
 

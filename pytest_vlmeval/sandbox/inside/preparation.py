@@ -13,6 +13,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
+from pytest_vlmeval.sandbox.inside.hubs import take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.own import read_rows
 from pytest_vlmeval.sandbox.inside.pictures import (
@@ -31,12 +32,14 @@ NO_REFERENCE = "?"
 
 def prepare(
     info: dict[str, str],
-    tsv: str,
+    tsv: str | None,
+    shelf: dict[str, Any] | None,
     folder: str,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Fill `folder` with `rows.tsv`, `samples.jsonl` and `media/`.
 
+    Without `tsv` the dataset's class makes the table from what is on the `shelf`.
     `rows.tsv` holds all rows as they are, without the column `image`, so that pandas
     reads the same values from it later. `on_progress` gets bytes of the table first,
     then rows. A row whose picture or prompt fails is a
@@ -51,24 +54,37 @@ def prepare(
         pictures = PictureStore(
             media, Path(scratch), linked=family is None or family.opened
         )
-        slim = Path(scratch, f"{info['rules']}.tsv")
-        split_table(
-            Path(tsv), target / "rows.tsv", slim, pictures.stand_in, on_progress
-        )
-        rows = read_rows(slim, info)
-        numbers = _check_columns(info, rows, tsv)
-        errors = _set_aside_broken(rows, numbers)
         job = Job(
-            rows=rows,
+            rows=pd.DataFrame(),
             folder=Path(scratch),
             url=info["url"],
             on_progress=on_progress,
             pictures=pictures,
+            shelf=take_shelf(shelf),
         )
+        numbers, errors = _read_table(info, tsv, target, job)
         with running(job):
-            writer = _SampleWriter(info, job, Path(tsv), numbers, errors)
+            writer = _SampleWriter(info, job, Path(tsv or scratch), numbers, errors)
+            if tsv is None:
+                writer.write_rows(target / "rows.tsv")
             count = writer.write(target / "samples.jsonl")
     return {"samples": count}
+
+
+def _read_table(
+    info: dict[str, str], tsv: str | None, target: Path, job: Job
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Give the job its rows; give their numbers, and the faults of some, by index."""
+    if tsv is None:
+        return {}, {}
+    assert job.pictures is not None
+    slim = job.folder / f"{info['rules']}.tsv"
+    split_table(
+        Path(tsv), target / "rows.tsv", slim, job.pictures.stand_in, job.on_progress
+    )
+    job.rows = read_rows(slim, info)
+    numbers = _check_columns(info, job.rows, tsv)
+    return numbers, _set_aside_broken(job.rows, numbers)
 
 
 def _check_columns(
@@ -161,6 +177,18 @@ class _SampleWriter:
         if self._family and self._family.prompt_package:
             need_package(*self._family.prompt_package, info["name"])
         self._dataset = build_dataset(info, job)
+
+    def write_rows(self, path: Path) -> None:
+        """Write the table that the class made, without its pictures."""
+        data = self._dataset.data
+        own = [name for name in data if str(name) != "image"]
+        data[own].to_csv(path, sep="\t", index=False)
+        self._numbers = {str(index): at for at, index in enumerate(data["index"], 1)}
+        if len(self._numbers) < len(data):
+            raise VlmEvalError(
+                f"{self._info['name']}: {len(data)} rows have {len(self._numbers)} "
+                "different indexes; each row needs one of its own."
+            )
 
     def write(self, path: Path) -> int:
         data = self._dataset.data

@@ -107,10 +107,10 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     containment.install()
     try:
         from pytest_vlmeval.sandbox.inside import (
+            locating,
             preparation,
             scoring,
             submissions,
-            video_classes,
             videos,
         )
 
@@ -126,7 +126,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     return {
         "describe": scoring.describe,
         "prepare": partial(preparation.prepare, on_progress=channel.progress),
-        "locate": partial(video_classes.locate, on_progress=channel.progress),
+        "locate": partial(locating.locate, on_progress=channel.progress),
         "prepare_videos": partial(videos.prepare_videos, on_progress=channel.progress),
         "score": partial(_score, channel, scoring.score),
         "submit": submissions.write_submission,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,9 +14,8 @@ from pytest_vlmeval.sandbox.inside.expressions import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from pytest_vlmeval.sandbox.inside.job import Progress
+    from pytest_vlmeval.sandbox.inside.job import Job, Progress
 
 # A table is read in pieces of about this size, the first one as if rows were large.
 PIECE_BYTES = 16 * 2**20
@@ -53,6 +54,33 @@ def split_table(
     if not done:
         for copy in (rows, slim):
             read_table(source).to_csv(copy, sep="\t", index=False)
+
+
+def load_slim(path: Path, job: Job) -> pd.DataFrame:
+    """Read a table that a class brought by itself, its pictures stored and stood for.
+
+    As for the dataset's own table, no more of them than a piece is held.
+    """
+    assert job.pictures is not None
+    slim = job.folder / f".{path.name}.slim"
+    split_table(path, Path(os.devnull), slim, job.pictures.stand_in, job.on_progress)
+    try:
+        return read_table(slim)
+    finally:
+        slim.unlink()
+
+
+def stand_in_frame(data: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """Replace the pictures of a table in memory by what stands for them."""
+    if job.pictures is not None:
+        stand_in = job.pictures.stand_in
+        data["image"] = [
+            [stand_in(each) for each in cell]
+            if isinstance(cell, list)
+            else stand_in(str(cell))
+            for cell in data["image"]
+        ]
+    return data
 
 
 def _pieces(source: Path, on_progress: Progress) -> Iterator[pd.DataFrame]:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import need_package
-from pytest_vlmeval.sandbox.inside.hubs import HubShelf, SnapshotNeeded
+from pytest_vlmeval.sandbox.inside.hubs import Needed, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.video_media import mend_decord
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHECKSUMS = ("MP4_MD5", "MD5", "DATASET_MD5")
 
 
-def locate(
+def locate_videos(
     info: Info,
     shelf: dict[str, Any],
     on_progress: Callable[[int, int], None],
@@ -49,7 +49,7 @@ def locate(
         try:
             with video_job(shelf, Path(scratch), on_progress) as job:
                 dataset = build_video(info, shelf, job)
-        except SnapshotNeeded as need:
+        except Needed as need:
             return {"needs": need.request}
     parts = getattr(dataset, "dataset_map", {"": dataset}).values()
     return {"tables": [_table(part, began_ns) for part in parts]}
@@ -69,16 +69,11 @@ def scored_dataset(info: Info, job: Job) -> Any:
 def video_job(
     shelf: dict[str, Any], folder: Path, on_progress: Callable[[int, int], None]
 ) -> Iterator[Job]:
-    table = shelf["table"]
     job = Job(
         rows=pd.DataFrame(),
         folder=folder,
         on_progress=on_progress,
-        shelf=HubShelf(
-            snapshots=shelf["snapshots"],
-            table=Path(table) if table else None,
-            any_checksum=shelf["any_checksum"],
-        ),
+        shelf=take_shelf(shelf),
     )
     with running(job):
         yield job

@@ -1,0 +1,98 @@
+"""What a dataset's class wants beside its table, found out by building it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.building import build_dataset, find_class
+from pytest_vlmeval.sandbox.inside.hubs import Needed, take_shelf
+from pytest_vlmeval.sandbox.inside.job import Job, NoTableError, running
+from pytest_vlmeval.sandbox.inside.own import read_rows
+from pytest_vlmeval.sandbox.inside.pictures import (
+    BASE64,
+    SHORTEST_PICTURE,
+    STAND_IN,
+    PictureStore,
+)
+from pytest_vlmeval.sandbox.inside.tables import split_table
+from pytest_vlmeval.sandbox.inside.video_classes import locate_videos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Info = dict[str, Any]
+
+
+def locate(
+    info: Info,
+    shelf: dict[str, Any],
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Give the dataset's `tables`, or what it `needs` first: a repository or a file.
+
+    Of other classes than those of videos only what they need is found out; `no_table`
+    says that one cannot do without. Raises VlmEvalError.
+    """
+    if info["modality"] == "video":
+        return locate_videos(info, shelf, on_progress)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        store = _NoStore(Path(scratch), Path(scratch), linked=False)
+        try:
+            job = Job(
+                rows=_read_rows(info, shelf["table"], Path(scratch), store),
+                folder=Path(scratch),
+                url=info["url"],
+                on_progress=on_progress,
+                pictures=store,
+                shelf=take_shelf(shelf),
+            )
+            with running(job):
+                build_dataset(info, job)
+        except Needed as need:
+            return {"needs": _with_checksum(info, need.request)}
+        except NoTableError:
+            return {"no_table": True}
+        except VlmEvalError:
+            # What is wrong is told when it is prepared, with the pictures at hand.
+            if shelf["table"] is None:
+                raise
+    return {"tables": []}
+
+
+class _NoStore(PictureStore):
+    """Stands for pictures without keeping them: they are not looked at here."""
+
+    def stand_in(self, text: str) -> str:
+        if len(text) < SHORTEST_PICTURE or not BASE64.fullmatch(text):
+            return text
+        return STAND_IN + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_rows(
+    info: Info, table: str | None, scratch: Path, store: PictureStore
+) -> pd.DataFrame:
+    if table is None:
+        return pd.DataFrame()
+    slim = scratch / f"{info['rules']}.tsv"
+    split_table(
+        Path(table), scratch / "rows.tsv", slim, store.stand_in, lambda *_: None
+    )
+    return read_rows(slim, info)
+
+
+def _with_checksum(info: Info, request: dict[str, Any]) -> dict[str, Any]:
+    """Add to a wanted file the checksum that its class publishes, if it does."""
+    if "url" not in request or request["md5"]:
+        return request
+    cls = find_class(info)
+    addresses = getattr(cls, "DATASET_URL", {})
+    sums = getattr(cls, "DATASET_MD5", {})
+    names = [name for name, url in addresses.items() if url == request["url"]]
+    published = next((sums[name] for name in names if sums.get(name)), None)
+    return {**request, "md5": published}
