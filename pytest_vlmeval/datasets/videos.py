@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
 
 DEFAULT_FRAMES = 8
-# What ms-vlmeval shows whatever its presets say (dataset/mvbench.py:200).
-FIXED_FRAMES = {"MVBench": 8}
 
 
 def is_preset(info: DatasetInfo) -> bool:
@@ -57,5 +55,5 @@ def describe_videos(info: DatasetInfo, video_url: bool) -> tuple[str, ...]:
     if isinstance(fps, int | float) and fps > 0:
         noun = "frame" if fps == 1 else "frames"
         return (f"{fps:g} {noun} per second of video",)
-    count = FIXED_FRAMES.get(info.class_name) or info.settings.get("nframe", 0)
+    count = info.settings.get("nframe", 0)
     return (f"{count} {'frame' if count == 1 else 'frames'} per video",)
