@@ -112,9 +112,11 @@ def run_file_server(context: ssl.SSLContext | None = None) -> Iterator[FileServe
         server.url = f"{scheme}://127.0.0.1:{running.server_port}"
         thread = threading.Thread(target=running.serve_forever, args=(0.05,))
         thread.start()
-        yield server
-        running.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            running.shutdown()
+            thread.join()
 
 
 @pytest.fixture

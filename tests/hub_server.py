@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -124,11 +126,25 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """Give a running hub without repositories."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with run_hub_server() as hub:
+        yield hub
+
+
+@contextmanager
+def run_hub_server(context: ssl.SSLContext | None = None) -> Iterator[HubServer]:
+    """Run a hub in a thread; with `context` over TLS."""
     hub = HubServer()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub)) as running:
-        hub.url = f"http://127.0.0.1:{running.server_port}"
+        # Failed handshakes are what a test of TLS wants.
+        running.handle_error = lambda *_: None  # type: ignore[method-assign]
+        if context is not None:
+            running.socket = context.wrap_socket(running.socket, server_side=True)
+        scheme = "http" if context is None else "https"
+        hub.url = f"{scheme}://127.0.0.1:{running.server_port}"
         thread = threading.Thread(target=running.serve_forever, args=(0.05,))
         thread.start()
-        yield hub
-        running.shutdown()
-        thread.join()
+        try:
+            yield hub
+        finally:
+            running.shutdown()
+            thread.join()

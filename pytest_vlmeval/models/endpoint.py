@@ -237,6 +237,11 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
         if isinstance(error, aiohttp.ClientPayloadError):
             return "broken off in the middle of an answer"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted: {error.verify_message}; SSL_CERT_FILE "
+            "names the file of one that is"
+        )
     number = error.errno if isinstance(error, OSError) else None
     if number is not None and number in errno.errorcode:
         return os.strerror(number)

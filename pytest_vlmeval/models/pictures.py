@@ -36,8 +36,18 @@ def fit_picture(
     """Give a picture within the bounds, and its media type.
 
     One that is within them stays as it is, byte by byte. Raises OSError for what PIL
-    cannot read.
+    cannot read, ValueError for more pixels than it takes.
     """
+    from PIL import Image
+
+    try:
+        return _fit(data, media_type, prompting)
+    # The warning is an error where pytest makes all of them such.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from None
+
+
+def _fit(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(data)) as picture:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import socket
 import sys
+import tarfile
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -70,6 +71,9 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     # dataset/utils/mathv.py:26 starts a process for each comparison.
     sys.modules["timeout_decorator"] = bounds.timeout_decorator()
+    # A class that unpacks a tar takes what Python 3.14 does not: members that lie
+    # outside of the folder, links to there, devices.
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     base64.b64decode = _see_stand_ins(base64.b64decode)
 
 
