@@ -5,43 +5,108 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 
-from pytest_vlmeval.models.client import ModelClient, Reply, Request, RequestError
+from pytest_vlmeval.accounts import FailedAttempt, LimitChange
+from pytest_vlmeval.models.client import Reply, Request, RequestError
+from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.models.pooled import Attempt
 from pytest_vlmeval.records import Answer, AnswerState
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
 
 
-class Asker:
-    """Asks with retries; whatever happens becomes an `Answer`."""
+class Journal:
+    """Collects, of one model or judge, what answers do not tell, for the store."""
 
-    def __init__(self, client: ModelClient, retries: int) -> None:
-        self._client = client
+    def __init__(self, asked: str) -> None:
+        self._asked = asked
+        self._attempts: list[FailedAttempt] = []
+        self._changes: list[LimitChange] = []
+
+    def note_failure(self, fingerprint: str, index: str, attempt: Attempt) -> None:
+        """Keep a request that got no answer."""
+        error = attempt.error
+        assert error is not None
+        self._attempts.append(
+            FailedAttempt(
+                asked=self._asked,
+                endpoint=attempt.endpoint,
+                fingerprint=fingerprint,
+                index=index,
+                kind=error.kind if error.status is None else str(error.status),
+                message=str(error),
+                latency_ms=1000 * attempt.latency_s,
+                at=time.time(),
+            )
+        )
+
+    def note_limit(self, endpoint: str, before: int, after: int, reason: str) -> None:
+        """Keep a change of how many requests an endpoint may have in flight."""
+        change = LimitChange(
+            asked=self._asked,
+            endpoint=endpoint,
+            before=before,
+            after=after,
+            reason=reason,
+            at=time.time(),
+        )
+        self._changes.append(change)
+
+    def take(self) -> tuple[list[FailedAttempt], list[LimitChange]]:
+        """Give what is new since the last time."""
+        taken = self._attempts, self._changes
+        self._attempts, self._changes = [], []
+        return taken
+
+
+class Asker:
+    """Asks with retries; whatever happens becomes an `Answer`.
+
+    Raises `OutageError` where nothing can be asked any more.
+    """
+
+    def __init__(self, pool: Pool, retries: int, journal: Journal) -> None:
+        self._pool = pool
         self._retries = retries
+        self._journal = journal
         self._random = random.Random()
 
     async def ask(self, fingerprint: str, index: str, request: Request) -> Answer:
-        """Send the request, again while its error may pass, at most `retries` times."""
-        attempt = 0
-        while True:
-            attempt += 1
-            started = time.perf_counter()
-            try:
-                reply = await self._client.ask(request)
-            except RequestError as error:
-                if error.retryable and attempt <= self._retries:
-                    await asyncio.sleep(self._delay(attempt, error.retry_after_s))
-                    continue
-                failure = failed_answer(fingerprint, index, str(error))
-                return _with_timing(failure, attempt, started)
-            return _with_timing(_answer(fingerprint, index, reply), attempt, started)
+        """Send the request, again while its error may pass, at most `retries` times.
 
-    def _delay(self, attempt: int, retry_after_s: float | None) -> float:
-        """Seconds to wait: exponential with jitter, no less than the server asks."""
-        ceiling: float = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (attempt - 1))
-        return max(retry_after_s or 0.0, self._random.uniform(ceiling / 2, ceiling))
+        A 400 is confirmed once, alone: swift answers so to all that it has taken
+        together when one of them is malformed.
+        """
+        delays = self._delays()
+        attempts = 0
+        alone = False
+        while True:
+            attempts += 1
+            attempt = await self._pool.ask(request, alone=alone)
+            if attempt.reply is not None:
+                return _answer(fingerprint, index, attempts, attempt, attempt.reply)
+            self._journal.note_failure(fingerprint, index, attempt)
+            error = attempt.error
+            assert error is not None
+            if error.status == 400 and not attempt.alone and not alone:
+                alone = True
+                continue
+            delay_s = next(delays, None) if error.retryable else None
+            if delay_s is None:
+                return _failure(fingerprint, index, attempts, attempt, error)
+            await asyncio.sleep(delay_s)
+
+    def _delays(self) -> Iterator[float]:
+        """Give the seconds before each retry: exponential with jitter.
+
+        What a server itself asks for (Retry-After) closes it in the pool.
+        """
+        ceiling = FIRST_DELAY_S
+        for _ in range(self._retries):
+            yield self._random.uniform(ceiling / 2, ceiling)
+            ceiling = min(LONGEST_DELAY_S, 2 * ceiling)
 
 
 def failed_answer(fingerprint: str, index: str, error: str) -> Answer:
@@ -51,7 +116,22 @@ def failed_answer(fingerprint: str, index: str, error: str) -> Answer:
     )
 
 
-def _answer(fingerprint: str, index: str, reply: Reply) -> Answer:
+def _failure(
+    fingerprint: str, index: str, attempts: int, attempt: Attempt, error: RequestError
+) -> Answer:
+    return Answer(
+        fingerprint=fingerprint,
+        index=index,
+        state="failed",
+        error=str(error),
+        attempts=attempts,
+        latency_ms=1000 * attempt.latency_s,
+    )
+
+
+def _answer(
+    fingerprint: str, index: str, attempts: int, attempt: Attempt, reply: Reply
+) -> Answer:
     state: AnswerState = "answered" if reply.text.strip() else "empty"
     if reply.finish_reason == "length":
         state = "cut_off"
@@ -60,11 +140,9 @@ def _answer(fingerprint: str, index: str, reply: Reply) -> Answer:
         index=index,
         state=state,
         text=reply.text,
+        reasoning=reply.reasoning,
+        attempts=attempts,
+        latency_ms=1000 * attempt.latency_s,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
     )
-
-
-def _with_timing(answer: Answer, attempts: int, started: float) -> Answer:
-    latency_ms = (time.perf_counter() - started) * 1000
-    return replace(answer, attempts=attempts, latency_ms=latency_ms)

@@ -6,21 +6,25 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from pytest_vlmeval.asking import Asker, failed_answer
+from pytest_vlmeval.accounts import FailedAttempt, LimitChange
+from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.client import ModelClient, Request
+from pytest_vlmeval.models.client import Request
+from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Ask
 
-# Claims beyond the requests in flight, so that a slot never waits for the store.
+# Claims beyond the requests in flight, so that a slot never waits for the store: as
+# many at least, or this part of the slots.
 CLAIM_AHEAD = 8
+CLAIM_AHEAD_PART = 4
 # How long to wait before looking again at samples that other processes hold.
 OTHERS_S = 0.5
 
@@ -32,29 +36,25 @@ class Work:
     """What an engine drains.
 
     `request` reads the prompt of (fingerprint, index) and raises `VlmEvalError` for
-    a row that cannot be asked. `concurrency` bounds the requests in flight,
-    `retries` how often one is sent again.
+    a row that cannot be asked. `retries` is how often one is sent again. `make_pool`
+    opens the endpoints, which bound the requests in flight. `keep` writes what
+    `journal` holds to the store.
     """
 
     request: Callable[[str, str], Request]
-    concurrency: int
     retries: int
+    journal: Journal
+    make_pool: Callable[[], Pool]
+    keep: Callable[[Sequence[FailedAttempt], Sequence[LimitChange]], None]
 
 
 class Engine:
     """Asks everything in the plan that has no answer yet, in a thread of its own."""
 
-    def __init__(
-        self,
-        work: Work,
-        queue: Queue,
-        board: Board,
-        make_client: Callable[[], ModelClient],
-    ) -> None:
+    def __init__(self, work: Work, queue: Queue, board: Board) -> None:
         self._work = work
         self._queue = queue
         self._board = board
-        self._make_client = make_client
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._ready = threading.Event()
@@ -91,14 +91,12 @@ class Engine:
         self._main = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        client = self._make_client()
+        pool = self._work.make_pool()
         try:
             with ThreadPoolExecutor(1, "vlmeval-store") as executor:
-                asker = Asker(client, self._work.retries)
-                drain = _Drain(self._work, self._queue, asker, executor)
-                await drain.run()
+                await _Drain(self._work, self._queue, pool, executor).run()
         finally:
-            await client.close()
+            await pool.close()
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -114,15 +112,16 @@ class _Drain:
         self,
         work: Work,
         queue: Queue,
-        asker: Asker,
+        pool: Pool,
         executor: ThreadPoolExecutor,
     ) -> None:
         self._work = work
         self._queue = queue
-        self._asker = asker
+        self._pool = pool
+        self._asker = Asker(pool, work.retries, work.journal)
         self._executor = executor
-        self._slots = asyncio.Semaphore(work.concurrency)
         self._requests: set[asyncio.Task[None]] = set()
+        self._settled = asyncio.Event()
         self._received: asyncio.Queue[Answer] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -135,8 +134,7 @@ class _Drain:
         finally:
             # What was received while the loop was being ended.
             rest = [self._received.get_nowait() for _ in range(self._received.qsize())]
-            if rest:
-                self._queue.record(rest)
+            self._record(rest)
 
     async def _ask_all(self, group: asyncio.TaskGroup) -> None:
         """Walk over the plan until nothing is missing, others' claims included."""
@@ -154,15 +152,28 @@ class _Drain:
         self, group: asyncio.TaskGroup, fingerprint: str, asks: deque[Ask]
     ) -> None:
         while asks:
-            free = max(0, self._work.concurrency - len(self._requests))
-            size = min(len(asks), CLAIM_AHEAD + free)
+            size = min(len(asks), await self._room())
             batch = [asks.popleft() for _ in range(size)]
             claim = partial(self._queue.claim, fingerprint, batch)
             for ask in await self._in_store(claim):
-                await self._slots.acquire()
                 task = group.create_task(self._ask(fingerprint, ask))
                 self._requests.add(task)
-                task.add_done_callback(self._requests.discard)
+                task.add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        self._settled.set()
+
+    async def _room(self) -> int:
+        """Wait until half of what is claimed ahead is used up; return how many fit."""
+        while True:
+            slots = self._pool.capacity
+            ahead = max(CLAIM_AHEAD, slots // CLAIM_AHEAD_PART)
+            room = slots + ahead - len(self._requests)
+            if room >= ahead // 2:
+                return room
+            self._settled.clear()
+            await self._settled.wait()
 
     async def _ask(self, fingerprint: str, ask: Ask) -> None:
         try:
@@ -174,16 +185,23 @@ class _Drain:
         if ask.repeat:
             answer = replace(answer, repeat=ask.repeat)
         self._received.put_nowait(answer)
-        self._slots.release()
 
     async def _record_all(self) -> None:
         """Write the answers as they come; those that came together share a commit."""
         while True:
             new = [await self._received.get()]
             new += [self._received.get_nowait() for _ in range(self._received.qsize())]
-            await self._in_store(partial(self._queue.record, new))
+            await self._in_store(partial(self._record, new))
             for _ in new:
                 self._received.task_done()
+
+    def _record(self, new: Sequence[Answer]) -> None:
+        """Keep answers, and what the journal holds; runs in the store's thread."""
+        attempts, changes = self._work.journal.take()
+        if attempts or changes:
+            self._work.keep(attempts, changes)
+        if new:
+            self._queue.record(new)
 
     async def _in_store(self, query: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, query)

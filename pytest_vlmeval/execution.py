@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import create_judges
-from pytest_vlmeval.models.factory import create_client
+from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
@@ -25,7 +27,10 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.models.client import ModelClient, Request
+    from pytest_vlmeval.models.client import Request
+    from pytest_vlmeval.models.factory import NoteLimit
+    from pytest_vlmeval.models.limiter import Concurrency
+    from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
@@ -50,14 +55,16 @@ class Execution:
         session_id: str,
         entries: Sequence[PlanEntry],
         number: int,
-        concurrency: int,
+        concurrency: Concurrency,
         servers: Servers,
+        announce: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._servers = servers
         self._library = library
         self._session_id = session_id
         self._concurrency = concurrency
+        self._announce = announce
         self._entries = {entry.dataset: entry for entry in entries}
         self._owner = make_owner()
         self._store = Store(settings.work_dir, settings.store)
@@ -67,7 +74,11 @@ class Execution:
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
         self._judges = create_judges(
-            settings, self._store.exchanges, concurrency, servers
+            settings,
+            self._store,
+            concurrency,
+            servers,
+            asked_in=(self._plan.run_id, session_id),
         )
         self._heartbeat = Heartbeat(self._store.leases, self._owner)
         self._scorer = self._make_scorer()
@@ -135,18 +146,8 @@ class Execution:
         if not any(self._board.missing(fingerprint) for fingerprint in names):
             return
         self._settings = self._servers.settle(self._settings)
-        asyncio.run(self._check_model())
-        work = Work(
-            request=lambda name, index: self._request(names[name], index),
-            concurrency=self._concurrency,
-            retries=self._settings.retries,
-        )
-        self._engine = Engine(
-            work,
-            self._queue(names),
-            self._board,
-            self._make_client,
-        )
+        aside = asyncio.run(self._check_model())
+        self._engine = Engine(self._work(names, aside), self._queue(names), self._board)
         self._engine.start()
         if self._settings.mode == "all":
             self._start_sandboxes()
@@ -158,6 +159,18 @@ class Execution:
         if prompting == AS_IT_IS:
             return request
         return replace(request, system=prompting.system_prompt, prompting=prompting)
+
+    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
+        journal = Journal(str(self._settings.model))
+        return Work(
+            request=lambda name, index: self._request(names[name], index),
+            retries=self._settings.retries,
+            journal=journal,
+            make_pool=lambda: self._make_pool(journal.note_limit, aside),
+            keep=partial(
+                self._store.accounting.record, self._plan.run_id, self._session_id
+            ),
+        )
 
     def _queue(self, names: Mapping[str, str]) -> Queue:
         return Queue(
@@ -186,7 +199,7 @@ class Execution:
             return
         for name, judge in self._judges.items():
             if any(self._awaits(entry, name) for entry in self._entries.values()):
-                judge.check()
+                self._tell_of(judge.check())
 
     def _awaits(self, entry: PlanEntry, judge: str) -> bool:
         if judge not in entry.judges:
@@ -196,16 +209,24 @@ class Execution:
             verdict.state == "judge_failed" for verdict in score.verdicts
         )
 
-    def _make_client(self) -> ModelClient:
-        client = create_client(self._settings, concurrency=self._concurrency)
-        return self._servers.watched(client, "model")
+    def _make_pool(self, note: NoteLimit, aside: Collection[str] = ()) -> Pool:
+        watched = partial(self._servers.watched, role="model")
+        return create_pool(self._settings, self._concurrency, note, watched, aside)
 
-    async def _check_model(self) -> None:
-        client = self._make_client()
+    async def _check_model(self) -> Collection[str]:
+        """Return the endpoints that cannot be asked now, where others can."""
+        pool = self._make_pool(lambda *change: None)
         try:
-            await client.check()
+            troubles = await pool.check()
         finally:
-            await client.close()
+            await pool.close()
+        self._tell_of(troubles)
+        return troubles
+
+    def _tell_of(self, troubles: Mapping[str, str]) -> None:
+        """Name the endpoints that are not used for the time being."""
+        for trouble in troubles.values():
+            self._announce(f"goes on without an endpoint. {trouble}")
 
     def close(self) -> None:
         """End the engine; free what is held; close the store."""

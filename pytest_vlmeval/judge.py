@@ -13,11 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.asking import Asker, failed_answer
-from pytest_vlmeval.models.client import ModelClient, Request
-from pytest_vlmeval.models.factory import create_judge_client
-from pytest_vlmeval.records import JudgeQuestion, JudgeReply, PromptPart
-from pytest_vlmeval.store.exchanges import Exchanges, identify_question
+from pytest_vlmeval.asking import Asker, Journal, failed_answer
+from pytest_vlmeval.models.client import OutageError, Request
+from pytest_vlmeval.models.factory import NoteLimit, create_judge_pool
+from pytest_vlmeval.models.limiter import Concurrency
+from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply, PromptPart
+from pytest_vlmeval.store import Store
+from pytest_vlmeval.store.exchanges import identify_question
 
 if TYPE_CHECKING:
     from pytest_vlmeval.judge_settings import JudgeEndpoint
@@ -29,73 +32,99 @@ MOST_FAILURES = 10
 
 
 class Judge:
-    """Asks one judge; `retries` as for the model, at most `concurrency` at once."""
+    """Asks one judge: with retries, breaker and accounts as the model is asked.
+
+    `make_pool` opens its endpoints and tells changes of their limits. What is asked
+    goes to the account of the run and session `asked_in` ("": none).
+    """
 
     def __init__(
         self,
         name: str,
-        exchanges: Exchanges,
-        make_client: Callable[[], ModelClient],
+        store: Store,
+        make_pool: Callable[[NoteLimit], Pool],
         *,
         retries: int,
-        concurrency: int,
+        asked_in: tuple[str, str] = ("", ""),
     ) -> None:
         self.name = name
-        self._exchanges = exchanges
-        self._make_client = make_client
+        self._store = store
+        self._make_pool = make_pool
         self._retries = retries
-        self._concurrency = concurrency
+        self._run_id, self._session_id = asked_in
 
-    def check(self) -> None:
-        """Raise `VlmEvalError` if the judge cannot be asked."""
-        asyncio.run(self._check())
+    def check(self) -> dict[str, str]:
+        """Return why endpoints cannot be asked; `VlmEvalError` if none of them can."""
+        return asyncio.run(self._check())
 
-    async def _check(self) -> None:
-        client = self._make_client()
+    async def _check(self) -> dict[str, str]:
+        pool = self._make_pool(lambda *change: None)
         try:
-            await client.check()
+            return await pool.check()
         finally:
-            await client.close()
+            await pool.close()
 
-    def ask(self, questions: Sequence[JudgeQuestion]) -> list[JudgeReply]:
+    def ask(
+        self, questions: Sequence[JudgeQuestion], fingerprint: str = ""
+    ) -> list[JudgeReply]:
         """Return a reply for each question, from the store where there is one.
 
-        The same question is asked once. Call it outside of an event loop.
+        The same question is asked once, on account of the dataset that first does.
+        Call it outside of an event loop.
         """
         names = [identify_question(self.name, question) for question in questions]
-        known = self._exchanges.find(names)
+        known = self._store.exchanges.find(names)
         missing = {
             name: question
             for name, question in zip(names, questions, strict=True)
             if name not in known
         }
         if missing:
-            known |= asyncio.run(self._ask_all(missing))
+            known |= asyncio.run(self._ask_all(missing, fingerprint))
         return [known[name] for name in names]
 
     async def _ask_all(
-        self, questions: Mapping[str, JudgeQuestion]
+        self, questions: Mapping[str, JudgeQuestion], fingerprint: str
     ) -> dict[str, JudgeReply]:
-        client = self._make_client()
-        line = _Line(self._concurrency)
-        asker = Asker(client, self._retries)
+        journal = Journal(self.name)
+        pool = self._make_pool(journal.note_limit)
+        asker = Asker(pool, self._retries, journal)
+        failures = _Failures(pool)
 
         async def ask(name: str, question: JudgeQuestion) -> tuple[str, JudgeReply]:
-            async with line.slots:
-                if line.broken:
-                    answer = failed_answer(self.name, name, line.broken)
-                else:
-                    answer = await asker.ask(self.name, name, _request(question))
-                    line.note(answer.error if answer.state == "failed" else "")
-            return name, self._exchanges.record(self.name, name, question, answer)
+            answer = await _ask_one(asker, failures, fingerprint, name, question)
+            asked_for = self._run_id, fingerprint
+            reply = self._store.exchanges.record(
+                self.name, name, question, answer, asked_for
+            )
+            return name, reply
 
         try:
             found = await asyncio.gather(
                 *(ask(name, question) for name, question in questions.items())
             )
         finally:
-            await client.close()
+            await pool.close()
+            attempts, changes = journal.take()
+            self._store.accounting.record(
+                self._run_id, self._session_id, attempts, changes
+            )
         return dict(found)
+
+
+async def _ask_one(
+    asker: Asker,
+    failures: _Failures,
+    fingerprint: str,
+    name: str,
+    question: JudgeQuestion,
+) -> Answer:
+    try:
+        answer = await asker.ask(fingerprint, name, _request(question))
+    except OutageError as error:
+        return failed_answer(fingerprint, name, str(error))
+    failures.note(answer.error if answer.state == "failed" else "")
+    return answer
 
 
 class MajorityJudge:
@@ -107,11 +136,15 @@ class MajorityJudge:
         self._judges = judges
         self._chosen = chosen
 
-    def ask(self, questions: Sequence[JudgeQuestion]) -> list[JudgeReply]:
+    def ask(
+        self, questions: Sequence[JudgeQuestion], fingerprint: str = ""
+    ) -> list[JudgeReply]:
         """Return what that judge replied before; nothing is asked that was not."""
         chosen = [self._chosen.get(question.task) for question in questions]
         replies = {
-            name: iter(self._judges[name].ask(_of(name, chosen, questions)))
+            name: iter(
+                self._judges[name].ask(_of(name, chosen, questions), fingerprint)
+            )
             for name in set(chosen)
             if name is not None
         }
@@ -130,40 +163,50 @@ def _of(
 
 
 def create_judges(
-    settings: Settings, exchanges: Exchanges, concurrency: int, servers: Servers
+    settings: Settings,
+    store: Store,
+    concurrency: Concurrency,
+    servers: Servers,
+    asked_in: tuple[str, str] = ("", ""),
 ) -> dict[str, Judge]:
-    """Make the judges of a run by their names; nothing is connected yet."""
+    """Make the judges of a run by their names; nothing is connected yet.
 
-    def make_client(endpoint: JudgeEndpoint) -> ModelClient:
-        placed = replace(endpoint, api_base=servers.judge_address(endpoint.api_base))
-        client = create_judge_client(settings, placed, concurrency=concurrency)
-        return servers.watched(client, "judge")
+    `asked_in` is the run and the session that pay for what is asked.
+    """
+
+    def make_pool(endpoint: JudgeEndpoint, note: NoteLimit) -> Pool:
+        placed = replace(
+            endpoint, api_bases=servers.judge_addresses(endpoint.api_bases)
+        )
+        watched = partial(servers.watched, role="judge")
+        return create_judge_pool(settings, placed, concurrency, note, watched)
 
     return {
         endpoint.name: Judge(
             endpoint.name,
-            exchanges,
-            partial(make_client, endpoint),
+            store,
+            partial(make_pool, endpoint),
             retries=settings.retries,
-            concurrency=concurrency,
+            asked_in=asked_in,
         )
         for endpoint in settings.judges
     }
 
 
-class _Line:
-    """The way to a judge: its slots, and why nothing goes through any more."""
+class _Failures:
+    """Ends the asking where too many questions in a row failed."""
 
-    def __init__(self, concurrency: int) -> None:
-        self.slots = asyncio.Semaphore(concurrency)
-        self.broken = ""
-        self._failures = 0
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._in_a_row = 0
 
     def note(self, error: str) -> None:
         """Take in how a question ended, "" for well."""
-        self._failures = self._failures + 1 if error else 0
-        if self._failures == MOST_FAILURES and not self.broken:
-            self.broken = f"not asked, as {self._failures} in a row failed: {error}"
+        self._in_a_row = self._in_a_row + 1 if error else 0
+        if self._in_a_row == MOST_FAILURES:
+            self._pool.break_off(
+                f"not asked, as {self._in_a_row} in a row failed: {error}"
+            )
 
 
 def _request(question: JudgeQuestion) -> Request:

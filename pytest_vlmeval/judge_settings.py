@@ -23,13 +23,13 @@ OPENAI_VARIABLES = ("OPENAI_API_KEY", "OPENAI_API_BASE", "LOCAL_LLM")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeEndpoint:
-    """A judge: the name its server serves it under, the server, and its key.
+    """A judge: the name it is served under, the servers that do, and their key.
 
-    `api_base` is "" where the run starts the server.
+    `api_bases` is empty where the run starts the server.
     """
 
     name: str
-    api_base: str
+    api_bases: tuple[str, ...]
     api_key: str | None = field(default=None, repr=False)
 
 
@@ -62,43 +62,47 @@ def choose_judges(
         )
     if not names or names[0] == EXACT_MATCHING:
         return ()
+    return tuple(
+        _place(name, places, api_key, openai, given)
+        for name, places in zip(names, _spread(names, bases), strict=True)
+    )
+
+
+def _spread(names: Sequence[str], bases: Sequence[str]) -> Sequence[Sequence[str]]:
+    """Return the URLs of each judge: all of them where there is one judge."""
+    if len(names) == 1:
+        return [bases]
     if len(bases) not in {0, 1, len(names)}:
         raise VlmEvalError(
             f"--vlm-judge names {len(names)} judges and --vlm-judge-api-base "
             f"{len(bases)} URLs. Give one URL for all, or one for each in this order."
         )
-    places = [
-        _place(name, base, api_key, openai, given)
-        for name, base in zip(names, _spread(bases, len(names)), strict=True)
-    ]
-    return tuple(places)
-
-
-def _spread(bases: Sequence[str], count: int) -> Sequence[str | None]:
-    if len(bases) == count:
-        return bases
-    return [bases[0] if bases else None] * count
+    if len(bases) == len(names):
+        return [(base,) for base in bases]
+    return [bases] * len(names)
 
 
 def _place(
     name: str,
-    base: str | None,
+    bases: Sequence[str],
     api_key: str | None,
     openai: Mapping[str, str],
     given: str,
 ) -> JudgeEndpoint:
-    """Find a judge's server; OPENAI_API_KEY goes only where it is meant for."""
-    if base is not None:
-        meant = urlsplit(base).hostname == urlsplit(OFFICIAL).hostname
-        theirs = openai.get("OPENAI_API_KEY") if meant else None
-        return JudgeEndpoint(name=name, api_base=base, api_key=api_key or theirs)
+    """Find a judge's servers; OPENAI_API_KEY goes only where it is meant for."""
+    if bases:
+        hosts = {urlsplit(base).hostname for base in bases}
+        meant = hosts == {urlsplit(OFFICIAL).hostname}
+        key = api_key or (openai.get("OPENAI_API_KEY") if meant else None)
+        given_bases = tuple(filter(None, bases))
+        return JudgeEndpoint(name=name, api_bases=given_bases, api_key=key)
     key = api_key or openai.get("OPENAI_API_KEY") or None
     base = openai.get("OPENAI_API_BASE")
     if base:
         base = OFFICIAL if base == "OFFICIAL" else base
-        return JudgeEndpoint(name=name, api_base=base, api_key=key)
+        return JudgeEndpoint(name=name, api_bases=(base,), api_key=key)
     if given == "--vlm-judge" and openai.get("OPENAI_API_KEY"):
-        return JudgeEndpoint(name=name, api_base=OFFICIAL, api_key=key)
+        return JudgeEndpoint(name=name, api_bases=(OFFICIAL,), api_key=key)
     raise VlmEvalError(
         f"{given}={name} names a judge, and nothing says where it is. Give its URL by "
         "--vlm-judge-api-base or OPENAI_API_BASE"
@@ -116,7 +120,7 @@ def describe_judges(
 ) -> str:
     """Say in a few words which judges there are, or why there is none."""
     if judges:
-        places = [shown_address(each.api_base) for each in judges]
+        places = [", ".join(map(shown_address, each.api_bases)) for each in judges]
         return ", ".join(
             f"judge {each.name} {f'at {place}' if place else SERVED}"
             for each, place in zip(judges, places, strict=True)

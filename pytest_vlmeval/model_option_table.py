@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     parse_command,
+    parse_concurrency,
     parse_number,
     parse_one_of,
     parse_whole,
@@ -82,5 +83,39 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         f"a JSON object without {', '.join(RESERVED)}",
         "further members of each request's body, such as '{\"top_k\": 1}'",
         metavar="JSON",
+    ),
+    make_option(
+        "concurrency",
+        parse_concurrency,
+        "a whole number of at least 1 (requests), or auto",
+        "requests in flight at once, in all processes of the session together; auto "
+        "finds out how many the endpoints can take, up to 256",
+        default="auto",
+        metavar="N",
+    ),
+    make_option(
+        "timeout",
+        parse_number(0, above=True),
+        "a number above 0 (seconds)",
+        "deadline of one request, in seconds",
+        default="300",
+        metavar="SECONDS",
+    ),
+    make_option(
+        "retries",
+        parse_whole(0),
+        "a whole number of at least 0",
+        "how often a request that may still succeed is sent again",
+        default="5",
+        metavar="N",
+    ),
+    make_option(
+        "outage",
+        parse_number(0),
+        "a number of at least 0 (seconds)",
+        "how long to wait for endpoints none of which answers any more, in seconds, "
+        "before the run is stopped",
+        default="120",
+        metavar="SECONDS",
     ),
 )

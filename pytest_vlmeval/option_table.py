@@ -13,6 +13,7 @@ from pytest_vlmeval.option_values import (
     parse_number,
     parse_one_of,
     parse_store,
+    parse_urls,
     parse_whole,
 )
 from pytest_vlmeval.report_options import REPORT_OPTIONS
@@ -39,10 +40,11 @@ OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "api-base",
-        str,
-        "an http or https URL",
+        parse_urls,
+        "http or https URLs, separated by commas",
         "base URL of the OpenAI-compatible endpoint, with or without "
-        "/chat/completions at its end",
+        "/chat/completions at its end; may be repeated: requests go to the least "
+        "loaded endpoint that answers",
         default="http://127.0.0.1:8000/v1",
         metavar="URL",
     ),
@@ -68,7 +70,8 @@ OPTIONS: tuple[Option, ...] = (
         "judge-api-base",
         parse_names,
         "http or https URLs, separated by commas",
-        "base URL of the judge's endpoint; may be repeated, one for each judge "
+        "base URL of the judge's endpoint; may be repeated: one for each judge, or "
+        "several for one "
         "(default: OPENAI_API_BASE, else that of OpenAI if OPENAI_API_KEY is set)",
         metavar="URL",
     ),
@@ -140,14 +143,6 @@ OPTIONS: tuple[Option, ...] = (
         metavar="METHOD",
     ),
     make_option(
-        "concurrency",
-        parse_whole(1),
-        "a whole number of at least 1 (requests)",
-        "requests in flight at once, in all processes of the run together",
-        default="16",
-        metavar="N",
-    ),
-    make_option(
         "repeat",
         parse_whole(1),
         "a whole number of at least 1 (times)",
@@ -171,22 +166,6 @@ OPTIONS: tuple[Option, ...] = (
         "sampling temperature",
         default="0",
         metavar="T",
-    ),
-    make_option(
-        "timeout",
-        parse_number(0, above=True),
-        "a number above 0 (seconds)",
-        "deadline of one request, in seconds",
-        default="300",
-        metavar="SECONDS",
-    ),
-    make_option(
-        "retries",
-        parse_whole(0),
-        "a whole number of at least 0",
-        "how often a request that may still succeed is sent again",
-        default="5",
-        metavar="N",
     ),
     make_option(
         "mode",

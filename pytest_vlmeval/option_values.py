@@ -26,6 +26,11 @@ def parse_whole(minimum: int) -> Callable[[str], int]:
     return parse
 
 
+def parse_concurrency(text: str) -> int | None:
+    """Read a whole number from 1 on, or auto, which is None."""
+    return None if text == "auto" else parse_whole(1)(text)
+
+
 def parse_number(minimum: float, *, above: bool = False) -> Callable[[str], float]:
     """Give the parser of finite numbers from `minimum` on, or `above` it."""
 
@@ -79,6 +84,11 @@ def parse_command(text: str) -> tuple[str, ...]:
     if "{port}" not in text:
         raise ValueError
     return tuple(shlex.split(text))
+
+
+def parse_urls(text: str) -> tuple[str, ...]:
+    """Read URLs, separated by commas or blanks; an empty text is a bad one."""
+    return parse_names(text) or (text,)
 
 
 def is_table(name: str) -> bool:

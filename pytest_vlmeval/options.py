@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["all", "infer", "score", "report"]
 # Options that may be given several times.
-REPEATED = {"data", "judge", "judge-api-base"}
+REPEATED = {"api-base", "data", "judge", "judge-api-base"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
     "model limit sample seed nframe fps video_url scoring concurrency repeat store "
@@ -47,21 +47,22 @@ class Settings:
     """Everything a run may be told; plain values only.
 
     `data` holds names and absolute paths of tables. `timeout_s`, `score_timeout_s`:
-    seconds for one request, for one scoring. `api_key` is never printed: it is left
-    out of `repr`. `judging` says in words what `judges` there are: none means exact
-    matching. `data_root` is where the dataset files lie, `work_dir` where the store
-    is unless `store` names a database (its URL may hold a password and is never
-    printed as it is), `cache_dir` what can be made again (sandbox environment,
-    prepared datasets).
-    `data_mirror` is a URL or a folder; `download_max_gb` counts 10^9 bytes,
-    `report_max_mb` 10^6. `run` names the stored run that a report is about. Of each
-    video `nframe` frames are shown, or `fps` per second, or with `video_url` the file;
-    `hubs` are where videos come from, first the one that ms-vlmeval prefers.
+    seconds for one request, for one scoring; `outage_s` those to wait for endpoints
+    that do not answer. `concurrency` is None where it is found out. `api_key` is never
+    printed: it is left out of `repr`. `judging` says in words what `judges` there are:
+    none means exact matching. `data_root` is where the dataset files lie, `work_dir`
+    where the store is unless `store` names a database (its URL may hold a password and
+    is never printed as it is), `cache_dir` what can be made again (sandbox environment,
+    prepared datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts
+    10^9 bytes, `report_max_mb` 10^6. `run` names the stored run that a report is about.
+    Of each video `nframe` frames are shown, or `fps` per second, or with
+    `video_url` the file; `hubs` are where videos come from, first the one that
+    ms-vlmeval prefers.
     """
 
     model: str | None
     backend: Backend
-    api_base: str
+    api_bases: tuple[str, ...]
     api_key: str | None
     serving: Serving
     prompting: Prompting
@@ -75,12 +76,13 @@ class Settings:
     fps: float | None
     video_url: bool
     scoring: Scoring
-    concurrency: int
+    concurrency: int | None
     repeat: int
     max_tokens: int
     temperature: float
     timeout_s: float
     retries: int
+    outage_s: float
     mode: Mode
     fresh: bool
     allow_modified_data: bool
@@ -189,7 +191,7 @@ def load_settings(
     return Settings(
         **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
         backend=backend,
-        api_base=values["api-base"],
+        api_bases=values["api-base"],
         api_key=_api_key("api-key", values["api-key-file"], environ),
         serving=choose_serving(
             values,
@@ -200,6 +202,7 @@ def load_settings(
         **_judges(values, environ),
         data=_data(values["data"] or (), config),
         timeout_s=values["timeout"],
+        outage_s=values["outage"],
         score_timeout_s=values["score-timeout"],
         **report_settings(values, config.invocation_params.dir),
         work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),

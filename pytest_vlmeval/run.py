@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.limiter import AUTO_CEILING, Concurrency
 from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
@@ -41,6 +42,12 @@ class Share(NamedTuple):
         """Return this process's part of `total`, at least 1."""
         part, rest = divmod(total, self.processes)
         return max(1, part + (self.number < rest))
+
+    def concurrency(self, wanted: int | None) -> Concurrency:
+        """Return this process's part of the requests in flight; None: found out."""
+        if wanted is None:
+            return Concurrency(self.of(AUTO_CEILING), adaptive=True)
+        return Concurrency(self.of(wanted), adaptive=False)
 
 
 class Run:
@@ -131,11 +138,9 @@ class Run:
         from pytest_vlmeval.store import Store
 
         self._judge_store = Store(self.settings.work_dir, self.settings.store)
-        concurrency = self._share.of(self.settings.concurrency)
+        concurrency = self._share.concurrency(self.settings.concurrency)
         return JudgePanel(
-            create_judges(
-                self.settings, self._judge_store.exchanges, concurrency, self._servers
-            )
+            create_judges(self.settings, self._judge_store, concurrency, self._servers)
         )
 
     # Beginning and ending
@@ -157,8 +162,9 @@ class Run:
             session_id=self._session_id,
             entries=entries,
             number=self._share.number,
-            concurrency=self._share.of(self.settings.concurrency),
+            concurrency=self._share.concurrency(self.settings.concurrency),
             servers=self._servers,
+            announce=self._announce,
         )
         if self._share.number == 0:
             for line in self._execution.unlike:

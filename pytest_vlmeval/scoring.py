@@ -6,8 +6,9 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.agreement import choose_by_majority, unite
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.judge import Judge
-    from pytest_vlmeval.records import Scoring
+    from pytest_vlmeval.records import JudgeQuestion, JudgeReply, Scoring
     from pytest_vlmeval.store import Store
     from pytest_vlmeval.store.answers import StoredAnswer
 
@@ -183,7 +184,7 @@ class Scorer:
             self._library.sandbox_for(entry.dataset),
             self._library.prepared(entry.dataset),
             [(index, usable.get(index)) for index in entry.indexes],
-            judge=None if judge is None else judge.ask,
+            judge=None if judge is None else _for_dataset(judge, entry.fingerprint),
             scoring=self._scoring,
             deadline_s=self._deadline_s,
         )
@@ -206,6 +207,13 @@ class Scorer:
             notes=scored.notes,
             verdicts=verdicts,
         )
+
+
+def _for_dataset(
+    judge: Judge | MajorityJudge, fingerprint: str
+) -> Callable[[Sequence[JudgeQuestion]], list[JudgeReply]]:
+    """Return what asks a judge on account of a dataset."""
+    return partial(judge.ask, fingerprint=fingerprint)
 
 
 def _usable(stored: Stored) -> Mapping[str, str]:

@@ -281,9 +281,8 @@ def header(config: pytest.Config) -> list[str]:
         settings = get_settings(config)
         return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
     settings = get_settings(config)
-    where = (
-        "" if settings.backend == "demo" else f" at {shown_address(settings.api_base)}"
-    )
+    where = ", ".join(map(shown_address, settings.api_bases))
+    where = "" if settings.backend == "demo" else f" at {where}"
     if settings.serving.model:
         where = f" {SERVED}"
     return [

@@ -45,6 +45,12 @@ def why_undecided(verdict: Verdict) -> str:
 
 def why_unusable(answer: Answer) -> str:
     """Say in a sentence why an answer cannot be used, and what to do."""
+    if answer.state == "cut_off" and answer.reasoning and not answer.text:
+        return (
+            f"it ended after {answer.completion_tokens} tokens, before the model had "
+            "finished to think. Raise --vlm-max-tokens. It thought: "
+            + shorten(answer.reasoning, 200)
+        )
     if answer.state == "cut_off":
         return (
             f"it was cut off at the token limit after {answer.completion_tokens} "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from tests.server_fixtures import ServerProcess
 
 if TYPE_CHECKING:
     from pytest_vlmeval.judge import Judge
+    from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.store import Store
 
 OpenJudge = Callable[..., "Judge"]
@@ -24,20 +24,12 @@ def make_judge(
     """Give a judge that a server has under this name."""
     # Here, as every session of this checkout reads this module.
     from pytest_vlmeval.judge import Judge
-    from pytest_vlmeval.models.endpoint import EndpointClient
+    from tests.pool_calls import make_pool
 
-    client = partial(
-        EndpointClient,
-        model=name,
-        api_base=url,
-        api_key=None,
-        max_tokens=None,
-        temperature=None,
-        timeout_s=5,
-        concurrency=8,
-        role="judge",
-    )
-    return Judge(name, store.exchanges, client, retries=retries, concurrency=8)
+    def open_pool(note: object) -> Pool:
+        return make_pool(url, model=name, timeout_s=5, role="judge", outage_s=2)
+
+    return Judge(name, store, open_pool, retries=retries)
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.asking import Asker
-from pytest_vlmeval.models.client import Request
-from pytest_vlmeval.models.endpoint import EndpointClient
-from pytest_vlmeval.records import Answer, PromptPart
+from pytest_vlmeval.asking import Asker, Journal
+from pytest_vlmeval.records import Answer
+from tests.endpoint_calls import text_request
+from tests.pool_calls import make_pool
 from tests.server_fixtures import ServerProcess
 
 
@@ -19,22 +18,13 @@ def ask(server: ServerProcess, *, retries: int = 3, timeout_s: float = 5) -> Ans
     """Ask one question of a real server and wait for what becomes of it."""
 
     async def once() -> Answer:
-        client = EndpointClient(
-            model="tiny-vlm",
-            api_base=server.url,
-            api_key=None,
-            max_tokens=16,
-            temperature=0.0,
-            timeout_s=timeout_s,
-            concurrency=1,
-        )
-        request = Request(
-            parts=(PromptPart(kind="text", text="Which?"),), media_folder=Path()
-        )
+        pool = make_pool(server.url, timeout_s=timeout_s)
+        request = text_request("Which?")
         try:
-            return await Asker(client, retries).ask("Data-1", "7", request)
+            asker = Asker(pool, retries, Journal("tiny-vlm"))
+            return await asker.ask("Data-1", "7", request)
         finally:
-            await client.close()
+            await pool.close()
 
     return asyncio.run(once())
 

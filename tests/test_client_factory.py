@@ -10,15 +10,18 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import ModelClient
 from pytest_vlmeval.models.demo_client import DemoClient
 from pytest_vlmeval.models.endpoint import EndpointClient
-from pytest_vlmeval.models.factory import create_client
+from pytest_vlmeval.models.factory import create_pool
+from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.options import load_settings
 
 
 def client_for(pytester: pytest.Pytester, *arguments: str) -> ModelClient:
     settings = load_settings(pytester.parseconfig(*arguments), {})
-    client = create_client(settings, concurrency=2)
-    asyncio.run(client.close())
-    return client
+    two = Concurrency(2, adaptive=False)
+    pool = create_pool(settings, two, lambda *change: None, lambda client: client)
+    asyncio.run(pool.close())
+    (endpoint,) = pool.endpoints
+    return endpoint.client
 
 
 def test_demo(pytester: pytest.Pytester) -> None:

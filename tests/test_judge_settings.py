@@ -25,7 +25,9 @@ def load(pytester: pytest.Pytester) -> Load:
 
 
 def judges(settings: Settings) -> list[tuple[str, str, str | None]]:
-    return [(each.name, each.api_base, each.api_key) for each in settings.judges]
+    return [
+        (each.name, " ".join(each.api_bases), each.api_key) for each in settings.judges
+    ]
 
 
 def test_without_any_it_is_exact_matching(load: Load) -> None:

@@ -32,7 +32,7 @@ def test_defaults(load: Load, pytester: pytest.Pytester) -> None:
     settings = load()
     assert settings.model is None
     assert settings.backend == "endpoint"
-    assert settings.api_base == "http://127.0.0.1:8000/v1"
+    assert settings.api_bases == ("http://127.0.0.1:8000/v1",)
     assert settings.limit is None
     assert settings.sample is None
     assert settings.seed == 0

@@ -160,7 +160,9 @@ def test_xdist_gives_the_results_of_one_process(
         rules=[{"contains": "<3>", "status": 400, "message": "no"}],
     )
     distributed_result, distributed = project.junit(*arguments, "-n", "3")
-    assert asked(server) == Counter({f"Question <{n}>?": 1 for n in range(1, 25)})
+    once = Counter({f"Question <{n}>?": 1 for n in range(1, 25)})
+    # A 400 is confirmed alone, unless it was alone already.
+    assert asked(server) in (once, once + Counter(["Question <3>?"]))
     in_flight = server.counters()["max_in_flight"]
     assert isinstance(in_flight, int)
     assert in_flight <= 4

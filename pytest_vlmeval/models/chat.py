@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.models.client import Reply, RequestError
+from pytest_vlmeval.models.thinking import split_thoughts
 from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
@@ -173,14 +174,17 @@ class ReplyReader:
             raise self._error("a choice without a message")
         finish_reason = choice.get("finish_reason") or "stop"
         text = _text(message)
+        thought = message.get("reasoning_content") or message.get("reasoning")
         if text is None:
-            thought = message.get("reasoning_content") or message.get("reasoning")
             if not thought and finish_reason not in {"length", "content_filter"}:
                 raise self._error("null content")
             text = ""
+        thoughts = split_thoughts(text)
+        parts = (thought if isinstance(thought, str) else "", thoughts.reasoning)
         return Reply(
-            text=text,
-            finish_reason=str(finish_reason),
+            text=thoughts.answer,
+            finish_reason=str(finish_reason) if thoughts.closed else "length",
+            reasoning="\n".join(filter(None, parts)),
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
         )

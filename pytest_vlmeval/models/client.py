@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompt_settings import AS_IT_IS, Prompting
 
 if TYPE_CHECKING:
@@ -34,16 +35,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a model answered; `text` may be empty.
+    """What a model answered; `text` may be empty, `reasoning` is what it thought.
 
-    `finish_reason` is "stop", "length" (cut off at the token limit), or what else
-    the server says. The token counts are 0 where the server gives none.
+    `finish_reason` is "stop", "length" (cut off at the token limit, or in the middle
+    of the thoughts), or what else the server says. The token counts are 0 where it
+    gives none.
     """
 
     text: str
     finish_reason: str
+    reasoning: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class OutageError(VlmEvalError):
+    """Nothing answers any more; what still waits will not be asked."""
 
 
 class RequestError(Exception):

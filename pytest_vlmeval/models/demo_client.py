@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 MODEL_FILES = ("vision.onnx", "language.onnx", "embeddings.npy", "tokenizer.json")
 
 
+def count_threads(concurrency: int) -> int:
+    """Return how many answers are worth to be made at once."""
+    return max(1, min(os.cpu_count() or 1, concurrency))
+
+
 class DemoClient:
     """Asks the demo model, on at most `concurrency` threads and one per processor.
 
@@ -33,7 +38,7 @@ class DemoClient:
         self._max_tokens = max_tokens
         self._folder = folder
         self._threads = ThreadPoolExecutor(
-            max_workers=max(1, min(os.cpu_count() or 1, concurrency)),
+            max_workers=count_threads(concurrency),
             thread_name_prefix="vlm-demo",
         )
         self._model: DemoModel | None = None

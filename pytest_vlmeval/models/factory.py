@@ -1,15 +1,27 @@
-"""Chooses the client for what the user asked to be evaluated."""
+"""Opens the endpoints of what the user asked to be evaluated."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.api_base import normalize_api_base
+from pytest_vlmeval.models.limiter import Concurrency, Limiter
+from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.models.pooled import Endpoint
 
 if TYPE_CHECKING:
     from pytest_vlmeval.judge_settings import JudgeEndpoint
     from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.models.server_check import Role
     from pytest_vlmeval.options import Settings
+
+# Told the endpoint, its limit before and after a change, and the reason.
+NoteLimit = Callable[[str, int, int, str], None]
+# Gives a client that also looks after a server of the run.
+Watch = Callable[["ModelClient"], "ModelClient"]
 
 NO_MODEL = (
     "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible endpoint "
@@ -18,47 +30,105 @@ NO_MODEL = (
 )
 
 
-def create_client(settings: Settings, *, concurrency: int) -> ModelClient:
-    """Make the client of the chosen backend, for this many requests at once.
+class _Asked(NamedTuple):
+    """What the endpoints of one model or judge have in common."""
 
-    Raises `VlmEvalError` for a missing model and an unusable URL or key. Only the
-    chosen client is imported: openai takes a second, onnxruntime a part of one.
+    name: str
+    api_key: str | None
+    max_tokens: int | None
+    temperature: float | None
+    role: Role
+
+
+def create_pool(
+    settings: Settings,
+    concurrency: Concurrency,
+    note: NoteLimit,
+    watched: Watch,
+    aside: Collection[str] = (),
+) -> Pool:
+    """Open the endpoints of the chosen backend; nothing is connected yet.
+
+    `aside` names those that could not be asked at the start. Raises `VlmEvalError`
+    for a missing model and an unusable URL or key. Only the chosen client is
+    imported: openai takes a second, onnxruntime a part of one.
     """
     if settings.model is None:
         raise VlmEvalError(NO_MODEL)
     if settings.backend == "demo":
-        from pytest_vlmeval.models.demo_client import DemoClient
-
-        return DemoClient(max_tokens=settings.max_tokens, concurrency=concurrency)
-    from pytest_vlmeval.models.endpoint import EndpointClient
-
-    return EndpointClient(
-        model=settings.model,
-        api_base=settings.api_base,
+        return _demo_pool(settings, concurrency, note)
+    asked = _Asked(
+        name=settings.model,
         api_key=settings.api_key,
         max_tokens=settings.max_tokens,
         temperature=settings.temperature,
-        timeout_s=settings.timeout_s,
-        concurrency=concurrency,
+        role="model",
+    )
+    return _endpoint_pool(
+        asked, settings.api_bases, settings, concurrency, note, watched, aside
     )
 
 
-def create_judge_client(
-    settings: Settings, judge: JudgeEndpoint, *, concurrency: int
-) -> ModelClient:
-    """Make the client of a judge; `VlmEvalError` for an unusable URL or key.
+def create_judge_pool(
+    settings: Settings,
+    judge: JudgeEndpoint,
+    concurrency: Concurrency,
+    note: NoteLimit,
+    watched: Watch,
+) -> Pool:
+    """Open the endpoints of a judge; `VlmEvalError` for an unusable URL or key.
 
     Its requests bring their sampling settings along.
     """
-    from pytest_vlmeval.models.endpoint import EndpointClient
-
-    return EndpointClient(
-        model=judge.name,
-        api_base=judge.api_base,
+    asked = _Asked(
+        name=judge.name,
         api_key=judge.api_key,
         max_tokens=None,
         temperature=None,
-        timeout_s=settings.timeout_s,
-        concurrency=concurrency,
         role="judge",
+    )
+    return _endpoint_pool(asked, judge.api_bases, settings, concurrency, note, watched)
+
+
+def _demo_pool(settings: Settings, concurrency: Concurrency, note: NoteLimit) -> Pool:
+    from pytest_vlmeval.models.demo_client import DemoClient, count_threads
+
+    # More at once only wait for a processor.
+    most = Concurrency(count_threads(concurrency.ceiling), adaptive=False)
+    client = DemoClient(max_tokens=settings.max_tokens, concurrency=most.ceiling)
+    limiter = Limiter(most, partial(note, "demo"))
+    endpoints = [Endpoint("demo", client, limiter)]
+    return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
+
+
+def _endpoint_pool(
+    asked: _Asked,
+    api_bases: Sequence[str],
+    settings: Settings,
+    concurrency: Concurrency,
+    note: NoteLimit,
+    watched: Watch,
+    aside: Collection[str] = (),
+) -> Pool:
+    from pytest_vlmeval.models.endpoint import EndpointClient
+
+    endpoints = []
+    for api_base in dict.fromkeys(map(normalize_api_base, api_bases)):
+        client = EndpointClient(
+            model=asked.name,
+            api_base=api_base,
+            api_key=asked.api_key,
+            max_tokens=asked.max_tokens,
+            temperature=asked.temperature,
+            timeout_s=settings.timeout_s,
+            concurrency=concurrency.ceiling,
+            role=asked.role,
+        )
+        limiter = Limiter(concurrency, partial(note, client.api_base))
+        endpoints.append(Endpoint(client.api_base, watched(client), limiter))
+    return Pool(
+        endpoints,
+        ceiling=concurrency.ceiling,
+        outage_s=settings.outage_s,
+        aside=aside,
     )

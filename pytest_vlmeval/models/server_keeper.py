@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.client import RequestError
+from pytest_vlmeval.models.client import OutageError, RequestError
 from pytest_vlmeval.models.devices import choose_devices
 from pytest_vlmeval.models.server import Server
 
@@ -144,13 +144,11 @@ class Servers:
         """
         if not settings.serving.model:
             return settings
-        return replace(settings, api_base=self._addresses("model")[0])
+        return replace(settings, api_bases=self._addresses("model"))
 
-    def judge_address(self, api_base: str) -> str:
-        """Give the address of the judge's server, `api_base` if it is not ours."""
-        if not self._serving.judge:
-            return api_base
-        return self._addresses("judge")[0]
+    def judge_addresses(self, api_bases: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the address of the judge's server, `api_bases` if it is not ours."""
+        return self._addresses("judge") if self._serving.judge else api_bases
 
     def watched(self, client: ModelClient, role: Role) -> ModelClient:
         """Give a client that stops to ask once the server of that role has ended."""
@@ -180,16 +178,18 @@ class ServedClient:
         self._ended = ended
 
     async def check(self) -> None:
-        """Check the server as any other."""
+        """Check the server as any other; `OutageError` if it has ended."""
+        if self._ended.exists():
+            raise OutageError(self._ended.read_text(encoding="utf-8"))
         await self._client.check()
 
     async def ask(self, request: Request) -> Reply:
-        """Answer one prompt; `VlmEvalError` if the server has ended."""
+        """Answer one prompt; `OutageError` if the server has ended."""
         try:
             return await self._client.ask(request)
         except RequestError as error:
             if error.kind == "connection" and self._ended.exists():
-                raise VlmEvalError(self._ended.read_text(encoding="utf-8")) from None
+                raise OutageError(self._ended.read_text(encoding="utf-8")) from None
             raise
 
     async def close(self) -> None:

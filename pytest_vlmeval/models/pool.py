@@ -1,0 +1,265 @@
+"""The endpoints of one model: the least loaded healthy one gets the next request.
+
+An endpoint that fails again and again is set aside, probed, and taken back. Where all
+are and nothing was answered for long, the pool breaks: nothing more is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import OutageError, Reply, Request, RequestError
+from pytest_vlmeval.models.pooled import (
+    LONGEST_PROBE_S,
+    MOST_STRIKES,
+    Attempt,
+    Endpoint,
+)
+
+
+class Pool:
+    """Asks one model at any of its endpoints; all calls are on one event loop.
+
+    At most `ceiling` requests are in flight at all of them together. `outage_s`:
+    seconds without any answer after which it breaks, once every endpoint is set aside.
+    `aside` names endpoints that could not be asked at the start.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        ceiling: int,
+        outage_s: float,
+        aside: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.endpoints = tuple(endpoints)
+        self._ceiling = ceiling
+        self._outage_s = outage_s
+        self._clock = clock
+        self._aside_at_start = aside
+        self._answered_at: float | None = None
+        self._waiting: deque[asyncio.Future[Endpoint]] = deque()
+        self._waiting_alone: deque[asyncio.Future[Endpoint]] = deque()
+        self._probes: set[asyncio.Task[None]] = set()
+        self._broken: OutageError | None = None
+
+    @property
+    def capacity(self) -> int:
+        """How many requests may be in flight now, in all."""
+        healthy = (each.limiter.limit for each in self.endpoints if not each.aside)
+        return min(self._ceiling, sum(healthy))
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """Take another upper bound, as processes of the session come and go."""
+        self._ceiling = ceiling
+        for endpoint in self.endpoints:
+            endpoint.limiter.set_ceiling(ceiling)
+        self._serve()
+
+    async def check(self) -> dict[str, str]:
+        """Return why endpoints cannot be asked, by name; raise if none of them can.
+
+        May run on another event loop than the rest, with connections of its own.
+        """
+        checks = (endpoint.client.check() for endpoint in self.endpoints)
+        results = await asyncio.gather(*checks, return_exceptions=True)
+        troubles: dict[str, str] = {}
+        for endpoint, result in zip(self.endpoints, results, strict=True):
+            if isinstance(result, VlmEvalError):
+                troubles[endpoint.name] = str(result)
+            elif result is not None:
+                raise result
+        if len(troubles) == len(self.endpoints):
+            words = list(troubles.values())
+            count = f"None of the {len(words)} endpoints can be asked."
+            raise VlmEvalError("\n".join([count, *words] if words[1:] else words))
+        return troubles
+
+    async def ask(self, request: Request, *, alone: bool = False) -> Attempt:
+        """Send a request once, when an endpoint has room; `OutageError` if none will.
+
+        `alone`: while nothing else is in flight at that endpoint.
+        """
+        if self._answered_at is None:
+            self._begin()
+        endpoint = await self._acquire(alone=alone)
+        limiter, begun = endpoint.limiter, endpoint.begun
+        was_alone = limiter.in_flight == 1
+        reply: Reply | None = None
+        error: RequestError | None = None
+        started = time.perf_counter()
+        try:
+            reply = await endpoint.client.ask(request)
+        except RequestError as problem:
+            error = problem
+        finally:
+            latency_s = time.perf_counter() - started
+            limiter.end()
+            self._note(endpoint, latency_s, reply, error)
+            self._serve()
+        return Attempt(
+            endpoint=endpoint.name,
+            latency_s=latency_s,
+            alone=was_alone and endpoint.begun == begun,
+            reply=reply,
+            error=error,
+        )
+
+    async def close(self) -> None:
+        """Close all connections; requests still under way fail."""
+        for probe in tuple(self._probes):
+            probe.cancel()
+        await asyncio.gather(*self._probes, return_exceptions=True)
+        for endpoint in self.endpoints:
+            await endpoint.client.close()
+
+    # Who is served next
+
+    async def _acquire(self, *, alone: bool) -> Endpoint:
+        if self._broken is not None:
+            raise self._broken
+        if not alone and not self._waiting:
+            endpoint = self._least_loaded()
+            if endpoint is not None:
+                return self._enter(endpoint)
+        future: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        (self._waiting_alone if alone else self._waiting).append(future)
+        self._serve()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and not future.exception():
+                future.result().limiter.end()
+                self._serve()
+            raise
+
+    def _least_loaded(self) -> Endpoint | None:
+        if sum(each.limiter.in_flight for each in self.endpoints) >= self._ceiling:
+            return None
+        free = [endpoint for endpoint in self.endpoints if endpoint.is_free()]
+        return min(free, key=lambda endpoint: endpoint.load, default=None)
+
+    def _enter(self, endpoint: Endpoint) -> Endpoint:
+        endpoint.begun += 1
+        endpoint.limiter.begin()
+        return endpoint
+
+    def _serve(self) -> None:
+        """Give free slots to what waits, first what has to be alone."""
+        self._serve_alone()
+        while self._waiting:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            endpoint = self._least_loaded()
+            if endpoint is None:
+                break
+            self._waiting.popleft().set_result(self._enter(endpoint))
+
+    def _serve_alone(self) -> None:
+        while self._waiting_alone and self._waiting_alone[0].done():
+            self._waiting_alone.popleft()
+        emptying = [each for each in self.endpoints if each.emptying]
+        if not self._waiting_alone:
+            for endpoint in emptying:
+                endpoint.emptying = endpoint.limiter.in_flight > 0
+            return
+        healthy = [each for each in self.endpoints if not each.aside]
+        emptying = [each for each in emptying if not each.aside]
+        if not emptying and healthy:
+            emptying = [min(healthy, key=lambda each: each.limiter.in_flight)]
+            emptying[0].emptying = True
+        for endpoint in emptying:
+            limiter = endpoint.limiter
+            if limiter.in_flight == 0 and limiter.has_room():
+                self._waiting_alone.popleft().set_result(self._enter(endpoint))
+                return
+
+    # Health
+
+    def _begin(self) -> None:
+        self._answered_at = self._clock()
+        for endpoint in self.endpoints:
+            if endpoint.name in self._aside_at_start:
+                self._set_aside(endpoint)
+
+    def _note(
+        self,
+        endpoint: Endpoint,
+        latency_s: float,
+        reply: Reply | None,
+        error: RequestError | None,
+    ) -> None:
+        if reply is not None:
+            self._answered_at = self._clock()
+            endpoint.note_answer(latency_s)
+        elif error is not None:
+            endpoint.note_error(error)
+            left_s = endpoint.limiter.closed_until - self._clock()
+            if left_s > 0:
+                asyncio.get_running_loop().call_later(left_s, self._serve)
+            if not error.retryable:
+                self._answered_at = self._clock()
+            elif endpoint.strikes >= MOST_STRIKES and not endpoint.aside:
+                self._set_aside(endpoint)
+            self._look_for_outage()
+
+    def _set_aside(self, endpoint: Endpoint) -> None:
+        endpoint.aside = True
+        endpoint.emptying = False
+        probe = asyncio.get_running_loop().create_task(self._probe(endpoint))
+        self._probes.add(probe)
+        probe.add_done_callback(self._probes.discard)
+
+    async def _probe(self, endpoint: Endpoint) -> None:
+        """Ask again and again whether it serves, then take it back on trial.
+
+        A server whose model hangs may still list its models: the next failure sets it
+        aside again, for longer.
+        """
+        while endpoint.aside:
+            await asyncio.sleep(endpoint.probe_s)
+            endpoint.probe_s = min(2 * endpoint.probe_s, LONGEST_PROBE_S)
+            try:
+                await endpoint.client.check()
+            except OutageError as error:
+                self.break_off(str(error))
+                return
+            except VlmEvalError as error:
+                endpoint.trouble = str(error).splitlines()[0]
+                self._look_for_outage()
+            else:
+                endpoint.aside = False
+                endpoint.strikes = MOST_STRIKES - 1
+                self._serve()
+
+    def _look_for_outage(self) -> None:
+        """Break once every endpoint is set aside and nothing was answered for long."""
+        assert self._answered_at is not None
+        silent_s = self._clock() - self._answered_at
+        if silent_s < self._outage_s or not all(each.aside for each in self.endpoints):
+            return
+        if any(each.limiter.in_flight for each in self.endpoints):
+            return
+        troubles = "; ".join(each.trouble for each in self.endpoints)
+        self.break_off(
+            f"No endpoint has answered for {silent_s:.0f} s, so that nothing more is "
+            f"asked: {troubles.rstrip('.')}. What was answered is stored: run the same "
+            "command again once the server is back (--vlm-outage says how long to "
+            "wait for it)."
+        )
+
+    def break_off(self, reason: str) -> None:
+        """Let nothing more be asked: what waits and what comes gets `OutageError`."""
+        self._broken = OutageError(reason)
+        for future in (*self._waiting, *self._waiting_alone):
+            if not future.done():
+                future.set_exception(self._broken)
+        self._waiting.clear()
+        self._waiting_alone.clear()
