@@ -35,6 +35,7 @@ ORDER = (
     "datasets",
     "store",
     "board",
+    "sharing",
     "queue",
     "asking",
     "engine",

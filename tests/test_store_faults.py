@@ -1,0 +1,230 @@
+"""What befalls a store: after each the same command finishes, with equal results."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.run_fixtures import Project, endpoint
+from tests.server_fixtures import ServerProcess
+from tests.test_bad_input import small_disk
+from tests.test_runs import answers, asked, finish, wait_for
+
+__all__ = ["small_disk"]
+
+SAMPLES = 24
+# All free questions but one are answered wrong, all choices right.
+SCRIPT: dict[str, object] = {"answers": {"<3>": "30"}, "default": "B"}
+SUMMARY = "14 passed, 11 xfailed"
+RESULTS = """
+    SELECT sample_index, text, state, repeat, attempts FROM answers
+    ORDER BY CAST(sample_index AS INTEGER)
+"""
+VERDICTS = """
+    SELECT sample_index, value, extracted, reason FROM verdicts
+    ORDER BY CAST(sample_index AS INTEGER)
+"""
+
+
+def results(project: Project) -> list[object]:
+    """Return the answers, verdicts and scores of the store, which hold no times."""
+    scores = project.stored("SELECT score FROM scores WHERE state = 'done'")
+    return [project.stored(RESULTS), project.stored(VERDICTS), scores]
+
+
+@pytest.fixture
+def undisturbed(
+    project: Project, server: ServerProcess
+) -> Callable[[Project], list[object]]:
+    """Write the data; give what makes sure that a store is like an undisturbed run's."""
+    project.write_math(SAMPLES)
+    server.control(**SCRIPT)
+    project.ask(server.url).assert_outcomes(passed=14, xfailed=11)
+    expected = results(project)
+    shutil.rmtree(project.store.parent)
+    server.control(**SCRIPT, latency_s=0.3)
+
+    def check(project: Project) -> list[object]:
+        assert results(project) == expected
+        return expected
+
+    return check
+
+
+Check = Callable[[Project], list[object]]
+
+
+def test_killed_again_and_again_at_any_moment(
+    project: Project, server: ServerProcess, undisturbed: Check
+) -> None:
+    arguments = [*endpoint(server.url), "--vlm-concurrency=4", "-n2"]
+    for count in (0, 5, 15, SAMPLES):
+        process = project.start(*arguments)
+        wait_for(lambda: len(asked(server)) > 0 and answers(project) >= count)
+        os.killpg(process.pid, signal.SIGKILL)
+        finish(process)
+    assert project.run(*arguments).ret == 0
+    undisturbed(project)
+    # Asked again was only what was under way when it was killed.
+    assert len(server.requests()) <= SAMPLES + 4 * 4
+
+
+@pytest.mark.parametrize("count", [1, 12, SAMPLES - 1])
+def test_a_killed_worker_is_survived_by_the_others(
+    project: Project, server: ServerProcess, undisturbed: Check, count: int
+) -> None:
+    process = project.start(*endpoint(server.url), "-n2", "--vlm-concurrency=4")
+    wait_for(lambda: answers(project) >= count)
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    finish(process)
+    assert project.ask(server.url, "-n2").ret == 0
+    undisturbed(project)
+    assert len(server.requests()) <= SAMPLES + 4
+
+
+def test_a_full_disk(project: Project, server: ServerProcess, small_disk: Path) -> None:
+    project.write_math(12)
+    server.control(default="B" + " " * 100_000)
+    project.ask(server.url)
+    expected = results(project)
+    project.store = small_disk / "store.sqlite"
+    arguments = ["--vlm-concurrency=1", f"--vlm-work-dir={small_disk}"]
+    assert project.ask(server.url, *arguments).ret == 1
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert project.ask(server.url, *arguments).ret == 0
+    assert results(project) == expected
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+connection.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.rollback()
+"""
+
+
+@pytest.fixture
+def hold(project: Project) -> Iterator[Callable[[], Callable[[], None]]]:
+    """Lock the store in another process; what comes back releases it."""
+    holders: list[subprocess.Popen[str]] = []
+
+    def release() -> None:
+        for holder in holders:
+            holder.communicate("\n")
+        holders.clear()
+
+    def lock() -> Callable[[], None]:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(project.store)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        holders.append(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        return release
+
+    yield lock
+    release()
+
+
+def test_a_store_that_is_locked_for_a_while_is_waited_for(
+    project: Project,
+    server: ServerProcess,
+    undisturbed: Check,
+    hold: Callable[[], Callable[[], None]],
+) -> None:
+    process = project.start(*endpoint(server.url), "--vlm-concurrency=4")
+    wait_for(lambda: answers(project) >= 4)
+    release = hold()
+    kept = answers(project)
+    # Requests go on until the slots are full of answers that wait to be kept.
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(5)
+    assert answers(project) == kept
+    release()
+    assert SUMMARY in finish(process)
+    assert set(asked(server).values()) == {1}
+    undisturbed(project)
+
+
+@pytest.mark.slow
+def test_a_store_that_stays_locked_ends_the_run_and_the_next_goes_on(
+    project: Project,
+    server: ServerProcess,
+    undisturbed: Check,
+    hold: Callable[[], Callable[[], None]],
+) -> None:
+    arguments = [*endpoint(server.url), "--vlm-concurrency=2"]
+    process = project.start(*arguments)
+    wait_for(lambda: answers(project) >= 4)
+    release = hold()
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 1
+    assert "Another process held the store for more than 60 s: end it" in output
+    assert "During handling" not in output
+    release()
+    assert project.run(*arguments).ret == 0
+    undisturbed(project)
+
+
+@pytest.fixture
+def jumping_clock(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Give what sets the wall clock of the processes that are started from now on."""
+    library = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not library:
+        pytest.skip("needs libfaketime: apt-get install faketime")
+    file = project.pytester.path / "clock"
+    file.write_text("+0")
+    monkeypatch.setenv("LD_PRELOAD", str(library[0]))
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(file))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+
+    def jump(offset: str) -> None:
+        new = file.with_suffix(".new")
+        new.write_text(offset)
+        new.replace(file)
+
+    return jump
+
+
+@pytest.mark.parametrize("offset", ["+2d", "-2d"])
+def test_a_clock_that_jumps(
+    project: Project,
+    server: ServerProcess,
+    undisturbed: Check,
+    jumping_clock: Callable[[str], None],
+    offset: str,
+) -> None:
+    arguments = [*endpoint(server.url), "--vlm-concurrency=2"]
+    # The one keeps its clock, as LD_PRELOAD holds for what is started later.
+    with pytest.MonkeyPatch.context() as unfaked:
+        unfaked.delenv("LD_PRELOAD")
+        steady = project.start(*arguments)
+    jumping = project.start(*arguments)
+    wait_for(lambda: answers(project) >= 4)
+    jumping_clock(offset)
+    for process in (steady, jumping):
+        assert SUMMARY in finish(process)
+    assert set(asked(server).values()) == {1}
+    undisturbed(project)
+    times = project.stored("SELECT max(answered_at) - min(answered_at) FROM answers")
+    [(span,)] = times
+    assert isinstance(span, float)
+    assert span > 86_400  # It did jump.
