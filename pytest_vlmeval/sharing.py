@@ -32,6 +32,5 @@ def _place(
     While some have yet to begin it is the process's own number, which no other has.
     """
     if len(members) < processes:
-        number = next(each.number for each in members if each.owner == owner)
-        return number
+        return next(each.number for each in members if each.owner == owner)
     return live.index(owner)
