@@ -27,12 +27,14 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.factory import NoteLimit
     from pytest_vlmeval.models.limiter import Concurrency
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.records import Setting
     from pytest_vlmeval.sandbox.calls import Submission
 
 NOT_STORED = (
@@ -273,8 +275,19 @@ class Execution:
         """Wait for the verdict of a sample."""
         return self._scorer.verdict(self._entries[dataset], index)
 
+    @property
+    def generation(self) -> Mapping[str, Setting | None]:
+        """What an answer depends on beside the model and the prompt."""
+        identity = dict(_identity(self._settings))
+        del identity["model"], identity["backend"]
+        return {**identity, "repeat": self._plan.repeats}
 
-def _identity(settings: Settings) -> dict[str, object]:
+    def record_gate(self, result: GateResult) -> None:
+        """Keep what a gate found for the reports."""
+        self._store.gates.save(self._session_id, self._plan.run_id, [result])
+
+
+def _identity(settings: Settings) -> dict[str, Setting | None]:
     """Return what tells runs apart; the endpoint's address is not in it."""
     return {
         "model": settings.model,

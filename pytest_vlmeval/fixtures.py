@@ -42,7 +42,8 @@ def vlm_sample(
     if isinstance(parameter, UnpreparedParameter):
         yield UnpreparedView(parameter.error)
         return
-    view = SampleView(vlm_run, parameter.dataset, parameter.row)
+    folder = request.node.path.parent
+    view = SampleView(vlm_run, parameter.dataset, parameter.row, folder)
     yield view
     request.node.user_properties.extend(view.properties())
 
@@ -56,6 +57,6 @@ def vlm_score(
     if isinstance(parameter, UnpreparedParameter):
         yield UnpreparedView(parameter.error)
         return
-    view = ScoreView(vlm_run, parameter.dataset)
+    view = ScoreView(vlm_run, parameter.dataset, request.node.path.parent)
     yield view
     request.node.user_properties.extend(view.properties())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_vlmeval.baseline_settings import BASELINE_OPTIONS
 from pytest_vlmeval.model_option_table import MODEL_OPTIONS
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
@@ -263,6 +264,7 @@ OPTIONS: tuple[Option, ...] = (
         "download the files of the selected datasets, then stop",
         default="no",
     ),
+    *BASELINE_OPTIONS,
 )
 
 # What runs instead of tests: on the command line only, and not a setting of a run.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_vlmeval.baseline_settings import BaselineSettings, choose_baselines
 from pytest_vlmeval.command_table import add_commands
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.hub_settings import choose_hubs
@@ -101,6 +102,7 @@ class Settings:
     cache_dir: Path
     data_root: Path
     hubs: tuple[Hub, ...]
+    baselines: BaselineSettings
     sandbox_python: Path | None
 
     def __repr__(self) -> str:
@@ -209,6 +211,7 @@ def load_settings(
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
+        baselines=choose_baselines(values),
     )
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.execution import Execution
+    from pytest_vlmeval.gates.baseline_source import Baselines
+    from pytest_vlmeval.gates.outcome import GateResult
+    from pytest_vlmeval.gates.units import Units
     from pytest_vlmeval.judge_forms import JudgePanel
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
@@ -200,6 +203,44 @@ class Run:
             self._judge_store.close()
         if "library" in self.__dict__:
             self.library.close()
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """What the scores of this run are compared with."""
+        from pytest_vlmeval.gates.baseline_source import Baselines
+
+        return Baselines(
+            self.settings, self.library, self._begun.generation, self._units
+        )
+
+    def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
+        """Say why a wrong sample of benchmarks in `folder` fails; None if it need not.
+
+        Raises `VlmEvalError` for a baseline that cannot be read.
+        """
+        which = self.settings.baselines.gate_samples
+        if which == "all":
+            return "is wrong (--vlm-gate-samples=all)"
+        if which == "none":
+            return None
+        if index in self.baselines.regressed(self.score(dataset), folder):
+            return (
+                "was right in the baseline and is wrong now "
+                "(--vlm-gate-samples=regressed)"
+            )
+        return None
+
+    def _units(self, score: Score) -> Units | None:
+        from pytest_vlmeval.datasets.prepare import read_samples
+        from pytest_vlmeval.gates.units import make_units
+
+        prepared = self.library.prepared(score.dataset)
+        samples = {sample.index: sample for sample in read_samples(prepared)}
+        return make_units(score, prepared.info, samples, dict)
+
+    def record_gate(self, result: GateResult) -> None:
+        """Keep what a gate found for the reports."""
+        self._begun.record_gate(result)
 
     # What items show
 

@@ -12,6 +12,8 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.naming import named_datasets, selected_datasets
 
 if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.run import Needed, Run
     from pytest_vlmeval.views import SampleView, ScoreView
@@ -52,6 +54,12 @@ class Benchmark:
     def test_score(self, vlm_score: ScoreView) -> None:
         """One item per dataset: its score, and whether it is complete."""
         vlm_score.check()
+
+    def test_no_regression(
+        self, vlm_score: ScoreView, snapshot: SnapshotAssertion
+    ) -> None:
+        """One item per dataset: whether it got worse than its baseline."""
+        assert vlm_score == snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

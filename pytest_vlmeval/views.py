@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.gates.outcome import properties_of
 from pytest_vlmeval.wording import (
     describe_repeats,
     describe_verdict,
@@ -19,8 +20,10 @@ from pytest_vlmeval.wording import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.records import Answer, Score, Verdict
     from pytest_vlmeval.run import Run
 
@@ -49,8 +52,9 @@ def _or_fail(read: Callable[[], T]) -> T:
 class SampleView:
     """One sample of a dataset; `answer` and `verdict` wait until they are there."""
 
-    def __init__(self, run: Run, dataset: str, row: IndexRow) -> None:
+    def __init__(self, run: Run, dataset: str, row: IndexRow, folder: Path) -> None:
         self._run = run
+        self._folder = folder
         self.dataset = dataset
         self.index = row.index
         self.reference = row.reference
@@ -141,19 +145,49 @@ class SampleView:
             reason = f"answered {shorten(said.strip(), 80)}, reference {self.reference}"
             if verdict.repeats:
                 reason += f" (right {describe_repeats(verdict)})"
+            self._gate(reason)
             raise pytest.xfail.Exception(reason, pytrace=False)
+
+    def _gate(self, reason: str) -> None:
+        """Fail a wrong sample where `--vlm-gate-samples` says so."""
+        run, name = self._run, self.dataset
+        if why := _or_fail(lambda: run.why_gated(name, self.index, self._folder)):
+            _fail(f"{name}-{self.index} {why}: {reason}")
 
 
 class ScoreView:
     """The score of a dataset; reading it waits until all samples have answers."""
 
-    def __init__(self, run: Run, dataset: str) -> None:
+    def __init__(self, run: Run, dataset: str, folder: Path) -> None:
         self._run = run
+        self._folder = folder
+        self._baseline: GateResult | None = None
         self.dataset = dataset
 
     def __repr__(self) -> str:
         """Name the score."""
         return f"<score {self.dataset}>"
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Hold the score against its baseline, which `other` is a snapshot of.
+
+        Fails the test where the score does not pass, with all that is to be said.
+        """
+        from syrupy.assertion import SnapshotAssertion
+
+        if not isinstance(other, SnapshotAssertion):
+            return NotImplemented
+        from pytest_vlmeval.snapshots import hold_against
+
+        score = self.record
+        gate = _or_fail(lambda: self._run.baselines.gate(score, self._folder))
+        self._baseline = hold_against(gate, other)
+        self._run.record_gate(self._baseline)
+        if self._baseline.fails:
+            _fail(self._baseline.message)
+        return True
 
     @cached_property
     def record(self) -> Score:
@@ -207,6 +241,7 @@ class ScoreView:
             *((f"metric: {name}", value) for name, value in score.metrics.items()),
             *list_repeats(score),
             *self._judge_properties(),
+            *(() if self._baseline is None else properties_of(self._baseline)),
         ]
 
     def _judge_properties(self) -> list[tuple[str, object]]:
@@ -248,6 +283,12 @@ class UnpreparedView:
         self._error = error
 
     def __getattr__(self, name: str) -> NoReturn:
+        """Fail with the reason."""
+        _fail(self._error)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> NoReturn:
         """Fail with the reason."""
         _fail(self._error)
 

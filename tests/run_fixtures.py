@@ -191,6 +191,9 @@ def project(
             monkeypatch.delenv(name)
     project = Project(pytester)
     monkeypatch.setenv("LMUData", str(project.data_root))
+    # Most runs are about something else and have no baseline; -k of a test counts.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'not test_no_regression'")
+    monkeypatch.setenv("VLM_ALLOW_MISSING_BASELINE", "yes")
     monkeypatch.setenv("VLM_CACHE_DIR", str(run_cache))
     monkeypatch.setenv("VLM_SANDBOX_PYTHON", str(sandbox_environment.python))
     yield project

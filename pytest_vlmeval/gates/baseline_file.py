@@ -1,0 +1,226 @@
+"""A baseline on disk: a score and its verdicts, as JSON with small, readable diffs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import Setting
+
+# Counts changes of the layout, so that an older file is told apart from a broken one.
+FORMAT = 1
+# Samples of one line: a verdict that changed is found by eye.
+SIGNS_A_LINE = 50
+GRADES_A_LINE = 10
+RUNS_A_LINE = 15
+SIGNS = {"+": 1.0, "-": 0.0, "?": None}
+# Beside the benchmarks, but not among syrupy's own files: its default extension takes
+# every file below __snapshots__ that no test of the session used for a leftover, and
+# --snapshot-update would remove the baselines of all other models.
+FOLDER = "__baselines__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineVerdict:
+    """One verdict: `value` in [0, 1], None where there was none."""
+
+    index: str
+    category: str
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What later runs of a model over a dataset are compared with.
+
+    `data` names what was asked (checksum of the file, digest of the prompts),
+    `generation` how, `scoring` what judged the answers: runs in which any of these
+    differ cannot be compared. `versions` is for the reader. `value` is
+    `metrics[main_metric]` from 0 to `scale`.
+    """
+
+    model: str
+    dataset: str
+    main_metric: str
+    value: float
+    scale: float
+    metrics: Mapping[str, float]
+    samples: int
+    answered: int
+    correct: int
+    data: Mapping[str, str]
+    generation: Mapping[str, Setting | None]
+    scoring: Mapping[str, str]
+    versions: Mapping[str, str]
+    verdicts: tuple[BaselineVerdict, ...]
+
+    @cached_property
+    def values(self) -> Mapping[str, float | None]:
+        """The verdicts by index."""
+        return {verdict.index: verdict.value for verdict in self.verdicts}
+
+    def was_right(self, index: str) -> bool:
+        """Whether a sample was right; false where it was not asked."""
+        return (self.values.get(index) or 0) >= 0.5
+
+
+def baseline_name(model: str, dataset: str) -> str:
+    """Return the name of a baseline's file in its folder, without the suffix."""
+    return "/".join(re.sub(r"[^\w.-]+", "_", part) for part in (model, dataset))
+
+
+def baseline_path(folder: Path, model: str, dataset: str) -> Path:
+    """Return where the baseline lies of benchmarks in `folder`."""
+    return folder / FOLDER / f"{baseline_name(model, dataset)}.json"
+
+
+def write_baseline(baseline: Baseline) -> str:
+    """Return the text of a baseline's file."""
+    record = {"format": FORMAT, **asdict(baseline)}
+    record["metrics"] = {
+        name: round(value, 6) for name, value in sorted(baseline.metrics.items())
+    }
+    record["value"] = round(baseline.value, 6)
+    record["verdicts"] = _pack(baseline.verdicts)
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_baseline(path: Path, text: str) -> Baseline:
+    """Make a baseline of its file's text; `VlmEvalError` names a file that is none."""
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise ValueError("it is no JSON object")
+        if record.pop("format") != FORMAT:
+            raise ValueError("its format is another one")
+        wrong = set(record) ^ {field.name for field in fields(Baseline)}
+        if wrong:
+            raise ValueError(
+                f"it lacks, or should not have, {', '.join(sorted(wrong))}"
+            )
+        record["verdicts"] = tuple(_unpack(record["verdicts"]))
+        baseline = Baseline(**record)
+        if not baseline.samples == len(baseline.values) == len(baseline.verdicts):
+            raise ValueError(
+                f"it has {len(baseline.values)} verdicts on {baseline.samples} samples"
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VlmEvalError(
+            f"{path} is not a baseline that this version can read ({error}). Take it "
+            "back from version control, or run the same command with "
+            "--snapshot-update to write it anew."
+        ) from None
+    return baseline
+
+
+# Verdicts by category, in lines of `INDEXES: SIGNS`.
+Packed = dict[str, dict[str, str]]
+
+
+def _pack(verdicts: Sequence[BaselineVerdict]) -> Packed:
+    graded = any(verdict.value not in SIGNS.values() for verdict in verdicts)
+    most, between = (GRADES_A_LINE, " ") if graded else (SIGNS_A_LINE, "")
+    categories: dict[str, list[BaselineVerdict]] = {}
+    for verdict in verdicts:
+        categories.setdefault(verdict.category, []).append(verdict)
+    return {
+        category: {
+            write_runs([each.index for each in part]): between.join(
+                _sign(each.value) for each in part
+            )
+            for part in _parts(members, most)
+        }
+        for category, members in sorted(categories.items())
+    }
+
+
+def _parts(
+    members: Sequence[BaselineVerdict], most: int
+) -> Iterator[Sequence[BaselineVerdict]]:
+    """Cut verdicts into lines that are short, whatever indexes they have."""
+    part: list[BaselineVerdict] = []
+    runs = 0
+    for verdict in members:
+        if part and _follows(part[-1].index, verdict.index) and len(part) < most:
+            part.append(verdict)
+            continue
+        if len(part) == most or runs == RUNS_A_LINE:
+            yield part
+            part, runs = [], 0
+        part.append(verdict)
+        runs += 1
+    yield part
+
+
+def _sign(value: float | None) -> str:
+    for sign, meaning in SIGNS.items():
+        if value == meaning:
+            return sign
+    return f"{value:.4f}"
+
+
+def _unpack(packed: Packed) -> Iterator[BaselineVerdict]:
+    for category, lines in packed.items():
+        for runs, signs in lines.items():
+            graded = not set(signs) <= set(SIGNS)
+            values = signs.split(" ") if graded else list(signs)
+            for index, sign in zip(read_runs(runs), values, strict=True):
+                value = SIGNS[sign] if sign in SIGNS else float(sign)
+                yield BaselineVerdict(index=index, category=category, value=value)
+
+
+def write_runs(indexes: Sequence[str]) -> str:
+    """Write indexes in their order, whole numbers that follow each other as a run.
+
+    >>> write_runs(["1", "2", "3", "7", "a b"])
+    '1-3 7 a%20b'
+    """
+    runs: list[list[str]] = []
+    for index in indexes:
+        if runs and _follows(runs[-1][-1], index):
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return " ".join(
+        _escape(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs
+    )
+
+
+def read_runs(text: str) -> list[str]:
+    """Return the indexes that `write_runs` wrote."""
+    indexes: list[str] = []
+    for run in text.split(" "):
+        first, hyphen, last = run.partition("-")
+        if hyphen:
+            indexes += map(str, range(int(first), int(last) + 1))
+        else:
+            indexes.append(_unescape(run))
+    return indexes
+
+
+def _follows(before: str, index: str) -> bool:
+    if not (before.isascii() and before.isdigit() and index.isascii()):
+        return False
+    return index == str(int(before) + 1) and before == str(int(before))
+
+
+def _escape(index: str) -> str:
+    return re.sub(
+        r"[^A-Za-z0-9_.]",
+        lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()),
+        index,
+    )
+
+
+def _unescape(text: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(text, errors="strict")

@@ -1,0 +1,124 @@
+"""From a score to a baseline, and in what two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.gates.baseline_file import Baseline, BaselineVerdict
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.records import Score, Setting
+
+DIGITS = 4
+EXPLAINED = {
+    "checksum": "the data (checksum of the file)",
+    "prompts": "the prompts or references (digest)",
+}
+
+
+def make_baseline(
+    score: Score,
+    *,
+    model: str,
+    checksum: str,
+    rows: Iterable[IndexRow],
+    read_prompt: Callable[[str], str],
+    generation: Mapping[str, Setting | None],
+    package_version: str,
+    plugin_version: str,
+) -> Baseline:
+    """Return what a score is as a baseline.
+
+    `rows` name the samples of the dataset in its order, `read_prompt` gives all that
+    is asked with one. The versions are those of ms-vlmeval and of this plugin.
+    """
+    verdicts = {verdict.index: verdict for verdict in score.verdicts}
+    asked = [row for row in rows if row.index in verdicts]
+    return Baseline(
+        model=model,
+        dataset=score.dataset,
+        main_metric=score.main_metric,
+        value=score.value,
+        scale=score.scale,
+        metrics=score.metrics,
+        samples=score.samples,
+        answered=score.answered,
+        correct=score.correct,
+        data={"checksum": checksum, "prompts": digest_prompts(asked, read_prompt)},
+        generation=generation,
+        scoring={
+            "method": score.scoring,
+            "judge": score.judge,
+            "ms-vlmeval": package_version,
+        },
+        versions={"pytest-vlmeval": plugin_version, "scorer": score.scorer},
+        verdicts=tuple(
+            BaselineVerdict(
+                index=row.index,
+                category=row.category or "",
+                value=_rounded(verdicts[row.index].value),
+            )
+            for row in asked
+        ),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)
+
+
+def digest_prompts(rows: Iterable[IndexRow], read_prompt: Callable[[str], str]) -> str:
+    """Return a digest of what is asked, and of what is right."""
+    digest = hashlib.sha256()
+    for row in rows:
+        asked = [row.index, read_prompt(row.index), row.reference]
+        digest.update(json.dumps(asked).encode())
+    return digest.hexdigest()[:16]
+
+
+def find_differences(baseline: Baseline, current: Baseline) -> list[str]:
+    """Say in what two runs differ so that their verdicts cannot be compared."""
+    found = []
+    for name in ("model", "dataset"):
+        before, now = getattr(baseline, name), getattr(current, name)
+        if before != now:
+            found.append(f"{name}: {before} in the baseline, now {now}")
+    found += _differing("", baseline.data, current.data, leave_out="prompts")
+    if baseline.values.keys() != current.values.keys():
+        only = len(current.values.keys() - baseline.values.keys())
+        found.append(
+            f"the subset: {baseline.samples:,} samples in the baseline, now "
+            f"{current.samples:,}, of them {only:,} others (--vlm-limit, --vlm-sample, "
+            "--vlm-seed)"
+        )
+    else:
+        found += _differing("", baseline.data, current.data, leave_out="checksum")
+    found += _differing("generation: ", baseline.generation, current.generation)
+    return found + _differing("scoring: ", baseline.scoring, current.scoring)
+
+
+def _differing(
+    about: str,
+    before: Mapping[str, object],
+    now: Mapping[str, object],
+    leave_out: str = "",
+) -> list[str]:
+    return [
+        f"{about}{EXPLAINED.get(name, name)}: {before.get(name, 'unset')} in the "
+        f"baseline, now {now.get(name, 'unset')}"
+        for name in sorted(before.keys() | now.keys())
+        if name != leave_out and before.get(name) != now.get(name)
+    ]
+
+
+def lost_samples(baseline: Baseline, current: Baseline) -> list[str]:
+    """Return the samples that were right in the baseline and are not now, in order."""
+    return [
+        verdict.index
+        for verdict in current.verdicts
+        if baseline.was_right(verdict.index) and (verdict.value or 0) < 0.5
+    ]

@@ -1,0 +1,283 @@
+"""The gate of a baseline: whether a score's verdicts got worse than committed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.gates import blocks
+from pytest_vlmeval.gates.baseline_record import find_differences, lost_samples
+from pytest_vlmeval.gates.outcome import (
+    GateOutcome,
+    GateResult,
+    Interval,
+    is_failure,
+)
+from pytest_vlmeval.records import Verdict
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.baseline_settings import BaselineSettings
+    from pytest_vlmeval.gates.baseline_file import Baseline
+    from pytest_vlmeval.gates.outcome import Inconclusive
+    from pytest_vlmeval.gates.paired import Comparison
+    from pytest_vlmeval.gates.units import Units
+    from pytest_vlmeval.records import Score
+
+RULE = "paired"
+# More samples than this are counted, not named.
+MOST_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineGate:
+    """Compares a score with its baseline, which lies (or is missing) at `path`.
+
+    `find_units` returns the independent units of a score, None where its samples have
+    no verdicts.
+    """
+
+    score: Score
+    current: Baseline
+    path: Path
+    settings: BaselineSettings
+    inconclusive: Inconclusive
+    find_units: Callable[[Score], Units | None]
+
+    @property
+    def shown(self) -> str:
+        """The path as it is shown: from where the session runs, if it lies there."""
+        here = Path.cwd()
+        inside = self.path.is_relative_to(here)
+        return str(self.path.relative_to(here) if inside else self.path)
+
+    @property
+    def lacks_samples(self) -> bool:
+        """Whether some samples have no answer or no verdict, and count as wrong."""
+        return self.score.answered < self.score.samples or self.score.undecided > 0
+
+    def compare(self, baseline: Baseline) -> GateResult:
+        """Return whether the model got worse, or why that cannot be said."""
+        if differences := find_differences(baseline, self.current):
+            return self._refused(differences)
+        before = self._units(baseline)
+        now = self._units(self.current)
+        if before is None or now is None:
+            return self._as_a_whole(baseline)
+        from pytest_vlmeval.gates.paired import compare
+
+        comparison = compare(
+            [unit.value for unit in before.all],
+            [unit.value for unit in now.all],
+            clusters=[unit.cluster for unit in now.all],
+            margin=self.settings.margin / 100,
+            level=self.settings.level,
+        )
+        return self._decided(baseline, comparison, now)
+
+    def _units(self, baseline: Baseline) -> Units | None:
+        # In one order, whatever that of a file is: the units are compared in pairs.
+        values = baseline.values
+        verdicts = tuple(
+            Verdict(index=each.index, value=values[each.index])
+            for each in self.current.verdicts
+        )
+        return self.find_units(replace(self.score, verdicts=verdicts))
+
+    def missing(self, command: str) -> GateResult:
+        """Return what a score without a baseline is; `command` began the session."""
+        score, allowed = self.score, self.settings.allow_missing
+        value = f"{score.main_metric} = {score.value:.2f}"
+        if allowed:
+            return self._result(
+                "passed",
+                f"{score.dataset} has no baseline for {self.current.model} "
+                f"({self.shown}): {value} passes without one "
+                "(--vlm-allow-missing-baseline).",
+            )
+        return self._result(
+            "failed",
+            f"{score.dataset} has no baseline for {self.current.model} yet, so nothing "
+            f"tells whether {value} is a regression.\n"
+            f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
+            "Nothing is asked again (the answers are stored); it writes "
+            f"{self.shown}, which is to be committed.\n"
+            "To run without baselines, add --vlm-allow-missing-baseline, or to the "
+            'ini file vlm_allow_missing_baseline = "yes".',
+        )
+
+    def unreadable(self, why: str) -> GateResult:
+        """Return what a score is whose baseline's file cannot be read."""
+        return self._result("failed", f"{self.score.dataset}: {why}")
+
+    def incomplete(self, doing: str) -> GateResult:
+        """Return what a score is that lacks samples; `doing` names what it is not."""
+        score = self.score
+        return self._result(
+            "failed",
+            f"{score.dataset} is not {doing} {self.shown}: "
+            f"{score.samples - score.answered} of {score.samples} samples have no "
+            f"usable answer, {score.undecided} no verdict of the judge. The items of "
+            "these samples say why; the same command asks only them again.",
+        )
+
+    def updated(self) -> GateResult:
+        """Return what a score is that has just become the baseline."""
+        return self._result(
+            "passed",
+            f"{self.score.dataset}: this score is now the baseline {self.shown}.",
+        )
+
+    def _refused(self, differences: Sequence[str]) -> GateResult:
+        lines = "\n".join(f"  {each}" for each in differences)
+        return self._result(
+            "failed",
+            f"{self.score.dataset} cannot be compared with its baseline {self.shown}, "
+            f"which is of another kind of run:\n{lines}\nRun with the baseline's "
+            "settings, or make this run the baseline: the same command with "
+            "--snapshot-update. To leave this gate out: -k 'not "
+            "test_no_regression'.",
+        )
+
+    def _as_a_whole(self, baseline: Baseline) -> GateResult:
+        """Compare values alone, where samples have no verdicts: captions."""
+        tolerated = self.settings.margin / 100 * baseline.scale
+        worse = self.score.value < baseline.value - tolerated - 1e-6
+        outcome: GateOutcome = "inconclusive" if worse else "passed"
+        message = blocks.write_block(
+            f"{self.score.dataset} {TITLES[outcome]}",
+            [
+                blocks.value_line(self.score.value, self.score.scale, None),
+                ("baseline", f"{baseline.value:.2f} in {self.shown}"),
+                (
+                    "paired",
+                    "not: single samples have no verdicts, so no test tells a "
+                    "regression from chance",
+                ),
+            ],
+        )
+        return self._result(outcome, message, baseline=baseline)
+
+    def _decided(self, baseline: Baseline, it: Comparison, units: Units) -> GateResult:
+        outcome = decide(it)
+        lost = lost_samples(baseline, self.current)
+        worst = units.worst_categories()
+        needed = it.needed if outcome == "inconclusive" else None
+        result = self._result(outcome, "", baseline=baseline)
+        result = replace(
+            result,
+            interval=self._interval(baseline, it),
+            samples=it.samples,
+            clusters=it.clusters,
+            margin=self.settings.margin / 100 * self.score.scale,
+            p_value=it.p_value,
+            lost=it.lost,
+            gained=it.gained,
+            worst=worst,
+            needed_samples=needed,
+        )
+        title = f"{self.score.dataset} {TITLES[outcome]}"
+        if outcome == "inconclusive":
+            title += f" It {'fails' if result.fails else 'passes'}"
+            title += " (--vlm-inconclusive)."
+        lines = [
+            blocks.value_line(self.score.value, self.score.scale, result.interval),
+            ("baseline", f"{baseline.value:.2f} in {self.shown}"),
+            *describe_comparison(it),
+            _lost_line(lost),
+            blocks.samples_line(it.samples, it.clusters),
+            blocks.needed_line(needed, it.samples),
+            blocks.worst_line(worst),
+            self._version_line(baseline),
+            blocks.see_line(self.score.dataset),
+        ]
+        return replace(result, message=blocks.write_block(title, lines))
+
+    def _interval(self, baseline: Baseline, it: Comparison) -> Interval | None:
+        """Return the interval of the value, where it is the mean of the verdicts."""
+        scale = self.score.scale
+        for value, mean in ((baseline.value, it.before), (self.score.value, it.after)):
+            if abs(value - mean * scale) > 0.006 * scale / 100:
+                return None
+        return Interval(
+            low=baseline.value + it.low * scale,
+            high=baseline.value + it.high * scale,
+            level=1 - 2 * it.level,
+            method=f"{it.interval_method}, around the baseline",
+        )
+
+    def _version_line(self, baseline: Baseline) -> blocks.Line | None:
+        before = baseline.versions.get("pytest-vlmeval")
+        now = self.current.versions.get("pytest-vlmeval")
+        if before == now:
+            return None
+        return "versions", f"the baseline is of pytest-vlmeval {before}, this is {now}"
+
+    def _result(
+        self, outcome: GateOutcome, message: str, baseline: Baseline | None = None
+    ) -> GateResult:
+        return GateResult(
+            dataset=self.score.dataset,
+            gate="baseline",
+            outcome=outcome,
+            message=message,
+            metric=self.score.main_metric,
+            rule=RULE,
+            value=self.score.value,
+            expected=None if baseline is None else baseline.value,
+            samples=self.score.samples,
+            fails=is_failure(outcome, RULE, self.inconclusive),
+        )
+
+
+TITLES: Mapping[GateOutcome, str] = {
+    "passed": "is not worse than its baseline.",
+    "failed": "is worse than its baseline.",
+    "inconclusive": "is below its baseline, which may be chance.",
+}
+
+
+def decide(it: Comparison) -> GateOutcome:
+    """Return what a comparison says.
+
+    It fails where a drop beyond the margin is shown at the level, passes where none is
+    seen, and is inconclusive where one is seen that may be chance.
+    """
+    if it.p_value <= it.level:
+        return "failed"
+    return "inconclusive" if it.change < -it.margin - 1e-9 else "passed"
+
+
+def describe_comparison(it: Comparison) -> list[blocks.Line]:
+    """Say what changed, how sure that is, and what could have been seen."""
+    interval = (
+        f"[{100 * it.low:+.2f}, {100 * it.high:+.2f}], "
+        f"{100 * (1 - 2 * it.level):g} % {it.interval_method}"
+    )
+    margin = f"more than {100 * it.margin:g} points" if it.margin else "any"
+    if it.smallest is None:
+        power = "so few samples show no drop four times in five, however large"
+    else:
+        power = f"a drop of {100 * it.smallest:.1f} points is found four times in five"
+    return [
+        ("change", f"{100 * it.change:+.2f} points of right answers {interval}"),
+        (
+            "p",
+            f"{it.p_value:.3g} of a true drop that is not {margin} "
+            f"({it.method}, level {it.level:g})"
+            if it.margin
+            else f"{it.p_value:.3g} that so many are lost by chance ({it.method}, "
+            f"level {it.level:g})",
+        ),
+        ("flips", f"{it.lost:,} lost (right, now wrong), {it.gained:,} gained"),
+        ("power", power),
+    ]
+
+
+def _lost_line(lost: Sequence[str]) -> blocks.Line | None:
+    if not lost:
+        return None
+    named = ", ".join(lost[:MOST_NAMED])
+    rest = len(lost) - MOST_NAMED
+    return "lost", named + (f" and {rest:,} more" if rest > 0 else "")

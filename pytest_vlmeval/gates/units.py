@@ -1,0 +1,173 @@
+"""The independent units of a score: its verdicts, and which of them belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_vlmeval.gates.outcome import CategoryShare
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import DatasetInfo, Sample, Score, Verdict
+
+WORST = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One verdict and the samples that share it: the rotations of a question, or one.
+
+    `value` is 0 where there is no usable answer or no verdict, as in the score.
+    `cluster` numbers what shares a picture, a video or a group with others.
+    """
+
+    index: str
+    value: float
+    cluster: int
+    category: str | None
+    group: str | None
+    reference: str | None
+    extracted: str | None
+
+
+class Units:
+    """The units of a dataset's score."""
+
+    def __init__(
+        self, info: DatasetInfo, units: Sequence[Unit], splits: Callable[[], Splits]
+    ) -> None:
+        self.info = info
+        self.all = units
+        self._find_splits = splits
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return self._find_splits()
+
+    def named(self, part: str) -> Sequence[Unit]:
+        """Return the units that a part of a metric's name is about, maybe none."""
+        found = [unit for unit in self.all if unit.category == part]
+        return found or [
+            unit for unit in self.all if self._splits.get(unit.index) == part
+        ]
+
+    def worst_categories(self) -> tuple[CategoryShare, ...]:
+        """Return the categories with the smallest shares of right answers, at most 5.
+
+        None where there are no two categories to compare.
+        """
+        members: dict[str, list[Unit]] = {}
+        for unit in self.all:
+            if unit.category is not None:
+                members.setdefault(unit.category, []).append(unit)
+        shares = [
+            CategoryShare(
+                category=category,
+                correct=sum(unit.value >= 0.5 for unit in found),
+                samples=len(found),
+            )
+            for category, found in members.items()
+        ]
+        if len(shares) < 2:
+            return ()
+        shares.sort(key=lambda each: (each.correct / each.samples, -each.samples))
+        return tuple(shares[:WORST])
+
+
+# The split of each sample, where the dataset has any.
+Splits = Mapping[str, str]
+
+
+def make_units(
+    score: Score,
+    info: DatasetInfo,
+    samples: Mapping[str, Sample],
+    splits: Callable[[], Splits],
+) -> Units | None:
+    """Return the units of a score; None where single samples have no verdicts."""
+    verdicts = {verdict.index: verdict for verdict in score.verdicts}
+    if all(verdict.value is None for verdict in verdicts.values()):
+        return None
+    asked = {index: samples[index] for index in verdicts}
+    clusters = _clusters(asked.values())
+    units = [
+        _unit(members, verdicts, clusters) for members in _shared(info, asked).values()
+    ]
+    return Units(info, units, splits)
+
+
+def shares_verdicts(info: DatasetInfo) -> bool:
+    """Whether the samples of a group, rotations of a question, have one verdict."""
+    return info.class_name == "ImageMCQDataset"
+
+
+def _shared(
+    info: DatasetInfo, samples: Mapping[str, Sample]
+) -> Mapping[tuple[bool, str], list[Sample]]:
+    """Join the samples that have one verdict."""
+    joined: dict[tuple[bool, str], list[Sample]] = {}
+    for index, sample in samples.items():
+        group = sample.group if shares_verdicts(info) else None
+        key = (False, index) if group is None else (True, group)
+        joined.setdefault(key, []).append(sample)
+    return joined
+
+
+def _unit(
+    members: Sequence[Sample],
+    verdicts: Mapping[str, Verdict],
+    clusters: Mapping[str, int],
+) -> Unit:
+    first = members[0]
+    values = [verdicts[each.index].value for each in members]
+    known = [value for value in values if value is not None]
+    return Unit(
+        index=first.index,
+        value=known[0] if known else 0.0,
+        cluster=clusters[first.index],
+        category=first.category,
+        group=first.group,
+        reference=first.reference,
+        extracted=verdicts[first.index].extracted,
+    )
+
+
+def _clusters(samples: Iterable[Sample]) -> Mapping[str, int]:
+    """Give those samples one number that share a picture, a video or a group."""
+    parents: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        parents.setdefault(key, key)
+        while parents[key] != key:
+            parents[key] = parents[parents[key]]
+            key = parents[key]
+        return key
+
+    indexes = []
+    for sample in samples:
+        indexes.append(sample.index)
+        keys = [("media", part.media) for part in sample.prompt if part.media]
+        if sample.group is not None:
+            keys.append(("group", sample.group))
+        for key in keys:
+            parents[root(key)] = root(("sample", sample.index))
+    numbers: dict[tuple[str, str], int] = {}
+    return {
+        index: numbers.setdefault(root(("sample", index)), len(numbers))
+        for index in indexes
+    }
+
+
+def sum_by_cluster(
+    units: Sequence[Unit], columns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sum columns, shape (N, K), over the clusters of N units: shape (G, K)."""
+    _, places = np.unique([unit.cluster for unit in units], return_inverse=True)
+    totals = np.zeros((places.max() + 1, columns.shape[1]))
+    np.add.at(totals, places, columns)
+    return totals
