@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_vlmeval.option import Option, make_option
-from pytest_vlmeval.option_values import parse_flag, parse_number, parse_one_of
+from pytest_vlmeval.option_values import YES_NO, parse_flag, parse_number, parse_one_of
 
 GateSamples = Literal["none", "regressed", "all"]
-_YES_NO = "1, true, yes, on, 0, false, no or off"
 
 
 def parse_level(text: str) -> float:
@@ -51,7 +50,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
     make_option(
         "allow-missing-baseline",
         parse_flag,
-        _YES_NO,
+        YES_NO,
         "a score that has no baseline to be compared with passes, and says so",
         default="no",
     ),

@@ -8,6 +8,7 @@ from pytest_vlmeval.baseline_settings import BASELINE_OPTIONS
 from pytest_vlmeval.model_option_table import MODEL_OPTIONS
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
+    YES_NO,
     parse_flag,
     parse_mirror,
     parse_names,
@@ -18,8 +19,6 @@ from pytest_vlmeval.option_values import (
     parse_whole,
 )
 from pytest_vlmeval.report_options import REPORT_OPTIONS
-
-_YES_NO = "1, true, yes, on, 0, false, no or off"
 
 OPTIONS: tuple[Option, ...] = (
     make_option(
@@ -131,7 +130,7 @@ OPTIONS: tuple[Option, ...] = (
     make_option(
         "video-url",
         parse_flag,
-        _YES_NO,
+        YES_NO,
         "send the file of each video, of presets too, instead of frames",
         default="no",
     ),
@@ -222,14 +221,14 @@ OPTIONS: tuple[Option, ...] = (
     make_option(
         "fresh",
         parse_flag,
-        _YES_NO,
+        YES_NO,
         "start over: ask every sample again (earlier answers stay in the store)",
         default="no",
     ),
     make_option(
         "allow-modified-data",
         parse_flag,
-        _YES_NO,
+        YES_NO,
         "accept dataset files whose checksum is not the published one; "
         "their scores are marked as modified",
         default="no",
@@ -237,7 +236,7 @@ OPTIONS: tuple[Option, ...] = (
     make_option(
         "offline",
         parse_flag,
-        _YES_NO,
+        YES_NO,
         "never touch the network, except for the model's endpoint",
         default="no",
     ),
@@ -260,7 +259,7 @@ OPTIONS: tuple[Option, ...] = (
     make_option(
         "download-only",
         parse_flag,
-        _YES_NO,
+        YES_NO,
         "download the files of the selected datasets, then stop",
         default="no",
     ),

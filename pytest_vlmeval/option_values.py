@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+YES_NO = "1, true, yes, on, 0, false, no or off"
 # Stands, among a test's datasets, for what --vlm-data names and no other test has.
 OTHERS = "*"
 # A name that ends so is a file's, whatever it then turns out to hold.

@@ -28,7 +28,7 @@ class Prompting:
     system_prompt: str | None = None
     extra_body: str = ""
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, str | int]:
         """Return what tells runs apart, of those that are set."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value}

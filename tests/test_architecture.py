@@ -21,6 +21,7 @@ ORDER = (
     "option",
     "option_values",
     "prompt_settings",
+    "baseline_settings",
     "model_option_table",
     "report_options",
     "option_table",

@@ -56,19 +56,16 @@ def make_baseline(
             "ms-vlmeval": package_version,
         },
         versions={"pytest-vlmeval": plugin_version, "scorer": score.scorer},
-        verdicts=tuple(
-            BaselineVerdict(
-                index=row.index,
-                category=row.category or "",
-                value=_rounded(verdicts[row.index].value),
-            )
-            for row in asked
-        ),
+        verdicts=tuple(_describe(row, verdicts[row.index].value) for row in asked),
     )
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)
+def _describe(row: IndexRow, value: float | None) -> BaselineVerdict:
+    return BaselineVerdict(
+        index=row.index,
+        category=row.category or "",
+        value=None if value is None else round(value, DIGITS),
+    )
 
 
 def digest_prompts(rows: Iterable[IndexRow], read_prompt: Callable[[str], str]) -> str:
