@@ -16,7 +16,7 @@ from pytest_vlmeval.accounts import FailedAttempt, LimitChange
 from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.client import Request
+from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Ask
@@ -49,12 +49,16 @@ class Work:
 
 
 class Engine:
-    """Asks everything in the plan that has no answer yet, in a thread of its own."""
+    """Asks everything in the plan that has no answer yet, in a thread of its own.
+
+    `outage` says why nothing more is asked, where no endpoint answers any more.
+    """
 
     def __init__(self, work: Work, queue: Queue, board: Board) -> None:
         self._work = work
         self._queue = queue
         self._board = board
+        self.outage = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._ready = threading.Event()
@@ -85,6 +89,8 @@ class Engine:
             if not isinstance(cause, VlmEvalError):
                 self._board.fail(VlmEvalError(f"The engine ended by a bug: {cause!r}"))
                 raise
+            if isinstance(cause, OutageError):
+                self.outage = str(cause)
             self._board.fail(cause)
 
     async def _drain(self) -> None:

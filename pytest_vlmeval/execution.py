@@ -230,6 +230,11 @@ class Execution:
         for trouble in troubles.values():
             self._announce(f"goes on without an endpoint. {trouble}")
 
+    @property
+    def outage(self) -> str:
+        """Say why nothing more is asked; "" as long as endpoints answer."""
+        return self._engine.outage if self._engine is not None else ""
+
     def close(self) -> None:
         """End the engine; free what is held; close the store."""
         if self._engine is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.session import get_run
+from pytest_vlmeval.session import get_run, is_worker
 from pytest_vlmeval.suite import SampleParameter, ScoreParameter, UnpreparedParameter
 from pytest_vlmeval.views import SampleView, ScoreView, UnpreparedView
 
@@ -46,6 +46,9 @@ def vlm_sample(
     view = SampleView(vlm_run, parameter.dataset, parameter.row, folder)
     yield view
     request.node.user_properties.extend(view.properties())
+    if vlm_run.outage and not is_worker(request.config):
+        # All others would fail with the same words.
+        request.session.shouldstop = vlm_run.outage
 
 
 @pytest.fixture

@@ -250,6 +250,11 @@ class Run:
             raise RuntimeError("answers and scores are there once tests run")
         return self._execution
 
+    @property
+    def outage(self) -> str:
+        """Say why nothing more is asked; "" as long as endpoints answer."""
+        return self._execution.outage if self._execution is not None else ""
+
     def answer(self, dataset: str, index: str) -> Answer:
         """Wait for the answer of a sample; `VlmEvalError` if none will come."""
         return self._begun.answer(dataset, index)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.reports.accounts import format_account
 from pytest_vlmeval.reports.progress import LiveProgress
 from pytest_vlmeval.reports.table import format_table
 from pytest_vlmeval.reports.watch import Progress, Watch
@@ -55,7 +56,7 @@ class TerminalReport:
             watch = self._find_watch()
             if watch is None:
                 return
-            lines = format_table(watch.results())
+            lines = format_table(watch.results()) + format_account(watch.account())
         except VlmEvalError as error:
             lines = [str(error)]
         terminalreporter.write_sep("=", "vlmeval")

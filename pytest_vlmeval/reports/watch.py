@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vlmeval.accounts import RunAccount
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.datasets.prepare import find_prepared, read_references
 from pytest_vlmeval.records import Plan, PlanEntry, Score
@@ -113,6 +114,10 @@ class Watch:
         for stored in new:
             self._tallies[stored.answer.fingerprint].add(stored)
             self._last_seq = stored.seq
+
+    def account(self) -> RunAccount:
+        """Return what the run has asked for these datasets, and what it cost."""
+        return self._store.accounting.read(self._plan)
 
     def results(self) -> list[DatasetResult]:
         """Return what became of each dataset."""
