@@ -121,7 +121,7 @@ def test_an_outage_ends_the_asking(vlm_server: StartServer) -> None:
 
 
 def test_a_400_among_others_is_confirmed_alone(vlm_server: StartServer) -> None:
-    """As swift does, all that were taken together are answered so, and one is bad."""
+    """As swift does: all that were taken together are answered so, one is bad."""
     message = {"status": 400, "message": "broken picture"}
     server = vlm_server(
         latency_s=0.05,
