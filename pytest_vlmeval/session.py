@@ -18,6 +18,7 @@ from pytest_vlmeval.forecast import DownloadOnly, Forecast
 from pytest_vlmeval.judge_settings import SERVED
 from pytest_vlmeval.option_values import shown_address
 from pytest_vlmeval.options import Settings, is_given, load_settings
+from pytest_vlmeval.reports.attachments import register_attachments
 from pytest_vlmeval.reports.screen import Screen
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def register_reports(config: pytest.Config) -> None:
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
     _register_writer(config)
+    register_attachments(config)
     if terminal is None or not is_model_given(config):
         return
     from pytest_vlmeval.reports.terminal import TerminalReport

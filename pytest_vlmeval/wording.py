@@ -12,7 +12,11 @@ LONGEST_SHOWN = 2_000
 
 
 def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
-    """Return `text`, cut at `most` characters with a note of its whole length."""
+    """Return `text`, cut at `most` characters with a note of its whole length.
+
+    Halves of pairs of UTF-16 are replaced: no process can send them to another.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
     if len(text) <= most:
         return text
     return f"{text[:most]}... ({len(text)} characters in all)"

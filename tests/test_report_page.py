@@ -267,8 +267,24 @@ def test_colours_follow_the_system_and_the_button(
     expect(button).to_have_attribute("aria-label", "Colours: dark")
 
 
+def processor_s(path: Path, browser: Browser) -> float:
+    """Return the processor time, in s, of a page from nothing to its first samples."""
+    page = browser.new_page()
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto(f"{path.as_uri()}#view=samples")
+    page.locator(".sample img").first.wait_for(timeout=60_000)
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    page.close()
+    values = {each["name"]: each["value"] for each in metrics}
+    return float(values["TaskDuration"])
+
+
 def test_fifteen_thousand_samples(
-    tmp_path: Path, open_report: Open, record_property: Callable[[str, object], None]
+    tmp_path: Path,
+    browser: Browser,
+    open_report: Open,
+    record_property: Callable[[str, object], None],
 ) -> None:
     run_id = fill_store(tmp_path, tmp_path / "cache", 15_000, pictures=400)
     store = Store(tmp_path)
@@ -276,16 +292,16 @@ def test_fifteen_thousand_samples(
     store.close()
     path = tmp_path / "report.html"
     write_html(report, path, max_mb=30)
-    opened = []
-    for _ in range(3):
-        start = time.perf_counter()
-        page = open_report(path)
-        page.goto(f"{path.as_uri()}#view=samples")
-        page.locator(".sample img").first.wait_for()
-        opened.append(time.perf_counter() - start)
-    record_property("open_s", sorted(opened)[1])
-    # The best of three: what else runs on this machine is no part of the report.
-    assert min(opened) < OPEN_LIMIT_S
+    start = time.perf_counter()
+    page = open_report(path)
+    page.get_by_role("link", name="Samples", exact=True).click()
+    page.locator(".sample img").first.wait_for()
+    record_property("open_s", time.perf_counter() - start)
+    # What the page's own thread needs: how long that takes is also a matter of what
+    # else runs on this machine.
+    busy_s = processor_s(path, browser)
+    record_property("busy_s", busy_s)
+    assert busy_s < OPEN_LIMIT_S
     assert page.locator(".sample").count() < 60
     frames = page.evaluate(SCROLL)
     record_property("median_frame_ms", sorted(frames)[len(frames) // 2])

@@ -1,0 +1,66 @@
+"""The pictures of failed samples, in the reports of pytest-html and allure-pytest."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Generator
+
+import pytest
+
+from pytest_vlmeval.reports.pictures import Tier, encode
+
+# Large enough to read, small enough for a report that keeps each test's own copy.
+TIER = Tier(768, 75)
+# Of a video this many frames are shown.
+MOST = 8
+
+
+class Attachments:
+    """Adds the pictures of its sample to each failed item, as those plugins take them.
+
+    Lives in every process that runs tests.
+    """
+
+    def __init__(self, *, html: bool, allure: bool) -> None:
+        self._html = html
+        self._allure = allure
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach pictures to the report of a failure."""
+        report = yield
+        sample = getattr(item, "funcargs", {}).get("vlm_sample")
+        if report.when != "call" or not report.failed or sample is None:
+            return report
+        name = f"{sample.dataset}-{sample.index}"
+        for number, file in enumerate(sample.pictures()[:MOST], 1):
+            picture = encode(file, TIER)
+            if picture is not None:
+                self._attach(report, picture, f"{name}, picture {number}")
+        return report
+
+    def _attach(self, report: pytest.TestReport, picture: str, name: str) -> None:
+        if self._html:
+            from pytest_html import extras
+
+            image = extras.image(picture, name, "image/webp", "webp")
+            # Where pytest-html looks for what others add.
+            vars(report).setdefault("extras", []).append(image)
+        if self._allure:
+            import allure
+
+            data = base64.b64decode(picture)
+            allure.attach(
+                data, name=name, attachment_type="image/webp", extension="webp"
+            )
+
+
+def register_attachments(config: pytest.Config) -> None:
+    """Stand by where pytest-html or allure-pytest writes a report."""
+    html = bool(config.getoption("htmlpath", None))
+    allure = bool(config.getoption("allure_report_dir", None))
+    if html or allure:
+        attachments = Attachments(html=html, allure=allure)
+        config.pluginmanager.register(attachments, "vlmeval-attachments")
