@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from math import comb
+from typing import TYPE_CHECKING
 
-from pytest_vlmeval.reports.record import DatasetReport, RunReport
+from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from pytest_vlmeval.gates.paired import Comparison
 
 SHOWN = 10
 
@@ -17,35 +22,50 @@ def format_comparison(report: RunReport) -> list[str]:
     return lines
 
 
-def _dataset(dataset: DatasetReport) -> list[str]:
-    both = [each for each in dataset.samples if each.before is not None]
-    if not both:
-        return [f"{dataset.dataset}: the other run has none of its samples"]
-    was = sum(
-        each.before is not None and each.before.outcome == "correct" for each in both
-    )
-    now = sum(each.outcome == "correct" for each in both)
-    lost = [each.index for each in both if each.flip == "regressed"]
-    won = [each.index for each in both if each.flip == "fixed"]
-    change = 100 * (now - was) / len(both)
-    lines = [
-        f"{dataset.dataset}: {was} of {len(both)} right before, {now} now "
-        f"({change:+.2f} points); {len(lost)} lost, {len(won)} won, "
-        f"p = {mcnemar(len(lost), len(won)):.3g} (exact McNemar, two-sided)"
+def compare_samples(samples: Sequence[SampleReport]) -> Comparison | None:
+    """Compare the samples that both runs have; None where there is none.
+
+    Those that share a group, or all their pictures, are not independent.
+    """
+    from pytest_vlmeval.gates.paired import compare
+
+    pairs = [
+        (each.before.value, each.value, _cluster(each))
+        for each in samples
+        if each.before is not None
     ]
-    for word, indexes in (("lost", lost), ("won", won)):
+    if not pairs:
+        return None
+    before, after, clusters = zip(*pairs, strict=True)
+    return compare(before, after, clusters=clusters)
+
+
+def _cluster(sample: SampleReport) -> Hashable:
+    media = tuple(part.media for part in sample.prompt if part.media)
+    return sample.group or media or sample.index
+
+
+def _dataset(dataset: DatasetReport) -> list[str]:
+    found = compare_samples(dataset.samples)
+    if found is None:
+        return [f"{dataset.dataset}: the other run has none of its samples"]
+    points = [100 * each for each in (found.change, found.low, found.high)]
+    lines = [
+        f"{dataset.dataset}: {100 * found.before:.2f} % before, "
+        f"{100 * found.after:.2f} % now, of {found.samples} samples that both have",
+        f"  change {points[0]:+.2f} points, {100 - 200 * found.level:g} % interval "
+        f"[{points[1]:+.2f}, {points[2]:+.2f}] ({found.interval_method})",
+        f"  p = {found.two_sided_p:.3g}, two-sided ({found.method})",
+    ]
+    if found.smallest is not None:
+        lines.append(
+            f"  so many samples show a drop of {100 * found.smallest:.1f} points with "
+            "a power of 80 %"
+        )
+    for flip, word in (("regressed", "lost"), ("fixed", "gained")):
+        indexes = [each.index for each in dataset.samples if each.flip == flip]
         if indexes:
             more = f" and {len(indexes) - SHOWN} more" if len(indexes) > SHOWN else ""
-            lines.append(f"  {word}: {', '.join(indexes[:SHOWN])}{more}")
+            shown = ", ".join(indexes[:SHOWN])
+            lines.append(f"  {len(indexes)} {word}: {shown}{more}")
     return lines
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """Return the two-sided p-value of the exact test: both flips are equally likely.
-
-    Q. McNemar, Note on the sampling error of the difference between correlated
-    proportions, 1947, doi 10.1007/BF02295996, with the binomial distribution.
-    """
-    changed = lost + won
-    tail: int = sum(comb(changed, number) for number in range(min(lost, won) + 1))
-    return float(min(1, 2 * tail / 2**changed))

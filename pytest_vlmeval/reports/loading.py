@@ -85,6 +85,7 @@ def compare(report: RunReport, other: RunReport) -> RunReport:
             return sample
         before = Before(
             outcome=match.outcome,
+            value=match.value,
             text=match.answer.text if match.answer else "",
             extracted=match.verdict.extracted if match.verdict else None,
         )

@@ -24,9 +24,13 @@ RIGHT_FROM = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """A sample in what the run is compared with; of a baseline only its outcome."""
+    """A sample in what the run is compared with; of a baseline without its text.
+
+    `value` is what it counts, from 0 to 1.
+    """
 
     outcome: Outcome
+    value: float
     text: str = ""
     extracted: str | None = None
 
@@ -52,6 +56,11 @@ class SampleReport:
     def outcome(self) -> Outcome:
         """What to say of the sample in one word."""
         return find_outcome(self.answer, self.verdict)
+
+    @property
+    def value(self) -> float:
+        """What it counts, from 0 to 1: nothing without a usable answer or verdict."""
+        return (self.verdict.value or 0.0) if self.verdict else 0.0
 
     @property
     def flip(self) -> Flip:

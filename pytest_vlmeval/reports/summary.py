@@ -214,16 +214,11 @@ def score_before(dataset: DatasetReport) -> float | None:
     return dataset.score.scale * right / len(compared)
 
 
-def _value(sample: SampleReport) -> float:
-    """Return what a sample counts, 0 without a usable answer or verdict."""
-    return (sample.verdict.value or 0.0) if sample.verdict else 0.0
-
-
 def _categories(samples: Sequence[SampleReport]) -> tuple[Category, ...]:
     values: dict[str, list[float]] = {}
     for sample in samples:
         if sample.category is not None and sample.outcome != "unscored":
-            values.setdefault(sample.category, []).append(_value(sample))
+            values.setdefault(sample.category, []).append(sample.value)
     return tuple(
         Category(name=name, share=wilson(sum(each), len(each)))
         for name, each in sorted(values.items())
