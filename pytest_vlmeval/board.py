@@ -94,6 +94,12 @@ class Board:
             if time.monotonic() - self._refreshed_at >= REFRESH_S:
                 self.refresh()
 
+    def wait_all(self, fingerprint: str, index: str) -> list[StoredAnswer]:
+        """Wait for the answer of each time that a sample is asked."""
+        return [
+            self.wait(fingerprint, index, repeat) for repeat in range(self._repeats)
+        ]
+
     def missing(self, fingerprint: str) -> list[Ask]:
         """Return what has to be asked of a dataset, sample by sample in its order."""
         known = self._known[fingerprint]

@@ -61,6 +61,7 @@ class Engine:
         self.outage = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
+        self._pool: Pool | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="vlmeval-engine", daemon=True
@@ -71,13 +72,21 @@ class Engine:
         self._thread.start()
         self._ready.wait()
 
+    def set_ceiling(self, ceiling: int) -> None:
+        """Take another bound of the requests in flight; from any thread."""
+        if self._loop is not None and self._pool is not None:
+            # The loop may have ended with the last sample.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._pool.set_ceiling, ceiling)
+
     def stop(self) -> None:
         """End at once; requests in flight are dropped, answers received are kept."""
         if self._loop is not None and self._main is not None:
             # The loop may end by itself, and close, at this very moment.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._main.cancel)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -97,7 +106,7 @@ class Engine:
         self._main = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        pool = self._work.make_pool()
+        self._pool = pool = self._work.make_pool()
         try:
             with ThreadPoolExecutor(1, "vlmeval-store") as executor:
                 await _Drain(self._work, self._queue, pool, executor).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,13 +15,16 @@ from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.identity import identify, tell_apart
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_pool
+from pytest_vlmeval.models.limiter import AUTO_CEILING
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
 from pytest_vlmeval.scoring import Scorer, find_score, find_scores
+from pytest_vlmeval.sharing import part_of
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
 from pytest_vlmeval.submission import write_submission
@@ -30,12 +34,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.factory import NoteLimit
-    from pytest_vlmeval.models.limiter import Concurrency
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.records import Setting
     from pytest_vlmeval.sandbox.calls import Submission
+    from pytest_vlmeval.sharing import Share
 
 NOT_STORED = (
     "No answer is stored for this sample, and --vlm-mode=score never asks. "
@@ -56,8 +60,7 @@ class Execution:
         *,
         session_id: str,
         entries: Sequence[PlanEntry],
-        number: int,
-        concurrency: Concurrency,
+        share: Share,
         servers: Servers,
         announce: Callable[[str], None],
     ) -> None:
@@ -65,14 +68,17 @@ class Execution:
         self._servers = servers
         self._library = library
         self._session_id = session_id
-        self._concurrency = concurrency
+        self._share = share
+        self._concurrency = concurrency = share.concurrency(settings.concurrency)
         self._announce = announce
         self._entries = {entry.dataset: entry for entry in entries}
         self._owner = make_owner()
         self._store = Store(settings.work_dir, settings.store)
         self._store.leases.release_dead()
         self._plan = self._open_run(entries)
-        self._store.leases.join(self._owner, session_id, self._plan.run_id, number)
+        self._store.leases.join(
+            self._owner, session_id, self._plan.run_id, share.number
+        )
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
         self._judges = create_judges(
@@ -82,9 +88,11 @@ class Execution:
             servers,
             asked_in=(self._plan.run_id, session_id),
         )
-        self._heartbeat = Heartbeat(self._store.leases, self._owner)
+        self._heartbeat = Heartbeat(self._store.leases, self._owner, self._divide)
         self._scorer = self._make_scorer()
         self._engine: Engine | None = None
+        self._part = 0
+        self._dividing = threading.Lock()
 
     def _make_scorer(self) -> Scorer:
         return Scorer(
@@ -103,7 +111,7 @@ class Execution:
     def _open_run(self, entries: Sequence[PlanEntry]) -> Plan:
         settings = self._settings
         run_id = self._store.runs.open(
-            _identity(settings), self._session_id, fresh=settings.fresh
+            identify(settings), self._session_id, fresh=settings.fresh
         )
         plan = Plan(
             run_id=run_id,
@@ -117,22 +125,8 @@ class Execution:
     @property
     def unlike(self) -> list[str]:
         """How other runs of this model, going on in the store, differ from this."""
-        mine = _identity(self._settings)
-        found = []
-        for other in self._store.runs.others(self._plan.run_id):
-            if other.settings.get("model") != mine["model"]:
-                continue
-            differences = [
-                f"its {name} is {other.settings.get(name)}, here it is {value}"
-                for name, value in mine.items()
-                if other.settings.get(name) != value
-            ]
-            found.append(
-                "another command works in this store at a run of its own, which shares "
-                "no answers with this one: "
-                + (", ".join(differences) or "one of them was started with --vlm-fresh")
-            )
-        return found
+        others = self._store.runs.others(self._plan.run_id)
+        return tell_apart(identify(self._settings), others)
 
     def start(self) -> None:
         """Begin to ask what has no answer.
@@ -150,9 +144,27 @@ class Execution:
         self._settings = self._servers.settle(self._settings)
         aside = asyncio.run(self._check_model())
         self._engine = Engine(self._work(names, aside), self._queue(names), self._board)
-        self._engine.start()
+        self._divide()
         if self._settings.mode == "all":
             self._start_sandboxes()
+
+    def _divide(self) -> None:
+        """Take this process's part of the requests, as others come and go.
+
+        One without any part claims nothing yet: the engine starts with the first.
+        """
+        members = self._store.leases.members(self._session_id)
+        total = self._settings.concurrency or AUTO_CEILING
+        part = part_of(total, self._owner, members, self._share.processes)
+        with self._dividing:
+            if self._engine is None or part in (0, self._part):
+                return
+            before, self._part = self._part, part
+            self._concurrency = self._concurrency._replace(ceiling=part)
+            if before:
+                self._engine.set_ceiling(part)
+            else:
+                self._engine.start()
 
     def _request(self, dataset: str, index: str) -> Request:
         """Read a prompt, and how the options send it."""
@@ -184,7 +196,7 @@ class Execution:
             read_prompt=lambda name, index: self._library.prompts(names[name]).text(
                 index
             ),
-            identity=_identity(self._settings),
+            identity=identify(self._settings),
             cached=not self._settings.fresh,
         )
 
@@ -237,8 +249,10 @@ class Execution:
 
     def close(self) -> None:
         """End the engine; free what is held; close the store."""
-        if self._engine is not None:
-            self._engine.stop()
+        with self._dividing:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.stop()
         self._heartbeat.stop()
         self._store.close()
 
@@ -248,11 +262,8 @@ class Execution:
 
     def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
         """Wait for the answers of a sample, one for each time it is asked."""
-        fingerprint = self._entries[dataset].fingerprint
-        return tuple(
-            self._board.wait(fingerprint, index, repeat).answer
-            for repeat in range(self._plan.repeats)
-        )
+        stored = self._board.wait_all(self._entries[dataset].fingerprint, index)
+        return tuple(each.answer for each in stored)
 
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""
@@ -283,21 +294,10 @@ class Execution:
     @property
     def generation(self) -> Mapping[str, Setting | None]:
         """What an answer depends on beside the model and the prompt."""
-        identity = dict(_identity(self._settings))
+        identity = dict(identify(self._settings))
         del identity["model"], identity["backend"]
         return {**identity, "repeat": self._plan.repeats}
 
     def record_gate(self, result: GateResult) -> None:
         """Keep what a gate found for the reports."""
         self._store.gates.save(self._session_id, self._plan.run_id, [result])
-
-
-def _identity(settings: Settings) -> dict[str, Setting | None]:
-    """Return what tells runs apart; the endpoint's address is not in it."""
-    return {
-        "model": settings.model,
-        "backend": settings.backend,
-        "max_tokens": settings.max_tokens,
-        "temperature": settings.temperature,
-        **settings.prompting.identity(),
-    }

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.limiter import AUTO_CEILING, Concurrency
 from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.judge_forms import JudgePanel
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
+    from pytest_vlmeval.sharing import Share
     from pytest_vlmeval.store import Store
 
 
@@ -33,24 +33,6 @@ class Needed(NamedTuple):
 
     whole: bool
     indexes: frozenset[str]
-
-
-class Share(NamedTuple):
-    """Which of how many processes of the session this one is."""
-
-    number: int
-    processes: int
-
-    def of(self, total: int) -> int:
-        """Return this process's part of `total`, at least 1."""
-        part, rest = divmod(total, self.processes)
-        return max(1, part + (self.number < rest))
-
-    def concurrency(self, wanted: int | None) -> Concurrency:
-        """Return this process's part of the requests in flight; None: found out."""
-        if wanted is None:
-            return Concurrency(self.of(AUTO_CEILING), adaptive=True)
-        return Concurrency(self.of(wanted), adaptive=False)
 
 
 class Run:
@@ -164,8 +146,7 @@ class Run:
             self.library,
             session_id=self._session_id,
             entries=entries,
-            number=self._share.number,
-            concurrency=self._share.concurrency(self.settings.concurrency),
+            share=self._share,
             servers=self._servers,
             announce=self._announce,
         )

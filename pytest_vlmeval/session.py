@@ -23,7 +23,8 @@ from pytest_vlmeval.reports.screen import Screen
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server_keeper import ServerKeeper
-    from pytest_vlmeval.run import Run, Share
+    from pytest_vlmeval.run import Run
+    from pytest_vlmeval.sharing import Share
 
 SCREEN_KEY = pytest.StashKey[Screen]()
 RUN_KEY = pytest.StashKey["Run"]()
@@ -87,14 +88,13 @@ def get_run(config: pytest.Config) -> Run:
 
 
 def _share(config: pytest.Config) -> Share:
-    from pytest_vlmeval.run import Share
+    from pytest_vlmeval.sharing import Share
 
     if not is_worker(config):
         return Share(0, 1)
     given = _worker(config).workerinput
     number = given["workerid"].removeprefix("gw")
-    count = int(given["workercount"])
-    return Share(int(number) % count, count)
+    return Share(int(number), int(given["workercount"]))
 
 
 def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:

@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from pytest_vlmeval.models.limiter import AUTO_CEILING, Concurrency
 from pytest_vlmeval.store.leases import Member
+
+
+class Share(NamedTuple):
+    """Which of how many processes of the session this one is."""
+
+    number: int
+    processes: int
+
+    def of(self, total: int) -> int:
+        """Return this process's part of `total` at the start, at least 1."""
+        part, rest = divmod(total, self.processes)
+        return max(1, part + (self.number < rest))
+
+    def concurrency(self, wanted: int | None) -> Concurrency:
+        """Return this process's part of the requests in flight; None: found out."""
+        if wanted is None:
+            return Concurrency(self.of(AUTO_CEILING), adaptive=True)
+        return Concurrency(self.of(wanted), adaptive=False)
 
 
 def part_of(total: int, owner: str, members: Sequence[Member], processes: int) -> int:

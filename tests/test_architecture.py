@@ -54,6 +54,7 @@ ORDER = (
     "reports.table",
     "submission",
     "revision",
+    "identity",
     "execution",
     "choice",
     "run",

@@ -1,0 +1,41 @@
+"""What tells runs apart, and what is said of those that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.records import Setting
+    from pytest_vlmeval.store.runs import OtherRun
+
+
+def identify(settings: Settings) -> dict[str, Setting | None]:
+    """Return what tells runs apart; the endpoint's address is not in it."""
+    return {
+        "model": settings.model,
+        "backend": settings.backend,
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+        **settings.prompting.identity(),
+    }
+
+
+def tell_apart(mine: Mapping[str, object], others: Sequence[OtherRun]) -> list[str]:
+    """Return a line on each run of the same model that goes on beside this one."""
+    found = []
+    for other in others:
+        if other.settings.get("model") != mine["model"]:
+            continue
+        differences = [
+            f"its {name} is {other.settings.get(name)}, here it is {value}"
+            for name, value in mine.items()
+            if other.settings.get(name) != value
+        ]
+        found.append(
+            "another command works in this store at a run of its own, which shares "
+            "no answers with this one: "
+            + (", ".join(differences) or "one of them was started with --vlm-fresh")
+        )
+    return found
