@@ -1,0 +1,130 @@
+"""xdist: with any number of workers and any `--dist`, the results of one process."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+
+import pytest
+
+from tests.run_fixtures import Project, endpoint, math_rows, properties, write_table
+from tests.server_fixtures import ServerProcess
+from tests.test_runs import asked
+
+SAMPLES = 12
+SCRIPT: dict[str, object] = {
+    "answers": {"<3>": "30"},
+    "default": "B",
+    "latency_s": 0.1,
+    "rules": [
+        {"contains": "<5>", "status": 400, "message": "no"},
+        {"contains": "<7>", "answer": ""},
+    ],
+}
+BENCHMARKS = """
+import pytest
+from pytest_vlmeval import Benchmark
+
+class TestMath(Benchmark):
+    datasets = ["MathVision_MINI"]
+
+@pytest.mark.xdist_group("own")
+class TestOwn(Benchmark):
+    datasets = ["own.tsv"]
+
+@pytest.mark.vlm("MathVision_MINI")
+def test_score_is_known(vlm_score):
+    assert vlm_score.value > 0
+"""
+MODES = ["load", "loadscope", "loadfile", "loadgroup", "worksteal"]
+
+
+def write(project: Project) -> None:
+    """Write two datasets and their benchmarks."""
+    project.write_math(SAMPLES)
+    rows = [
+        {"index": row["index"], "question": f"Own {row['index']}?", "answer": "B"}
+        for row in math_rows(6)
+    ]
+    write_table(project.pytester.path / "own.tsv", rows)
+    project.pytester.makepyfile(test_math=BENCHMARKS)
+
+
+def describe(case: ET.Element) -> tuple[object, ...]:
+    """Return all that a JUnit case tells, but how long things took."""
+    told = properties(case)
+    told.pop("latency_ms", None)
+    outcomes = [
+        (each.tag, each.attrib.get("message"), each.text)
+        for each in case
+        if each.tag != "properties"
+    ]
+    return case.attrib["classname"], case.attrib["name"], outcomes, sorted(told.items())
+
+
+def cases(found: dict[str, ET.Element]) -> Counter[str]:
+    """Return the cases as texts that can be compared."""
+    return Counter(
+        re.sub(r"@own\b", "", repr(describe(each))) for each in found.values()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["2", "4"])
+def test_the_results_of_one_process(
+    project: Project, server: ServerProcess, workers: str
+) -> None:
+    write(project)
+    arguments = [*endpoint(server.url), "--vlm-concurrency=5", "--vlm-retries=0"]
+    server.control(**SCRIPT)
+    result, alone = project.junit(*arguments)
+    expected_asks = asked(server)
+    assert set(expected_asks.values()) == {1}
+    for mode in MODES if workers == "2" else MODES[:1]:
+        project.store.unlink()
+        server.control(**SCRIPT)
+        shared, distributed = project.junit(
+            *arguments, f"-n{workers}", f"--dist={mode}"
+        )
+        assert shared.ret == result.ret == 1
+        assert shared.parseoutcomes() == result.parseoutcomes()
+        assert cases(distributed) == cases(alone)
+        assert asked(server) == expected_asks
+        most = server.counters()["max_in_flight"]
+        assert isinstance(most, int)
+        assert most <= 5
+        assert len(project.stored("SELECT 1 FROM scores")) == 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_less_requests_than_workers(
+    project: Project, server: ServerProcess, concurrency: int
+) -> None:
+    project.write_math(SAMPLES)
+    server.control(default="B", latency_s=0.1)
+    result = project.ask(server.url, f"--vlm-concurrency={concurrency}", "-n2")
+    assert result.ret == 0
+    most = server.counters()["max_in_flight"]
+    assert isinstance(most, int)
+    assert most <= concurrency
+    assert set(asked(server).values()) == {1}
+
+
+def test_what_idle_workers_leave_the_busy_one_takes(
+    project: Project, server: ServerProcess
+) -> None:
+    # One group of tests: all other workers have nothing to run, and end.
+    project.write_math(40)
+    server.control(default="B", latency_s=1)
+    result = project.ask(
+        server.url, "--vlm-concurrency=4", "-n2", "--dist=loadfile", "-v"
+    )
+    assert result.ret == 0
+    changes = project.stored(
+        "SELECT after FROM limit_changes WHERE asked = 'tiny-vlm' AND reason LIKE 'share%'"
+    )
+    assert (4,) in changes
+    most = server.counters()["max_in_flight"]
+    assert isinstance(most, int)
+    assert most <= 4
