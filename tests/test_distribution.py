@@ -122,7 +122,8 @@ def test_what_idle_workers_leave_the_busy_one_takes(
     )
     assert result.ret == 0
     changes = project.stored(
-        "SELECT after FROM limit_changes WHERE asked = 'tiny-vlm' AND reason LIKE 'share%'"
+        "SELECT after FROM limit_changes "
+        "WHERE asked = 'tiny-vlm' AND reason LIKE 'share%'"
     )
     assert (4,) in changes
     most = server.counters()["max_in_flight"]
