@@ -63,17 +63,28 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         default="none",
         metavar="WHICH",
     ),
+    make_option(
+        "compare-with",
+        str,
+        "a run's id, the beginning of it, or a model's name",
+        "another run of the store, compared with this one sample by sample at the end",
+        metavar="RUN",
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineSettings:
-    """How runs are compared: `level` from 0 to 0.5, `margin` in points of 100."""
+    """How runs are compared: `level` from 0 to 0.5, `margin` in points of 100.
+
+    `compare_with` names another run of the store, None for none.
+    """
 
     level: float = 0.05
     margin: float = 0.0
     allow_missing: bool = False
     gate_samples: GateSamples = "none"
+    compare_with: str | None = None
 
 
 def choose_baselines(values: Mapping[str, Any]) -> BaselineSettings:
@@ -83,4 +94,5 @@ def choose_baselines(values: Mapping[str, Any]) -> BaselineSettings:
         margin=values["margin"],
         allow_missing=values["allow-missing-baseline"],
         gate_samples=values["gate-samples"],
+        compare_with=values["compare-with"],
     )

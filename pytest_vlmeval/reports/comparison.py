@@ -60,7 +60,7 @@ def _dataset(dataset: DatasetReport) -> list[str]:
     if found.smallest is not None:
         lines.append(
             f"  so many samples show a drop of {100 * found.smallest:.1f} points with "
-            "a power of 80 %"
+            f"a power of 80 %, one of 2 points with {100 * found.power(0.02):.0f} %"
         )
     for flip, word in (("regressed", "lost"), ("fixed", "gained")):
         indexes = [each.index for each in dataset.samples if each.flip == flip]

@@ -52,16 +52,32 @@ class TerminalReport:
         """Print the table of datasets, unless nothing was run."""
         if exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
+        lines: list[str] = []
         try:
             watch = self._find_watch()
             if watch is None:
                 return
             lines = format_table(watch.results()) + format_account(watch.account())
+            lines += self._compare()
         except VlmEvalError as error:
-            lines = [str(error)]
+            lines = [*lines, str(error)]
         terminalreporter.write_sep("=", "vlmeval")
         for line in lines:
             terminalreporter.write_line(line)
+
+    def _compare(self) -> list[str]:
+        """Compare with the run that `--vlm-compare-with` names."""
+        baselines = self._settings.baselines
+        if baselines.compare_with is None or self._store is None:
+            return []
+        from pytest_vlmeval.reports.paired_runs import compare_session_with
+
+        return compare_session_with(
+            self._store,
+            self._settings.cache_dir,
+            self._session_id,
+            baselines.compare_with,
+        )
 
     def pytest_unconfigure(self) -> None:
         """Close the store."""

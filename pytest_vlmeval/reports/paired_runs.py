@@ -1,0 +1,67 @@
+"""A session beside another run of the store: what `--vlm-compare-with` shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.reports.comparison import format_comparison
+from pytest_vlmeval.reports.loading import compare, find_run, load_run, load_session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_vlmeval.reports.record import DatasetReport, RunReport
+    from pytest_vlmeval.store import Store
+
+
+def compare_session_with(
+    store: Store, cache_dir: Path, session_id: str, name: str
+) -> list[str]:
+    """Return what differs between a session and another run, as lines for a terminal.
+
+    Raises `VlmEvalError` where there is no such run, or it is that of the session.
+    """
+    session = load_session(store, cache_dir, session_id)
+    if session is None:
+        return []
+    other = find_run(store, name, None)
+    if other.run_id == session.run_id:
+        raise VlmEvalError(
+            f"--vlm-compare-with={name} is the run {other.run_id} of this session "
+            "itself. Name another by its id; --vlm-runs lists them."
+        )
+    return format_alike(session, load_run(store, cache_dir, other.run_id))
+
+
+def format_alike(new: RunReport, old: RunReport) -> list[str]:
+    """Compare the datasets that both runs scored alike; say why others are not."""
+    theirs = {dataset.dataset: dataset for dataset in old.datasets}
+    unlike = {
+        dataset.dataset: why
+        for dataset in new.datasets
+        if (why := _why_unlike(dataset, theirs.get(dataset.dataset)))
+    }
+    alike = [each for each in new.datasets if each.dataset not in unlike]
+    return [
+        *format_comparison(compare(replace(new, datasets=tuple(alike)), old)),
+        *(f"{name}: not compared, {why}" for name, why in unlike.items()),
+    ]
+
+
+def _why_unlike(new: DatasetReport, old: DatasetReport | None) -> str:
+    """Say what makes verdicts of two runs tell nothing of their models; "" if none."""
+    if old is None:
+        return "the other run did not ask it"
+    if new.fingerprint != old.fingerprint:
+        return "its data or prompts were others then"
+    if new.score is None:
+        return f"it has no score: {new.no_score or 'not scored yet'}"
+    if old.score is None:
+        return f"it has no score in the other run: {old.no_score or 'not scored yet'}"
+    if new.score.judge != old.score.judge:
+        return f"its judge was {old.score.judge} then, is {new.score.judge} now"
+    if new.score.scoring != old.score.scoring:
+        return f"its scoring was {old.score.scoring} then, is {new.score.scoring} now"
+    return ""
