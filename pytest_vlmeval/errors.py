@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+# Joins letters and emoji, and does nothing else.
+_JOINERS = {"\n", "\t", "\u200c", "\u200d"}
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal, or a reader's eye, would obey.
+
+    Models, judges, servers and datasets may hold control characters, marks that turn
+    the direction of writing, and halves of characters that no file can.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign
+        if sign.isprintable() or sign in _JOINERS
+        else sign.encode("unicode_escape").decode()
+        for sign in text
+    )
+
 
 class VlmEvalError(Exception):
     """A problem that its reader can mend.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
-from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError, printable
 from pytest_vlmeval.gates.outcome import properties_of
 from pytest_vlmeval.wording import (
     describe_repeats,
@@ -151,7 +151,8 @@ class SampleView:
             _fail(f"{self.dataset}-{self.index} was not scored: {why}")
         if verdict.value < 0.5:
             said = verdict.extracted or self.answer.text
-            reason = f"answered {shorten(said.strip(), 80)}, reference {self.reference}"
+            known = printable(str(self.reference))
+            reason = f"answered {shorten(said.strip(), 80)}, reference {known}"
             if verdict.repeats:
                 reason += f" (right {describe_repeats(verdict)})"
             self._gate(reason)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.errors import printable
+
 if TYPE_CHECKING:
     from pytest_vlmeval.records import Answer, Score, Verdict
 
@@ -14,12 +16,13 @@ LONGEST_SHOWN = 2_000
 def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
     """Return `text`, cut at `most` characters with a note of its whole length.
 
-    Halves of pairs of UTF-16 are replaced: no process can send them to another.
+    Halves of pairs of UTF-16 are replaced: no process can send them to another. What
+    a terminal would obey stands as an escape.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
     if len(text) <= most:
-        return text
-    return f"{text[:most]}... ({len(text)} characters in all)"
+        return printable(text)
+    return f"{printable(text[:most])}... ({len(text)} characters in all)"
 
 
 def describe_repeats(verdict: Verdict) -> str:

@@ -76,6 +76,7 @@ ANSWERED = [
     ("dataset/mmlongbench.py", 573, "for model, line in tqdm(tups):"),
     ("dataset/mmlongbench.py", 594, "logger.info(score)"),
     ("dataset/vcr.py", 22, "def initialize("),
+    ("dataset/vcr.py", 99, "def find_best_match("),
     ("dataset/vcr.py", 277, "def evaluate("),
     ("dataset/vcr.py", 311, "progress_queue.get()"),
     ("dataset/vcr.py", 343, "logger.info('{}:{}'.format(key, value))"),

@@ -107,7 +107,7 @@ def locate_package(python: Path, cache_dir: Path | None = None) -> VlmevalPackag
     if cache_dir is None:
         return _ask(python)
     memory = cache_dir / "catalog" / f"where-{_digest(str(python.absolute()))}.json"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError):
         state, version, folder = json.loads(memory.read_text(encoding="utf-8"))
         if state == _state(Path(folder)):
             return VlmevalPackage(Path(folder), version)
@@ -126,7 +126,7 @@ def load_catalog(package_folder: Path, cache_dir: Path) -> dict[str, DatasetInfo
     state = [FORMAT, card, str(package_folder), _state(package_folder)]
     key = _digest(json.dumps(state))
     memory = cache_dir / "catalog" / f"{key}.json"
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         entries = json.loads(memory.read_text(encoding="utf-8"))
         return {entry["name"]: _as_info(entry) for entry in entries}
     catalog = _read_catalog(package_folder)

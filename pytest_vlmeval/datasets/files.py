@@ -47,7 +47,7 @@ def md5_of_file(path: Path, cache_dir: Path) -> str:
     state = [where, stat.st_size, stat.st_mtime_ns]
     key = hashlib.sha256(where.encode()).hexdigest()[:32]
     memory = cache_dir / "checksums" / f"{key}.json"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError):
         *known, checksum = json.loads(memory.read_text(encoding="utf-8"))
         if known == state:
             return str(checksum)

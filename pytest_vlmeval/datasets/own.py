@@ -142,8 +142,8 @@ def _with_pictures(
     key = _digest(str(path.absolute()).encode())
     memory = cache_dir / "own" / f"{key}-pictures.json"
     known: dict[str, list[object]] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads(memory.read_text(encoding="utf-8")))
     found: dict[str, list[object]] = {}
     missing: list[str] = []
     for picture, row in facts.pictures.items():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, PromptPart, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
@@ -226,26 +227,53 @@ def _write_parquet(folder: Path) -> None:
             for name, values in columns.items():
                 values.append(row[name])
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    pq.write_table(pa.table(columns, schema=schema), folder / "samples.parquet")
+    pq.write_table(
+        pa.table(columns, schema=schema),
+        folder / "samples.parquet",
+        write_page_checksum=True,
+    )
     lines.unlink()
 
 
 def _count_samples(folder: Path) -> int:
     import pyarrow.parquet as pq
 
-    return int(pq.read_metadata(folder / "samples.parquet").num_rows)
+    with _readable(folder):
+        return int(pq.read_metadata(folder / "samples.parquet").num_rows)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Say what a damaged folder of the cache means; it is never replaced unasked."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise VlmEvalError(
+            f"{folder / 'samples.parquet'} is damaged or gone: {reason}. Remove the "
+            f"folder {folder}, and the dataset is prepared again; answers are kept in "
+            "the run store."
+        ) from None
 
 
 def _rows(folder: Path, columns: Sequence[str]) -> zip[tuple[str, ...]]:
     table = _table(folder, columns)
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+    with _readable(folder):
+        return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _table(folder: Path, columns: Sequence[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
     # Without threads and the machinery of data sets, which cost 50 MB of memory.
-    with pq.ParquetFile(folder / "samples.parquet") as file:
+    with (
+        _readable(folder),
+        pq.ParquetFile(
+            folder / "samples.parquet", page_checksum_verification=True
+        ) as file,
+    ):
         return file.read(columns=list(columns), use_threads=False)
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.errors import printable
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.thinking import split_thoughts
 from pytest_vlmeval.option_values import ApiKey
@@ -31,6 +32,8 @@ RETRY_AFTER_LIMIT_S = 300.0
 _BASE64 = re.compile(
     r"data:[\w.+/-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{120,}"
 )
+# Neither UTF-8 has halves of characters, nor a database null.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 
 
@@ -207,7 +210,7 @@ class ReplyReader:
         words = " ".join(_BASE64.sub("<base64 data>", words).split())
         if len(words) > WORDS_LIMIT:
             words = words[: WORDS_LIMIT - 1] + "…"
-        return words
+        return printable(words)
 
     def _first_choice(self, body: bytes) -> tuple[dict[str, object], dict[str, object]]:
         """Give the first choice of a completion, and its usage."""
@@ -232,12 +235,12 @@ class ReplyReader:
 def _text(message: Mapping[str, object]) -> str | None:
     content = message.get("content")
     if isinstance(content, list):
-        return "".join(
+        content = "".join(
             str(part.get("text") or "") for part in content if isinstance(part, dict)
         )
     if content is None:
         content = message.get("refusal")
-    return content if isinstance(content, str) else None
+    return _UNSTORABLE.sub("\ufffd", content) if isinstance(content, str) else None
 
 
 def _count(usage: Mapping[str, object], name: str) -> int:

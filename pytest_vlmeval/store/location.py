@@ -75,22 +75,29 @@ def open_database(location: Location) -> sa.Engine:
             if engine.dialect.name == "postgresql":
                 connection.execute(LOCK, {"name": "vlmeval schema"})
             metadata.create_all(connection)
-            version = _schema_version(connection)
+            # What was made in a store of another version is taken back.
+            _check_version(location, _schema_version(connection))
     except (OSError, sa.exc.DatabaseError) as error:
         raise VlmEvalError(location.explain(error)) from None
-    if version != SCHEMA_VERSION:
+    except VlmEvalError:
         engine.dispose()
-        other = (
-            "another folder with --vlm-work-dir"
-            if location.file
-            else "another database with --vlm-store"
-        )
-        raise VlmEvalError(
-            f"{location.file or location} has the schema version {version}, this "
-            f"version of pytest-vlmeval uses {SCHEMA_VERSION}. Choose {other}, or go "
-            "on with the version that wrote it."
-        )
+        raise
     return engine
+
+
+def _check_version(location: Location, version: int) -> None:
+    if version == SCHEMA_VERSION:
+        return
+    other = (
+        "another folder with --vlm-work-dir"
+        if location.file
+        else "another database with --vlm-store"
+    )
+    raise VlmEvalError(
+        f"{location.file or location} has the schema version {version}, this "
+        f"version of pytest-vlmeval uses {SCHEMA_VERSION}. Choose {other}, or go "
+        "on with the version that wrote it."
+    )
 
 
 def _schema_version(connection: sa.Connection) -> int:

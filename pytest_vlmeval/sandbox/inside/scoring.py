@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families import Family, Outcome
     from pytest_vlmeval.sandbox.inside.job import Ask
 
+HALVES = re.compile("[\ud800-\udfff]")
 NEEDS_JUDGE = (
     "{name} is scored by a judge only, and there is none. Its answers are kept: run "
     "the same command with --vlm-judge=NAME --vlm-judge-api-base=URL to score them."
@@ -136,5 +138,8 @@ def _predictions(
     if unknown or not texts:
         raise ValueError(f"{len(texts)} answers, without a row: {sorted(unknown)[:5]}")
     table = rows[[index in texts for index in indices]].copy()
-    table["prediction"] = [texts[str(index)] for index in table[key]]
+    # Half a character is no text to spacy, nor to a file.
+    table["prediction"] = [
+        HALVES.sub("\ufffd", texts[str(index)]) for index in table[key]
+    ]
     return table
