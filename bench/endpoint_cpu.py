@@ -24,6 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.models.endpoint import EndpointClient
+from pytest_vlmeval.models.limiter import Concurrency, Limiter
+from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.models.pooled import Endpoint
 from pytest_vlmeval.records import PromptPart
 from tests.server_fixtures import ServerProcess
 
@@ -67,7 +70,12 @@ async def _endpoint(url: str, folder: Path, requests: int, concurrency: int) -> 
     prompt = (picture, PromptPart(kind="text", text=QUESTION))
     request = Request(parts=prompt, media_folder=folder)
     await _measure("EndpointClient", lambda: client.ask(request), requests, concurrency)
-    await client.close()
+    limits = Concurrency(concurrency, adaptive=False)
+    limiter = Limiter(limits, lambda *change: None)
+    endpoints = [Endpoint(url, client, limiter)]
+    pool = Pool(endpoints, ceiling=concurrency, outage_s=60)
+    await _measure("Pool of it", lambda: pool.ask(request), requests, concurrency)
+    await pool.close()
 
 
 async def _openai(

@@ -183,6 +183,11 @@ class _Drain:
         """Wait until half of what is claimed ahead is used up; return how many fit."""
         while True:
             slots = self._pool.capacity
+            if not slots:
+                # All are set aside: nothing is claimed meanwhile.
+                self._pool.raise_outage()
+                await asyncio.sleep(OTHERS_S)
+                continue
             ahead = max(CLAIM_AHEAD, slots // CLAIM_AHEAD_PART)
             room = slots + ahead - len(self._requests)
             if room >= ahead // 2:

@@ -115,3 +115,8 @@ def test_another_ceiling_is_kept_at_once() -> None:
     assert endpoint.limiter.limit == 20
     assert endpoint.answer_round() == 20
     assert endpoint.limiter.limit == 20
+    endpoint.limiter.set_ceiling(0)
+    assert endpoint.answer_round() == 0
+    endpoint.limiter.set_ceiling(64)
+    assert endpoint.answer_round() == 8
+    assert endpoint.limiter.limit == 16

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.api_base import normalize_api_base
-from pytest_vlmeval.models.limiter import Concurrency, Limiter
+from pytest_vlmeval.models.limiter import AUTO_CEILING, Concurrency, Limiter
 from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.models.pooled import Endpoint
 
@@ -121,7 +121,8 @@ def _endpoint_pool(
             max_tokens=asked.max_tokens,
             temperature=asked.temperature,
             timeout_s=settings.timeout_s,
-            concurrency=concurrency.ceiling,
+            # The pool bounds them; this process's part may grow to the whole.
+            concurrency=settings.concurrency or AUTO_CEILING,
             role=asked.role,
         )
         limiter = Limiter(concurrency, partial(note, client.api_base))

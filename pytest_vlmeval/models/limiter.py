@@ -86,6 +86,8 @@ class Limiter:
         self._ceiling = ceiling
         if not self._adaptive or self.limit > ceiling:
             self._change(ceiling, "share of the session's processes")
+        elif not self.limit:
+            self._change(min(START, ceiling), "share of the session's processes")
 
     def has_room(self) -> bool:
         """Whether another request may be sent now."""

@@ -55,6 +55,11 @@ class Pool:
         healthy = (each.limiter.limit for each in self.endpoints if not each.aside)
         return min(self._ceiling, sum(healthy))
 
+    def raise_outage(self) -> None:
+        """Raise `OutageError` if nothing will be asked any more."""
+        if self._broken is not None:
+            raise self._broken
+
     def set_ceiling(self, ceiling: int) -> None:
         """Take another upper bound, as processes of the session come and go."""
         self._ceiling = ceiling
@@ -122,8 +127,7 @@ class Pool:
     # Who is served next
 
     async def _acquire(self, *, alone: bool) -> Endpoint:
-        if self._broken is not None:
-            raise self._broken
+        self.raise_outage()
         if not alone and not self._waiting:
             endpoint = self._least_loaded()
             if endpoint is not None:
