@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Ask, Plan
+from pytest_vlmeval.records import Answer, Ask, Plan
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.answers import StoredAnswer, counts
 
@@ -19,10 +20,16 @@ class Board:
     """A view on the store's answers for one session's plan, kept up to date.
 
     Answers of this process arrive through `add`; those of others are read from the
-    store while somebody waits. Thread-safe.
+    store while somebody waits. Thread-safe. A `brief` one keeps of each answer only
+    its place in the store and its state, for those that only count.
     """
 
-    def __init__(self, store: Store, plan: Plan, session_id: str) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, session_id: str, *, brief: bool = False
+    ) -> None:
+        self._brief = brief
+        # Of a brief one: the same answer for all of a dataset in one state.
+        self._states: dict[tuple[str, str], Answer] = {}
         self._store = store
         self._run_id = plan.run_id
         self._session_id = session_id
@@ -57,8 +64,18 @@ class Board:
                 known = self._known[answer.fingerprint][answer.repeat]
                 before = known.get(answer.index)
                 if before is None or before.seq < stored.seq:
-                    known[answer.index] = stored
+                    known[answer.index] = self._kept(stored)
             self._changed.notify_all()
+
+    def _kept(self, stored: StoredAnswer) -> StoredAnswer:
+        if not self._brief:
+            return stored
+        answer = stored.answer
+        kept = self._states.setdefault(
+            (answer.fingerprint, answer.state),
+            Answer(fingerprint=answer.fingerprint, index="", state=answer.state),
+        )
+        return replace(stored, answer=kept)
 
     def fail(self, error: VlmEvalError) -> None:
         """Tell everybody who waits that nothing more will come."""

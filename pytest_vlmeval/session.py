@@ -222,7 +222,9 @@ def register_reports(config: pytest.Config) -> None:
         return
     from pytest_vlmeval.reports.terminal import TerminalReport
 
-    report = TerminalReport(screen, get_settings(config), get_session_id(config))
+    report = TerminalReport(
+        terminal, screen, get_settings(config), get_session_id(config)
+    )
     config.pluginmanager.register(report, "vlmeval-terminal")
     if config.get_verbosity() >= 0:
         config.pluginmanager.register(report.line, "vlmeval-progress")

@@ -273,3 +273,11 @@ def test_datasets_without_references_are_skipped(
     result.assert_outcomes(skipped=3)
     result.stdout.fnmatch_lines(["*MathVision_MINI has no reference answers*"])
     assert len(server.requests()) == 2
+
+
+def test_set_ups_are_among_the_durations_that_are_asked_for(
+    project: Project, answering: ServerProcess
+) -> None:
+    project.write_math(2)
+    result = project.ask(answering.url, "--durations=0", "-vv")
+    result.stdout.fnmatch_lines(["* setup *test_sample*MathVision_MINI-1*"])

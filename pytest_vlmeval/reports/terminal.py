@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 class TerminalReport:
     """Shows a session's progress and results, whatever processes do the work."""
 
-    def __init__(self, screen: Screen, settings: Settings, session_id: str) -> None:
+    def __init__(
+        self,
+        terminal: pytest.TerminalReporter,
+        screen: Screen,
+        settings: Settings,
+        session_id: str,
+    ) -> None:
+        self._terminal = terminal
         self._settings = settings
         self._session_id = session_id
         self._store: Store | None = None
@@ -45,6 +52,15 @@ class TerminalReport:
     def _progress(self) -> Progress:
         watch = self._find_watch()
         return Progress() if watch is None else watch.progress()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self) -> None:
+        """Let go of the reports of set-ups and tear-downs that went well.
+
+        pytest keeps them to the end, 3 kB an item, for --durations alone.
+        """
+        if self._terminal.config.getoption("durations", None) is None:
+            self._terminal.stats.pop("", None)
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode

@@ -76,7 +76,7 @@ class Watch:
     ) -> None:
         self._store = store
         self._plan = plan
-        self._board = Board(store, plan, session_id)
+        self._board = Board(store, plan, session_id, brief=True)
         self._tallies = {
             entry.fingerprint: Tally(
                 session_id, _references(cache_dir, entry), set(entry.indexes)
