@@ -15,7 +15,7 @@ from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.identity import identify, tell_apart
+from pytest_vlmeval.identity import generation_of, identify, tell_apart
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.models.limiter import AUTO_CEILING
@@ -76,9 +76,8 @@ class Execution:
         self._store = Store(settings.work_dir, settings.store)
         self._store.leases.release_dead()
         self._plan = self._open_run(entries)
-        self._store.leases.join(
-            self._owner, session_id, self._plan.run_id, share.number
-        )
+        join = self._store.leases.join
+        join(self._owner, session_id, self._plan.run_id, share.number)
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
         self._judges = create_judges(
@@ -187,15 +186,14 @@ class Execution:
         )
 
     def _queue(self, names: Mapping[str, str]) -> Queue:
+        prompts = self._library.prompts
         return Queue(
             self._plan,
             self._store,
             self._board,
             session_id=self._session_id,
             owner=self._owner,
-            read_prompt=lambda name, index: self._library.prompts(names[name]).text(
-                index
-            ),
+            read_prompt=lambda name, index: prompts(names[name]).text(index),
             identity=identify(self._settings),
             cached=not self._settings.fresh,
         )
@@ -294,9 +292,7 @@ class Execution:
     @property
     def generation(self) -> Mapping[str, Setting | None]:
         """What an answer depends on beside the model and the prompt."""
-        identity = dict(identify(self._settings))
-        del identity["model"], identity["backend"]
-        return {**identity, "repeat": self._plan.repeats}
+        return generation_of(self._settings)
 
     def record_gate(self, result: GateResult) -> None:
         """Keep what a gate found for the reports."""

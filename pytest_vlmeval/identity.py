@@ -22,6 +22,13 @@ def identify(settings: Settings) -> dict[str, Setting | None]:
     }
 
 
+def generation_of(settings: Settings) -> dict[str, Setting | None]:
+    """Return what an answer depends on beside the model and the prompt."""
+    identity = identify(settings)
+    del identity["model"], identity["backend"]
+    return {**identity, "repeat": settings.repeat}
+
+
 def tell_apart(mine: Mapping[str, object], others: Sequence[OtherRun]) -> list[str]:
     """Return a line on each run of the same model that goes on beside this one."""
     found = []
