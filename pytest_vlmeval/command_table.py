@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.option_table import COMMANDS
-
 if TYPE_CHECKING:
     import pytest
+
+# What runs instead of tests: on the command line only, and not a setting of a run.
+COMMANDS: dict[str, str] = {
+    "--vlm-setup": "build the sandbox environment ahead of the first run, then stop",
+    "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
+    "(separated by commas) are part of the name, family, kind or modality of; "
+    "the word json prints JSON",
+    "--vlm-runs": "list the runs in the store, newest first, then stop",
+    "--vlm-compare": "compare run B with run A, sample by sample, then stop; with "
+    "--vlm-report or --vlm-export also write it",
+}
 
 
 def add_commands(group: pytest.OptionGroup) -> None:

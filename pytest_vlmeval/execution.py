@@ -15,7 +15,7 @@ from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.identity import generation_of, identify, tell_apart
+from pytest_vlmeval.identity import identify, tell_apart
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.models.limiter import AUTO_CEILING
@@ -31,13 +31,11 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.factory import NoteLimit
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
-    from pytest_vlmeval.records import Setting
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.sharing import Share
 
@@ -290,10 +288,6 @@ class Execution:
         return self._scorer.verdict(self._entries[dataset], index)
 
     @property
-    def generation(self) -> Mapping[str, Setting | None]:
-        """What an answer depends on beside the model and the prompt."""
-        return generation_of(self._settings)
-
-    def record_gate(self, result: GateResult) -> None:
-        """Keep what a gate found for the reports."""
-        self._store.gates.save(self._session_id, self._plan.run_id, [result])
+    def parts(self) -> tuple[Store, Board, Plan]:
+        """The store, what of it is known here, and what the session needs."""
+        return self._store, self._board, self._plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_vlmeval.baseline_settings import BASELINE_OPTIONS
+from pytest_vlmeval.gate_settings import GATE_OPTIONS
 from pytest_vlmeval.model_option_table import MODEL_OPTIONS
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
@@ -264,15 +265,5 @@ OPTIONS: tuple[Option, ...] = (
         default="no",
     ),
     *BASELINE_OPTIONS,
+    *GATE_OPTIONS,
 )
-
-# What runs instead of tests: on the command line only, and not a setting of a run.
-COMMANDS: dict[str, str] = {
-    "--vlm-setup": "build the sandbox environment ahead of the first run, then stop",
-    "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
-    "(separated by commas) are part of the name, family, kind or modality of; "
-    "the word json prints JSON",
-    "--vlm-runs": "list the runs in the store, newest first, then stop",
-    "--vlm-compare": "compare run B with run A, sample by sample, then stop; with "
-    "--vlm-report or --vlm-export also write it",
-}

@@ -44,6 +44,22 @@ def parse_number(minimum: float, *, above: bool = False) -> Callable[[str], floa
     return parse
 
 
+def parse_percent(text: str) -> float:
+    """Read a number from 0 to 100."""
+    value = parse_number(0)(text)
+    if value > 100:
+        raise ValueError
+    return value
+
+
+def parse_share(text: str) -> float:
+    """Read a number above 0 and below 1."""
+    value = parse_number(0, above=True)(text)
+    if value >= 1:
+        raise ValueError
+    return value
+
+
 def parse_one_of(*choices: str) -> Callable[[str], str]:
     """Give the parser that takes one of these words."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_vlmeval.baseline_settings import BaselineSettings, choose_baselines
 from pytest_vlmeval.command_table import add_commands
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.gate_settings import GateSettings, choose_gates
 from pytest_vlmeval.hub_settings import choose_hubs
 from pytest_vlmeval.option import Option
 from pytest_vlmeval.option_checks import (
@@ -103,6 +104,7 @@ class Settings:
     data_root: Path
     hubs: tuple[Hub, ...]
     baselines: BaselineSettings
+    gates: GateSettings
     sandbox_python: Path | None
 
     def __repr__(self) -> str:
@@ -212,13 +214,19 @@ def load_settings(
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
         baselines=choose_baselines(values),
+        gates=choose_gates(values, _folder("thresholds", config), environ),
     )
+
+
+def _folder(name: str, config: pytest.Config) -> Path:
+    """Return where the paths in an option's value start from."""
+    in_ini = config.getoption(f"--vlm-{name}") is None and config.getini(f"vlm_{name}")
+    return config.rootpath if in_ini else config.invocation_params.dir
 
 
 def _data(names: Sequence[str], config: pytest.Config) -> tuple[str, ...]:
     """Make the paths among the names absolute, those of the ini file from its root."""
-    in_ini = config.getoption("--vlm-data") is None and config.getini("vlm_data")
-    folder = config.rootpath if in_ini else config.invocation_params.dir
+    folder = _folder("data", config)
     return tuple(
         str(folder / Path(name).expanduser()) if is_table(name) else name
         for name in names

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.execution import Execution
     from pytest_vlmeval.gates.baseline_source import Baselines
     from pytest_vlmeval.gates.outcome import GateResult
+    from pytest_vlmeval.gates.session_gates import SessionGates
     from pytest_vlmeval.gates.units import Units
     from pytest_vlmeval.judge_forms import JudgePanel
     from pytest_vlmeval.options import Settings
@@ -58,6 +59,7 @@ class Run:
         self._announce = announce
         self._servers = Servers(settings, session_id)
         self._execution: Execution | None = None
+        self._gates: SessionGates | None = None
         self._judge_store: Store | None = None
 
     @cached_property
@@ -130,12 +132,14 @@ class Run:
 
     # Beginning and ending
 
-    def begin(self, needed: Mapping[str, Needed]) -> None:
+    def begin(self, needed: Mapping[str, Needed], folders: Sequence[Path] = ()) -> None:
         """Open the store, start to ask what has no answer; `VlmEvalError` if it can't.
 
-        `needed` maps the names of prepared datasets to what the items need of them.
+        `needed` maps the names of prepared datasets to what the items need of them;
+        `folders` are those of the benchmarks.
         """
         from pytest_vlmeval.execution import Execution
+        from pytest_vlmeval.gates.session_gates import SessionGates
         from pytest_vlmeval.models.factory import NO_MODEL
 
         if self.settings.model is None:
@@ -153,6 +157,20 @@ class Run:
         if self._share.number == 0:
             for line in self._execution.unlike:
                 self._announce(line)
+        scored = [
+            name
+            for name, need in needed.items()
+            if need.whole and self.why_unscored(name) is None
+        ]
+        self._gates = SessionGates(
+            self.settings,
+            self.library,
+            *self._execution.parts,
+            session_id=self._session_id,
+            datasets=scored,
+            folders=folders,
+            read_score=self.score,
+        )
         self._execution.start()
 
     def _entry(self, dataset: str, need: Needed) -> PlanEntry:
@@ -189,9 +207,10 @@ class Run:
     def baselines(self) -> Baselines:
         """What the scores of this run are compared with."""
         from pytest_vlmeval.gates.baseline_source import Baselines
+        from pytest_vlmeval.identity import generation_of
 
         return Baselines(
-            self.settings, self.library, self._begun.generation, self._units
+            self.settings, self.library, generation_of(self.settings), self._units
         )
 
     def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
@@ -212,16 +231,13 @@ class Run:
         return None
 
     def _units(self, score: Score) -> Units | None:
-        from pytest_vlmeval.datasets.prepare import read_samples
-        from pytest_vlmeval.gates.units import make_units
+        from pytest_vlmeval.gates.units import find_units
 
-        prepared = self.library.prepared(score.dataset)
-        samples = {sample.index: sample for sample in read_samples(prepared)}
-        return make_units(score, prepared.info, samples, dict)
+        return find_units(self.library, score)
 
     def record_gate(self, result: GateResult) -> None:
         """Keep what a gate found for the reports."""
-        self._begun.record_gate(result)
+        self._open_gates.record([result])
 
     # What items show
 
@@ -230,6 +246,12 @@ class Run:
         if self._execution is None:
             raise RuntimeError("answers and scores are there once tests run")
         return self._execution
+
+    @property
+    def _open_gates(self) -> SessionGates:
+        if self._gates is None:
+            raise RuntimeError("gates are there once tests run")
+        return self._gates
 
     @property
     def outage(self) -> str:
@@ -247,6 +269,10 @@ class Run:
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""
         return self._begun.score(dataset)
+
+    def gate_results(self, dataset: str) -> tuple[GateResult, ...]:
+        """Return what the gates of a dataset's score found."""
+        return self._open_gates.results(dataset)
 
     def submission(self, dataset: str) -> Submission | None:
         """Write the answers to a dataset without references for its server."""

@@ -132,7 +132,7 @@ def begin_run(session: pytest.Session) -> None:
         run.check_names()
         needed = suite.needed_datasets(session.items)
         if needed and not config.option.collectonly:
-            run.begin(needed)
+            run.begin(needed, suite.score_folders(session.items))
     except VlmEvalError as error:
         _refuse(session, str(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -139,6 +140,17 @@ def parameter_of(item: pytest.Item) -> Parameter | None:
         if isinstance(parameter, Parameter):
             return parameter
     return None
+
+
+def score_folders(items: Iterable[pytest.Item]) -> list[Path]:
+    """Return the folders of the tests that ask for a score, each once."""
+    return list(
+        dict.fromkeys(
+            item.path.parent
+            for item in items
+            if isinstance(parameter_of(item), ScoreParameter)
+        )
+    )
 
 
 def wants_judge(item: pytest.Item) -> bool:

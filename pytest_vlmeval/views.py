@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError, printable
-from pytest_vlmeval.gates.outcome import properties_of
+from pytest_vlmeval.gates.outcome import explain_failures, properties_of
 from pytest_vlmeval.wording import (
     describe_repeats,
     describe_verdict,
-    list_repeats,
+    list_score,
     shorten,
     why_undecided,
     why_unusable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmeval.datasets.prepare import IndexRow
@@ -215,6 +215,11 @@ class ScoreView:
         """Every metric that ms-vlmeval computes, by its name there."""
         return self.record.metrics
 
+    @cached_property
+    def gates(self) -> Sequence[GateResult]:
+        """What the gates of the score found: completeness and thresholds."""
+        return _or_fail(lambda: self._run.gate_results(self.dataset))
+
     def _skip_unscored(self) -> None:
         if why := self._run.why_unscored(self.dataset):
             pytest.skip(self._submit(why))
@@ -234,25 +239,15 @@ class ScoreView:
         if score is None:
             return [("dataset", self.dataset)]
         return [
-            ("dataset", self.dataset),
-            ("main_metric", score.main_metric),
-            ("score", score.value),
-            ("scale", f"0 to {score.scale:g}"),
-            ("samples", score.samples),
-            ("answered", score.answered),
-            ("correct", score.correct),
-            ("judge", score.judge),
-            ("undecided", score.undecided),
-            ("best_case", score.best),
-            ("modified_data", str(score.modified).lower()),
-            ("scorer", score.scorer),
-            ("scoring", score.scoring),
-            *(("note", note) for note in score.notes),
-            *((f"metric: {name}", value) for name, value in score.metrics.items()),
-            *list_repeats(score),
+            *list_score(score),
             *self._judge_properties(),
-            *(() if self._baseline is None else properties_of(self._baseline)),
+            *(pair for gate in self._found() for pair in properties_of(gate)),
         ]
+
+    def _found(self) -> Sequence[GateResult]:
+        """Return what gates found, where they were asked."""
+        found: Sequence[GateResult] = self.__dict__.get("gates", ())
+        return found if self._baseline is None else (*found, self._baseline)
 
     def _judge_properties(self) -> list[tuple[str, object]]:
         from pytest_vlmeval.agreement import compare_judges, describe
@@ -267,23 +262,10 @@ class ScoreView:
         ]
 
     def check(self) -> None:
-        """Fail if samples are missing from the score, or the judge left some."""
-        score = self.record
-        missing = score.samples - score.answered
-        if missing:
-            _fail(
-                f"{self.dataset}: {missing} of {score.samples} samples have no usable "
-                f"answer and count as wrong in {score.main_metric} = "
-                f"{score.value:.2f}. The items of these samples say why; the same "
-                "command asks only them again."
-            )
-        if score.undecided:
-            _fail(
-                f"{self.dataset}: the judge ({score.judge}) did not decide "
-                f"{score.undecided} of {score.samples} samples, which count as wrong "
-                f"in {score.main_metric} = {score.value:.2f}; at best it is "
-                f"{score.best:.2f}. The items of these samples say why."
-            )
+        """Fail if a gate does: the score is incomplete, or below its threshold."""
+        _ = self.record
+        if message := explain_failures(self.gates):
+            _fail(message)
 
 
 class UnpreparedView:

@@ -79,3 +79,25 @@ def list_repeats(score: Score) -> list[tuple[str, object]]:
         ("standard_error", score.standard_error),
         *((f"repeat {n}", value) for n, value in enumerate(score.repeats, 1)),
     ]
+
+
+def list_score(score: Score) -> list[tuple[str, object]]:
+    """Return what test reports say of a score."""
+    return [
+        ("dataset", score.dataset),
+        ("main_metric", score.main_metric),
+        ("score", score.value),
+        ("scale", f"0 to {score.scale:g}"),
+        ("samples", score.samples),
+        ("answered", score.answered),
+        ("correct", score.correct),
+        ("judge", score.judge),
+        ("undecided", score.undecided),
+        ("best_case", score.best),
+        ("modified_data", str(score.modified).lower()),
+        ("scorer", score.scorer),
+        ("scoring", score.scoring),
+        *(("note", note) for note in score.notes),
+        *((f"metric: {name}", value) for name, value in score.metrics.items()),
+        *list_repeats(score),
+    ]

@@ -24,6 +24,7 @@ ORDER = (
     "baseline_settings",
     "model_option_table",
     "report_options",
+    "gate_settings",
     "option_table",
     "command_table",
     "judge_settings",

@@ -72,16 +72,25 @@ class Table:
             ),
         )
 
+    @property
+    def rows(self) -> dict[str, IndexRow]:
+        """What names the samples."""
+        return {
+            each.index: IndexRow(each.index, each.category, each.group, each.reference)
+            for each in self.samples.values()
+        }
+
+    def media(self, index: str) -> list[str]:
+        """Give the pictures of a sample."""
+        return [part.media for part in self.samples[index].prompt if part.media]
+
     def baseline(self, score: Score, temperature: float = 0.0) -> Baseline:
         """Give the baseline that such a score makes."""
         return make_baseline(
             score,
             model="tiny",
             checksum="c0",
-            rows=[
-                IndexRow(each.index, each.category, each.group, each.reference)
-                for each in self.samples.values()
-            ],
+            rows=list(self.rows.values()),
             read_prompt=lambda index: self.samples[index].prompt[1].text,
             generation={"temperature": temperature},
             package_version="0.0.20",
@@ -94,7 +103,9 @@ class Table:
         """Give the gate of a score."""
 
         def find_units(score: Score) -> Units | None:
-            return make_units(score, self.info, self.samples, dict)
+            return make_units(
+                score, self.info, self.rows, media=self.media, splits=dict
+            )
 
         return BaselineGate(
             score=score,

@@ -230,8 +230,8 @@ def test_what_the_judge_did_not_decide(
             "MMStar-4 was not scored: the judge gave no reply: http*500*out of memory. "
             "The same command asks the judge again.",
             "MMStar: the judge (judge) did not decide 2 of 4 samples, which count as "
-            "wrong in Overall = 25.00; at best it is 75.00. The items of these samples "
-            "say why.",
+            "wrong in Overall = 25.00; at best it is 75.00. At least 99 % of what "
+            "it is asked have to be decided. The items of these samples say why.",
             "MMStar * 4 * 4 * 1  Overall 25.00 * 2 not decided by the judge, at best "
             "75.00, modified data",
         ]

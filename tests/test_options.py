@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmeval.command_table import COMMANDS
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_table import COMMANDS, OPTIONS
+from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.options import Settings, load_settings
 
 Load = Callable[..., Settings]

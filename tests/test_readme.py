@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.option_table import COMMANDS, OPTIONS
+from pytest_vlmeval.command_table import COMMANDS
+from pytest_vlmeval.option_table import OPTIONS
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pytest_vlmeval.option_table import COMMANDS, OPTIONS
+from pytest_vlmeval.command_table import COMMANDS
+from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.reports.results import load_schema
 from pytest_vlmeval.reports.summary import OUTCOMES
 

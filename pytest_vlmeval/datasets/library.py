@@ -102,6 +102,10 @@ class Library:
         fingerprint = self.environment.fingerprint
         return f"{fingerprint}:{digest_of_all()}:{self._settings.scoring}"
 
+    def names(self) -> list[str]:
+        """Return every name that a dataset may be given."""
+        return [*demo_datasets(), *self.catalog, *self._own]
+
     def find(self, name: str) -> DatasetInfo:
         """Return what is known of a dataset; `VlmEvalError` for an unknown name."""
         if name in self._own:
@@ -199,6 +203,16 @@ class Library:
         if name not in self._index:
             self._index[name] = read_index(self.prepared(name))
         return self._index[name]
+
+    def media(self, name: str, index: str) -> frozenset[str]:
+        """Return the pictures and videos of a sample, named by their content."""
+        return self.prompts(name).media(index)
+
+    def splits(self, name: str) -> Mapping[str, str]:
+        """Return the split of each sample, where its table has a column of them."""
+        from pytest_vlmeval.datasets.splits import read_splits
+
+        return read_splits(self.prepared(name))
 
     def prompts(self, name: str) -> Prompts:
         """Return the prompts of a dataset's samples."""

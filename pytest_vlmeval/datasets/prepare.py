@@ -125,6 +125,11 @@ class Prompts:
         row = self._rows[index]
         return "" if self._errors[row].is_valid else str(self._prompts[row])
 
+    def media(self, index: str) -> frozenset[str]:
+        """Return the files of a prompt's pictures and videos."""
+        parts = json.loads(self.text(index) or "[]")
+        return frozenset(content for kind, content, *_ in parts if kind != "text")
+
     def parts(self, index: str) -> tuple[PromptPart, ...]:
         """Return a prompt; `VlmEvalError` for a row that has none."""
         row = self._rows[index]

@@ -54,7 +54,7 @@ class Baselines:
             current=self._describe(score),
             path=baseline_path(folder, self.model, score.dataset),
             settings=self._settings.baselines,
-            inconclusive="rule",
+            inconclusive=self._settings.gates.inconclusive,
             find_units=self._find_units,
         )
 

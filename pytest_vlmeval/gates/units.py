@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pytest_vlmeval.gates.outcome import CategoryShare
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import DatasetInfo, Sample, Score, Verdict
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 
 WORST = 5
 
@@ -86,19 +88,36 @@ Splits = Mapping[str, str]
 def make_units(
     score: Score,
     info: DatasetInfo,
-    samples: Mapping[str, Sample],
+    rows: Mapping[str, IndexRow],
+    *,
+    media: Callable[[str], Iterable[str]],
     splits: Callable[[], Splits],
 ) -> Units | None:
-    """Return the units of a score; None where single samples have no verdicts."""
+    """Return the units of a score; None where single samples have no verdicts.
+
+    `media` gives what a sample shows, named by its content.
+    """
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
     if all(verdict.value is None for verdict in verdicts.values()):
         return None
-    asked = {index: samples[index] for index in verdicts}
-    clusters = _clusters(asked.values())
+    asked = {index: rows[index] for index in verdicts}
+    clusters = _clusters(asked.values(), media)
     units = [
         _unit(members, verdicts, clusters) for members in _shared(info, asked).values()
     ]
     return Units(info, units, splits)
+
+
+def find_units(library: Library, score: Score) -> Units | None:
+    """Return the units of the score of a dataset that is prepared."""
+    name = score.dataset
+    return make_units(
+        score,
+        library.prepared(name).info,
+        {row.index: row for row in library.rows(name)},
+        media=lambda index: library.media(name, index),
+        splits=lambda: library.splits(name),
+    )
 
 
 def shares_verdicts(info: DatasetInfo) -> bool:
@@ -107,10 +126,10 @@ def shares_verdicts(info: DatasetInfo) -> bool:
 
 
 def _shared(
-    info: DatasetInfo, samples: Mapping[str, Sample]
-) -> Mapping[tuple[bool, str], list[Sample]]:
+    info: DatasetInfo, samples: Mapping[str, IndexRow]
+) -> Mapping[tuple[bool, str], list[IndexRow]]:
     """Join the samples that have one verdict."""
-    joined: dict[tuple[bool, str], list[Sample]] = {}
+    joined: dict[tuple[bool, str], list[IndexRow]] = {}
     for index, sample in samples.items():
         group = sample.group if shares_verdicts(info) else None
         key = (False, index) if group is None else (True, group)
@@ -119,25 +138,38 @@ def _shared(
 
 
 def _unit(
-    members: Sequence[Sample],
+    members: Sequence[IndexRow],
     verdicts: Mapping[str, Verdict],
     clusters: Mapping[str, int],
 ) -> Unit:
     first = members[0]
-    values = [verdicts[each.index].value for each in members]
-    known = [value for value in values if value is not None]
+    found = [verdicts[each.index] for each in members]
+    verdict = next(filter(_is_known, found), found[0])
     return Unit(
         index=first.index,
-        value=known[0] if known else 0.0,
+        value=_value(verdict),
         cluster=clusters[first.index],
         category=first.category,
         group=first.group,
         reference=first.reference,
-        extracted=verdicts[first.index].extracted,
+        extracted=verdict.extracted,
     )
 
 
-def _clusters(samples: Iterable[Sample]) -> Mapping[str, int]:
+def _is_known(verdict: Verdict) -> bool:
+    return any(each is not None for each in (verdict.value, *verdict.repeats))
+
+
+def _value(verdict: Verdict) -> float:
+    """Return the value as the score counts it, the mean over repeats."""
+    if not verdict.repeats:
+        return verdict.value or 0.0
+    return sum(each or 0.0 for each in verdict.repeats) / len(verdict.repeats)
+
+
+def _clusters(
+    rows: Iterable[IndexRow], media: Callable[[str], Iterable[str]]
+) -> Mapping[str, int]:
     """Give those samples one number that share a picture, a video or a group."""
     parents: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -149,13 +181,13 @@ def _clusters(samples: Iterable[Sample]) -> Mapping[str, int]:
         return key
 
     indexes = []
-    for sample in samples:
-        indexes.append(sample.index)
-        keys = [("media", part.media) for part in sample.prompt if part.media]
-        if sample.group is not None:
-            keys.append(("group", sample.group))
+    for row in rows:
+        indexes.append(row.index)
+        keys = [("media", name) for name in media(row.index)]
+        if row.group is not None:
+            keys.append(("group", row.group))
         for key in keys:
-            parents[root(key)] = root(("sample", sample.index))
+            parents[root(key)] = root(("sample", row.index))
     numbers: dict[tuple[str, str], int] = {}
     return {
         index: numbers.setdefault(root(("sample", index)), len(numbers))

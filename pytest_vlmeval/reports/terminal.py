@@ -8,6 +8,11 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.reports.accounts import format_account
+from pytest_vlmeval.reports.gate_table import (
+    append_summary,
+    format_gates,
+    format_markdown,
+)
 from pytest_vlmeval.reports.progress import LiveProgress
 from pytest_vlmeval.reports.table import format_table
 from pytest_vlmeval.reports.watch import Progress, Watch
@@ -73,7 +78,8 @@ class TerminalReport:
             watch = self._find_watch()
             if watch is None:
                 return
-            lines = format_table(watch.results()) + format_account(watch.account())
+            lines = format_table(watch.results()) + self._gates()
+            lines += format_account(watch.account())
             lines += self._compare()
         except VlmEvalError as error:
             lines = [*lines, str(error)]
@@ -94,6 +100,21 @@ class TerminalReport:
             self._session_id,
             baselines.compare_with,
         )
+
+    def _gates(self) -> list[str]:
+        """Return the lines about gates; add them to the summary of a CI's job."""
+        if self._store is None:
+            return []
+        found = self._store.gates.load(self._session_id)
+        lines, summary = format_gates(found), self._settings.gates.step_summary
+        if found and summary is not None:
+            try:
+                append_summary(
+                    summary, format_markdown(self._settings.model or "", found)
+                )
+            except VlmEvalError as error:
+                lines.append(str(error))
+        return lines
 
     def pytest_unconfigure(self) -> None:
         """Close the store."""

@@ -119,6 +119,23 @@ class Scores:
                 )
             )
 
+    def metric_names(self, fingerprint: str, samples: int) -> tuple[str, ...]:
+        """Return the metrics of the newest score of a dataset, none if it has none.
+
+        Of fewer than `samples` there may be fewer metrics, so such are passed over.
+        """
+        statement = (
+            sa.select(scores.c.score)
+            .where(scores.c.fingerprint == fingerprint)
+            .where(scores.c.state.in_(("done", "incomplete")))
+            .order_by(scores.c.created_at.desc())
+        )
+        with self._database.transaction(reading=True) as connection:
+            for score in connection.scalars(statement):
+                if score["samples"] >= samples:
+                    return tuple(score["metrics"])
+        return ()
+
     def load(self, score_id: str) -> Score | VlmEvalError | None:
         """Return a score, why there is none, or None while it is not done."""
         with self._database.transaction(reading=True) as connection:

@@ -1,0 +1,116 @@
+"""Whether a score is about all its samples: nothing leaves the denominator silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.gates.outcome import GateOutcome, GateResult
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.gate_settings import GateSettings
+    from pytest_vlmeval.records import Score
+
+JUDGED = ("judged", "judge_failed", "judge_unclear")
+
+
+def check_completeness(
+    score: Score, cut_off: int, limits: GateSettings
+) -> list[GateResult]:
+    """Return what fails a score whatever its value, else one result that it is whole.
+
+    `cut_off` counts the answers that ended at the token limit.
+    """
+    failed = [*_answered(score, limits), *_cut_off(score, cut_off, limits)]
+    failed += [*_judged(score, limits), *_modified(score, limits)]
+    if failed:
+        return failed
+    return [_result(score, "", "passed", _is_whole(score, limits))]
+
+
+def _is_whole(score: Score, limits: GateSettings) -> str:
+    missing = score.samples - score.answered
+    if not (missing or score.undecided):
+        return f"{score.dataset}: all {score.samples} samples are answered and scored."
+    return (
+        f"{score.dataset}: {missing} of {score.samples} samples have no usable answer "
+        f"and {score.undecided} were not decided by the judge, which is allowed "
+        f"(answered at least {limits.min_answered:g} %, judged at least "
+        f"{limits.min_judged:g} %). All count as wrong."
+    )
+
+
+def _answered(score: Score, limits: GateSettings) -> Iterator[GateResult]:
+    missing = score.samples - score.answered
+    share = 100 * score.answered / score.samples
+    if share < limits.min_answered:
+        limit = ""
+        if limits.min_answered < 100:
+            limit = f" At least {limits.min_answered:g} % have to be answered."
+        message = (
+            f"{score.dataset}: {missing} of {score.samples} samples have no usable "
+            f"answer and count as wrong in {_value(score)}.{limit} The items of these "
+            "samples say why; the same command asks only them again."
+        )
+        yield _result(score, "answered", "failed", message, share, limits.min_answered)
+
+
+def _cut_off(score: Score, cut_off: int, limits: GateSettings) -> Iterator[GateResult]:
+    share = 100 * cut_off / score.samples
+    if share > limits.max_cut_off:
+        message = (
+            f"{score.dataset}: {cut_off} of {score.samples} answers were cut off at "
+            f"the token limit and count as wrong in {_value(score)}; at most "
+            f"{limits.max_cut_off:g} % may be. Raise --vlm-max-tokens, or allow more "
+            "by --vlm-max-cut-off."
+        )
+        yield _result(score, "cut off", "failed", message, share, limits.max_cut_off)
+
+
+def _judged(score: Score, limits: GateSettings) -> Iterator[GateResult]:
+    judged = sum(verdict.state in JUDGED for verdict in score.verdicts)
+    share = 100 * (1 - score.undecided / judged) if judged else 100.0
+    if share < limits.min_judged:
+        message = (
+            f"{score.dataset}: the judge ({score.judge}) did not decide "
+            f"{score.undecided} of {score.samples} samples, which count as wrong "
+            f"in {_value(score)}; at best it is {score.best:.2f}. At least "
+            f"{limits.min_judged:g} % of what it is asked have to be decided. The "
+            "items of these samples say why."
+        )
+        yield _result(score, "judged", "failed", message, share, limits.min_judged)
+
+
+def _modified(score: Score, limits: GateSettings) -> Iterator[GateResult]:
+    if score.modified and limits.refuse_modified:
+        message = (
+            f"{score.dataset}: its file is not the published one, so {_value(score)} "
+            "cannot be compared with other scores. Take the published file, or leave "
+            "out --vlm-refuse-modified-data."
+        )
+        yield _result(score, "modified data", "failed", message)
+
+
+def _value(score: Score) -> str:
+    return f"{score.main_metric} = {score.value:.2f}"
+
+
+def _result(
+    score: Score,
+    metric: str,
+    outcome: GateOutcome,
+    message: str,
+    value: float | None = None,
+    expected: float | None = None,
+) -> GateResult:
+    return GateResult(
+        dataset=score.dataset,
+        gate="completeness",
+        metric=metric,
+        outcome=outcome,
+        message=message,
+        value=value,
+        expected=expected,
+        samples=score.samples,
+        fails=outcome == "failed",
+    )

@@ -1,0 +1,158 @@
+"""From a threshold and what a metric is worth to a gate's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.gates import blocks
+from pytest_vlmeval.gates.outcome import (
+    GateOutcome,
+    GateResult,
+    Inconclusive,
+    is_failure,
+)
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.gates.intervals import Estimate
+    from pytest_vlmeval.gates.measures import Metric
+    from pytest_vlmeval.gates.outcome import CategoryShare
+    from pytest_vlmeval.gates.thresholds import Rule, Threshold
+    from pytest_vlmeval.records import Score
+
+TITLES: dict[GateOutcome, str] = {
+    "passed": "{dataset}: {metric} reaches its threshold.",
+    "failed": "{dataset}: {metric} is below its threshold.",
+    "inconclusive": "{dataset}: {metric} is too close to its threshold to tell.",
+}
+WHAT_FOLLOWS = {True: "fails", False: "passes"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """A metric beside its threshold; `estimate` is None where it has no interval."""
+
+    score: Score
+    threshold: Threshold
+    metric: Metric
+    estimate: Estimate | None
+    worst: tuple[CategoryShare, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that can be followed: without an interval the value decides."""
+        return "point" if self.estimate is None else self.threshold.rule
+
+    @property
+    def p_value(self) -> float | None:
+        """The p-value of what the rule wants shown; None where it wants nothing."""
+        if self.estimate is None or self.rule == "point":
+            return None
+        if self.rule == "confident-above":
+            return self.estimate.p_above(self.threshold.minimum)
+        return self.estimate.p_below(self.threshold.minimum)
+
+    @property
+    def raises_alarm(self) -> bool:
+        """Whether a small p-value fails the gate, which could be a false alarm."""
+        return self.rule == "confident-below"
+
+
+def decide(
+    it: Assessment,
+    *,
+    inconclusive: Inconclusive,
+    adjusted: float | None = None,
+    false_discoveries: float | None = None,
+) -> GateResult:
+    """Return what a gate found.
+
+    With `false_discoveries`, the share of false alarms among all alarms of a run that
+    is accepted, `adjusted` decides instead of the gate's own p-value.
+    """
+    outcome = _outcome(it, adjusted, false_discoveries)
+    fails = is_failure(outcome, it.rule, inconclusive)
+    estimate = it.estimate
+    needed = None
+    if estimate is not None and outcome == "inconclusive":
+        needed = estimate.needed(it.threshold.minimum)
+    result = GateResult(
+        dataset=it.score.dataset,
+        gate="threshold",
+        metric=it.metric.name or it.score.main_metric,
+        outcome=outcome,
+        rule=it.rule,
+        value=it.metric.value,
+        interval=None if estimate is None else estimate.interval,
+        samples=it.score.samples if estimate is None else estimate.samples,
+        clusters=0 if estimate is None else estimate.clusters,
+        expected=it.threshold.minimum,
+        p_value=it.p_value,
+        adjusted_p_value=adjusted,
+        worst=it.worst,
+        needed_samples=needed,
+        fails=fails,
+        message="",
+    )
+    return replace(result, message=_message(it, result, false_discoveries))
+
+
+def _message(
+    it: Assessment, result: GateResult, false_discoveries: float | None
+) -> str:
+    title = TITLES[result.outcome].format(dataset=result.dataset, metric=result.metric)
+    if result.outcome == "inconclusive":
+        title += f" It {WHAT_FOLLOWS[result.fails]} (--vlm-inconclusive)."
+    scale = None if it.metric.name else it.score.scale
+    return blocks.write_block(
+        title,
+        [
+            blocks.value_line(it.metric.value, scale, result.interval),
+            ("threshold", _threshold(it)),
+            ("source", it.threshold.source) if it.threshold.source else None,
+            _p(it, result.adjusted_p_value, false_discoveries),
+            blocks.samples_line(result.samples, result.clusters),
+            blocks.needed_line(result.needed_samples, result.samples),
+            blocks.worst_line(it.worst),
+            blocks.see_line(result.dataset),
+        ],
+    )
+
+
+def _outcome(
+    it: Assessment, adjusted: float | None, false_discoveries: float | None
+) -> GateOutcome:
+    reached = it.metric.value >= it.threshold.minimum
+    p_value, limit = it.p_value, 1 - it.threshold.level
+    if p_value is None:
+        return "passed" if reached else "failed"
+    if it.raises_alarm:
+        if adjusted is not None and false_discoveries is not None:
+            p_value, limit = adjusted, false_discoveries
+        if reached:
+            return "passed"
+        return "failed" if p_value <= limit else "inconclusive"
+    if not reached:
+        return "failed"
+    return "passed" if p_value <= limit else "inconclusive"
+
+
+def _threshold(it: Assessment) -> str:
+    said = f"{it.threshold.minimum:.2f} for {it.threshold.pattern}, rule {it.rule}"
+    if it.rule != it.threshold.rule:
+        said += f" ({it.threshold.rule} needs an interval)"
+    elif it.rule != "point":
+        said += f" at level {it.threshold.level:g}"
+    return said
+
+
+def _p(
+    it: Assessment, adjusted: float | None, false_discoveries: float | None
+) -> blocks.Line | None:
+    if it.p_value is None:
+        return None
+    least = "least" if it.raises_alarm else "most"
+    said = f"{it.p_value:.3g} of a true value of at {least} the threshold"
+    if adjusted is not None and false_discoveries is not None:
+        said += f"; {adjusted:.3g} among all gates, alarm up to {false_discoveries:g}"
+    return "p", said

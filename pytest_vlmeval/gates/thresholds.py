@@ -1,0 +1,262 @@
+"""The file of thresholds: what each model has to reach on each dataset."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import dataset_name, is_table
+
+Rule = Literal["point", "confident-below", "confident-above"]
+FILE_NAME = "thresholds.toml"
+DEFAULT_RULE: Rule = "confident-below"
+DEFAULT_LEVEL = 0.95
+WORDS = re.compile(r"[a-z]+|[0-9]+")
+# Shorter words, as in small and large, tell models apart by a letter.
+SHORTEST_TYPO = 4
+ALIKE = 0.75
+
+Level = Annotated[float, Field(ge=0.5, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Demand(_Strict):
+    """What one metric has to reach."""
+
+    min: FiniteFloat
+    rule: Rule = DEFAULT_RULE
+    level: Level = DEFAULT_LEVEL
+    source: str = ""
+
+
+class _DatasetDemands(_Strict):
+    """What a dataset's score has to reach, and its further metrics."""
+
+    min: FiniteFloat | None = None
+    rule: Rule = DEFAULT_RULE
+    level: Level = DEFAULT_LEVEL
+    source: str = ""
+    metrics: dict[str, _Demand] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _demands_something(self) -> _DatasetDemands:
+        if self.min is None and not self.metrics:
+            raise ValueError("give min, or metrics with a min each")
+        if self.min is not None and 0 < self.min < 1:
+            raise ValueError(
+                f"min = {self.min:g} looks like a share: a score goes from 0 to 100"
+            )
+        return self
+
+
+_FILE = TypeAdapter(dict[str, dict[str, _DatasetDemands]])
+
+
+class Threshold(NamedTuple):
+    """What a metric of a dataset has to reach; `metric` is "" for its score.
+
+    `minimum` is in the metric's unit, the score's from 0 to its scale. `level` is
+    that of the one confidence bound that decides.
+    """
+
+    dataset: str
+    metric: str
+    minimum: float
+    rule: Rule
+    level: float
+    pattern: str
+    source: str
+
+
+class Thresholds:
+    """The thresholds of one file; `path` is None where there is none."""
+
+    def __init__(
+        self, path: Path | None, demands: Mapping[str, Mapping[str, _DatasetDemands]]
+    ) -> None:
+        self.path = path
+        self._demands = demands
+
+    def of(self, model: str, dataset: str) -> Sequence[Threshold]:
+        """Return the thresholds of a dataset: those of the closest pattern that has it.
+
+        The model's own name is closer than any pattern, a longer pattern than a
+        shorter one.
+        """
+        patterns = [each for each in self._demands if _fits(model, each)]
+        patterns.sort(key=lambda each: (each == model, len(each)), reverse=True)
+        for pattern in patterns:
+            for name, demands in self._demands[pattern].items():
+                if dataset_name(name) == dataset:
+                    return _thresholds(pattern, dataset, demands)
+        return ()
+
+    def check(self, model: str, datasets: Iterable[str]) -> None:
+        """Raise `VlmEvalError` for a misspelt dataset or model.
+
+        `datasets` are all that ms-vlmeval knows, the bundled ones and the session's
+        own. A table of one's own that is not among them is named by its path, from
+        the folder of the file of thresholds.
+        """
+        known = list(datasets)
+        for pattern, demands in self._demands.items():
+            for name in demands:
+                self._check_dataset(pattern, name, known)
+        self._check_model(model)
+
+    def _check_dataset(self, pattern: str, name: str, known: Sequence[str]) -> None:
+        assert self.path is not None
+        if dataset_name(name) in known:
+            return
+        if is_table(name):
+            if (self.path.parent / name).is_file():
+                return
+            known = [each.name for each in self.path.parent.glob("*.tsv")]
+        accepted = (
+            "a dataset that `pytest --vlm-list` shows, or the path of a table of your "
+            f"own from {self.path.parent}"
+        )
+        raise VlmEvalError(
+            f"{self.path}: [{pattern!r}.{name!r}] names no dataset."
+            f"{suggest(name, known)} Accepted is {accepted}."
+        )
+
+    def _check_model(self, model: str) -> None:
+        if any(_fits(model, pattern) for pattern in self._demands):
+            return
+        for pattern in self._demands:
+            if not set(pattern) & set("*?[") and is_typo(pattern, model):
+                raise VlmEvalError(
+                    f"{self.path}: no threshold is for the model {model!r}, but there "
+                    f"are some for {pattern!r}. If it is the same model, write its "
+                    "name alike in both places, or a pattern (* and ? stand for any "
+                    f"text and letter). If not, say so by an empty table: [{model!r}]."
+                )
+
+
+def load_thresholds(given: Path | None, folders: Iterable[Path]) -> Thresholds:
+    """Read the file that is given, else those beside the benchmarks.
+
+    Raises `VlmEvalError` for a file that cannot be read, is not of this form, or
+    where there are several.
+    """
+    if given is not None:
+        return _read(given)
+    found = [folder / FILE_NAME for folder in dict.fromkeys(folders)]
+    found = [path for path in found if path.is_file()]
+    if not found:
+        return Thresholds(None, {})
+    if len(found) > 1:
+        raise VlmEvalError(
+            f"There are thresholds in {' and in '.join(map(str, found))}. Name the "
+            "file that counts by --vlm-thresholds=FILE."
+        )
+    return _read(found[0])
+
+
+def _read(path: Path) -> Thresholds:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlmEvalError(
+            f"The thresholds in {path} cannot be read: {error}. Give a readable TOML "
+            "file in UTF-8 by --vlm-thresholds=FILE."
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise VlmEvalError(
+            f"{path} is not TOML: {error}. A name with a dot, a blank or a * needs "
+            'quotes: ["qwen2.5-vl*".MMStar].'
+        ) from None
+    try:
+        return Thresholds(path, _FILE.validate_python(content))
+    except ValidationError as error:
+        raise VlmEvalError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path} has thresholds that are not accepted:"]
+    for each in error.errors():
+        place = ".".join(map(str, each["loc"]))
+        what = each["msg"].removeprefix("Value error, ")
+        hint = ""
+        if each["type"] == "extra_forbidden":
+            word = str(each["loc"][-1])
+            what = "is not known." + suggest(word, [*_DatasetDemands.model_fields])
+        elif not isinstance(each["input"], dict):
+            hint = f" (given: {each['input']!r})"
+        lines.append(f"  {place}: {what}{hint}")
+    lines.append(
+        'Accepted is [MODEL.DATASET] with min, rule ("point", "confident-below" or '
+        '"confident-above"), level (0.5 to 1) and source (a text), and '
+        "[MODEL.DATASET.metrics.NAME] with the same for a further metric."
+    )
+    return "\n".join(lines)
+
+
+def _thresholds(
+    pattern: str, dataset: str, demands: _DatasetDemands
+) -> Sequence[Threshold]:
+    named: list[tuple[str, _Demand]] = list(demands.metrics.items())
+    if demands.min is not None:
+        own = _Demand(
+            min=demands.min,
+            rule=demands.rule,
+            level=demands.level,
+            source=demands.source,
+        )
+        named.insert(0, ("", own))
+    return [
+        Threshold(dataset, name, each.min, each.rule, each.level, pattern, each.source)
+        for name, each in named
+    ]
+
+
+def _fits(model: str, pattern: str) -> bool:
+    return model == pattern or fnmatchcase(model, pattern)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return a sentence with the known words closest to `word`, "" without any."""
+    by_small = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), by_small, n=3, cutoff=0.6)
+    if not near:
+        return ""
+    return f" Did you mean {' or '.join(by_small[each] for each in near)}?"
+
+
+def is_typo(pattern: str, model: str) -> bool:
+    """Whether two names differ by what no two models do.
+
+    That is by case and signs between words, or in one word of four letters and more,
+    slightly. Numbers tell models apart, as do single letters.
+    """
+    ours, theirs = (WORDS.findall(name.lower()) for name in (pattern, model))
+    if "".join(ours) == "".join(theirs):
+        return True
+    if len(ours) != len(theirs):
+        return False
+    unlike = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]
+    return (
+        len(unlike) == 1
+        and all(word.isalpha() and len(word) >= SHORTEST_TYPO for word in unlike[0])
+        and difflib.SequenceMatcher(None, *unlike[0]).ratio() >= ALIKE
+    )
