@@ -50,7 +50,8 @@ def run_report(config: pytest.Config, write: Write) -> int:
 def run_compare(config: pytest.Config, write: Write) -> int:
     """Compare two runs of the store; the `--vlm-compare` command."""
     from pytest_vlmeval.reports.comparison import format_comparison
-    from pytest_vlmeval.reports.loading import compare, find_run, load_run
+    from pytest_vlmeval.reports.flips import compare
+    from pytest_vlmeval.reports.loading import find_run, load_run
     from pytest_vlmeval.reports.writing import write_reports
 
     settings = get_settings(config)

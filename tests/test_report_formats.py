@@ -12,7 +12,8 @@ import pytest
 
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.reports.export import write_export
-from pytest_vlmeval.reports.loading import compare, load_run
+from pytest_vlmeval.reports.flips import compare
+from pytest_vlmeval.reports.loading import load_run
 from pytest_vlmeval.reports.markdown import format_summary
 from pytest_vlmeval.reports.record import RunReport
 from pytest_vlmeval.reports.results import as_results, load_schema

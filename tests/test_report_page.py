@@ -15,8 +15,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pytest_vlmeval.reports.flips import compare
 from pytest_vlmeval.reports.html import write_html
-from pytest_vlmeval.reports.loading import compare, load_run
+from pytest_vlmeval.reports.loading import load_run
 from pytest_vlmeval.store import Store
 from tests.report_store import fill_store
 from tests.run_fixtures import Project

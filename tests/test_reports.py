@@ -18,6 +18,7 @@ from PIL import Image
 
 from pytest_vlmeval.reports.comparison import format_comparison
 from pytest_vlmeval.reports.distributions import percentiles
+from pytest_vlmeval.reports.flips import with_baseline
 from pytest_vlmeval.reports.loading import load_run
 from pytest_vlmeval.reports.pictures import embed_pictures
 from pytest_vlmeval.reports.record import RunReport
@@ -192,6 +193,36 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
     )
     page = (project.pytester.path / "c.html").read_text(encoding="utf-8")
     assert f"Compared with <b>tiny-vlm ({old})</b>" in page
+
+
+def test_flips_against_the_baseline(project: Project, server: ServerProcess) -> None:
+    project.write_math(10)
+    server.control(default="B")
+    project.ask(server.url, "--snapshot-update")
+    server.control(default="C", answers={"<2>": "B", "<1>": "10"})
+    result = project.ask(server.url, "--vlm-fresh", "--vlm-report=report.html")
+    result.stdout.fnmatch_lines(["vlmeval: report: *"])
+    store = Store(project.store.parent)
+    run = store.history.runs()[0]
+    cache = Path(os.environ["VLM_CACHE_DIR"])
+    report = load_run(store, cache, run.run_id)
+    store.close()
+    (dataset,) = report.datasets
+    assert report.compared_with == "the baseline"
+    flips = {each.index: each.flip for each in dataset.samples if each.flip}
+    assert flips == {
+        **dict.fromkeys("468", "regressed"),
+        "10": "regressed",
+        "1": "fixed",
+    }
+    page = (project.pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "Compared with <b>the baseline</b>" in page
+    # A baseline that is another by now says nothing of what the gate saw.
+    (gate,) = (each for each in dataset.gates if each.gate == "baseline")
+    changed = replace(gate, expected=1.0)
+    bare = replace(dataset, samples=(replace(dataset.samples[3], before=None),))
+    assert with_baseline(replace(bare, gates=(gate,))).samples[0].flip == "regressed"
+    assert with_baseline(replace(bare, gates=(changed,))).samples[0].before is None
 
 
 def test_runs_without_common_samples(report: RunReport) -> None:

@@ -226,6 +226,7 @@ class BaselineGate:
             rule=RULE,
             value=self.score.value,
             expected=None if baseline is None else baseline.value,
+            file="" if baseline is None else str(self.path),
             samples=self.score.samples,
             fails=is_failure(outcome, RULE, self.inconclusive),
         )

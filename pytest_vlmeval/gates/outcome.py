@@ -50,9 +50,9 @@ class GateResult:
     and of this gate alone; `adjusted_p_value` also counts the other gates of the
     run. `lost` were right in the baseline and are wrong now, `gained` the other way.
     `worst` are the categories with the smallest share of right answers.
-    `needed_samples` would tell a difference of this size. `message` is all that in
-    one readable block. `fails` says whether the test fails: an inconclusive gate may
-    do either.
+    `needed_samples` would tell a difference of this size. `file` is the baseline that
+    was compared with. `message` is all that in one readable block. `fails` says whether
+    the test fails: an inconclusive gate may do either.
     """
 
     dataset: str
@@ -73,6 +73,7 @@ class GateResult:
     gained: int | None = None
     worst: tuple[CategoryShare, ...] = ()
     needed_samples: int | None = None
+    file: str = ""
     fails: bool = False
 
 

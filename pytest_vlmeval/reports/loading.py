@@ -12,8 +12,8 @@ from pytest_vlmeval.board import Board
 from pytest_vlmeval.datasets.prepare import find_prepared, read_samples_of
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PlanEntry, Sample, Score, Verdict
+from pytest_vlmeval.reports.flips import with_baseline
 from pytest_vlmeval.reports.record import (
-    Before,
     DatasetReport,
     Exchange,
     RunReport,
@@ -71,34 +71,6 @@ def find_run(store: Store, name: str | None, model: str | None) -> StoredRun:
     return found[0]
 
 
-def compare(report: RunReport, other: RunReport) -> RunReport:
-    """Return the report with each sample's outcome in another run beside it."""
-    theirs = {
-        (dataset.dataset, sample.index): sample
-        for dataset in other.datasets
-        for sample in dataset.samples
-    }
-
-    def compared(dataset: str, sample: SampleReport) -> SampleReport:
-        match = theirs.get((dataset, sample.index))
-        if match is None:
-            return sample
-        before = Before(
-            outcome=match.outcome,
-            value=match.value,
-            text=match.answer.text if match.answer else "",
-            extracted=match.verdict.extracted if match.verdict else None,
-        )
-        return replace(sample, before=before)
-
-    datasets = tuple(
-        replace(each, samples=tuple(compared(each.dataset, s) for s in each.samples))
-        for each in report.datasets
-    )
-    name = f"{other.model} ({other.run_id})"
-    return replace(report, datasets=datasets, compared_with=name)
-
-
 class _Loader:
     """Reads one run."""
 
@@ -113,6 +85,8 @@ class _Loader:
             self._dataset(session, entry, past)
             for session, entry in _widest(sessions).values()
         )
+        datasets = tuple(map(with_baseline, datasets))
+        compared = any(each.before for set_ in datasets for each in set_.samples)
         newest = sessions[0] if sessions else None
         return RunReport(
             version=version("pytest-vlmeval"),
@@ -125,6 +99,7 @@ class _Loader:
             datasets=datasets,
             exchanges=self._exchanges(datasets),
             account=self._account(sessions),
+            compared_with="the baseline" if compared else "",
         )
 
     def _account(self, sessions: Sequence[StoredSession]) -> RunAccount | None:

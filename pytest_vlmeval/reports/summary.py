@@ -13,6 +13,8 @@ from pytest_vlmeval.records import Score
 from pytest_vlmeval.reports.distributions import Bin, histogram, percentiles
 from pytest_vlmeval.reports.record import DatasetReport, Outcome, SampleReport
 
+# Of all intervals that reports show.
+LEVEL = 0.95
 OUTCOMES: tuple[Outcome, ...] = (
     "correct",
     "wrong",
@@ -98,7 +100,7 @@ class Summary:
         return max(self.confusion.values(), default=1)
 
 
-def wilson(part: float, whole: int, level: float = 0.95) -> Share:
+def wilson(part: float, whole: int, level: float = LEVEL) -> Share:
     """Return a share with its confidence interval.
 
     E. B. Wilson, Probable inference, the law of succession, and statistical
@@ -145,13 +147,15 @@ def summarize(dataset: DatasetReport) -> Summary:
 def _interval(dataset: DatasetReport) -> tuple[float, float] | None:
     """Return the interval of the main metric.
 
-    That of a gate where one computed it, else that of a share of right answers.
+    That of a threshold's gate where one computed it, else that of a share of right
+    answers. A baseline's is about the difference.
     """
     score = dataset.score
     if score is None or not score.samples:
         return None
     for gate in dataset.gates:
-        if gate.metric == score.main_metric and gate.interval is not None:
+        same = gate.gate == "threshold" and gate.metric == score.main_metric
+        if same and gate.interval is not None and gate.interval.level == LEVEL:
             return gate.interval.low, gate.interval.high
     if not _is_share(score):
         return None
