@@ -195,7 +195,10 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
     assert f"Compared with <b>tiny-vlm ({old})</b>" in page
 
 
-def test_flips_against_the_baseline(project: Project, server: ServerProcess) -> None:
+def test_flips_against_the_baseline(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS")
     project.write_math(10)
     server.control(default="B")
     project.ask(server.url, "--snapshot-update")

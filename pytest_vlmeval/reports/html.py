@@ -84,6 +84,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
         gates=[gate for each in report.datasets for gate in each.gates],
         judges=sorted({each.score.judge for each in report.datasets if each.score}),
         score_before=score_before,
+        shows_before=any(score_before(each) is not None for each in report.datasets),
         total=total([summary for _, summary in datasets]),
         data=pack_report(report, pictures),
         pictures=pictures,

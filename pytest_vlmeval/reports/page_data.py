@@ -133,6 +133,7 @@ def _detail(
     if verdict is not None:
         found |= {
             "value": verdict.value,
+            "repeats": list(verdict.repeats),
             "extracted": verdict.extracted and _cut(verdict.extracted),
             "reason": _cut(verdict.reason),
             "judged": list(_exchanges(report, verdict.exchanges)),

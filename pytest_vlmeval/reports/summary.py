@@ -203,19 +203,28 @@ def total(summaries: Sequence[Summary]) -> Total:
 
 
 def score_before(dataset: DatasetReport) -> float | None:
-    """Return the share of right answers before, of the samples that both have.
+    """Return the main metric before, from 0 to the score's scale; None if not known.
 
-    From 0 to the score's scale; None where nothing is compared, or the main metric is
-    not the share of right answers.
+    The share of right answers of the samples that both have, where that is the
+    metric; else the value of the baseline that the gate took.
     """
     compared = [each for each in dataset.samples if each.before is not None]
-    if dataset.score is None or not compared or not _is_share(dataset.score):
+    if dataset.score is None:
         return None
+    if not compared or not _is_share(dataset.score):
+        return _baseline_value(dataset)
     right = sum(
         each.before is not None and each.before.outcome == "correct"
         for each in compared
     )
     return dataset.score.scale * right / len(compared)
+
+
+def _baseline_value(dataset: DatasetReport) -> float | None:
+    for gate in dataset.gates:
+        if gate.gate == "baseline" and gate.expected is not None:
+            return gate.expected
+    return None
 
 
 def _categories(samples: Sequence[SampleReport]) -> tuple[Category, ...]:
