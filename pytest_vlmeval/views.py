@@ -81,15 +81,6 @@ class SampleView:
         """How the answer was judged; fails the test if it could not be."""
         return _or_fail(lambda: self._run.verdict(self.dataset, self.index))
 
-    def pictures(self) -> list[Path]:
-        """Return the files of the pictures it is asked with, in order."""
-        request = self._run.library.request(self.dataset, self.index)
-        return [
-            request.media_folder / part.media
-            for part in request.parts
-            if part.kind == "image"
-        ]
-
     def _check_answers(self) -> None:
         answers = self.answers
         for number, answer in enumerate(answers, 1):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.reports.pictures import Tier, encode
 
 # Large enough to read, small enough for a report that keeps each test's own copy.
@@ -31,14 +32,9 @@ class Attachments:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach pictures to the report of a failure."""
         report = yield
-        sample = getattr(item, "funcargs", {}).get("vlm_sample")
-        if report.when != "call" or not report.failed or sample is None:
-            return report
-        name = f"{sample.dataset}-{sample.index}"
-        for number, file in enumerate(sample.pictures()[:MOST], 1):
-            picture = encode(file, TIER)
-            if picture is not None:
-                self._attach(report, picture, f"{name}, picture {number}")
+        if report.when == "call" and report.failed:
+            for name, picture in _pictures(item):
+                self._attach(report, picture, name)
         return report
 
     def _attach(self, report: pytest.TestReport, picture: str, name: str) -> None:
@@ -55,6 +51,25 @@ class Attachments:
             allure.attach(
                 data, name=name, attachment_type="image/webp", extension="webp"
             )
+
+
+def _pictures(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    """Give the pictures of an item's sample with their names; none without a sample."""
+    from pytest_vlmeval.views import SampleView
+
+    fixtures = getattr(item, "funcargs", {})
+    sample, run = fixtures.get("vlm_sample"), fixtures.get("vlm_run")
+    if run is None or not isinstance(sample, SampleView):
+        return
+    try:
+        request = run.library.request(sample.dataset, sample.index)
+    except VlmEvalError:
+        return  # A row that cannot be asked; the failure says why.
+    media = [part.media for part in request.parts if part.kind == "image"]
+    for number, name in enumerate(media[:MOST], 1):
+        picture = encode(request.media_folder / name, TIER)
+        if picture is not None:
+            yield f"{sample.dataset}-{sample.index}, picture {number}", picture
 
 
 def register_attachments(config: pytest.Config) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.reports.comparison import format_comparison
-from pytest_vlmeval.reports.loading import compare, find_run, load_run, load_session
+from pytest_vlmeval.reports.flips import compare
+from pytest_vlmeval.reports.loading import find_run, load_run, load_session
 
 if TYPE_CHECKING:
     from pathlib import Path
