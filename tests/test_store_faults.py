@@ -214,13 +214,16 @@ def test_a_clock_that_jumps(
     jumping_clock: Callable[[str], None],
     offset: str,
 ) -> None:
-    arguments = [*endpoint(server.url), "--vlm-concurrency=2"]
+    server.control(**SCRIPT, latency_s=3)
+    arguments = [*endpoint(server.url), "--vlm-concurrency=1"]
     # The one keeps its clock, as LD_PRELOAD holds for what is started later.
     with pytest.MonkeyPatch.context() as unfaked:
         unfaked.delenv("LD_PRELOAD")
         steady = project.start(*arguments)
     jumping = project.start(*arguments)
-    wait_for(lambda: answers(project) >= 4)
+    wait_for(lambda: answers(project) > 0)
+    both = "SELECT DISTINCT session_id FROM answers"
+    wait_for(lambda: len(project.stored(both)) == 2)
     jumping_clock(offset)
     for process in (steady, jumping):
         assert SUMMARY in finish(process)
