@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # What runs instead of tests: on the command line only, and not a setting of a run.
 COMMANDS: dict[str, str] = {
+    "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
     "--vlm-setup": "build the sandbox environment ahead of the first run, then stop",
     "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
     "(separated by commas) are part of the name, family, kind or modality of; "
@@ -29,6 +30,11 @@ def add_commands(group: pytest.OptionGroup) -> None:
         default=None,
         metavar="WORDS",
         help=COMMANDS["--vlm-list"],
+    )
+    group.addoption(
+        "--vlm-list-models",
+        action="store_true",
+        help=COMMANDS["--vlm-list-models"],
     )
     group.addoption("--vlm-runs", action="store_true", help=COMMANDS["--vlm-runs"])
     group.addoption(

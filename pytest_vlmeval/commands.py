@@ -22,6 +22,8 @@ def find_command(config: pytest.Config) -> Command | None:
         return run_setup
     if config.getoption("--vlm-list") is not None:
         return run_list
+    if config.getoption("--vlm-list-models"):
+        return run_list_models
     if config.getoption("--vlm-runs"):
         return run_runs
     if config.getoption("--vlm-compare") is not None:
@@ -52,6 +54,24 @@ def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
         write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
     except VlmEvalError as error:
         raise pytest.UsageError(str(error)) from None
+    return int(pytest.ExitCode.OK)
+
+
+def run_list_models(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """List the local models; the `--vlm-list-models` command."""
+    from pytest_vlmeval.datasets.catalog import locate_package
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.models.local_names import read_models
+
+    settings = get_settings(config)
+    try:
+        python = Library(settings, _write_aside).environment.python
+        models = read_models(locate_package(python, settings.cache_dir).folder)
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    for name, model in models.items():
+        path = model.arguments.get("model_path", "")
+        write(f"{name:40} {model.class_name:24} {path}".rstrip())
     return int(pytest.ExitCode.OK)
 
 

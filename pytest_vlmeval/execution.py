@@ -6,11 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.asked import write_request
 from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.engine import Engine, Work
@@ -19,7 +19,6 @@ from pytest_vlmeval.identity import identify, tell_apart
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.models.limiter import AUTO_CEILING
-from pytest_vlmeval.prompt_settings import AS_IT_IS
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
@@ -31,7 +30,6 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.factory import NoteLimit
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
@@ -163,18 +161,12 @@ class Execution:
             else:
                 self._engine.start()
 
-    def _request(self, dataset: str, index: str) -> Request:
-        """Read a prompt, and how the options send it."""
-        prompting = self._settings.prompting
-        request = self._library.request(dataset, index)
-        if prompting == AS_IT_IS:
-            return request
-        return replace(request, system=prompting.system_prompt, prompting=prompting)
-
     def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
         journal = Journal(str(self._settings.model))
         return Work(
-            request=lambda name, index: self._request(names[name], index),
+            request=lambda name, index: write_request(
+                self._library, self._settings, names[name], index
+            ),
             retries=self._settings.retries,
             journal=journal,
             make_pool=lambda: self._make_pool(journal.note_limit, aside),

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 def identify(settings: Settings) -> dict[str, Setting | None]:
     """Return what tells runs apart; the endpoint's address is not in it."""
+    local = settings.local.identity() if settings.backend == "local" else {}
     return {
         "model": settings.model,
         "backend": settings.backend,
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
         **settings.prompting.identity(),
+        **local,
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pytest_vlmeval.local_settings import parse_arguments
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     parse_command,
@@ -117,5 +120,35 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "before the run is stopped",
         default="120",
         metavar="SECONDS",
+    ),
+    make_option(
+        "model-path",
+        str,
+        "the folder of a checkpoint, or a name on a hub",
+        "weights of a model that runs here (--vlm-backend=local)",
+        metavar="DIR",
+    ),
+    make_option(
+        "model-args",
+        parse_arguments,
+        "key=value pairs, separated by blanks or commas",
+        "arguments of the constructor of a model that runs here; may be repeated",
+        metavar="KEY=VALUE",
+    ),
+    make_option(
+        "batch-size",
+        parse_whole(1),
+        "a whole number of at least 1 (prompts)",
+        "prompts that a model that runs here answers together, if it can",
+        default="8",
+        metavar="N",
+    ),
+    make_option(
+        "local-python",
+        Path,
+        "a Python interpreter",
+        "interpreter whose environment has torch and transformers, for "
+        "--vlm-backend=local (default: the running one)",
+        metavar="PATH",
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
 
-Backend = Literal["auto", "endpoint", "demo"]
+Backend = Literal["auto", "endpoint", "demo", "local"]
 
 
 def choose_backend(backend: Backend, model: str | None) -> Backend:

@@ -32,10 +32,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "backend",
-        parse_one_of("auto", "endpoint", "demo"),
-        "auto, endpoint or demo",
-        "where the model runs: an OpenAI-compatible endpoint, or the bundled demo "
-        "model; auto takes demo for --vlm-model=demo and endpoint for all others",
+        parse_one_of("auto", "endpoint", "demo", "local"),
+        "auto, endpoint, demo or local",
+        "where the model runs: an OpenAI-compatible endpoint, here (local), or the "
+        "bundled demo model; auto: demo for --vlm-model=demo, else endpoint",
         default="auto",
         metavar="BACKEND",
     ),

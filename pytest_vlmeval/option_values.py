@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,6 +99,8 @@ def parse_command(text: str) -> tuple[str, ...]:
     """Read the words of a command that gets a port where it says {port}."""
     if "{port}" not in text:
         raise ValueError
+    import shlex
+
     return tuple(shlex.split(text))
 
 

@@ -13,6 +13,7 @@ from pytest_vlmeval.command_table import add_commands
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gate_settings import GateSettings, choose_gates
 from pytest_vlmeval.hub_settings import choose_hubs
+from pytest_vlmeval.local_settings import LocalModel, choose_local
 from pytest_vlmeval.option import Option
 from pytest_vlmeval.option_checks import (
     Backend,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["all", "infer", "score", "report"]
 # Options that may be given several times.
-REPEATED = {"api-base", "data", "judge", "judge-api-base"}
+REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
     "model limit sample seed nframe fps video_url scoring concurrency repeat store "
@@ -68,6 +69,7 @@ class Settings:
     api_key: str | None
     serving: Serving
     prompting: Prompting
+    local: LocalModel
     judges: tuple[JudgeEndpoint, ...]
     judging: str
     data: tuple[str, ...]
@@ -203,6 +205,7 @@ def load_settings(
             api_base_given=is_given("api-base", config, environ),
         ),
         prompting=choose_prompting(values, backend),
+        local=choose_local(values, backend, environ.get("CUDA_VISIBLE_DEVICES")),
         **_judges(values, environ),
         data=_data(values["data"] or (), config),
         timeout_s=values["timeout"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -146,7 +147,7 @@ class Run:
             raise VlmEvalError(NO_MODEL)
         entries = tuple(self._entry(name, need) for name, need in needed.items())
         self._execution = Execution(
-            self.settings,
+            self._placed(),
             self.library,
             session_id=self._session_id,
             entries=entries,
@@ -172,6 +173,12 @@ class Run:
             read_score=self.score,
         )
         self._execution.start()
+
+    def _placed(self) -> Settings:
+        """Return the settings with which copy of a local model this process has."""
+        number, processes = self._share.number, self._share.processes
+        local = replace(self.settings.local, replica=number, replicas=processes)
+        return replace(self.settings, local=local)
 
     def _entry(self, dataset: str, need: Needed) -> PlanEntry:
         prepared = self.library.prepared(dataset)

@@ -287,6 +287,8 @@ def header(config: pytest.Config) -> list[str]:
     settings = get_settings(config)
     where = ", ".join(map(shown_address, settings.api_bases))
     where = "" if settings.backend == "demo" else f" at {where}"
+    if settings.backend == "local":
+        where = f" here, from {settings.local.path or 'its hub'}"
     if settings.serving.model:
         where = f" {SERVED}"
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -21,7 +22,9 @@ class Request:
     """One prompt; its pictures are files of `media_folder`.
 
     `system` is a message ahead of it, that of the options too; `prompting` is what else
-    they do to it on its way. `max_tokens` and `temperature` are the client's own where
+    they do to it on its way. `origin` tells a model that builds prompts of its own
+    where it comes from: `dataset`, `index`, `kind`, `modality` and the file of `rows`.
+    `max_tokens` and `temperature` are the client's own where
     None.
     """
 
@@ -31,6 +34,7 @@ class Request:
     max_tokens: int | None = None
     temperature: float | None = None
     prompting: Prompting = AS_IT_IS
+    origin: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

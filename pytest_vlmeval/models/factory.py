@@ -57,6 +57,8 @@ def create_pool(
         raise VlmEvalError(NO_MODEL)
     if settings.backend == "demo":
         return _demo_pool(settings, concurrency, note)
+    if settings.backend == "local":
+        return _local_pool(settings, note)
     asked = _Asked(
         name=settings.model,
         api_key=settings.api_key,
@@ -98,6 +100,24 @@ def _demo_pool(settings: Settings, concurrency: Concurrency, note: NoteLimit) ->
     client = DemoClient(max_tokens=settings.max_tokens, concurrency=most.ceiling)
     limiter = Limiter(most, partial(note, "demo"))
     endpoints = [Endpoint("demo", client, limiter)]
+    return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
+
+
+def _local_pool(settings: Settings, note: NoteLimit) -> Pool:
+    from pytest_vlmeval.models.local import LocalClient
+
+    local = settings.local
+    client = LocalClient(
+        local,
+        model=str(settings.model),
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        timeout_s=settings.timeout_s,
+        log=settings.work_dir / "local" / f"model-{local.replica}.log",
+    )
+    # While one batch is answered, the next one gathers.
+    most = Concurrency(2 * local.batch_size, adaptive=False)
+    endpoints = [Endpoint("local", client, Limiter(most, partial(note, "local")))]
     return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
 
 

@@ -1,0 +1,109 @@
+"""One of ms-vlmeval's own model classes, with its prompts, asked one by one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+KINDS = {"multiple_choice": "MCQ", "yes_no": "Y/N", "vqa": "VQA", "caption": "Caption"}
+
+
+class VlmevalModel:
+    """A class of `vlmeval.vlm`, imported without all the others.
+
+    The package's own `__init__` imports a hundred models with whatever they need; here
+    only the module of this one is. The type of a dataset, which models ask for to
+    choose their prompt, comes with each sample.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._types: dict[str, tuple[str, str]] = {}
+        self._pictures: list[str] = []
+        self._open_packages()
+        self._device = importlib.import_module("processor_only").run_without_cuda()
+        module = importlib.import_module(f"vlmeval.vlm.{order['module']}")
+        self._model = getattr(module, order["class_name"])(**order["arguments"])
+        self._set_sampling(order)
+        if hasattr(self._model, "set_dump_image"):
+            self._model.set_dump_image(lambda line: list(self._pictures))
+
+    def _open_packages(self) -> None:
+        found = importlib.util.find_spec("vlmeval")
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError("ms-vlmeval is not installed in this environment")
+        folder = Path(found.origin).parent
+        for name in ("vlmeval", "vlmeval.dataset", "vlmeval.vlm"):
+            package = ModuleType(name)
+            package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
+            sys.modules[name] = package
+        dataset: Any = sys.modules["vlmeval.dataset"]
+        dataset.DATASET_TYPE = lambda name, *, default="MCQ": self._types.get(
+            name, (default, "")
+        )[0]
+        dataset.DATASET_MODALITY = lambda name, *, default="IMAGE": self._types.get(
+            name, ("", default)
+        )[1]
+
+    def _set_sampling(self, order: dict[str, Any]) -> None:
+        """Let the options hold where the class keeps such settings openly."""
+        for name in ("generate_kwargs", "kwargs"):
+            settings = getattr(self._model, name, None)
+            if not isinstance(settings, dict):
+                continue
+            if "max_new_tokens" in settings:
+                settings["max_new_tokens"] = order["max_tokens"]
+            if order["temperature"] == 0:
+                settings["do_sample"] = False
+                for each in ("temperature", "top_p", "top_k"):
+                    if each in settings:
+                        settings[each] = None
+            elif "temperature" in settings:
+                settings["temperature"] = order["temperature"]
+
+    def describe(self) -> str:
+        """Say what was loaded, and where."""
+        return f"{type(self._model).__name__} of ms-vlmeval on {self._device}"
+
+    def answer(self, prompts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Answer prompts one by one; one that cannot be answered brings an error."""
+        return [self._answer(prompt) for prompt in prompts]
+
+    def _answer(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        dataset = prompt["dataset"]
+        kind = KINDS.get(prompt["kind"], "VQA")
+        self._types[dataset] = (kind, prompt["modality"].upper())
+        try:
+            text = self._model.generate(self._message(prompt), dataset=dataset)
+        except Exception as error:
+            return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+        return {"text": str(text), "finish_reason": "stop"}
+
+    def _message(self, prompt: dict[str, Any]) -> list[dict[str, str]]:
+        """Give the prompt as the class wants it: its own where it builds one."""
+        dataset, model = prompt["dataset"], self._model
+        own = getattr(model, "use_custom_prompt", lambda dataset: False)
+        if prompt["modality"] == "image" and own(dataset):
+            paths = [
+                part["path"] for part in prompt["parts"] if part["kind"] == "image"
+            ]
+            self._pictures = paths
+            line = rows(prompt["rows"])[prompt["index"]]
+            message: list[dict[str, str]] = model.build_prompt(line, dataset=dataset)
+            return message
+        return [
+            {"type": part["kind"], "value": part.get("text") or part.get("path", "")}
+            for part in prompt["parts"]
+        ]
+
+
+@cache
+def rows(path: str) -> dict[str, Any]:
+    """Read a dataset's rows as ms-vlmeval does, by their index."""
+    pandas: Any = importlib.import_module("pandas")
+    table = pandas.read_csv(path, sep="\t")
+    return {str(line["index"]): line for _, line in table.iterrows()}
