@@ -21,6 +21,8 @@ pytestmark = pytest.mark.swift
 
 ROOT = Path(__file__).parents[1]
 BENCHMARK = (ROOT / "benchmarks" / "test_demo.py").read_text(encoding="utf-8")
+# Its baseline is that of another model.
+DEMO = ("test_demo.py", "-k", "not regression")
 # What the demo model reaches, here too (demo_model/README.md).
 REACHED = {"passed": 116, "xfailed": 7}
 ANSWERS = "SELECT fingerprint, sample_index, text FROM answers ORDER BY 1, 2"
@@ -96,7 +98,7 @@ def swift(
 
 def demo_answers(project: Project) -> list[tuple[object, ...]]:
     """Run the demo benchmark with the bundled model and return its answers."""
-    project.run("test_demo.py", "--vlm-model=demo", "--vlm-work-dir=demo")
+    project.run(*DEMO, "--vlm-model=demo", "--vlm-work-dir=demo")
     given = project.store
     project.store = project.pytester.path / "demo" / "store.sqlite"
     try:
@@ -106,8 +108,8 @@ def demo_answers(project: Project) -> list[tuple[object, ...]]:
 
 
 def test_swift_answers_as_the_demo_model_does(swift: Swift) -> None:
-    result = swift.project.run("test_demo.py", *swift.arguments("-n", "2"))
-    result.assert_outcomes(**REACHED)
+    result = swift.project.run(*DEMO, *swift.arguments("-n", "2"))
+    result.assert_outcomes(**REACHED, deselected=3)
     result.stdout.fnmatch_lines(["vlmeval: Serving at http://127.0.0.1:* after * s"])
     found = swift.project.stored(ANSWERS)
     assert len(found) == 120
@@ -121,12 +123,12 @@ def test_transformers_serve_answers_the_same(
     program = Path(swift.command.split()[0]).with_name("transformers")
     command = f"{program} serve {swift.checkpoint} --host 127.0.0.1 --port {{port}}"
     result = swift.project.run(
-        "test_demo.py",
+        *DEMO,
         f"--vlm-model={swift.checkpoint}",
         f"--vlm-serve={command}",
         "--vlm-concurrency=2",
     )
-    result.assert_outcomes(**REACHED)
+    result.assert_outcomes(**REACHED, deselected=3)
     assert swift.project.stored(ANSWERS) == demo_answers(swift.project)
     assert not swift.processes()
 
@@ -163,3 +165,46 @@ def test_a_killed_swift_is_started_anew_by_the_next_run(swift: Swift) -> None:
     states = swift.project.stored("SELECT DISTINCT state FROM answers")
     assert states == [("answered",)]
     assert not swift.processes()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--vlm-model=tiny", "--vlm-batch-size=16"],
+        [
+            "--vlm-model=Qwen2-VL-2B-Instruct",
+            # Its own prompts are others than those that the model was taught.
+            "--vlm-model-args=use_custom_prompt=False min_pixels=None max_pixels=None",
+        ],
+    ],
+    ids=["transformers", "ms-vlmeval"],
+)
+def test_local_models_answer_the_same(
+    swift: Swift, model_environment: Path, arguments: list[str]
+) -> None:
+    result = swift.project.run(
+        *DEMO,
+        *arguments,
+        "--vlm-backend=local",
+        f"--vlm-model-path={swift.checkpoint}",
+        f"--vlm-local-python={model_environment / 'bin' / 'python'}",
+        timeout_s=400,
+    )
+    result.assert_outcomes(**REACHED, deselected=3)
+    assert swift.project.stored(ANSWERS) == demo_answers(swift.project)
+
+
+def test_a_local_checkpoint_that_does_not_load(
+    swift: Swift, model_environment: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    result = swift.project.run(
+        *DEMO,
+        "--vlm-backend=local",
+        "--vlm-model=tiny",
+        f"--vlm-model-path={tmp_path}",
+        f"--vlm-local-python={model_environment / 'bin' / 'python'}",
+        "--vlm-limit=1",
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*The local model tiny could not be loaded: *"])

@@ -1,0 +1,114 @@
+"""Local models: their names, what the options take, what is told before loading."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.datasets.catalog import locate_package
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.local_settings import LocalModel, parse_arguments
+from pytest_vlmeval.models import local_check
+from pytest_vlmeval.models.local_check import check_model, order_of
+from pytest_vlmeval.models.local_names import find_model, read_models
+from pytest_vlmeval.options import Settings
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from tests.test_options import load as load
+
+
+def test_names_are_read_from_the_real_configuration(
+    sandbox_environment: SandboxEnvironment,
+) -> None:
+    package = locate_package(sandbox_environment.python).folder
+    models = read_models(package)
+    assert len(models) > 300
+    assert models["qwen_chat"].class_name == "QwenVLChat"
+    assert models["qwen_chat"].module == "qwen_vl"
+    qwen2 = models["Qwen2-VL-2B-Instruct"]
+    assert qwen2.arguments["model_path"] == "Qwen/Qwen2-VL-2B-Instruct"
+    assert qwen2.arguments["min_pixels"] == 1280 * 28 * 28
+    assert "GPT4o" not in models
+    with pytest.raises(VlmEvalError, match=r"Did you mean .*qwen_chat"):
+        find_model("qwen_chatt", package)
+
+
+def test_arguments_are_literals_or_texts() -> None:
+    given = parse_arguments("a=1 b=None,c=False d=0.5 e=text f=[1]")
+    assert given == {
+        "a": 1,
+        "b": None,
+        "c": False,
+        "d": 0.5,
+        "e": "text",
+        "f": "[1]",
+    }
+
+
+def test_options_about_requests_are_refused(load: Callable[..., Settings]) -> None:
+    with pytest.raises(VlmEvalError) as raised:
+        load("--vlm-backend=local", "--vlm-model=x", "--vlm-image-size=10")
+    assert str(raised.value) == (
+        "--vlm-image-size is about requests to a server, and --vlm-backend=local has "
+        "none. Parameters of the model go by --vlm-model-args, for example "
+        "max_pixels=1003520."
+    )
+    with pytest.raises(VlmEvalError) as raised:
+        load("--vlm-model=x", "--vlm-model-path=y")
+    assert str(raised.value) == (
+        "--vlm-model-path is about a model that runs here. Give --vlm-backend=local "
+        "too, or leave it out."
+    )
+
+
+def test_an_environment_without_torch_is_told() -> None:
+    with pytest.raises(VlmEvalError) as raised:
+        check_model("x", LocalModel(path="y"))
+    assert str(raised.value) == (
+        "--vlm-backend=local needs torch, transformers, not installed in the "
+        f"environment of {sys.executable}. Install it there: {sys.executable} -m pip "
+        "install 'pytest-vlmeval[vlmeval]', or give the Python of another environment "
+        "by --vlm-local-python."
+    )
+
+
+def test_a_folder_without_a_checkpoint_is_told(tmp_path: Path) -> None:
+    with pytest.raises(VlmEvalError, match=r"there is no config\.json in it"):
+        order_of("x", LocalModel(path=str(tmp_path)))
+    with pytest.raises(VlmEvalError, match="give the folder of its checkpoint"):
+        order_of("x", LocalModel())
+
+
+def test_more_workers_than_gpus_are_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    local = LocalModel(path=str(tmp_path), visible_devices="2,3", replica=2, replicas=3)
+    with pytest.raises(VlmEvalError) as raised:
+        order_of("x", local)
+    assert str(raised.value) == (
+        "-n 3 makes 3 copies of the model, each on a GPU of its own, and there are 2 "
+        "(2, 3). Give -n 2, or more devices by CUDA_VISIBLE_DEVICES."
+    )
+
+
+def test_each_worker_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    found = [
+        order_of(
+            "x",
+            LocalModel(
+                path=str(tmp_path), visible_devices="2,3", replica=each, replicas=2
+            ),
+        )[2]
+        for each in range(2)
+    ]
+    assert found == ["2", "3"]
+
+
+def test_too_little_memory_is_told(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(10**13)  # takes no space
+    local = LocalModel(path=str(tmp_path), visible_devices="")
+    with pytest.raises(VlmEvalError, match=r"are 10000\.0 GB; this machine has "):
+        local_check._check_memory(local, None)
