@@ -103,7 +103,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     updating = snapshot.update_snapshots or (
         snapshot.update_new_snapshots_only and not there
     )
-    if gate.lacks_samples:
+    if not gate.complete:
         return gate.incomplete("written to" if updating else "compared with")
     if not there and not updating and gate.settings.allow_missing:
         return gate.missing(command_of(config))

@@ -109,6 +109,7 @@ class Table:
 
         return BaselineGate(
             score=score,
+            complete=True,
             current=self.baseline(score),
             path=PATH,
             settings=BaselineSettings(level=level, margin=margin),

@@ -47,10 +47,14 @@ class Baselines:
         """The model whose baselines these are."""
         return self._settings.model or ""
 
-    def gate(self, score: Score, folder: Path) -> BaselineGate:
-        """Return the gate of a score among benchmarks in `folder`."""
+    def gate(self, score: Score, folder: Path, *, complete: bool) -> BaselineGate:
+        """Return the gate of a score among benchmarks in `folder`.
+
+        `complete` says whether it has the answers and verdicts that it needs.
+        """
         return BaselineGate(
             score=score,
+            complete=complete,
             current=self._describe(score),
             path=baseline_path(folder, self.model, score.dataset),
             settings=self._settings.baselines,

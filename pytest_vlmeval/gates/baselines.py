@@ -34,11 +34,13 @@ MOST_NAMED = 20
 class BaselineGate:
     """Compares a score with its baseline, which lies (or is missing) at `path`.
 
+    Only a `complete` score is compared, or made the baseline.
     `find_units` returns the independent units of a score, None where its samples have
     no verdicts.
     """
 
     score: Score
+    complete: bool
     current: Baseline
     path: Path
     settings: BaselineSettings
@@ -51,11 +53,6 @@ class BaselineGate:
         here = Path.cwd()
         inside = self.path.is_relative_to(here)
         return str(self.path.relative_to(here) if inside else self.path)
-
-    @property
-    def lacks_samples(self) -> bool:
-        """Whether some samples have no answer or no verdict, and count as wrong."""
-        return self.score.answered < self.score.samples or self.score.undecided > 0
 
     def compare(self, baseline: Baseline) -> GateResult:
         """Return whether the model got worse, or why that cannot be said."""
