@@ -1,10 +1,10 @@
-"""Video classes beside those of the card, each with a repository in its layout."""
+"""Video classes beside those of the card: frames, files, what cannot be sent."""
 
 from __future__ import annotations
 
 import io
 import re
-import tarfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,126 +14,19 @@ from PIL import Image
 
 from pytest_vlmeval.datasets.catalog import locate_package
 from pytest_vlmeval.datasets.prepare import read_samples
-from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.calls import Shelf, locate_in_sandbox
-from tests.sandbox_tables import Row, media_of
+from tests.hub_sets import lines
 from tests.video_files import colours, write_video
+from tests.video_layouts import repositories
+from tests.video_questions import FILM, MOVED, SPATIAL, Files, tape
 from tests.video_sets import VideoUser, archive, as_json, prompts, write_files
 
 pytestmark = pytest.mark.addons
 
-FILM = write_video(colours(24, 1), 4)
 
-
-def table(*rows: Row) -> bytes:
-    """Write a TSV as a repository has it."""
-    names = list(rows[0])
-    lines = [names, *([str(row[name]) for name in names] for row in rows)]
-    return "".join("\t".join(line) + "\n" for line in lines).encode()
-
-
-def tape(files: Mapping[str, bytes]) -> bytes:
-    """Pack files into a tar."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as packed:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            packed.addfile(member, io.BytesIO(data))
-    return out.getvalue()
-
-
-def tempcompass() -> dict[str, bytes]:
-    """Give the questions of all three kinds about one video."""
-    row = {"video_id": "v", "question": "Q?\nA. a\nB. b", "answer": "A. a", "dim": "x"}
-    caption = {**row, "mc_question": "Q?\nA. a", "mc_answer": "A"}
-    return {
-        "tempcompass_videos.zip": archive({"videos/v.mp4": FILM}),
-        "multi-choice.json": as_json([row]),
-        "caption_matching.json": as_json([]),
-        "captioning.json": as_json([caption]),
-        "yes_no.json": as_json([row]),
-    }
-
-
-CLIP = {
-    "video_id": "v",
-    "video_path": "v.mp4",
-    "question": "Q?",
-    "candidates": ["a", "b"],
-    "correct_choice": 0,
-    "subtitle_path": "v.json",
-    "starting_timestamp_for_subtitles": 0,
-    "duration": 6.0,
-}
-SPOKEN = {
-    "index": 0,
-    "video": "v",
-    "video_id": "v",
-    "visual_path": "visual/v.mp4",
-    "question": "Q?",
-    "choices": "['a', 'b']",
-    "answer": "A",
-}
-SPATIAL = {
-    "index": 0,
-    "video": "v.mp4",
-    "question": "How far?",
-    "question_type": "object_abs_distance",
-    "options": "['A. x', 'B. y']",
-    "candidates": "",
-    "answer": "A",
-    "task_type": "abs_dis",
-}
-MOVED = {"video": "v.mp4", "question": "Q?", "answer": "a", "candidates": ["a", "b"]}
-# The repositories of each, and under "" the table that has an address of its own.
-LAYOUTS: dict[str, dict[str, dict[str, bytes]]] = {
-    # Three classes in one, which ms-vlmeval itself cannot build.
-    "TempCompass_8frame": {"lmms-lab/TempCompass": tempcompass()},
-    # It takes the folder of a cache that is not there yet; its parts are tars.
-    "LongVideoBench_8frame": {
-        "longvideobench/LongVideoBench": {
-            "lvb_val.json": as_json([CLIP]),
-            "videos.tar.part.aa": tape({"videos/v.mp4": FILM}),
-            "subtitles.tar": tape({"subtitles/v.json": b"[]"}),
-        }
-    },
-    # Files that go to LMUData, of two repositories.
-    "DREAM-1K_8frame": {
-        "mjuicem/DREAM-1k-VLMEvalKit": {
-            "DREAM-1K.tsv": table(
-                {"index": 0, "video": "video/1", "question": "Q?", "answer": "x"}
-            )
-        },
-        "omni-research/DREAM-1K": {"video/video.zip": archive({"video/1.mp4": FILM})},
-    },
-    # A table at an address, videos in a repository; files by pattern for the second.
-    "VSI-Bench_16frame": {
-        "": {"VSI-Bench.tsv": table(SPATIAL)},
-        "nyu-visionx/VSI-Bench": {"a.zip": archive({"v.mp4": FILM})},
-    },
-    "DSRBench_30frame": {
-        "": {"DSRBench.tsv": table(SPATIAL)},
-        "lmms-lab-si/EASI-Leaderboard-Data": {
-            "raw_data/dsr-bench.zip": archive({"dsr-bench/v.mp4": FILM})
-        },
-    },
-    # A branch of its own.
-    "AV-SpeakerBench_visual_8frame": {
-        "plnguyen2908/AV-SpeakerBench": {
-            "test.tsv": table(SPOKEN),
-            "v.zip": archive({"visual/v.mp4": FILM}),
-        }
-    },
-    # Frames that go through torch, which is not there.
-    "MVBench_MP4_8frame": {
-        "OpenGVLab/MVBench": {
-            "test.json": as_json({"root": {"t": "videos/t"}, "meta": {"t": [MOVED]}}),
-            "videos/t/v.mp4": FILM,
-        }
-    },
-}
+def whole(repository: str) -> dict[str, Files]:
+    """Give one repository as it is invented."""
+    return {repository: repositories()[repository]}
 
 
 def mirrored(
@@ -145,24 +38,11 @@ def mirrored(
     return {"mirror": folder, "offline": True, "modified": True}
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_it_is_prepared_with_frames(user: VideoUser, tmp_path: Path, name: str) -> None:
-    settings = mirrored(user, tmp_path / "mirror", LAYOUTS[name])
-    prepared = user.prepare(name, **settings)
-    samples = read_samples(prepared)
-    assert samples
-    assert [sample.error for sample in samples] == [None] * len(samples)
-    assert {"image", "text"} == {part.kind for part in samples[0].prompt}
-    assert len(media_of(prepared)) >= 8
-    # A second time nothing is looked for.
-    assert user.prepare(name, **settings) == prepared
-
-
 def test_frames_of_mvbench_are_those_of_the_video(
     user: VideoUser, tmp_path: Path
 ) -> None:
-    name = "MVBench_MP4_8frame"
-    prepared = user.prepare(name, **mirrored(user, tmp_path / "m", LAYOUTS[name]))
+    settings = mirrored(user, tmp_path / "m", whole("OpenGVLab/MVBench"))
+    prepared = user.prepare("MVBench_MP4_8frame", **settings)
     (prompt,) = prompts(prepared)
     shown = [
         Image.open(io.BytesIO(data)).getpixel((30, 20))
@@ -197,50 +77,42 @@ def test_presets_of_mvbench_say_how_many_frames_there_are(
     assert prepared.notes == (f"{shown} frames per video",)
 
 
-def test_every_video_dataset_says_which_repository_it_wants(
-    user: VideoUser, tmp_path: Path
-) -> None:
-    shelf: Shelf = {
-        "hub": "huggingface",
-        "snapshots": [],
-        "files": [],
-        "table": str(tmp_path / "table.tsv"),
-        "data_root": str(tmp_path),
-        "any_checksum": False,
-    }
-    (tmp_path / "table.tsv").write_bytes(table(SPATIAL))
-    wanted: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    for info in user.catalog.values():
-        if info.modality == "video":
-            try:
-                found = locate_in_sandbox(
-                    user.sandbox, show_videos(info, None, None), shelf
-                )
-            except VlmEvalError as error:
-                failed[info.class_name] = str(error)
-            else:
-                wanted[info.name] = found["needs"]["repository"]
-    assert len(wanted) == 254
-    assert wanted["MLVU_8frame"] == wanted["MLVU_MCQ"] == "MLVU/MVLU"
-    assert wanted["VDC_1fps"] == "Enxin/VLMEval-VDC"
-    assert failed.keys() == {"MEGABench", "OMTGBench"}
-    assert "needs the package scipy" in failed["OMTGBench"]
-
-
-def test_a_class_that_needs_another_package(user: VideoUser) -> None:
+def test_a_class_that_needs_another_package(user: VideoUser, tmp_path: Path) -> None:
+    settings = mirrored(user, tmp_path / "m", whole("TIGER-Lab/MEGA-Bench"))
     with pytest.raises(VlmEvalError) as caught:
-        user.prepare("OMTGBench_1fps")
+        user.prepare("MEGABench_core_16frame", **settings)
     assert str(caught.value) == (
-        "OMTGBench_1fps: ms-vlmeval's OMTGBench needs the package scipy, which the "
-        "sandbox's environment does not have. --vlm-sandbox-python takes an "
+        "MEGABench_core_16frame: ms-vlmeval's MEGABench needs the package datasets, "
+        "which the sandbox's environment does not have. --vlm-sandbox-python takes an "
         "environment of yours that has it."
     )
 
 
+def test_what_a_class_draws_is_drawn_again(user: VideoUser, tmp_path: Path) -> None:
+    settings = mirrored(user, tmp_path / "m", whole("Enxin/VLMEval-VDC"))
+    first = user.prepare("VDC_8frame", **settings)
+    asked = prompts(first)
+    shutil.rmtree(first.folder)
+    assert prompts(user.prepare("VDC_8frame", **settings)) == asked
+
+
+def test_the_file_of_a_video_is_found_as_its_frames_are(
+    user: VideoUser, tmp_path: Path
+) -> None:
+    for name, repository in {
+        "VDC_8frame": "Enxin/VLMEval-VDC",
+        "OMTGBench_1fps": "insomnia7/omtg_bench",
+        "V2PBench_8frame_nopack": "gaotiexinqu/V2P-Bench",
+    }.items():
+        settings = mirrored(user, tmp_path / "m", whole(repository))
+        prepared = user.prepare(name, video_url=True, **settings)
+        (prompt,) = prompts(prepared)
+        assert ("video", FILM) in prompt
+
+
 def test_two_rows_with_one_index(user: VideoUser, tmp_path: Path) -> None:
     layout = {
-        "": {"VSI-Bench.tsv": table(SPATIAL, SPATIAL)},
+        "": {"VSI-Bench.tsv": lines([SPATIAL, SPATIAL])},
         "nyu-visionx/VSI-Bench": {"a.zip": archive({"v.mp4": FILM})},
     }
     with pytest.raises(VlmEvalError) as caught:
@@ -251,13 +123,7 @@ def test_two_rows_with_one_index(user: VideoUser, tmp_path: Path) -> None:
 
 
 def test_sound_is_not_sent(user: VideoUser, tmp_path: Path) -> None:
-    row = {**SPOKEN, "audio_path": "audio/v.wav", "audio_visual_path": "visual/v.mp4"}
-    layout = {
-        "plnguyen2908/AV-SpeakerBench": {
-            "test.tsv": table(row),
-            "v.zip": archive({"visual/v.mp4": FILM, "audio/v.wav": b"RIFF"}),
-        }
-    }
+    layout = whole("plnguyen2908/AV-SpeakerBench")
     settings = mirrored(user, tmp_path / "m", layout)
     prepared = user.prepare("AV-SpeakerBench_audio_only_8frame", **settings)
     (sample,) = read_samples(prepared)
@@ -272,7 +138,7 @@ def test_a_member_of_an_archive_stays_below_its_folder(
 ) -> None:
     layout = {
         "longvideobench/LongVideoBench": {
-            **LAYOUTS["LongVideoBench_8frame"]["longvideobench/LongVideoBench"],
+            **repositories()["longvideobench/LongVideoBench"],
             "videos.tar.part.aa": tape({"../../../escaped.mp4": FILM}),
         }
     }

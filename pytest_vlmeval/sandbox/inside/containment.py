@@ -31,6 +31,7 @@ from pytest_vlmeval.sandbox.inside import (
     judging,
     mends,
     tensors,
+    video_mends,
 )
 from pytest_vlmeval.sandbox.inside.job import ContainedError, NoTableError, current_job
 from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
@@ -274,6 +275,6 @@ _OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.image_vqa": _mend_pool,
 }
 MENDS: dict[str, list[Callable[[Any], None]]] = {}
-for _mends in (_OWN, hubs.AFTER, fetching.AFTER, mends.AFTER):
+for _mends in (_OWN, hubs.AFTER, fetching.AFTER, video_mends.AFTER, mends.AFTER):
     for _name, _mend in _mends.items():
         MENDS.setdefault(_name, []).append(_mend)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.families import need_package
+from pytest_vlmeval.sandbox.inside.building import import_without_scoring
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.hubs import Needed, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.video_media import mend_decord
@@ -52,7 +53,7 @@ def locate_videos(
         except Needed as need:
             return {"needs": need.request}
     parts = getattr(dataset, "dataset_map", {"": dataset}).values()
-    return {"tables": [_table(part, began_ns) for part in parts]}
+    return {"tables": [_table(part, job, began_ns) for part in parts]}
 
 
 def scored_dataset(info: Info, job: Job) -> Any:
@@ -83,7 +84,9 @@ def _find_class(info: Info) -> Any:
     try:
         # First, as it changes the hubs' clients that the class's module imports.
         import_module("vlmeval.smp")
-        module = import_module(f"vlmeval.dataset.{info['module']}")
+        name = f"vlmeval.dataset.{info['module']}"
+        scored = info["class_name"] in FAMILIES
+        module = import_module(name) if scored else import_without_scoring(name)
     except ImportError as error:
         raise _missing(info, error) from error
     return getattr(module, info["class_name"])
@@ -116,8 +119,9 @@ def build_video(info: Info, shelf: dict[str, Any], job: Job) -> Any:
     settings = dict(info["settings"])
     preset = "dataset" in settings
     settings.setdefault("dataset", info["name"])
+    settings = _one_way(cls, settings if preset else _accepted(cls, settings))
     try:
-        return cls(**(settings if preset else _accepted(cls, settings)))
+        return cls(**settings)
     except ImportError as error:
         raise _missing(info, error) from error
     except VlmEvalError:
@@ -130,6 +134,21 @@ def _accepted(cls: Any, settings: Info) -> Info:
     """Give the settings that a class takes, as dataset/__init__.py:393 does."""
     known = inspect.signature(cls.__init__).parameters
     return {name: value for name, value in settings.items() if name in known}
+
+
+def _one_way(cls: Any, settings: Info) -> Info:
+    """Say that the other way of choosing frames is not meant, where one is given.
+
+    dataset/video_base.py:66 refuses both, and dataset/videommev2.py:187, dataset/
+    video_holmes.py:56 and dataset/omtgbench.py:197 have one of them by default.
+    """
+    settings = dict(settings)
+    known = inspect.signature(cls.__init__).parameters
+    if "fps" in known and settings.get("nframe", 0) > 0:
+        settings.setdefault("fps", -1)
+    if "nframe" in known and settings.get("fps", -1) > 0:
+        settings.setdefault("nframe", 0)
+    return settings
 
 
 def _build_part(whole: Any, name: str, settings: Info) -> Any:
@@ -173,8 +192,11 @@ def _published(owner: Any, name: str) -> str:
     return ""
 
 
-def _table(dataset: Any, began_ns: int) -> dict[str, Any]:
+def _table(dataset: Any, job: Job, began_ns: int) -> dict[str, Any]:
     path = Path(dataset.data_file)
+    if str(path) in job.tables and job.shelf and job.shelf.table:
+        # What it made of the published one, which it would keep beside it.
+        path = job.shelf.table
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, _md5).hexdigest()
     return {

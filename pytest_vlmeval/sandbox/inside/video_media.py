@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vlmeval.sandbox.inside.pictures import Picture, PictureError, PictureStore
+from pytest_vlmeval.sandbox.inside.video_mends import find_video
 
 VIDEO_TYPES = {
     ".mp4": "video/mp4",
@@ -53,6 +54,7 @@ class VideoMedia:
 
     def video(self, path: Path) -> Picture:
         """Give the file of a video; raises VideoError."""
+        path = find_video(path)
         if path not in self._known:
             suffix = path.suffix.lower()
             media_type = VIDEO_TYPES.get(suffix)
@@ -91,11 +93,11 @@ def mend_decord(module: Any) -> None:
         named = ""
 
         def __init__(self, uri: str, *given: Any, **settings: Any) -> None:
-            self.named = str(uri)
-            if not Path(uri).exists():
+            self.named = str(find_video(Path(uri)))
+            if not Path(self.named).exists():
                 raise VideoError(f"the video {uri} is not there")
             try:
-                super().__init__(uri, *given, **settings)
+                super().__init__(self.named, *given, **settings)
             except Exception as error:
                 raise _unreadable(uri, error) from error
 

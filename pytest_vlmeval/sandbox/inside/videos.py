@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ def prepare_videos(
     scratch = target / "frames"
     (target / "media").mkdir()
     scratch.mkdir()
+    # dataset/vdc.py:270 and dataset/video_mmlu.py:198 draw what they ask.
+    random.seed(info["name"])
     with video_job(shelf, scratch, on_progress) as job:
         dataset = build_video(info, shelf, job)
         dataset.data.to_csv(target / "rows.tsv", sep="\t", index=False)
@@ -79,12 +82,15 @@ class _VideoWriter:
             else [(str(row["index"]), row) for _, row in rows.iterrows()]
         )
         self._check_unique([index for index, _ in groups])
+        count = 0
         with path.open("w", encoding="utf-8") as file:
             for position, (index, row) in enumerate(groups):
                 sample = self._sample(position, index, row)
-                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+                if sample is not None:
+                    file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+                    count += 1
                 self._job.on_progress(position + 1, len(groups))
-        return len(groups)
+        return count
 
     def _check_unique(self, indexes: list[str]) -> None:
         first: dict[str, int] = {}
@@ -95,13 +101,16 @@ class _VideoWriter:
                     f"index {index}; each row needs one of its own."
                 )
 
-    def _sample(self, position: int, index: str, row: Any) -> dict[str, Any]:
+    def _sample(self, position: int, index: str, row: Any) -> dict[str, Any] | None:
+        """Give a sample; None for a row that is left out."""
         prompt: list[list[str]] = []
         error = None
         line = index if self._pack else position
         where = f"row {position + 1} (index {index})"
         try:
             message = self._dataset.build_prompt(line, self._video_url)
+            if message is None:  # dataset/EgoExoBench/egoexobench.py:245
+                return None
             prompt = [self._part(part) for part in message if part["value"] != ""]
         except VideoError as fault:
             error = f"{where}: {fault}"
