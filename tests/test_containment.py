@@ -120,6 +120,22 @@ ANSWERED = [
     ("dataset/worldvqa.py", 239, "/blob/main/"),
     ("dataset/worldvqa.py", 274, "open(path"),
     ("tools.py", 371, "def LOCALIZE("),
+    ("dataset/EgoExoBench/egoexobench.py", 245, "return None"),
+    ("dataset/moviechat1k.py", 137, "os.path.join(self.video_path, line['video'])"),
+    ("dataset/mvu_eval.py", 136, "rows.append(dict("),
+    ("dataset/omtgbench.py", 197, "fps=2.0"),
+    ("dataset/omtgbench.py", 233, 'os.path.join(self.data_root, line["video"])'),
+    ("dataset/v2pbench.py", 118, "root=dataset_path"),
+    ("dataset/v2pbench.py", 125, "relative_video_path"),
+    ("dataset/vcrbench.py", 25, "os.system("),
+    ("dataset/vdc.py", 269, "random.choice("),
+    ("dataset/video_base.py", 57, "'video' in self.data"),
+    ("dataset/video_base.py", 64, "self.fps > 0 and self.nframe > 0"),
+    ("dataset/video_mmlu.py", 198, "random.choice("),
+    ("dataset/videommev2.py", 187, "nframe=64"),
+    ("dataset/videommmu.py", 499, "if not target_dir.exists():"),
+    ("dataset/worldsense.py", 88, "from moviepy.editor import VideoFileClip"),
+    ("dataset/worldsense.py", 150, "md5(data_file)"),
 ]
 
 

@@ -139,7 +139,7 @@ def _accepted(cls: Any, settings: Info) -> Info:
 def _one_way(cls: Any, settings: Info) -> Info:
     """Say that the other way of choosing frames is not meant, where one is given.
 
-    dataset/video_base.py:66 refuses both, and dataset/videommev2.py:187, dataset/
+    dataset/video_base.py:64 refuses both, and dataset/videommev2.py:187, dataset/
     video_holmes.py:56 and dataset/omtgbench.py:197 have one of them by default.
     """
     settings = dict(settings)

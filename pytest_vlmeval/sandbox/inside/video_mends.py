@@ -111,7 +111,7 @@ def find_video(path: Path) -> Path:
 
     Some add `.mp4` for frames to what has it already, as they take the same column for
     the file itself (dataset/v2pbench.py:125 and :135, dataset/omtgbench.py:233 and
-    :236, dataset/moviechat1k.py:136 and :142); and dataset/vdc.py looks in `video` for
+    :236, dataset/moviechat1k.py:137 and :143); and dataset/vdc.py looks in `video` for
     one (:231), in `videos` for the other (:228).
     """
     names = [path.name]

@@ -41,7 +41,7 @@ def prepare_videos(
     scratch = target / "frames"
     (target / "media").mkdir()
     scratch.mkdir()
-    # dataset/vdc.py:270 and dataset/video_mmlu.py:198 draw what they ask.
+    # dataset/vdc.py:269 and dataset/video_mmlu.py:198 draw what they ask.
     random.seed(info["name"])
     with video_job(shelf, scratch, on_progress) as job:
         dataset = build_video(info, shelf, job)
