@@ -218,7 +218,7 @@ def register_reports(config: pytest.Config) -> None:
         _register_download_only(config, screen)
     _register_writer(config)
     register_attachments(config)
-    if terminal is None or not is_model_given(config):
+    if terminal is None or is_worker(config) or not is_model_given(config):
         return
     from pytest_vlmeval.reports.terminal import TerminalReport
 

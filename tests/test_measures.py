@@ -209,6 +209,20 @@ def test_a_number_that_is_another_has_no_interval() -> None:
     assert estimate(rounded, units, find_metric(rounded, ""), 0.95) is not None
 
 
+def test_the_order_of_verdicts_changes_nothing() -> None:
+    chance = random.Random(4)
+    verdicts = [verdict(n, chance.random()) for n in range(40)]
+    value = 100 * sum(each.value or 0 for each in verdicts) / 40
+    found = []
+    for order in (verdicts, verdicts[::-1]):
+        made = make_score(order, value)
+        units = units_of(made, INFO, make_rows(40))
+        known = estimate(made, units, find_metric(made, ""), 0.95)
+        assert known is not None
+        found.append((known.interval, known.p_below(60), units.worst_categories()))
+    assert found[0] == found[1]
+
+
 def test_captions_have_no_units() -> None:
     made = make_score([verdict(n, None) for n in range(3)], 80.0)
     rows = {row.index: row for row in make_rows(3)}

@@ -100,7 +100,9 @@ def make_units(
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
     if all(verdict.value is None for verdict in verdicts.values()):
         return None
-    asked = {index: rows[index] for index in verdicts}
+    # In the order of the dataset, whatever that of the verdicts: every process draws
+    # the same resamples.
+    asked = {index: row for index, row in rows.items() if index in verdicts}
     clusters = _clusters(asked.values(), media)
     units = [
         _unit(members, verdicts, clusters) for members in _shared(info, asked).values()
