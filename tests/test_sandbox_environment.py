@@ -281,7 +281,10 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
 ENVIRONMENTS: set[frozenset[str]] = {LIGHT, VIDEO, *ADDONS.values()}
 
 
-@pytest.mark.parametrize("names", sorted(map("-".join, ENVIRONMENTS)))
+# Sorted, as every process of xdist has to collect the same names.
+@pytest.mark.parametrize(
+    "names", sorted("-".join(sorted(names)) for names in ENVIRONMENTS)
+)
 def test_every_pin_is_one_exact_version(names: str) -> None:
     addons = frozenset(filter(None, names.split("-")))
     pins = [
