@@ -51,6 +51,10 @@ def _metric(score: Score) -> str:
     return shown
 
 
+def _no_score(result: DatasetResult) -> str:
+    return f"no score: {result.no_score}" if result.no_score else "no score"
+
+
 def _notes(results: Sequence[DatasetResult]) -> list[str]:
     """Return each note once, with the datasets it is about."""
     about: dict[str, list[str]] = {}
@@ -77,6 +81,6 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
         str(result.samples),
         str(result.answered),
         "-" if score is None else str(score.correct),
-        "no score" if score is None else _metric(score),
+        _no_score(result) if score is None else _metric(score),
         ", ".join(notes),
     )

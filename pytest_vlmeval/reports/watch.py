@@ -57,7 +57,8 @@ class Progress:
 class DatasetResult:
     """What became of a dataset; `score` is None where there is none.
 
-    `by_judge` are the scores of each of several judges, whose majority is `score`.
+    `no_score` then says why, where that is known. `by_judge` are the scores of each of
+    several judges, whose majority is `score`.
     """
 
     dataset: str
@@ -65,6 +66,7 @@ class DatasetResult:
     answered: int
     modified: bool
     score: Score | None
+    no_score: str = ""
     by_judge: tuple[Score, ...] = ()
 
 
@@ -77,9 +79,12 @@ class Watch:
         self._store = store
         self._plan = plan
         self._board = Board(store, plan, session_id, brief=True)
+        self._references = {
+            entry.fingerprint: _references(cache_dir, entry) for entry in plan.entries
+        }
         self._tallies = {
             entry.fingerprint: Tally(
-                session_id, _references(cache_dir, entry), set(entry.indexes)
+                session_id, self._references[entry.fingerprint], set(entry.indexes)
             )
             for entry in plan.entries
         }
@@ -124,17 +129,28 @@ class Watch:
         self._board.refresh()
         results = []
         for entry in self._plan.entries:
+            score = find_score(self._store, self._board, self._plan, entry)
             results.append(
                 DatasetResult(
                     dataset=entry.dataset,
                     samples=len(entry.indexes),
                     answered=self._board.answered(entry.fingerprint),
                     modified=entry.modified,
-                    score=find_score(self._store, self._board, self._plan, entry),
+                    score=score,
+                    no_score="" if score else self._why_no_score(entry),
                     by_judge=find_scores(self._store, self._board, self._plan, entry),
                 )
             )
         return results
+
+    def _why_no_score(self, entry: PlanEntry) -> str:
+        """Say why a dataset whose samples are all answered has no score."""
+        if self._board.answered(entry.fingerprint) < len(entry.indexes):
+            return ""
+        known = self._references[entry.fingerprint]
+        if known and all(known.get(index) is None for index in entry.indexes):
+            return "no reference answers"
+        return "not scored"
 
 
 def _references(cache_dir: Path, entry: PlanEntry) -> Mapping[str, str | None]:
