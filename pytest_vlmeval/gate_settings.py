@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_vlmeval.gates.outcome import Inconclusive
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     parse_flag,
@@ -15,6 +14,9 @@ from pytest_vlmeval.option_values import (
     parse_percent,
     parse_share,
 )
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.gates.outcome import Inconclusive
 
 GATE_OPTIONS: tuple[Option, ...] = (
     make_option(

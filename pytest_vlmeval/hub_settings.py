@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_vlmeval.records import Hub
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import Hub
 
 
 def choose_hubs(variables: Mapping[str, str]) -> tuple[Hub, ...]:
@@ -14,6 +16,9 @@ def choose_hubs(variables: Mapping[str, str]) -> tuple[Hub, ...]:
     `variables` holds the variables by which their own clients are told where to look
     and where to keep what they have.
     """
+    # Records cost every session milliseconds; only those with benchmarks have hubs.
+    from pytest_vlmeval.records import Hub
+
     cache = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = Path(variables.get("HF_HOME") or cache / "huggingface")
     named = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")

@@ -24,7 +24,6 @@ from pytest_vlmeval.option_checks import (
 from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
-from pytest_vlmeval.records import Hub
 from pytest_vlmeval.report_options import report_settings
 from pytest_vlmeval.serving_settings import Serving, choose_serving
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_vlmeval.judge_settings import JudgeEndpoint
-    from pytest_vlmeval.records import Scoring
+    from pytest_vlmeval.records import Hub, Scoring
 
 Mode = Literal["all", "infer", "score", "report"]
 # Options that may be given several times.

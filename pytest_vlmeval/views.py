@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError, printable
-from pytest_vlmeval.gates.outcome import explain_failures, properties_of
 from pytest_vlmeval.wording import (
     describe_repeats,
     describe_verdict,
@@ -231,6 +230,8 @@ class ScoreView:
         score: Score | None = self.__dict__.get("record")
         if score is None:
             return [("dataset", self.dataset)]
+        from pytest_vlmeval.gates.outcome import properties_of
+
         return [
             *list_score(score),
             *self._judge_properties(),
@@ -256,6 +257,8 @@ class ScoreView:
 
     def check(self) -> None:
         """Fail if a gate does: the score is incomplete, or below its threshold."""
+        from pytest_vlmeval.gates.outcome import explain_failures
+
         _ = self.record
         if message := explain_failures(self.gates):
             _fail(message)

@@ -8,10 +8,10 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.reports.pictures import Tier, encode
 
-# Large enough to read, small enough for a report that keeps each test's own copy.
-TIER = Tier(768, 75)
+# Large enough to read, small enough for a report that keeps each test's own copy:
+# the longest side in pixels, and WebP's quality.
+SIDE, QUALITY = 768, 75
 # Of a video this many frames are shown.
 MOST = 8
 
@@ -55,6 +55,7 @@ class Attachments:
 
 def _pictures(item: pytest.Item) -> Iterator[tuple[str, str]]:
     """Give the pictures of an item's sample with their names; none without a sample."""
+    from pytest_vlmeval.reports.pictures import Tier, encode
     from pytest_vlmeval.views import SampleView
 
     fixtures = getattr(item, "funcargs", {})
@@ -67,7 +68,7 @@ def _pictures(item: pytest.Item) -> Iterator[tuple[str, str]]:
         return  # A row that cannot be asked; the failure says why.
     media = [part.media for part in request.parts if part.kind == "image"]
     for number, name in enumerate(media[:MOST], 1):
-        picture = encode(request.media_folder / name, TIER)
+        picture = encode(request.media_folder / name, Tier(SIDE, QUALITY))
         if picture is not None:
             yield f"{sample.dataset}-{sample.index}, picture {number}", picture
 
