@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,11 @@ import pandas as pd
 import pytest
 
 from pytest_vlmeval.datasets.catalog import demo_datasets
-from pytest_vlmeval.datasets.prepare import read_index, read_samples
+from pytest_vlmeval.datasets.prepare import (
+    read_index,
+    read_references,
+    read_samples,
+)
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, PromptPart
 from pytest_vlmeval.sandbox.process import Sandbox
@@ -211,20 +213,15 @@ def test_the_bundled_datasets(sandbox: Sandbox, tmp_path: Path, name: str) -> No
         assert [part.kind for part in sample.prompt] == ["image", "text"]
 
 
-def test_reading_many_samples_is_fast(sandbox: Sandbox, tmp_path: Path) -> None:
-    import pyarrow as pa
+def test_names_are_read_without_prompts(sandbox: Sandbox, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1))]))
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
-    copy = replace(prepared, folder=tmp_path / "many")
-    shutil.copytree(prepared.folder, copy.folder)
-    one = pq.read_table(copy.folder / "samples.parquet")
-    pq.write_table(pa.concat_tables([one] * 30_000), copy.folder / "samples.parquet")
-    start = time.monotonic()
-    assert len(read_index(copy)) == 30_000
-    between = time.monotonic()
-    assert len(read_samples(copy)) == 30_000
-    # Measured 0.1 s and 0.3 s; the bounds leave room for a loaded machine.
-    assert between - start < 1
-    assert time.monotonic() - between < 2
+    known = read_index(prepared), read_references(prepared.folder)
+    samples = prepared.folder / "samples.parquet"
+    # Prompts are most of it; collecting 30,000 samples does not wait for them.
+    pq.write_table(pq.read_table(samples).drop_columns(["prompt"]), samples)
+    assert (read_index(prepared), read_references(prepared.folder)) == known
+    with pytest.raises(ValueError, match="not enough values"):
+        read_samples(prepared)

@@ -252,6 +252,33 @@ def test_every_class_prepares_or_says_why_not(
     check(infos, survey(infos, sandbox_environment, access))
 
 
+def test_tables_that_cannot_be_used(
+    sandbox_environment: SandboxEnvironment,
+    run_cache: Path,
+    access: FileAccess,
+    file_server: FileServer,
+) -> None:
+    part = "GMAI_mm_bench_TEST_part_{}.tsv"
+    for number in range(2, 12):
+        file_server.files[part.format(number)] = file_server.files[part.format(1)]
+    infos = [
+        info
+        for info in image_and_text(sandbox_environment, run_cache, LIGHT)
+        if info.name in {"GMAI-MMBench_TEST", "MedqbenchCaption"}
+    ]
+    told = survey(infos, sandbox_environment, access)
+    assert told["GMAI-MMBench_TEST"] == (
+        "GMAI-MMBench_TEST: 22 rows have 2 different indexes; each row needs one of "
+        "its own."
+    )
+    begin, _, end = told["MedqbenchCaption"].partition(" (dataset/")
+    assert begin == (
+        "MedqbenchCaption: ms-vlmeval's MedqbenchCaptionDataset lists this name and "
+        "has no data for it"
+    )
+    assert end.endswith("). Choose MedqbenchCaption_dev or MedqbenchCaption_test.")
+
+
 @pytest.mark.addons
 @pytest.mark.parametrize("addons", SETS, ids="-".join)
 def test_every_dataset_prepares_or_says_why_not(
