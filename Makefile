@@ -1,6 +1,6 @@
 # make demo   sets up what is missing, then evaluates the demo model
 # make test   sets up what is missing, then runs the tests
-# make test-addons   those that build the sandbox's add-ons (six minutes, 0.7 GB)
+# make test-addons   those that build the sandbox's add-ons (ten minutes, 4 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
 # make test-postgres   those that start a PostgreSQL server
