@@ -15,6 +15,9 @@ READY := .venv/.ready
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 
+# Each command would compile all it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-addons test-browser test-swift test-postgres model-environment lint typecheck demo-model clean
 
 demo: $(READY)
