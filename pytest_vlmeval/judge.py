@@ -7,7 +7,7 @@ again; a failure is kept too, but asked again by the next command.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,15 +34,16 @@ MOST_FAILURES = 10
 class Judge:
     """Asks one judge: with retries, breaker and accounts as the model is asked.
 
-    `make_pool` opens its endpoints and tells changes of their limits. What is asked
-    goes to the account of the run and session `asked_in` ("": none).
+    `make_pool` opens its endpoints, those that cannot be asked set aside, and tells
+    changes of their limits. What is asked goes to the account of the run and session
+    `asked_in` ("": none).
     """
 
     def __init__(
         self,
         name: str,
         store: Store,
-        make_pool: Callable[[NoteLimit], Pool],
+        make_pool: Callable[[NoteLimit, Collection[str]], Pool],
         *,
         retries: int,
         asked_in: tuple[str, str] = ("", ""),
@@ -52,13 +53,16 @@ class Judge:
         self._make_pool = make_pool
         self._retries = retries
         self._run_id, self._session_id = asked_in
+        self._aside: Collection[str] = ()
 
     def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked; `VlmEvalError` if none of them can."""
-        return asyncio.run(self._check())
+        troubles = asyncio.run(self._check())
+        self._aside = tuple(troubles)
+        return troubles
 
     async def _check(self) -> dict[str, str]:
-        pool = self._make_pool(lambda *change: None)
+        pool = self._make_pool(lambda *change: None, ())
         try:
             return await pool.check()
         finally:
@@ -87,7 +91,7 @@ class Judge:
         self, questions: Mapping[str, JudgeQuestion], fingerprint: str
     ) -> dict[str, JudgeReply]:
         journal = Journal(self.name)
-        pool = self._make_pool(journal.note_limit)
+        pool = self._make_pool(journal.note_limit, self._aside)
         asker = Asker(pool, self._retries, journal)
         failures = _Failures(pool)
 
@@ -174,12 +178,14 @@ def create_judges(
     `asked_in` is the run and the session that pay for what is asked.
     """
 
-    def make_pool(endpoint: JudgeEndpoint, note: NoteLimit) -> Pool:
+    def make_pool(
+        endpoint: JudgeEndpoint, note: NoteLimit, aside: Collection[str]
+    ) -> Pool:
         placed = replace(
             endpoint, api_bases=servers.judge_addresses(endpoint.api_bases)
         )
         watched = partial(servers.watched, role="judge")
-        return create_judge_pool(settings, placed, concurrency, note, watched)
+        return create_judge_pool(settings, placed, concurrency, note, watched, aside)
 
     return {
         endpoint.name: Judge(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,10 @@ def make_judge(
     from pytest_vlmeval.judge import Judge
     from tests.pool_calls import make_pool
 
-    def open_pool(note: object) -> Pool:
-        return make_pool(url, model=name, timeout_s=5, role="judge", outage_s=2)
+    def open_pool(note: object, aside: Collection[str]) -> Pool:
+        return make_pool(
+            url, model=name, timeout_s=5, role="judge", outage_s=2, aside=tuple(aside)
+        )
 
     return Judge(name, store, open_pool, retries=retries)
 

@@ -77,6 +77,7 @@ def create_judge_pool(
     concurrency: Concurrency,
     note: NoteLimit,
     watched: Watch,
+    aside: Collection[str] = (),
 ) -> Pool:
     """Open the endpoints of a judge; `VlmEvalError` for an unusable URL or key.
 
@@ -89,7 +90,9 @@ def create_judge_pool(
         temperature=None,
         role="judge",
     )
-    return _endpoint_pool(asked, judge.api_bases, settings, concurrency, note, watched)
+    return _endpoint_pool(
+        asked, judge.api_bases, settings, concurrency, note, watched, aside
+    )
 
 
 def _demo_pool(settings: Settings, concurrency: Concurrency, note: NoteLimit) -> Pool:

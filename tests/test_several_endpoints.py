@@ -1,0 +1,86 @@
+"""Models and judges with several endpoints, and what a run says of its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.run_fixtures import Project
+from tests.server_fixtures import ServerProcess
+from tests.test_judge_runs import benchmark, judged_by, write_choices
+
+StartServer = Callable[..., ServerProcess]
+
+USAGE = "[0-9]* tokens in and [0-9]* out, p50/p95/p99 [0-9]*/[0-9]*/[0-9]* ms"
+
+
+def test_a_judge_with_several_endpoints(
+    project: Project, server: ServerProcess, vlm_server: StartServer
+) -> None:
+    write_choices(project)
+    server.control(default="pick number 1")
+    # Each question takes so long that the other endpoint is the less loaded one.
+    judges = [vlm_server(judge="good", models=["judge"], latency_s=2) for _ in "12"]
+    bases = [f"--vlm-judge-api-base={judge.url}" for judge in judges]
+    result = project.ask(server.url, "--vlm-judge=judge", *bases)
+    result.assert_outcomes(passed=5)
+    asked = [str(each["text"]) for judge in judges for each in judge.requests()]
+    assert len(set(asked)) == len(asked) == 4
+    assert all(judge.requests() for judge in judges)
+    # The same judge at other addresses: nothing is asked again.
+    result = project.ask(server.url, "--vlm-judge=judge", bases[1])
+    result.assert_outcomes(passed=5)
+    assert sum(len(judge.requests()) for judge in judges) == 4
+
+
+def test_a_judge_goes_on_without_one_of_its_endpoints(
+    project: Project, server: ServerProcess, vlm_server: StartServer
+) -> None:
+    write_choices(project)
+    server.control(default="pick number 1")
+    good, bad = (vlm_server(judge="good", models=["judge"]) for _ in "12")
+    bad.kill()
+    arguments = ["--vlm-judge=judge", f"--vlm-judge-api-base={bad.url},{good.url}"]
+    result = project.ask(server.url, *arguments)
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines([f"vlmeval: goes on without an endpoint. *{bad.url}*"])
+    assert len(good.requests()) == 4
+
+
+def test_a_model_goes_on_without_one_of_its_endpoints(
+    project: Project, server: ServerProcess, vlm_server: StartServer
+) -> None:
+    project.write_math(4)
+    server.control(default="B")
+    bad = vlm_server()
+    bad.kill()
+    result = project.ask(server.url, f"--vlm-api-base={bad.url}")
+    result.assert_outcomes(passed=3, xfailed=2)
+    result.stdout.fnmatch_lines([f"vlmeval: goes on without an endpoint. *{bad.url}*"])
+    assert len(server.requests()) == 4
+
+
+def test_the_summary_tells_the_costs_of_each_dataset_and_judge(
+    project: Project, server: ServerProcess, vlm_server: StartServer
+) -> None:
+    for name in ("MMStar", "AI2D_TEST"):
+        write_choices(project, name)
+    # Other questions than the first has: the same is not asked of a judge twice.
+    table = project.data_root / "AI2D_TEST.tsv"
+    table.write_text(table.read_text().replace("Which", "What"))
+    project.pytester.makepyfile(test_choices=benchmark('MMStar", "AI2D_TEST'))
+    server.control(default="pick number 1")
+    judge = vlm_server(judge="good", models=["judge"])
+    result = project.ask(server.url, *judged_by(judge))
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            f"asked: 8 requests, {USAGE}",
+            f"  MMStar: 4 requests, {USAGE}",
+            f"  AI2D_TEST: 4 requests, {USAGE}",
+            f"judge judge: 8 requests, {USAGE}",
+            f"  MMStar: 4 requests, {USAGE}",
+            f"  AI2D_TEST: 4 requests, {USAGE}",
+        ]
+    )
