@@ -80,7 +80,10 @@ def test_the_results_of_one_process(
     server.control(**SCRIPT)
     result, alone = project.junit(*arguments)
     expected_asks = asked(server)
-    assert set(expected_asks.values()) == {1}
+    # The 400 of one question was confirmed.
+    twice = {text for text, count in expected_asks.items() if count > 1}
+    assert sorted(expected_asks.values()) == [1] * (len(expected_asks) - 1) + [2]
+    assert all("<5>" in str(text) for text in twice)
     for mode in MODES if workers == "2" else MODES[:1]:
         project.store.unlink()
         server.control(**SCRIPT)
@@ -88,7 +91,10 @@ def test_the_results_of_one_process(
             *arguments, f"-n{workers}", f"--dist={mode}"
         )
         assert shared.ret == result.ret == 1
-        assert shared.parseoutcomes() == result.parseoutcomes()
+        # xdist does not tell what was deselected.
+        outcomes = result.parseoutcomes()
+        outcomes.pop("deselected", None)
+        assert shared.parseoutcomes() == outcomes
         assert cases(distributed) == cases(alone)
         assert asked(server) == expected_asks
         most = server.counters()["max_in_flight"]
