@@ -43,6 +43,8 @@ class Board:
             fingerprint: [{} for _ in range(plan.repeats)]
             for fingerprint in self._wanted
         }
+        # How many of a dataset's samples may be asked, and whether more will be.
+        self._open: dict[str, tuple[int, bool]] = {}
         self._last_seq = 0
         self._refreshed_at = 0.0
         self._failure: VlmEvalError | None = None
@@ -117,13 +119,26 @@ class Board:
             self.wait(fingerprint, index, repeat) for repeat in range(self._repeats)
         ]
 
+    def hold(self, fingerprint: str, count: int, *, more: bool) -> None:
+        """Let only the first samples of a dataset be asked; `more` may follow later."""
+        with self._changed:
+            self._open[fingerprint] = (count, more)
+
+    def is_wanting(self, fingerprint: str) -> bool:
+        """Whether anything has to be asked of a dataset, now or maybe later."""
+        with self._changed:
+            held = self._open.get(fingerprint, (0, False))[1]
+        return held or bool(self.missing(fingerprint))
+
     def missing(self, fingerprint: str) -> list[Ask]:
-        """Return what has to be asked of a dataset, sample by sample in its order."""
+        """Return what may be asked of a dataset now, sample by sample in its order."""
         known = self._known[fingerprint]
         with self._changed:
+            order = self._in_order[fingerprint]
+            count, _ = self._open.get(fingerprint, (len(order), False))
             return [
                 Ask(index, repeat)
-                for index in self._in_order[fingerprint]
+                for index in order[:count]
                 for repeat in range(self._repeats)
                 if index not in known[repeat]
             ]

@@ -33,3 +33,7 @@ class VlmEvalError(Exception):
 
 class NeedsJudgeError(VlmEvalError):
     """A dataset cannot be scored without a judge; its answers are kept."""
+
+
+class NotAskedError(VlmEvalError):
+    """A sample is not asked, because its dataset's gates are decided without it."""

@@ -24,6 +24,7 @@ from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
 from pytest_vlmeval.scoring import Scorer, find_score, find_scores
 from pytest_vlmeval.sharing import part_of
+from pytest_vlmeval.stopping import EarlyStops
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
 from pytest_vlmeval.submission import write_submission
@@ -65,15 +66,14 @@ class Execution:
         self._library = library
         self._session_id = session_id
         self._share = share
-        self._concurrency = concurrency = share.concurrency(settings.concurrency)
         self._announce = announce
+        self._concurrency = concurrency = share.concurrency(settings.concurrency)
         self._entries = {entry.dataset: entry for entry in entries}
-        self._owner = make_owner()
+        self._owner = owner = make_owner()
         self._store = Store(settings.work_dir, settings.store)
         self._store.leases.release_dead()
         self._plan = self._open_run(entries)
-        join = self._store.leases.join
-        join(self._owner, session_id, self._plan.run_id, share.number)
+        self._store.leases.join(owner, session_id, self._plan.run_id, share.number)
         self._board = Board(self._store, self._plan, session_id)
         self._board.refresh()
         self._judges = create_judges(
@@ -84,7 +84,9 @@ class Execution:
             asked_in=(self._plan.run_id, session_id),
         )
         self._heartbeat = Heartbeat(self._store.leases, self._owner, self._divide)
-        self._scorer = self._make_scorer()
+        self._scorer = scorer = self._make_scorer()
+        narrow = partial(self._store.runs.narrow_plan, session_id)
+        self.early = EarlyStops(settings.gates, library, self._board, scorer, narrow)
         self._engine: Engine | None = None
         self._part = 0
         self._dividing = threading.Lock()
@@ -134,7 +136,8 @@ class Execution:
             self._board.fail(VlmEvalError(NOT_STORED))
             return
         names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
-        if not any(self._board.missing(fingerprint) for fingerprint in names):
+        self.early.start()
+        if not any(map(self._board.is_wanting, names)):
             return
         self._settings = self._servers.settle(self._settings)
         aside = asyncio.run(self._check_model())
@@ -241,21 +244,24 @@ class Execution:
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.stop()
+        self.early.stop()
         self._heartbeat.stop()
         self._store.close()
 
     def answer(self, dataset: str, index: str) -> Answer:
         """Wait for the answer of a sample; `VlmEvalError` if none will come."""
-        return self._board.wait(self._entries[dataset].fingerprint, index).answer
+        entry = self._asked(dataset, index)
+        return self._board.wait(entry.fingerprint, index).answer
 
     def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
         """Wait for the answers of a sample, one for each time it is asked."""
-        stored = self._board.wait_all(self._entries[dataset].fingerprint, index)
+        entry = self._asked(dataset, index)
+        stored = self._board.wait_all(entry.fingerprint, index)
         return tuple(each.answer for each in stored)
 
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""
-        return self._scorer.score(self._entries[dataset])
+        return self._scorer.score(self.early.narrowed(self._entries[dataset]))
 
     def submission(self, dataset: str) -> Submission | None:
         """Wait for all answers and write them down; None where none is usable."""
@@ -272,12 +278,16 @@ class Execution:
 
     def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
         """Return the score of each judge, where there are several."""
-        entry = self._entries[dataset]
+        entry = self.early.narrowed(self._entries[dataset])
         return find_scores(self._store, self._board, self._plan, entry)
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""
-        return self._scorer.verdict(self._entries[dataset], index)
+        return self._scorer.verdict(self._asked(dataset, index), index)
+
+    def _asked(self, dataset: str, index: str) -> PlanEntry:
+        """Return what is needed of a dataset, where that includes a sample."""
+        return self.early.check_asked(self._entries[dataset], index)
 
     @property
     def parts(self) -> tuple[Store, Board, Plan]:

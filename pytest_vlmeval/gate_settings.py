@@ -44,6 +44,14 @@ GATE_OPTIONS: tuple[Option, ...] = (
         metavar="SHARE",
     ),
     make_option(
+        "stop-early",
+        parse_flag,
+        "1, true, yes, on, 0, false, no or off",
+        "ask samples in random order (--vlm-seed), and of a dataset no more once its "
+        "threshold is decided at its level",
+        default="no",
+    ),
+    make_option(
         "min-answered",
         parse_percent,
         "a number from 0 to 100 (percent)",
@@ -86,12 +94,14 @@ class GateSettings:
     all samples, `min_judged` of those that a judge was asked about and at most
     `max_cut_off` of all samples are percent. `false_discoveries` is the share of
     false alarms among all alarms that is accepted; None where each gate counts by
-    itself. `step_summary` is the file to which a table of all gates is added.
+    itself. With `stop_early` no more is asked of a dataset whose threshold is decided.
+    `step_summary` is the file to which a table of all gates is added.
     """
 
     thresholds: Path | None = None
     inconclusive: Inconclusive = "rule"
     false_discoveries: float | None = None
+    stop_early: bool = False
     min_answered: float = 100.0
     min_judged: float = 99.0
     max_cut_off: float = 1.0
@@ -112,6 +122,7 @@ def choose_gates(
         thresholds=None if file is None else folder / file.expanduser(),
         inconclusive=values["inconclusive"] or "rule",
         false_discoveries=values["fdr"],
+        stop_early=values["stop-early"],
         min_answered=values["min-answered"],
         min_judged=values["min-judged"],
         max_cut_off=values["max-cut-off"],

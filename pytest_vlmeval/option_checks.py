@@ -17,6 +17,13 @@ def choose_backend(backend: Backend, model: str | None) -> Backend:
     return backend
 
 
+def check_together(values: Mapping[str, Any], backend: Backend) -> None:
+    """Raise `VlmEvalError` for options that exclude each other."""
+    check_frames(values)
+    check_repeat(values, backend)
+    check_stop_early(values)
+
+
 def check_frames(values: Mapping[str, Any]) -> None:
     """Raise `VlmEvalError` where a video would be shown in two ways."""
     given = [name for name in ("nframe", "fps", "video-url") if values[name]]
@@ -43,4 +50,28 @@ def check_repeat(values: Mapping[str, Any], backend: Backend) -> None:
             f"{given}, but at --vlm-temperature=0 a model answers alike each time. "
             "Give a temperature above 0, for example --vlm-temperature=0.7, or leave "
             "--vlm-repeat out."
+        )
+
+
+def check_stop_early(values: Mapping[str, Any]) -> None:
+    """Raise `VlmEvalError` for what excludes that gates are decided one by one."""
+    if not values["stop-early"]:
+        return
+    mode = values["mode"]
+    if mode in ("infer", "score"):
+        raise VlmEvalError(
+            f"--vlm-stop-early and --vlm-mode={mode} exclude each other: samples are "
+            "scored while others are asked. Give --vlm-mode=all, or leave "
+            "--vlm-stop-early out."
+        )
+    if values["fdr"] is not None:
+        raise VlmEvalError(
+            "--vlm-stop-early and --vlm-fdr exclude each other: the one decides each "
+            "gate by itself, the other all together. Leave one of them out."
+        )
+    if values["repeat"] > 1:
+        raise VlmEvalError(
+            f"--vlm-stop-early and --vlm-repeat={values['repeat']} exclude each other: "
+            "a gate is decided early only by samples that are asked once. Leave one "
+            "of them out."
         )

@@ -110,7 +110,8 @@ OPTIONS: tuple[Option, ...] = (
         "seed",
         parse_whole(0),
         "a whole number of at least 0",
-        "which samples --vlm-sample draws: the same for the same number",
+        "which samples --vlm-sample draws, and in which order --vlm-stop-early asks: "
+        "the same for the same number",
         default="0",
         metavar="S",
     ),

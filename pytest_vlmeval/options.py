@@ -15,12 +15,7 @@ from pytest_vlmeval.gate_settings import GateSettings, choose_gates
 from pytest_vlmeval.hub_settings import choose_hubs
 from pytest_vlmeval.local_settings import LocalModel, choose_local
 from pytest_vlmeval.option import Option
-from pytest_vlmeval.option_checks import (
-    Backend,
-    check_frames,
-    check_repeat,
-    choose_backend,
-)
+from pytest_vlmeval.option_checks import Backend, check_together, choose_backend
 from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
@@ -191,8 +186,7 @@ def load_settings(
     """Read all options once; raise `VlmEvalError` for a value that is not accepted."""
     values = {option.name: _value(option, config, environ) for option in OPTIONS}
     backend = choose_backend(values["backend"], values["model"])
-    check_frames(values)
-    check_repeat(values, backend)
+    check_together(values, backend)
     return Settings(
         **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
         backend=backend,

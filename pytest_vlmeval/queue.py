@@ -53,13 +53,17 @@ class Queue:
         self._keys: dict[tuple[str, Ask], str] = {}
 
     def missing(self) -> Mapping[str, list[Ask]]:
-        """Return what has no answer, by fingerprint, in the plan's order."""
+        """Return what has no answer, by fingerprint, in the plan's order.
+
+        Of a dataset that is held nothing may have to be asked now, but maybe later.
+        """
         self._board.refresh()
         found = {
             entry.fingerprint: self._board.missing(entry.fingerprint)
             for entry in self._plan.entries
         }
-        return {fingerprint: asks for fingerprint, asks in found.items() if asks}
+        wanting = self._board.is_wanting
+        return {name: asks for name, asks in found.items() if asks or wanting(name)}
 
     def claim(self, fingerprint: str, asks: Sequence[Ask]) -> list[Ask]:
         """Claim of `asks` what no other process holds; return what is to be sent.

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
+from pytest_vlmeval.planning import Needed, may_stop, plan_entry
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
 from pytest_vlmeval.sandbox.scored import is_scored
 
@@ -28,13 +29,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.sharing import Share
     from pytest_vlmeval.store import Store
-
-
-class Needed(NamedTuple):
-    """What the selected items need of a dataset: all of it, or these samples."""
-
-    whole: bool
-    indexes: frozenset[str]
 
 
 class Run:
@@ -140,7 +134,6 @@ class Run:
         `folders` are those of the benchmarks.
         """
         from pytest_vlmeval.execution import Execution
-        from pytest_vlmeval.gates.session_gates import SessionGates
         from pytest_vlmeval.models.factory import NO_MODEL
 
         if self.settings.model is None:
@@ -158,20 +151,7 @@ class Run:
         if self._share.number == 0:
             for line in self._execution.unlike:
                 self._announce(line)
-        scored = [
-            name
-            for name, need in needed.items()
-            if need.whole and self.why_unscored(name) is None
-        ]
-        self._gates = SessionGates(
-            self.settings,
-            self.library,
-            *self._execution.parts,
-            session_id=self._session_id,
-            datasets=scored,
-            folders=folders,
-            read_score=self.score,
-        )
+        self._make_gates(entries, needed, folders)
         self._execution.start()
 
     def _placed(self) -> Settings:
@@ -181,25 +161,48 @@ class Run:
         return replace(self.settings, local=local)
 
     def _entry(self, dataset: str, need: Needed) -> PlanEntry:
-        prepared = self.library.prepared(dataset)
-        rows = self.rows(dataset)
-        groups = {row.group for row in rows if row.index in need.indexes and row.group}
-        indexes = tuple(
-            row.index
-            for row in rows
-            if need.whole or row.index in need.indexes or row.group in groups
+        prepared, rows = self.library.prepared(dataset), self.rows(dataset)
+        return plan_entry(self.settings, dataset, prepared, rows, need)
+
+    def _make_gates(
+        self,
+        entries: Sequence[PlanEntry],
+        needed: Mapping[str, Needed],
+        folders: Sequence[Path],
+    ) -> None:
+        from pytest_vlmeval.gates.session_gates import SessionGates
+
+        scored = [
+            entry
+            for entry in entries
+            if needed[entry.dataset].whole and self.why_unscored(entry.dataset) is None
+        ]
+        self._gates = SessionGates(
+            self.settings,
+            self.library,
+            *self._begun.parts,
+            session_id=self._session_id,
+            datasets=[entry.dataset for entry in scored],
+            folders=folders,
+            read_score=self.score,
+            find_stop=self._begun.early.find,
+            narrowed=self._begun.early.narrowed,
         )
-        return PlanEntry(
-            dataset=dataset,
-            fingerprint=prepared.fingerprint,
-            modified=prepared.modified,
-            indexes=indexes,
-            judges=tuple(
-                judge.name
-                for judge in self.settings.judges
-                if prepared.info.judge != "unused"
-            ),
-        )
+        if self.settings.gates.stop_early:
+            self._watch_stops(needed, scored)
+
+    def _watch_stops(
+        self, needed: Mapping[str, Needed], entries: Sequence[PlanEntry]
+    ) -> None:
+        """Find out which of the scored datasets may stop early."""
+        early = self._begun.early
+        for entry in entries:
+            thresholds = self._open_gates.thresholds(entry.dataset)
+            may = may_stop(self.settings, needed[entry.dataset])
+            early.watch(entry, thresholds, may_stop=may)
+        if self._share.number == 0:
+            for line in early.asked_whole:
+                self._announce(line)
 
     def close(self) -> None:
         """End everything that runs; what was recorded stays."""

@@ -80,6 +80,19 @@ class Scorer:
             raise found
         return found
 
+    def look(self, entry: PlanEntry) -> Score:
+        """Return the score of a part of a dataset, which may not be the last word."""
+        with self._lock:
+            return self._score(entry)
+
+    def forget(self, entry: PlanEntry) -> None:
+        """Remove the score that a look found, so that no report takes it for more."""
+        stored = {
+            index: self._board.get(entry.fingerprint, index) for index in entry.indexes
+        }
+        for name in {entry.judge, *entry.judges}:
+            self._store.scores.forget(_score_id(self._plan, entry, stored, name))
+
     def verdict(self, entry: PlanEntry, index: str) -> Verdict:
         """Return the verdict of one sample of a scored dataset."""
         if entry.dataset not in self._verdicts:

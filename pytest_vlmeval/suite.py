@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
     from pytest_vlmeval.datasets.prepare import IndexRow
-    from pytest_vlmeval.run import Needed, Run
+    from pytest_vlmeval.planning import Needed
+    from pytest_vlmeval.run import Run
     from pytest_vlmeval.views import SampleView, ScoreView
 
 # What the benchmarks are marked with, for -m.
@@ -182,9 +183,10 @@ def drop_placeholders(items: list[pytest.Item]) -> list[pytest.Item]:
 
 def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
     """Return what the items need of each dataset, in the order of the items."""
-    from pytest_vlmeval.run import Needed
+    from pytest_vlmeval.planning import Needed
 
     whole: set[str] = set()
+    compared: set[str] = set()
     indexes: dict[str, set[str]] = {}
     for item in items:
         parameter = parameter_of(item)
@@ -193,7 +195,11 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
         elif isinstance(parameter, ScoreParameter):
             indexes.setdefault(parameter.dataset, set())
             whole.add(parameter.dataset)
+            if "snapshot" in getattr(item, "fixturenames", ()):
+                compared.add(parameter.dataset)
     return {
-        name: Needed(whole=name in whole, indexes=frozenset(found))
+        name: Needed(
+            whole=name in whole, indexes=frozenset(found), compared=name in compared
+        )
         for name, found in indexes.items()
     }

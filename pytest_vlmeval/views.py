@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
-from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError, printable
+from pytest_vlmeval.errors import (
+    NeedsJudgeError,
+    NotAskedError,
+    VlmEvalError,
+    printable,
+)
 from pytest_vlmeval.wording import (
     describe_repeats,
     describe_verdict,
@@ -36,11 +41,11 @@ def _fail(message: str) -> NoReturn:
 def _or_fail(read: Callable[[], T]) -> T:
     """Return what `read` gives; fail the test with what it says instead.
 
-    What only a judge could tell skips the test where there is none.
+    What is not asked, or only a judge could tell where there is none, skips the test.
     """
     try:
         return read()
-    except NeedsJudgeError as error:
+    except (NeedsJudgeError, NotAskedError) as error:
         pytest.skip(str(error))
     except VlmEvalError as error:
         message = str(error)

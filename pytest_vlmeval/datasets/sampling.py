@@ -50,6 +50,13 @@ def draw(rows: Sequence[IndexRow], count: int, seed: int) -> list[IndexRow]:
     return _in_order(rows, drawn)
 
 
+def shuffle(rows: Sequence[IndexRow], seed: int) -> list[IndexRow]:
+    """Return the samples in a random order in which groups stay whole."""
+    units = _units(rows)
+    random.Random(f"order {seed}").shuffle(units)
+    return [row for unit in units for row in unit]
+
+
 def _units(rows: Sequence[IndexRow]) -> list[Unit]:
     """Return the groups in the order of their first samples."""
     units: dict[tuple[bool, str], Unit] = {}

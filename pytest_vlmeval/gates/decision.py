@@ -14,6 +14,7 @@ from pytest_vlmeval.gates.outcome import (
 )
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.gates.early_stop import Stop
     from pytest_vlmeval.gates.intervals import Estimate
     from pytest_vlmeval.gates.measures import Metric
     from pytest_vlmeval.gates.outcome import CategoryShare
@@ -64,13 +65,14 @@ def decide(
     inconclusive: Inconclusive,
     adjusted: float | None = None,
     false_discoveries: float | None = None,
+    stop: Stop | None = None,
 ) -> GateResult:
-    """Return what a gate found.
+    """Return what a gate found: what decided it early, where something did.
 
     With `false_discoveries`, the share of false alarms among all alarms of a run that
     is accepted, `adjusted` decides instead of the gate's own p-value.
     """
-    outcome = _outcome(it, adjusted, false_discoveries)
+    outcome = stop.outcome if stop else _outcome(it, adjusted, false_discoveries)
     fails = is_failure(outcome, it.rule, inconclusive)
     estimate = it.estimate
     needed = None
@@ -94,11 +96,14 @@ def decide(
         fails=fails,
         message="",
     )
-    return replace(result, message=_message(it, result, false_discoveries))
+    return replace(result, message=_message(it, result, false_discoveries, stop))
 
 
 def _message(
-    it: Assessment, result: GateResult, false_discoveries: float | None
+    it: Assessment,
+    result: GateResult,
+    false_discoveries: float | None,
+    stop: Stop | None,
 ) -> str:
     title = TITLES[result.outcome].format(dataset=result.dataset, metric=result.metric)
     if result.outcome == "inconclusive":
@@ -112,6 +117,7 @@ def _message(
             ("source", it.threshold.source) if it.threshold.source else None,
             _p(it, result.adjusted_p_value, false_discoveries),
             blocks.samples_line(result.samples, result.clusters),
+            ("stopped", stop.reason) if stop else None,
             blocks.needed_line(result.needed_samples, result.samples),
             blocks.worst_line(it.worst),
             blocks.see_line(result.dataset),

@@ -19,6 +19,7 @@ from pytest_vlmeval.gates.thresholds import (
 if TYPE_CHECKING:
     from pytest_vlmeval.gate_settings import GateSettings
     from pytest_vlmeval.gates.decision import Assessment
+    from pytest_vlmeval.gates.early_stop import Stop, Whole
     from pytest_vlmeval.gates.units import Units
     from pytest_vlmeval.records import Score
 
@@ -32,9 +33,9 @@ class Gatekeeper:
     """Decides the gates of each dataset.
 
     `read_score` waits for a score, or raises `VlmEvalError`; `find_units` and
-    `count_cut_off` tell what a score is made of. `datasets` are those whose gates the
-    session has: with `false_discoveries` none is decided before all their scores are
-    there. Every process of a session decides alike.
+    `count_cut_off` tell what a score is made of, `find_stop` whether it stopped early.
+    `datasets` are those whose gates the session has: with `false_discoveries` none is
+    decided before all their scores are there. Every process of a session decides alike.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Gatekeeper:
         read_score: Callable[[str], Score],
         find_units: Callable[[Score], Units | None],
         count_cut_off: Callable[[str], int],
+        find_stop: Callable[[str], Stop | Whole | None] = lambda dataset: None,
     ) -> None:
         self._settings = settings
         self._model = model
@@ -55,6 +57,7 @@ class Gatekeeper:
         self._read_score = read_score
         self._find_units = find_units
         self._count_cut_off = count_cut_off
+        self._find_stop = find_stop
         self._assessed: dict[str, Sequence[Assessment]] = {}
         self._alarms: list[Alarms] = []
         self._adjusted: Mapping[Key, float] | None = None
@@ -70,8 +73,10 @@ class Gatekeeper:
         Raises `VlmEvalError` where there is no score, or none of a threshold's metric.
         """
         from pytest_vlmeval.gates.decision import decide
+        from pytest_vlmeval.gates.early_stop import Stop, as_gate
 
         score = self._read_score(dataset)
+        stop = self._find_stop(dataset)
         whole = check_completeness(score, self._count_cut_off(dataset), self._settings)
         adjusted = self.adjusted()
         decided = [
@@ -80,10 +85,12 @@ class Gatekeeper:
                 inconclusive=self._settings.inconclusive,
                 adjusted=adjusted.get(_key(each)),
                 false_discoveries=self._settings.false_discoveries,
+                stop=stop if isinstance(stop, Stop) else None,
             )
             for each in self._assess(score)
         ]
-        return (*whole, *(decided or [self._without_threshold(score)]))
+        early = [as_gate(stop)] if stop else []
+        return (*whole, *(decided or [self._without_threshold(score)]), *early)
 
     def adjusted(self) -> Mapping[Key, float]:
         """Return the p-values of all gates, each adjusted to the others.

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Gate = Literal["completeness", "threshold", "baseline"]
+# An early stop fails nothing: it says why a score is of fewer samples.
+Gate = Literal["completeness", "threshold", "baseline", "early stop"]
 GateOutcome = Literal["passed", "failed", "inconclusive"]
 # What becomes of an inconclusive gate: of `rule` what the rule says.
 Inconclusive = Literal["pass", "fail", "rule"]

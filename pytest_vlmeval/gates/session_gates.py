@@ -13,7 +13,9 @@ from pytest_vlmeval.gates.units import find_units
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.gates.early_stop import Stop, Whole
     from pytest_vlmeval.gates.outcome import GateResult
+    from pytest_vlmeval.gates.thresholds import Threshold
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.records import Plan, PlanEntry, Score
     from pytest_vlmeval.store import Store
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 class SessionGates:
     """Decides the gates of a session's scores, and records what they found.
 
-    `read_score` waits for the score of a dataset. Raises `VlmEvalError` for what is
-    wrong with the thresholds, before a sample is asked.
+    `read_score` waits for the score of a dataset, `find_stop` until it is known whether
+    it stopped early, `narrowed` for what is needed of it then. Raises `VlmEvalError`
+    for what is wrong with the thresholds, before a sample is asked.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class SessionGates:
         datasets: Sequence[str],
         folders: Sequence[Path],
         read_score: Callable[[str], Score],
+        find_stop: Callable[[str], Stop | Whole | None],
+        narrowed: Callable[[PlanEntry], PlanEntry],
     ) -> None:
         self._library = library
         self._store = store
@@ -47,8 +52,11 @@ class SessionGates:
         self._entries: Mapping[str, PlanEntry] = {
             entry.dataset: entry for entry in plan.entries
         }
-        model = settings.model or ""
-        thresholds = load_thresholds(settings.gates.thresholds, folders)
+        self._narrowed = narrowed
+        self._model = model = settings.model or ""
+        self._thresholds = thresholds = load_thresholds(
+            settings.gates.thresholds, folders
+        )
         self._check(thresholds, model, datasets)
         self.keeper = Gatekeeper(
             settings.gates,
@@ -58,7 +66,12 @@ class SessionGates:
             read_score=read_score,
             find_units=lambda score: find_units(library, score),
             count_cut_off=self._count_cut_off,
+            find_stop=find_stop,
         )
+
+    def thresholds(self, dataset: str) -> Sequence[Threshold]:
+        """Return what a dataset has to reach."""
+        return self._thresholds.of(self._model, dataset)
 
     def results(self, dataset: str) -> tuple[GateResult, ...]:
         """Return what the gates of a dataset's score found, and record it."""
@@ -86,7 +99,7 @@ class SessionGates:
 
     def _count_cut_off(self, dataset: str) -> int:
         """Count the samples one of whose answers ended at the token limit."""
-        entry = self._entries[dataset]
+        entry = self._narrowed(self._entries[dataset])
         return sum(
             any(
                 (stored := self._board.get(entry.fingerprint, index, repeat))

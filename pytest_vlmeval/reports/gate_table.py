@@ -17,8 +17,10 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
 
     What failed its test is told at length by its item.
     """
+    stops = [f"gates: {each.message}" for each in results if _is_stop(each)]
+    results = [each for each in results if not _is_stop(each)]
     if not results:
-        return []
+        return stops
     counts = Counter(result.outcome for result in results)
     counted = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
     without = sorted({each.dataset for each in results if each.rule == "none"})
@@ -27,7 +29,11 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
         if result.outcome != "passed":
             first = result.message.splitlines()[0]
             lines.append(f"gates: {first}")
-    return lines
+    return lines + stops
+
+
+def _is_stop(result: GateResult) -> bool:
+    return result.gate == "early stop"
 
 
 def _without(datasets: Sequence[str]) -> str:
@@ -39,7 +45,8 @@ def _without(datasets: Sequence[str]) -> str:
 def format_markdown(model: str, results: Sequence[GateResult]) -> str:
     """Return a table of all gates, those that fail their test first."""
     failed = sum(result.fails for result in results)
-    said = f"{failed} of {len(results)} gates fail" if failed else "every gate passes"
+    count = sum(not _is_stop(result) for result in results)
+    said = f"{failed} of {count} gates fail" if failed else "every gate passes"
     lines = [f"## vlmeval: {_cell(model)}, {said}", "", _row(HEADINGS)]
     lines.append(_row(["---"] * len(HEADINGS)))
     ordered = sorted(results, key=lambda each: not each.fails)

@@ -74,6 +74,9 @@ class TerminalReport:
         if exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         lines: list[str] = []
+        if self._settings.gates.stop_early:
+            # The plan may have become smaller since.
+            self._watch = None
         try:
             watch = self._find_watch()
             if watch is None:

@@ -115,6 +115,26 @@ class Runs:
                     )
             connection.execute(add(plans).values(values).on_conflict_do_nothing())
 
+    def narrow_plan(self, session_id: str, entry: PlanEntry) -> None:
+        """Record that a session needs fewer samples of a dataset than it planned."""
+        selection = _digest(entry.indexes)
+        new = {"selection_id": selection, "indexes": list(entry.indexes)}
+        mine = plans.c.session_id == session_id
+        with self._database.transaction() as connection:
+            connection.execute(
+                self._database.insert(selections).values(new).on_conflict_do_nothing()
+            )
+            planned = connection.scalar(
+                sa.select(plans.c.entries).where(mine).with_for_update()
+            )
+            entries = [
+                {**each, "selection": selection}
+                if each["dataset"] == entry.dataset
+                else each
+                for each in planned or ()
+            ]
+            connection.execute(sa.update(plans).where(mine).values(entries=entries))
+
     def load_plan(self, session_id: str) -> Plan | None:
         """Return the plan of a session once one of its processes has recorded it."""
         with self._database.transaction(reading=True) as connection:

@@ -119,6 +119,17 @@ class Scores:
                 )
             )
 
+    def forget(self, score_id: str) -> None:
+        """Remove a score that was only a look at a part of a dataset."""
+        finished = sa.and_(
+            scores.c.score_id == score_id, scores.c.state.not_in(("scoring",))
+        )
+        with self._database.transaction() as connection:
+            if connection.execute(sa.delete(scores).where(finished)).rowcount:
+                connection.execute(
+                    sa.delete(verdicts).where(verdicts.c.score_id == score_id)
+                )
+
     def metric_names(self, fingerprint: str, samples: int) -> tuple[str, ...]:
         """Return the metrics of the newest score of a dataset, none if it has none.
 

@@ -1,0 +1,65 @@
+"""Which samples of a dataset a session needs, and in which order they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_vlmeval.datasets.sampling import shuffle
+from pytest_vlmeval.records import PlanEntry
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.records import PreparedDataset
+
+
+class Needed(NamedTuple):
+    """What the selected items need of a dataset: all of it, or these samples.
+
+    `compared` says that its score is held against a baseline.
+    """
+
+    whole: bool
+    indexes: frozenset[str]
+    compared: bool = False
+
+
+def may_stop(settings: Settings, need: Needed) -> bool:
+    """Whether a dataset may do with fewer samples: its score is all that counts.
+
+    What is compared with a baseline has to be the same samples.
+    """
+    regressed = settings.baselines.gate_samples == "regressed"
+    stop_early = settings.gates.stop_early
+    return stop_early and need.whole and not (need.compared or regressed)
+
+
+def plan_entry(
+    settings: Settings,
+    dataset: str,
+    prepared: PreparedDataset,
+    rows: Sequence[IndexRow],
+    need: Needed,
+) -> PlanEntry:
+    """Return what a session asks of a dataset, groups whole.
+
+    In the dataset's order, or in a random one where it may stop early.
+    """
+    groups = {row.group for row in rows if row.index in need.indexes and row.group}
+    if may_stop(settings, need):
+        rows = shuffle(rows, settings.seed)
+    indexes = tuple(
+        row.index
+        for row in rows
+        if need.whole or row.index in need.indexes or row.group in groups
+    )
+    return PlanEntry(
+        dataset=dataset,
+        fingerprint=prepared.fingerprint,
+        modified=prepared.modified,
+        indexes=indexes,
+        judges=tuple(
+            judge.name for judge in settings.judges if prepared.info.judge != "unused"
+        ),
+    )
