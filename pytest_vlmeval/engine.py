@@ -62,6 +62,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._pool: Pool | None = None
+        self._current: _Drain | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="vlmeval-engine", daemon=True
@@ -78,6 +79,16 @@ class Engine:
             # The loop may have ended with the last sample.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._pool.set_ceiling, ceiling)
+
+    def finish(self, limit_s: float) -> None:
+        """Claim no more, and wait for what is claimed: at most `limit_s` seconds.
+
+        Others, who wait for those answers, would have to ask them once more.
+        """
+        if self._loop is not None and self._current is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._current.end)
+            self._thread.join(limit_s)
 
     def stop(self) -> None:
         """End at once; requests in flight are dropped, answers received are kept."""
@@ -109,7 +120,8 @@ class Engine:
         self._pool = pool = self._work.make_pool()
         try:
             with ThreadPoolExecutor(1, "vlmeval-store") as executor:
-                await _Drain(self._work, self._queue, pool, executor).run()
+                self._current = _Drain(self._work, self._queue, pool, executor)
+                await self._current.run()
         finally:
             await pool.close()
 
@@ -135,21 +147,31 @@ class _Drain:
         self._pool = pool
         self._asker = Asker(pool, work.retries, work.journal)
         self._executor = executor
+        self._walk: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
         self._received: asyncio.Queue[Answer] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Ask until nothing is missing; the first error ends everything."""
+        """Ask until nothing is missing, or `end`; the first error ends everything."""
         try:
             async with asyncio.TaskGroup() as group:
                 recorder = group.create_task(self._record_all())
-                await self._ask_all(group)
+                self._walk = group.create_task(self._ask_all(group))
+                await asyncio.wait([self._walk])
+                if self._requests:
+                    await asyncio.wait(self._requests)
+                await self._received.join()
                 recorder.cancel()
         finally:
             # What was received while the loop was being ended.
             rest = [self._received.get_nowait() for _ in range(self._received.qsize())]
             self._record(rest)
+
+    def end(self) -> None:
+        """Claim no more; what is claimed is still asked."""
+        if self._walk is not None:
+            self._walk.cancel()
 
     async def _ask_all(self, group: asyncio.TaskGroup) -> None:
         """Walk over the plan until nothing is missing, others' claims included."""

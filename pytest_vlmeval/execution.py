@@ -238,6 +238,11 @@ class Execution:
         """Say why nothing more is asked; "" as long as endpoints answer."""
         return self._engine.outage if self._engine is not None else ""
 
+    def finish(self) -> None:
+        """Claim no more, and wait for the answers to what is being asked."""
+        if self._engine is not None:
+            self._engine.finish(self._settings.timeout_s)
+
     def close(self) -> None:
         """End the engine; free what is held; close the store."""
         with self._dividing:

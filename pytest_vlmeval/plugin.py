@@ -67,6 +67,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     begin_run(session)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let a worker that has no more tests end what it asks for the others."""
+    from pytest_vlmeval.session import RUN_KEY, is_worker
+
+    run = session.config.stash.get(RUN_KEY, None)
+    if (
+        run is not None
+        and is_worker(session.config)
+        and exitstatus != pytest.ExitCode.INTERRUPTED
+    ):
+        run.finish()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what was started."""
     from pytest_vlmeval.session import close_run

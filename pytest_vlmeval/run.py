@@ -204,6 +204,11 @@ class Run:
             for line in early.asked_whole:
                 self._announce(line)
 
+    def finish(self) -> None:
+        """Claim no more, and wait for the answers to what is being asked."""
+        if self._execution is not None:
+            self._execution.finish()
+
     def close(self) -> None:
         """End everything that runs; what was recorded stays."""
         if self._execution is not None:

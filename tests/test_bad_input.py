@@ -172,7 +172,7 @@ def test_another_checksum_is_refused_unless_allowed(
     checksum = hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
     arguments = [each for each in endpoint(server.url) if "modified" not in each]
     result = project.run(*arguments)
-    result.assert_outcomes(failed=1, deselected=1)
+    result.assert_outcomes(failed=1, deselected=2)
     text = message_of(result, "MathVision_MINI: ")
     assert text == (
         f"MathVision_MINI: {table} is not the published file: its MD5 is {checksum}, "
