@@ -238,16 +238,13 @@ class Execution:
         """Say why nothing more is asked; "" as long as endpoints answer."""
         return self._engine.outage if self._engine is not None else ""
 
-    def finish(self) -> None:
-        """Claim no more, and wait for the answers to what is being asked."""
-        if self._engine is not None:
-            self._engine.finish(self._settings.timeout_s)
-
-    def close(self) -> None:
-        """End the engine; free what is held; close the store."""
+    def close(self, *, finish: bool = False) -> None:
+        """End the engine, or let it `finish` what is asked; close the store."""
         with self._dividing:
             engine, self._engine = self._engine, None
         if engine is not None:
+            if finish:
+                engine.finish(self._settings.timeout_s)
             engine.stop()
         self.early.stop()
         self._heartbeat.stop()

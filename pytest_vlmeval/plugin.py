@@ -78,7 +78,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         and is_worker(session.config)
         and exitstatus != pytest.ExitCode.INTERRUPTED
     ):
-        run.finish()
+        run.close(finish=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

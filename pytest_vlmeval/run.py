@@ -204,15 +204,11 @@ class Run:
             for line in early.asked_whole:
                 self._announce(line)
 
-    def finish(self) -> None:
-        """Claim no more, and wait for the answers to what is being asked."""
+    def close(self, *, finish: bool = False) -> None:
+        """End everything that runs, or `finish` what is asked; answers stay."""
         if self._execution is not None:
-            self._execution.finish()
-
-    def close(self) -> None:
-        """End everything that runs; what was recorded stays."""
-        if self._execution is not None:
-            self._execution.close()
+            self._execution.close(finish=finish)
+            self._execution = None
         if self._judge_store is not None:
             self._judge_store.close()
         if "library" in self.__dict__:

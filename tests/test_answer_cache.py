@@ -59,7 +59,7 @@ def test_the_same_picture_and_question_in_two_datasets_is_asked_once(
         """
     )
     server.control(default="a thing")
-    project.ask(server.url, "-k", "TestOne").assert_outcomes(passed=4, deselected=2)
+    project.ask(server.url, "-k", "TestOne").assert_outcomes(passed=5, deselected=3)
     project.ask(server.url).assert_outcomes(passed=8)
     assert sorted(asked(server).values()) == [1, 1, 1]
 

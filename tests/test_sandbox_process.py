@@ -111,7 +111,7 @@ def call_prepare(
     }
     sandbox.call(
         "prepare",
-        {"info": plain, "tsv": str(table), "folder": str(folder)},
+        {"info": plain, "tsv": str(table), "folder": str(folder), "shelf": None},
         task=f"Preparing {info.name}",
         deadline_s=deadline_s,
         longer="--vlm-patience",
