@@ -187,7 +187,8 @@ def project(
 ) -> Iterator[Project]:
     """Give an empty project that shares its caches with other tests."""
     for name in list(os.environ):
-        if name.startswith("VLM_") or name in OPENAI_VARIABLES:
+        # By the variables of xdist, syrupy would take what a test starts for a worker.
+        if name.startswith(("VLM_", "PYTEST_XDIST_")) or name in OPENAI_VARIABLES:
             monkeypatch.delenv(name)
     project = Project(pytester)
     monkeypatch.setenv("LMUData", str(project.data_root))
