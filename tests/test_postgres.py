@@ -58,8 +58,11 @@ class Machine:
     def vanish(self) -> None:
         """End all of its processes at once, as a power cut does."""
         assert self.process is not None
+        assert self.process.stdout is not None
         self.process.kill()
-        self.process.communicate()
+        # Of one that has vanished or finished all was read.
+        if not self.process.stdout.closed:
+            self.process.communicate()
 
     def finish(self) -> str:
         """Wait for pytest and return what it printed."""

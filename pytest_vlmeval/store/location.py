@@ -71,6 +71,9 @@ def open_database(location: Location) -> sa.Engine:
     """Open, or make, the store; `VlmEvalError` if that cannot be done."""
     try:
         engine = _open_postgresql(location) if location.url else _open_sqlite(location)
+    except OSError as error:
+        raise VlmEvalError(location.explain(error)) from None
+    try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(LOCK, {"name": "vlmeval schema"})
