@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 SIZES = pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-SHARED = Path("/work/shared/data/LMUData/MathVision_MINI.tsv")
+SHARED = Path(__file__).parents[2] / "shared/data/LMUData/MathVision_MINI.tsv"
 OPEN_LIMIT_S = 2.0
 
 Open = Callable[..., Page]
