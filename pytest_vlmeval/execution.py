@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.asked import write_request
-from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.board import Board
-from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.identity import identify, tell_apart
+from pytest_vlmeval.inference import Inference
 from pytest_vlmeval.judge import create_judges
-from pytest_vlmeval.models.factory import create_pool
-from pytest_vlmeval.models.limiter import AUTO_CEILING
-from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
 from pytest_vlmeval.scoring import Scorer, find_score, find_scores
-from pytest_vlmeval.sharing import part_of
 from pytest_vlmeval.stopping import EarlyStops
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
@@ -31,8 +23,6 @@ from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.models.factory import NoteLimit
-    from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
@@ -62,16 +52,12 @@ class Execution:
         announce: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._servers = servers
         self._library = library
         self._session_id = session_id
-        self._share = share
         self._announce = announce
-        self._concurrency = concurrency = share.concurrency(settings.concurrency)
         self._entries = {entry.dataset: entry for entry in entries}
         self._owner = owner = make_owner()
         self._store = Store(settings.work_dir, settings.store)
-        self._store.leases.release_dead()
         self._plan = self._open_run(entries)
         self._store.leases.join(owner, session_id, self._plan.run_id, share.number)
         self._board = Board(self._store, self._plan, session_id)
@@ -79,17 +65,29 @@ class Execution:
         self._judges = create_judges(
             settings,
             self._store,
-            concurrency,
+            share.concurrency(settings.concurrency),
             servers,
             asked_in=(self._plan.run_id, session_id),
         )
-        self._heartbeat = Heartbeat(self._store.leases, self._owner, self._divide)
-        self._scorer = scorer = self._make_scorer()
+        self._inference = inference = self._make_inference(share, servers)
+        self._heartbeat = Heartbeat(self._store.leases, owner, inference.divide)
+        self._scorer = self._make_scorer()
         narrow = partial(self._store.runs.narrow_plan, session_id)
-        self.early = EarlyStops(settings.gates, library, self._board, scorer, narrow)
-        self._engine: Engine | None = None
-        self._part = 0
-        self._dividing = threading.Lock()
+        self.early = EarlyStops(
+            settings.gates, library, self._board, self._scorer, narrow
+        )
+
+    def _make_inference(self, share: Share, servers: Servers) -> Inference:
+        return Inference(
+            self._settings,
+            self._library,
+            *self.parts,
+            session_id=self._session_id,
+            owner=self._owner,
+            share=share,
+            servers=servers,
+            announce=self._tell_of,
+        )
 
     def _make_scorer(self) -> Scorer:
         return Scorer(
@@ -107,6 +105,7 @@ class Execution:
 
     def _open_run(self, entries: Sequence[PlanEntry]) -> Plan:
         settings = self._settings
+        self._store.leases.release_dead()
         run_id = self._store.runs.open(
             identify(settings), self._session_id, fresh=settings.fresh
         )
@@ -135,61 +134,12 @@ class Execution:
         if self._settings.mode == "score":
             self._board.fail(VlmEvalError(NOT_STORED))
             return
-        names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
         self.early.start()
-        if not any(map(self._board.is_wanting, names)):
+        if not any(self._board.is_wanting(e.fingerprint) for e in self._plan.entries):
             return
-        self._settings = self._servers.settle(self._settings)
-        aside = asyncio.run(self._check_model())
-        self._engine = Engine(self._work(names, aside), self._queue(names), self._board)
-        self._divide()
+        self._inference.start()
         if self._settings.mode == "all":
             self._start_sandboxes()
-
-    def _divide(self) -> None:
-        """Take this process's part of the requests, as others come and go.
-
-        One without any part claims nothing yet: the engine starts with the first.
-        """
-        members = self._store.leases.members(self._session_id)
-        total = self._settings.concurrency or AUTO_CEILING
-        part = part_of(total, self._owner, members, self._share.processes)
-        with self._dividing:
-            if self._engine is None or part in (0, self._part):
-                return
-            before, self._part = self._part, part
-            self._concurrency = self._concurrency._replace(ceiling=part)
-            if before:
-                self._engine.set_ceiling(part)
-            else:
-                self._engine.start()
-
-    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
-        journal = Journal(str(self._settings.model))
-        return Work(
-            request=lambda name, index: write_request(
-                self._library, self._settings, names[name], index
-            ),
-            retries=self._settings.retries,
-            journal=journal,
-            make_pool=lambda: self._make_pool(journal.note_limit, aside),
-            keep=partial(
-                self._store.accounting.record, self._plan.run_id, self._session_id
-            ),
-        )
-
-    def _queue(self, names: Mapping[str, str]) -> Queue:
-        prompts = self._library.prompts
-        return Queue(
-            self._plan,
-            self._store,
-            self._board,
-            session_id=self._session_id,
-            owner=self._owner,
-            read_prompt=lambda name, index: prompts(names[name]).text(index),
-            identity=identify(self._settings),
-            cached=not self._settings.fresh,
-        )
 
     def _start_sandboxes(self) -> None:
         """Start what will score, so that it is up when the last answer arrives."""
@@ -214,20 +164,6 @@ class Execution:
             verdict.state == "judge_failed" for verdict in score.verdicts
         )
 
-    def _make_pool(self, note: NoteLimit, aside: Collection[str] = ()) -> Pool:
-        watched = partial(self._servers.watched, role="model")
-        return create_pool(self._settings, self._concurrency, note, watched, aside)
-
-    async def _check_model(self) -> Collection[str]:
-        """Return the endpoints that cannot be asked now, where others can."""
-        pool = self._make_pool(lambda *change: None)
-        try:
-            troubles = await pool.check()
-        finally:
-            await pool.close()
-        self._tell_of(troubles)
-        return troubles
-
     def _tell_of(self, troubles: Mapping[str, str]) -> None:
         """Name the endpoints that are not used for the time being."""
         for trouble in troubles.values():
@@ -236,16 +172,11 @@ class Execution:
     @property
     def outage(self) -> str:
         """Say why nothing more is asked; "" as long as endpoints answer."""
-        return self._engine.outage if self._engine is not None else ""
+        return self._inference.outage
 
     def close(self, *, finish: bool = False) -> None:
-        """End the engine, or let it `finish` what is asked; close the store."""
-        with self._dividing:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            if finish:
-                engine.finish(self._settings.timeout_s)
-            engine.stop()
+        """End the asking, or let it `finish` what is asked; close the store."""
+        self._inference.close(finish=finish)
         self.early.stop()
         self._heartbeat.stop()
         self._store.close()

@@ -12,7 +12,7 @@ from pytest_vlmeval.choice import Choice
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
-from pytest_vlmeval.planning import Needed, may_stop, plan_entry
+from pytest_vlmeval.planning import Needed, plan_entry
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
 from pytest_vlmeval.sandbox.scored import is_scored
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.execution import Execution
-    from pytest_vlmeval.gates.baseline_source import Baselines
-    from pytest_vlmeval.gates.outcome import GateResult
-    from pytest_vlmeval.gates.session_gates import SessionGates
-    from pytest_vlmeval.gates.units import Units
+    from pytest_vlmeval.gating import Gating
     from pytest_vlmeval.judge_forms import JudgePanel
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.sandbox.calls import Submission
@@ -54,7 +51,7 @@ class Run:
         self._announce = announce
         self._servers = Servers(settings, session_id)
         self._execution: Execution | None = None
-        self._gates: SessionGates | None = None
+        self._gating: Gating | None = None
         self._judge_store: Store | None = None
 
     @cached_property
@@ -151,7 +148,7 @@ class Run:
         if self._share.number == 0:
             for line in self._execution.unlike:
                 self._announce(line)
-        self._make_gates(entries, needed, folders)
+        self._gating = self._make_gating(self._execution, entries, needed, folders)
         self._execution.start()
 
     def _placed(self) -> Settings:
@@ -164,45 +161,34 @@ class Run:
         prepared, rows = self.library.prepared(dataset), self.rows(dataset)
         return plan_entry(self.settings, dataset, prepared, rows, need)
 
-    def _make_gates(
+    def _make_gating(
         self,
+        execution: Execution,
         entries: Sequence[PlanEntry],
         needed: Mapping[str, Needed],
         folders: Sequence[Path],
-    ) -> None:
-        from pytest_vlmeval.gates.session_gates import SessionGates
+    ) -> Gating:
+        from pytest_vlmeval.gating import Gating
 
         scored = [
             entry
             for entry in entries
             if needed[entry.dataset].whole and self.why_unscored(entry.dataset) is None
         ]
-        self._gates = SessionGates(
+        gating = Gating(
             self.settings,
             self.library,
-            *self._begun.parts,
+            execution,
             session_id=self._session_id,
             datasets=[entry.dataset for entry in scored],
             folders=folders,
-            read_score=self.score,
-            find_stop=self._begun.early.find,
-            narrowed=self._begun.early.narrowed,
         )
         if self.settings.gates.stop_early:
-            self._watch_stops(needed, scored)
-
-    def _watch_stops(
-        self, needed: Mapping[str, Needed], entries: Sequence[PlanEntry]
-    ) -> None:
-        """Find out which of the scored datasets may stop early."""
-        early = self._begun.early
-        for entry in entries:
-            thresholds = self._open_gates.thresholds(entry.dataset)
-            may = may_stop(self.settings, needed[entry.dataset])
-            early.watch(entry, thresholds, may_stop=may)
-        if self._share.number == 0:
-            for line in early.asked_whole:
-                self._announce(line)
+            whole = gating.watch_stops(needed, scored)
+            if self._share.number == 0:
+                for line in whole:
+                    self._announce(line)
+        return gating
 
     def close(self, *, finish: bool = False) -> None:
         """End everything that runs, or `finish` what is asked; answers stay."""
@@ -214,42 +200,6 @@ class Run:
         if "library" in self.__dict__:
             self.library.close()
 
-    @cached_property
-    def baselines(self) -> Baselines:
-        """What the scores of this run are compared with."""
-        from pytest_vlmeval.gates.baseline_source import Baselines
-        from pytest_vlmeval.identity import generation_of
-
-        return Baselines(
-            self.settings, self.library, generation_of(self.settings), self._units
-        )
-
-    def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
-        """Say why a wrong sample of benchmarks in `folder` fails; None if it need not.
-
-        Raises `VlmEvalError` for a baseline that cannot be read.
-        """
-        which = self.settings.baselines.gate_samples
-        if which == "all":
-            return "is wrong (--vlm-gate-samples=all)"
-        if which == "none":
-            return None
-        if index in self.baselines.regressed(self.score(dataset), folder):
-            return (
-                "was right in the baseline and is wrong now "
-                "(--vlm-gate-samples=regressed)"
-            )
-        return None
-
-    def _units(self, score: Score) -> Units | None:
-        from pytest_vlmeval.gates.units import find_units
-
-        return find_units(self.library, score)
-
-    def record_gate(self, result: GateResult) -> None:
-        """Keep what a gate found for the reports."""
-        self._open_gates.record([result])
-
     # What items show
 
     @property
@@ -259,10 +209,11 @@ class Run:
         return self._execution
 
     @property
-    def _open_gates(self) -> SessionGates:
-        if self._gates is None:
+    def gating(self) -> Gating:
+        """The gates of the session's scores."""
+        if self._gating is None:
             raise RuntimeError("gates are there once tests run")
-        return self._gates
+        return self._gating
 
     @property
     def outage(self) -> str:
@@ -280,10 +231,6 @@ class Run:
     def score(self, dataset: str) -> Score:
         """Wait for the score of what was selected of a dataset."""
         return self._begun.score(dataset)
-
-    def gate_results(self, dataset: str) -> tuple[GateResult, ...]:
-        """Return what the gates of a dataset's score found."""
-        return self._open_gates.results(dataset)
 
     def submission(self, dataset: str) -> Submission | None:
         """Write the answers to a dataset without references for its server."""

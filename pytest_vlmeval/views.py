@@ -156,7 +156,8 @@ class SampleView:
     def _gate(self, reason: str) -> None:
         """Fail a wrong sample where `--vlm-gate-samples` says so."""
         run, name = self._run, self.dataset
-        if why := _or_fail(lambda: run.why_gated(name, self.index, self._folder)):
+        gating = run.gating
+        if why := _or_fail(lambda: gating.why_gated(name, self.index, self._folder)):
             _fail(f"{name}-{self.index} {why}: {reason}")
 
 
@@ -188,10 +189,10 @@ class ScoreView:
 
         score = self.record
         whole = not any(it.gate == "completeness" and it.fails for it in self.gates)
-        baselines = self._run.baselines
+        baselines = self._run.gating.baselines
         gate = _or_fail(lambda: baselines.gate(score, self._folder, complete=whole))
         self._baseline = hold_against(gate, other)
-        self._run.record_gate(self._baseline)
+        self._run.gating.record(self._baseline)
         if self._baseline.fails:
             _fail(self._baseline.message)
         return True
@@ -215,7 +216,7 @@ class ScoreView:
     @cached_property
     def gates(self) -> Sequence[GateResult]:
         """What the gates of the score found: completeness and thresholds."""
-        return _or_fail(lambda: self._run.gate_results(self.dataset))
+        return _or_fail(lambda: self._run.gating.results(self.dataset))
 
     def _skip_unscored(self) -> None:
         if why := self._run.why_unscored(self.dataset):

@@ -282,6 +282,23 @@ def test_processes_share_the_work_without_asking_twice(tmp_path: Path) -> None:
     assert sorted(int(each.answer.index) for each in found) == list(range(301))
 
 
+def test_a_new_store_waits_for_another_process_that_writes_to_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "store.sqlite"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (number INTEGER)")
+    # SQLite itself does not wait for such a lock when it switches to its log.
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.3, other.execute, ("COMMIT",))
+    end.start()
+    Store(tmp_path).close()
+    end.join()
+    assert other.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
+    assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.close()
+
+
 def test_a_foreign_file_is_never_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "store.sqlite"
     file.write_bytes(b"This is not a database, but somebody's notes." * 100)

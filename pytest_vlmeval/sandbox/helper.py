@@ -59,8 +59,17 @@ class Helper:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
+        """Whether the process still runs.
+
+        `poll` does not see the end that another thread waits for.
+        """
+        try:
+            ended = os.waitid(
+                os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+            )
+        except ChildProcessError:
+            return False
+        return ended is None
 
     def send(self, message: dict[str, Any]) -> None:
         """Give the process one message; that it is gone shows when it is read."""

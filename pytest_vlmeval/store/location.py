@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pytest_vlmeval.store.schema import SCHEMA_VERSION, meta, metadata
 
 BUSY_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+SWITCH_PAUSE_S = 0.01
 # Names what must not happen twice at once in a PostgreSQL database.
 LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
@@ -134,13 +136,31 @@ def _configure_sqlite(engine: sa.Engine) -> None:
     def _on_connect(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
 
     @sa.event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work side by side.
+
+    SQLite does not wait where two processes switch a new file to this at once: one of
+    them is told at once that it is locked.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(SWITCH_PAUSE_S)
+        else:
+            return
 
 
 def _open_postgresql(location: Location) -> sa.Engine:

@@ -1,0 +1,147 @@
+"""Asking the model, in this process, what a session needs and nobody answered."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.asked import write_request
+from pytest_vlmeval.asking import Journal
+from pytest_vlmeval.engine import Engine, Work
+from pytest_vlmeval.identity import identify
+from pytest_vlmeval.models.factory import create_pool
+from pytest_vlmeval.models.limiter import AUTO_CEILING
+from pytest_vlmeval.queue import Queue
+from pytest_vlmeval.sharing import part_of
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.board import Board
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.models.factory import NoteLimit
+    from pytest_vlmeval.models.pool import Pool
+    from pytest_vlmeval.models.server_keeper import Servers
+    from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.records import Plan
+    from pytest_vlmeval.sharing import Share
+    from pytest_vlmeval.store import Store
+
+
+class Inference:
+    """This process's part of the asking: its engine, and its part of the requests.
+
+    Nothing is asked before `start`. The answers go to `store` and `board`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        library: Library,
+        store: Store,
+        board: Board,
+        plan: Plan,
+        *,
+        session_id: str,
+        owner: str,
+        share: Share,
+        servers: Servers,
+        announce: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        """Take `announce`, which is told of endpoints that are not used, and why."""
+        self._settings = settings
+        self._library = library
+        self._store = store
+        self._board = board
+        self._plan = plan
+        self._session_id = session_id
+        self._owner = owner
+        self._share = share
+        self._servers = servers
+        self._announce = announce
+        self._concurrency = share.concurrency(settings.concurrency)
+        self._engine: Engine | None = None
+        self._part = 0
+        self._dividing = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to ask; `VlmEvalError` if the model cannot be asked."""
+        self._settings = self._servers.settle(self._settings)
+        aside = asyncio.run(self._check_model())
+        names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
+        self._engine = Engine(self._work(names, aside), self._queue(names), self._board)
+        self.divide()
+
+    def divide(self) -> None:
+        """Take this process's part of the requests, as others come and go.
+
+        One without any part claims nothing yet: the engine starts with the first.
+        """
+        members = self._store.leases.members(self._session_id)
+        total = self._settings.concurrency or AUTO_CEILING
+        part = part_of(total, self._owner, members, self._share.processes)
+        with self._dividing:
+            if self._engine is None or part in (0, self._part):
+                return
+            before, self._part = self._part, part
+            self._concurrency = self._concurrency._replace(ceiling=part)
+            if before:
+                self._engine.set_ceiling(part)
+            else:
+                self._engine.start()
+
+    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
+        journal = Journal(str(self._settings.model))
+        return Work(
+            request=lambda name, index: write_request(
+                self._library, self._settings, names[name], index
+            ),
+            retries=self._settings.retries,
+            journal=journal,
+            make_pool=lambda: self._make_pool(journal.note_limit, aside),
+            keep=partial(
+                self._store.accounting.record, self._plan.run_id, self._session_id
+            ),
+        )
+
+    def _queue(self, names: Mapping[str, str]) -> Queue:
+        prompts = self._library.prompts
+        return Queue(
+            self._plan,
+            self._store,
+            self._board,
+            session_id=self._session_id,
+            owner=self._owner,
+            read_prompt=lambda name, index: prompts(names[name]).text(index),
+            identity=identify(self._settings),
+            cached=not self._settings.fresh,
+        )
+
+    def _make_pool(self, note: NoteLimit, aside: Collection[str] = ()) -> Pool:
+        watched = partial(self._servers.watched, role="model")
+        return create_pool(self._settings, self._concurrency, note, watched, aside)
+
+    async def _check_model(self) -> Collection[str]:
+        """Return the endpoints that cannot be asked now, where others can."""
+        pool = self._make_pool(lambda *change: None)
+        try:
+            troubles = await pool.check()
+        finally:
+            await pool.close()
+        self._announce(troubles)
+        return troubles
+
+    @property
+    def outage(self) -> str:
+        """Say why nothing more is asked; "" as long as endpoints answer."""
+        return self._engine.outage if self._engine is not None else ""
+
+    def close(self, *, finish: bool) -> None:
+        """End the engine, or let it `finish` what is asked."""
+        with self._dividing:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            if finish:
+                engine.finish(self._settings.timeout_s)
+            engine.stop()
