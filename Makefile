@@ -5,6 +5,7 @@
 # make model-environment   sets up what these need, in the user's cache
 # make test-postgres   those that start a PostgreSQL server
 # make test-browser  those that open reports in Chromium, which has to be installed
+# make test-packaging   those that install the wheel, with each Python that is found
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 
@@ -12,19 +13,21 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
+FAST := not addons and not swift and not postgres and not browser and not packaging
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 
 # Each command would compile all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-addons test-browser test-swift test-postgres model-environment lint typecheck demo-model clean
+.PHONY: demo test test-addons test-browser test-swift test-postgres test-packaging \
+	model-environment lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not addons and not swift and not postgres and not browser" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m "$(FAST)" $(PYTEST_ARGS)
 
 test-addons: $(READY)
 	$(BIN)/pytest -m addons $(PYTEST_ARGS)
@@ -42,6 +45,9 @@ test-browser: $(READY)
 	@command -v chromium >/dev/null || { \
 		echo "Chromium is not installed: apt-get install chromium" >&2; exit 1; }
 	$(BIN)/pytest -m browser $(PYTEST_ARGS)
+
+test-packaging: $(READY)
+	$(BIN)/pytest -m packaging -rs $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pytest_vlmeval.option import Option, make_option
@@ -77,7 +78,8 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
 class BaselineSettings:
     """How runs are compared: `level` from 0 to 0.5, `margin` in points of 100.
 
-    `compare_with` names another run of the store, None for none.
+    `compare_with` names another run of the store, None for none. `project` is the
+    folder that keeps the baselines of benchmarks which an installed package brings.
     """
 
     level: float = 0.05
@@ -85,14 +87,16 @@ class BaselineSettings:
     allow_missing: bool = False
     gate_samples: GateSamples = "none"
     compare_with: str | None = None
+    project: Path = Path()
 
 
-def choose_baselines(values: Mapping[str, Any]) -> BaselineSettings:
-    """Make the settings of the options' values."""
+def choose_baselines(values: Mapping[str, Any], project: Path) -> BaselineSettings:
+    """Make the settings of the options' values; `project` is pytest's rootdir."""
     return BaselineSettings(
         level=values["level"],
         margin=values["margin"],
         allow_missing=values["allow-missing-baseline"],
         gate_samples=values["gate-samples"],
         compare_with=values["compare-with"],
+        project=project,
     )

@@ -18,6 +18,7 @@ from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.naming import named_datasets, selected_datasets
 from pytest_vlmeval.option_values import OTHERS
+from pytest_vlmeval.selection import argument_path
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.download_plan import DownloadPlan
@@ -157,9 +158,8 @@ class DownloadOnly:
 
 def _named_nodes(session: pytest.Session) -> Iterator[pytest.Collector]:
     """Give new nodes for the arguments, so that pytest's own know nothing of them."""
-    folder = session.config.invocation_params.dir
-    for path in {folder / each.split("::")[0]: None for each in session.config.args}:
-        path = path.resolve()
+    config = session.config
+    for path in {argument_path(config, each): None for each in config.args}:
         if path.is_dir():
             yield _directory(session, path)
         elif path.suffix == ".py" and path.is_file():

@@ -209,7 +209,7 @@ def load_settings(
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
-        baselines=choose_baselines(values),
+        baselines=choose_baselines(values, config.rootpath),
         gates=choose_gates(values, _folder("thresholds", config), environ),
     )
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from _pytest.main import search_pypath
 from _pytest.mark.expression import Expression
 from _pytest.nodes import Node
 
@@ -120,13 +122,20 @@ def _ids_allow(ids: set[str] | None, dataset: str) -> bool:
     )
 
 
+def argument_path(config: pytest.Config, argument: str) -> Path:
+    """Return what an argument names: a file or a folder, under --pyargs a module's."""
+    name = argument.split("::")[0]
+    found = search_pypath(name) if config.option.pyargs else None
+    return (config.invocation_params.dir / (found or name)).resolve()
+
+
 def _named_ids(function: pytest.Function) -> set[str] | None:
     """Return the parameter ids that the command line names; None if it names none."""
     config = function.config
     ids = set()
     for argument in config.args:
-        file, *names = argument.split("::")
-        path = (config.invocation_params.dir / file).resolve()
+        _, *names = argument.split("::")
+        path = argument_path(config, argument)
         if not names:
             if path == function.path or path in function.path.parents:
                 return None
@@ -165,7 +174,7 @@ def _last_failed_ids(function: pytest.Function) -> set[str] | None:
 def _in_reach(config: pytest.Config, nodeid: str) -> bool:
     path = config.rootpath / nodeid.split("::")[0]
     for argument in config.args:
-        named = (config.invocation_params.dir / argument.split("::")[0]).resolve()
+        named = argument_path(config, argument)
         if named == path or named in path.parents:
             return True
     return False

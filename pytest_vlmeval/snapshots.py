@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syrupy.data import SnapshotCollections
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.gates.baseline_file import (
-    FOLDER,
-    baseline_name,
-    read_baseline,
-    write_baseline,
-)
+from pytest_vlmeval.gates.baseline_file import read_baseline, write_baseline
 
 if TYPE_CHECKING:
     import pytest
@@ -44,7 +38,7 @@ class Comparison:
         if self._updating:
             return text == self.text
         try:
-            baseline = read_baseline(self._gate.path, text)
+            baseline = read_baseline(self._gate.place.found, text)
         except VlmEvalError as error:
             self.result = self._gate.unreadable(str(error))
         else:
@@ -57,7 +51,6 @@ class BaselineExtension(SingleFileSnapshotExtension):
 
     _write_mode = WriteMode.TEXT
     file_extension = "json"
-    snapshot_dirname = FOLDER
 
     def serialize(self, data: Any, **_: Any) -> str:
         """Return the text of the score's baseline."""
@@ -70,23 +63,18 @@ class BaselineExtension(SingleFileSnapshotExtension):
         return self._comparison.matches(snapshot_data)
 
     @classmethod
-    def dirname(cls, *, test_location: PyTestLocation) -> str:
-        """Return the folder beside the test's file."""
-        return str(Path(test_location.filepath).parent / cls.snapshot_dirname)
-
-    @classmethod
     def get_file_basename(
         cls, *, test_location: PyTestLocation, index: SnapshotIndex
     ) -> str:
-        """Return the name by which the assertion asks for its file."""
+        """Return the name of the assertion: the whole path, without the suffix."""
         return str(index)
 
     @classmethod
     def matches_test_location(
         cls, *, test_location: PyTestLocation, snapshot_location: str
     ) -> bool:
-        """Whether the test may have this baseline: every test beside it may."""
-        return test_location.matches_snapshot_site(snapshot_location)
+        """Whether the test may have this baseline: any that it names."""
+        return True
 
     def discover_snapshots(self, **_: Any) -> SnapshotCollections:
         """Find none, so that what this session does not use is never removed."""
@@ -99,24 +87,24 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     `snapshot` is what syrupy's fixture of that name gives.
     """
     config = snapshot.test_location.item.config
-    there = gate.path.is_file()
+    there = gate.place.found.is_file()
     updating = snapshot.update_snapshots or (
         snapshot.update_new_snapshots_only and not there
     )
     if not gate.complete:
-        return gate.incomplete("written to" if updating else "compared with")
+        return gate.incomplete(updating=updating)
     if not there and not updating and gate.settings.allow_missing:
         return gate.missing(command_of(config))
     comparison = Comparison(gate, updating=updating)
-    name = baseline_name(gate.current.model, gate.current.dataset)
+    path = gate.place.own if updating else gate.place.found
+    name = str(path.with_suffix(""))
     held = snapshot.use_extension(BaselineExtension)(name=name)
     if held == comparison and updating:
         return gate.updated()
     for execution in held.executions.values():
         if isinstance(execution.exception, OSError | UnicodeDecodeError):
             return gate.unreadable(
-                f"{gate.path} cannot be used ({execution.exception}). Mend it, or "
-                "remove it."
+                f"{path} cannot be used ({execution.exception}). Mend it, or remove it."
             )
         if execution.exception is not None:
             raise execution.exception

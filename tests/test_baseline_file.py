@@ -13,8 +13,9 @@ import pytest
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.baseline_file import (
     Baseline,
+    BaselinePlace,
     BaselineVerdict,
-    baseline_path,
+    place_baseline,
     read_baseline,
     read_runs,
     write_baseline,
@@ -157,9 +158,28 @@ def test_a_damaged_baseline_is_refused(old: str, new: str) -> None:
         read_baseline(PATH, text.replace(old, new, 1))
 
 
-def test_the_path_is_by_model_and_dataset() -> None:
-    path = baseline_path(Path("benchmarks"), "Qwen/Qwen2-VL 2B", "MMStar")
-    assert path.as_posix() == "benchmarks/__baselines__/Qwen_Qwen2-VL_2B/MMStar.json"
+def test_the_path_is_by_model_and_dataset(tmp_path: Path) -> None:
+    place = place_baseline(Path("benchmarks"), tmp_path, "Qwen/Qwen2-VL 2B", "MMStar")
+    path = "benchmarks/__baselines__/Qwen_Qwen2-VL_2B/MMStar.json"
+    assert place.own.as_posix() == place.found.as_posix() == path
+
+
+@pytest.mark.parametrize("installed", ["site-packages", "dist-packages"])
+def test_nothing_is_written_where_packages_are_installed(
+    tmp_path: Path, installed: str
+) -> None:
+    package, project = tmp_path / installed / "suite", tmp_path / "project"
+    brought = package / "__baselines__/tiny/Table.json"
+    own = project / "__baselines__/tiny/Table.json"
+
+    def place() -> BaselinePlace:
+        return place_baseline(package, project, "tiny", "Table")
+
+    assert place() == BaselinePlace(own, own)
+    for path, found in ((brought, brought), (own, own)):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert place() == BaselinePlace(own, found)
 
 
 def test_the_file_is_json_that_a_person_reads() -> None:

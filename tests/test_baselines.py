@@ -10,7 +10,12 @@ import pytest
 
 from pytest_vlmeval.baseline_settings import BaselineSettings
 from pytest_vlmeval.datasets.prepare import IndexRow
-from pytest_vlmeval.gates.baseline_file import Baseline, read_baseline, write_baseline
+from pytest_vlmeval.gates.baseline_file import (
+    Baseline,
+    BaselinePlace,
+    read_baseline,
+    write_baseline,
+)
 from pytest_vlmeval.gates.baseline_record import find_differences, make_baseline
 from pytest_vlmeval.gates.baselines import BaselineGate
 from pytest_vlmeval.gates.outcome import GateResult
@@ -111,7 +116,7 @@ class Table:
             score=score,
             complete=True,
             current=self.baseline(score),
-            path=PATH,
+            place=BaselinePlace(PATH, PATH),
             settings=BaselineSettings(level=level, margin=margin),
             inconclusive="rule",
             find_units=find_units,

@@ -111,6 +111,29 @@ def test_paths_and_node_ids(
     assert select(pytester, "test_score", *arguments) is score
 
 
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("own_suite", True),
+        ("own_suite.test_bench", True),
+        ("own_suite.test_bench::TestMMBench::test_sample[MMStar-17]", True),
+        ("own_suite.test_bench::TestMMBench::test_sample[POPE-17]", False),
+        ("test_other.py", False),
+    ],
+)
+def test_modules_of_installed_packages(
+    pytester: pytest.Pytester, argument: str, expected: bool
+) -> None:
+    pytester.makepyfile(test_other="def test_sample(): ...")
+    site = pytester.mkdir("site")
+    pytester.syspathinsert(site)
+    package = site / "own_suite"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "test_bench.py").write_text(SOURCE, encoding="utf-8")
+    assert select(pytester, "test_sample", "--pyargs", argument) is expected
+
+
 def test_the_folder_of_the_session_is_no_keyword(
     pytester: pytest.Pytester, module: Path
 ) -> None:

@@ -26,6 +26,8 @@ SIGNS = {"+": 1.0, "-": 0.0, "?": None}
 # every file below __snapshots__ that no test of the session used for a leftover, and
 # --snapshot-update would remove the baselines of all other models.
 FOLDER = "__baselines__"
+# Where packages are installed, a later version takes the place of all that lies there.
+INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +79,29 @@ def baseline_name(model: str, dataset: str) -> str:
     return "/".join(re.sub(r"[^\w.-]+", "_", part) for part in (model, dataset))
 
 
-def baseline_path(folder: Path, model: str, dataset: str) -> Path:
-    """Return where the baseline lies of benchmarks in `folder`."""
-    return folder / FOLDER / f"{baseline_name(model, dataset)}.json"
+@dataclass(frozen=True, slots=True)
+class BaselinePlace:
+    """Where a baseline is written (`own`), and where it is read (`found`).
+
+    Both are beside the benchmarks, unless an installed package brings these: then it is
+    written in the project, and read from there if it is there, else from the package.
+    """
+
+    own: Path
+    found: Path
+
+
+def place_baseline(
+    folder: Path, project: Path, model: str, dataset: str
+) -> BaselinePlace:
+    """Return the place of the baseline of benchmarks in `folder`."""
+    name = f"{baseline_name(model, dataset)}.json"
+    beside = folder / FOLDER / name
+    if not INSTALLED & set(folder.parts):
+        return BaselinePlace(beside, beside)
+    own = project / FOLDER / name
+    brought = beside.is_file() and not own.is_file()
+    return BaselinePlace(own, beside if brought else own)
 
 
 def write_baseline(baseline: Baseline) -> str:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.datasets.catalog import locate_package
-from pytest_vlmeval.gates.baseline_file import Baseline, baseline_path, read_baseline
+from pytest_vlmeval.gates.baseline_file import (
+    Baseline,
+    BaselinePlace,
+    place_baseline,
+    read_baseline,
+)
 from pytest_vlmeval.gates.baseline_record import (
     find_differences,
     lost_samples,
@@ -56,7 +61,7 @@ class Baselines:
             score=score,
             complete=complete,
             current=self._describe(score),
-            path=baseline_path(folder, self.model, score.dataset),
+            place=self._place(score, folder),
             settings=self._settings.baselines,
             inconclusive=self._settings.gates.inconclusive,
             find_units=self._find_units,
@@ -68,10 +73,14 @@ class Baselines:
         None where there is no baseline, or one that cannot be compared with: its gate
         says so. Raises `VlmEvalError` for a baseline that cannot be read.
         """
-        path = baseline_path(folder, self.model, score.dataset)
+        path = self._place(score, folder).found
         if path not in self._regressed:
             self._regressed[path] = frozenset(self._find_regressed(score, path))
         return self._regressed[path]
+
+    def _place(self, score: Score, folder: Path) -> BaselinePlace:
+        project = self._settings.baselines.project
+        return place_baseline(folder, project, self.model, score.dataset)
 
     def _find_regressed(self, score: Score, path: Path) -> Sequence[str]:
         if not path.is_file():

@@ -19,7 +19,7 @@ from pytest_vlmeval.records import Verdict
 
 if TYPE_CHECKING:
     from pytest_vlmeval.baseline_settings import BaselineSettings
-    from pytest_vlmeval.gates.baseline_file import Baseline
+    from pytest_vlmeval.gates.baseline_file import Baseline, BaselinePlace
     from pytest_vlmeval.gates.outcome import Inconclusive
     from pytest_vlmeval.gates.paired import Comparison
     from pytest_vlmeval.gates.units import Units
@@ -32,7 +32,7 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineGate:
-    """Compares a score with its baseline, which lies (or is missing) at `path`.
+    """Compares a score with its baseline, which lies (or is missing) at `place`.
 
     Only a `complete` score is compared, or made the baseline.
     `find_units` returns the independent units of a score, None where its samples have
@@ -42,17 +42,20 @@ class BaselineGate:
     score: Score
     complete: bool
     current: Baseline
-    path: Path
+    place: BaselinePlace
     settings: BaselineSettings
     inconclusive: Inconclusive
     find_units: Callable[[Score], Units | None]
 
     @property
-    def shown(self) -> str:
-        """The path as it is shown: from where the session runs, if it lies there."""
-        here = Path.cwd()
-        inside = self.path.is_relative_to(here)
-        return str(self.path.relative_to(here) if inside else self.path)
+    def found(self) -> str:
+        """The place where it is read, as it is shown."""
+        return _show(self.place.found)
+
+    @property
+    def own(self) -> str:
+        """The place where it is written, as it is shown."""
+        return _show(self.place.own)
 
     def compare(self, baseline: Baseline) -> GateResult:
         """Return whether the model got worse, or why that cannot be said."""
@@ -90,7 +93,7 @@ class BaselineGate:
             return self._result(
                 "passed",
                 f"{score.dataset} has no baseline for {self.current.model} "
-                f"({self.shown}): {value} passes without one "
+                f"({self.found}): {value} passes without one "
                 "(--vlm-allow-missing-baseline).",
             )
         return self._result(
@@ -99,7 +102,7 @@ class BaselineGate:
             f"tells whether {value} is a regression.\n"
             f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
             "Nothing is asked again (the answers are stored); it writes "
-            f"{self.shown}, which is to be committed.\n"
+            f"{self.own}, which is to be committed.\n"
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
             'ini file vlm_allow_missing_baseline = "yes".',
         )
@@ -108,12 +111,13 @@ class BaselineGate:
         """Return what a score is whose baseline's file cannot be read."""
         return self._result("failed", f"{self.score.dataset}: {why}")
 
-    def incomplete(self, doing: str) -> GateResult:
-        """Return what a score is that lacks samples; `doing` names what it is not."""
+    def incomplete(self, *, updating: bool) -> GateResult:
+        """Return what a score is that lacks samples, compared or made the baseline."""
         score = self.score
+        doing = f"written to {self.own}" if updating else f"compared with {self.found}"
         return self._result(
             "failed",
-            f"{score.dataset} is not {doing} {self.shown}: "
+            f"{score.dataset} is not {doing}: "
             f"{score.samples - score.answered} of {score.samples} samples have no "
             f"usable answer, {score.undecided} no verdict of the judge. The items of "
             "these samples say why; the same command asks only them again.",
@@ -123,14 +127,14 @@ class BaselineGate:
         """Return what a score is that has just become the baseline."""
         return self._result(
             "passed",
-            f"{self.score.dataset}: this score is now the baseline {self.shown}.",
+            f"{self.score.dataset}: this score is now the baseline {self.own}.",
         )
 
     def _refused(self, differences: Sequence[str]) -> GateResult:
         lines = "\n".join(f"  {each}" for each in differences)
         return self._result(
             "failed",
-            f"{self.score.dataset} cannot be compared with its baseline {self.shown}, "
+            f"{self.score.dataset} cannot be compared with its baseline {self.found}, "
             f"which is of another kind of run:\n{lines}\nRun with the baseline's "
             "settings, or make this run the baseline: the same command with "
             "--snapshot-update. To leave this gate out: -k 'not "
@@ -146,7 +150,7 @@ class BaselineGate:
             f"{self.score.dataset} {TITLES[outcome]}",
             [
                 blocks.value_line(self.score.value, self.score.scale, None),
-                ("baseline", f"{baseline.value:.2f} in {self.shown}"),
+                ("baseline", f"{baseline.value:.2f} in {self.found}"),
                 (
                     "paired",
                     "not: single samples have no verdicts, so no test tells a "
@@ -180,7 +184,7 @@ class BaselineGate:
             title += " (--vlm-inconclusive)."
         lines = [
             blocks.value_line(self.score.value, self.score.scale, result.interval),
-            ("baseline", f"{baseline.value:.2f} in {self.shown}"),
+            ("baseline", f"{baseline.value:.2f} in {self.found}"),
             *describe_comparison(it),
             _lost_line(lost),
             blocks.samples_line(it.samples, it.clusters),
@@ -223,10 +227,16 @@ class BaselineGate:
             rule=RULE,
             value=self.score.value,
             expected=None if baseline is None else baseline.value,
-            file="" if baseline is None else str(self.path),
+            file="" if baseline is None else str(self.place.found),
             samples=self.score.samples,
             fails=is_failure(outcome, RULE, self.inconclusive),
         )
+
+
+def _show(path: Path) -> str:
+    """Return a path from where the session runs, if it lies there."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 TITLES: Mapping[GateOutcome, str] = {

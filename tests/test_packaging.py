@@ -1,0 +1,163 @@
+"""The wheel: what it holds, and that it is enough, in clean environments."""
+
+from __future__ import annotations
+
+import email
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.run_fixtures import CACHE_DIR
+
+ROOT = Path(__file__).parents[1]
+VERSIONS = ("3.11", "3.12", "3.13")
+SUITE = ("--vlm-model=demo", "--pyargs", "pytest_vlmeval.benchmarks")
+DEMO = ("--vlm-model=demo", "--pyargs", "pytest_vlmeval.benchmarks.test_demo")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel of the checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (path,) = folder.iterdir()
+    return path
+
+
+def tracked(folder: str) -> set[str]:
+    """Return the files below a folder that are part of the project."""
+    listed = subprocess.check_output(["git", "ls-files", folder], cwd=ROOT, text=True)
+    return set(listed.splitlines())
+
+
+def test_the_wheel_has_the_package_and_the_benchmarks_and_nothing_else(
+    wheel: Path,
+) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {name for name in names if ".dist-info/" not in name}
+    shipped = {f"pytest_vlmeval/{name}" for name in tracked("benchmarks")}
+    assert files == tracked("pytest_vlmeval") | shipped
+    assert {
+        "pytest_vlmeval/py.typed",
+        "pytest_vlmeval/benchmarks/thresholds.toml",
+        "pytest_vlmeval/benchmarks/__baselines__/demo/DemoChoice.json",
+        "pytest_vlmeval/demo/DemoChoice.tsv",
+    } <= files
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {Path(name).name: name for name in archive.namelist()}
+        metadata = email.message_from_bytes(archive.read(inside["METADATA"]))
+        entry_points = archive.read(inside["entry_points.txt"]).decode()
+        assert archive.read(inside["LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+    assert "vlmeval = pytest_vlmeval.plugin" in entry_points
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    classifiers = metadata.get_all("Classifier") or []
+    for version in VERSIONS:
+        assert f"Programming Language :: Python :: {version}" in classifiers
+    assert {"Framework :: Pytest", "Typing :: Typed"} <= set(classifiers)
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {metadata['Version']}" in changes
+
+
+def find_python(version: str) -> Path | None:
+    """Return an interpreter of this version, if the machine has one that runs."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [f"python{version}", *map(str, kept.glob(f"{version}.*/bin/python"))]
+    for candidate in filter(None, map(shutil.which, candidates)):
+        code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+        done = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+        if done.stdout.strip() == version:
+            return Path(candidate)
+    return None
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def installed(
+    request: pytest.FixtureRequest,
+    wheel: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Path]:
+    """Give the programs of a clean environment in which only the wheel is installed."""
+    python = find_python(request.param)
+    if python is None:
+        pytest.skip(f"no Python {request.param} on this machine")
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    pinned = ROOT / "constraints.txt"
+    subprocess.run(
+        [folder / "bin/python", "-m", "pip", "install", "-q", "-c", pinned, wheel],
+        check=True,
+    )
+    yield folder / "bin"
+    shutil.rmtree(folder)
+
+
+def run(
+    programs: Path, folder: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the environment's pytest in a folder, as a user of no checkout does."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VLM_", "PYTEST_", "PYTHON", "OPENAI_"))
+    }
+    return subprocess.run(
+        [programs / "pytest", *arguments],
+        cwd=folder,
+        env={**kept, "VLM_CACHE_DIR": str(CACHE_DIR), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.packaging
+def test_the_installed_suite_runs_from_an_empty_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    package = next(installed.parent.rglob("site-packages/pytest_vlmeval"))
+    before = {path for path in package.rglob("*") if path.suffix != ".pyc"}
+    done = run(installed, tmp_path, *SUITE, "-k", "TestDemo", "--junitxml=run.xml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 snapshots passed." in done.stdout
+    report = (tmp_path / "run.xml").read_text(encoding="utf-8")
+    assert f"no threshold is for demo ({package}/benchmarks/thresholds.toml)" in report
+    updated = run(installed, tmp_path, *DEMO, "--snapshot-update", "-n2")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    written = tmp_path / "__baselines__/demo/DemoChoice.json"
+    assert written.is_file()
+    # The project's own baseline counts from now on, and is named when it is broken.
+    written.write_text("{}", encoding="utf-8")
+    broken = run(installed, tmp_path, *DEMO, "-k", "test_no_regression and DemoChoice")
+    assert broken.returncode == 1
+    assert f"{written} is not a baseline that this version can read" in broken.stdout
+    assert before == {path for path in package.rglob("*") if path.suffix != ".pyc"}
+
+
+@pytest.mark.packaging
+def test_a_project_has_benchmarks_of_its_own(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nvlm_model = demo\nvlm_limit = 8\n", encoding="utf-8"
+    )
+    (tmp_path / "test_ours.py").write_text(
+        "from pytest_vlmeval import Benchmark\n\n\n"
+        "class TestOurs(Benchmark):\n    datasets = ['DemoOpen']\n",
+        encoding="utf-8",
+    )
+    done = run(installed, tmp_path, "--vlm-allow-missing-baseline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_ours.py" in done.stdout
