@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.identity import identify, tell_apart
-from pytest_vlmeval.inference import Inference
+from pytest_vlmeval.inference import Inference, name_troubles
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
@@ -86,7 +86,7 @@ class Execution:
             owner=self._owner,
             share=share,
             servers=servers,
-            announce=self._tell_of,
+            announce=self._announce,
         )
 
     def _make_scorer(self) -> Scorer:
@@ -154,7 +154,7 @@ class Execution:
             return
         for name, judge in self._judges.items():
             if any(self._awaits(entry, name) for entry in self._entries.values()):
-                self._tell_of(judge.check())
+                name_troubles(judge.check(), self._announce)
 
     def _awaits(self, entry: PlanEntry, judge: str) -> bool:
         if judge not in entry.judges:
@@ -163,11 +163,6 @@ class Execution:
         return score is None or any(
             verdict.state == "judge_failed" for verdict in score.verdicts
         )
-
-    def _tell_of(self, troubles: Mapping[str, str]) -> None:
-        """Name the endpoints that are not used for the time being."""
-        for trouble in troubles.values():
-            self._announce(f"goes on without an endpoint. {trouble}")
 
     @property
     def outage(self) -> str:

@@ -12,6 +12,7 @@ from pytest_vlmeval.asked import write_request
 from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.identity import identify
+from pytest_vlmeval.media_check import MediaCheck, find_needs
 from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.models.limiter import AUTO_CEILING
 from pytest_vlmeval.queue import Queue
@@ -20,6 +21,7 @@ from pytest_vlmeval.sharing import part_of
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.media_check import Needs
     from pytest_vlmeval.models.factory import NoteLimit
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
@@ -47,9 +49,8 @@ class Inference:
         owner: str,
         share: Share,
         servers: Servers,
-        announce: Callable[[Mapping[str, str]], None],
+        announce: Callable[[str], None],
     ) -> None:
-        """Take `announce`, which is told of endpoints that are not used, and why."""
         self._settings = settings
         self._library = library
         self._store = store
@@ -68,9 +69,10 @@ class Inference:
     def start(self) -> None:
         """Begin to ask; `VlmEvalError` if the model cannot be asked."""
         self._settings = self._servers.settle(self._settings)
-        aside = asyncio.run(self._check_model())
         names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
-        self._engine = Engine(self._work(names, aside), self._queue(names), self._board)
+        queue = self._queue(names)
+        aside = asyncio.run(self._check_model(self._find_needs(queue)))
+        self._engine = Engine(self._work(names, aside), queue, self._board)
         self.divide()
 
     def divide(self) -> None:
@@ -122,14 +124,30 @@ class Inference:
         watched = partial(self._servers.watched, role="model")
         return create_pool(self._settings, self._concurrency, note, watched, aside)
 
-    async def _check_model(self) -> Collection[str]:
+    def _find_needs(self, queue: Queue) -> Needs:
+        """Return what has to be tried of an endpoint; nothing of other models."""
+        if self._settings.backend != "endpoint" or self._settings.media_check == "off":
+            return {}
+        return find_needs(self._plan, self._board, queue, self._library.prompts)
+
+    async def _check_model(self, needs: Needs) -> Collection[str]:
         """Return the endpoints that cannot be asked now, where others can."""
         pool = self._make_pool(lambda *change: None)
         try:
             troubles = await pool.check()
+            name_troubles(troubles, self._announce)
+            if needs:
+                media = MediaCheck(
+                    self._settings,
+                    self._store,
+                    self._plan.run_id,
+                    self._session_id,
+                    self._announce,
+                )
+                usable = [each for each in pool.endpoints if each.name not in troubles]
+                await media.check(usable[0], needs)
         finally:
             await pool.close()
-        self._announce(troubles)
         return troubles
 
     @property
@@ -145,3 +163,9 @@ class Inference:
             if finish:
                 engine.finish(self._settings.timeout_s)
             engine.stop()
+
+
+def name_troubles(troubles: Mapping[str, str], announce: Callable[[str], None]) -> None:
+    """Name the endpoints that are not used for the time being, and why."""
+    for trouble in troubles.values():
+        announce(f"goes on without an endpoint. {trouble}")

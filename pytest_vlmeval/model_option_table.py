@@ -88,6 +88,16 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
     ),
     make_option(
+        "media-check",
+        parse_one_of("stop", "warn", "off"),
+        "stop, warn or off",
+        "what to do where the endpoint refuses pictures, several of them in a prompt, "
+        "or videos, and a selected dataset needs that; it is tried before the run, "
+        "with one request for each",
+        default="stop",
+        metavar="ACTION",
+    ),
+    make_option(
         "concurrency",
         parse_concurrency,
         "a whole number of at least 1 (requests), or auto",

@@ -35,7 +35,7 @@ REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 AS_GIVEN = (
     "model limit sample seed nframe fps video_url scoring concurrency repeat store "
     "max_tokens temperature retries mode fresh allow_modified_data offline data_mirror "
-    "download_max_gb download_only sandbox_python"
+    "download_max_gb download_only sandbox_python media_check"
 ).split()
 
 
@@ -63,6 +63,7 @@ class Settings:
     api_key: str | None
     serving: Serving
     prompting: Prompting
+    media_check: Literal["stop", "warn", "off"]
     local: LocalModel
     judges: tuple[JudgeEndpoint, ...]
     judging: str

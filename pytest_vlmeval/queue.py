@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Plan
     from pytest_vlmeval.store import Store
 
+# How many answers are looked up in the cache at once.
+LOOK_UP = 256
+
 # Gives all that an answer depends on but the model and its settings.
 ReadPrompt = Callable[[str, str], str]
 
@@ -87,6 +90,20 @@ class Queue:
         if served:
             self.record(served)
         return [ask for ask in mine if keys[ask] not in found]
+
+    def sends_any(self, fingerprint: str, asks: Sequence[Ask]) -> bool:
+        """Whether any of `asks` would be sent, as the cache has no answer to it."""
+        if not self._cached:
+            return bool(asks)
+        for start in range(0, len(asks), LOOK_UP):
+            some = asks[start : start + LOOK_UP]
+            keys = [self._cache_key(fingerprint, ask) for ask in some]
+            found = self._store.answers.find_cached(
+                [key for key in keys if key], self._cache_after
+            )
+            if any(key not in found for key in keys):
+                return True
+        return False
 
     def record(self, new: Sequence[Answer]) -> None:
         """Keep answers in the store, and show them to who waits for them."""

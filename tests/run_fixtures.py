@@ -195,6 +195,8 @@ def project(
     # Most runs are about something else and have no baseline; -k of a test counts.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'not test_no_regression'")
     monkeypatch.setenv("VLM_ALLOW_MISSING_BASELINE", "yes")
+    # Most count what a server was asked, or have it refuse all.
+    monkeypatch.setenv("VLM_MEDIA_CHECK", "off")
     monkeypatch.setenv("VLM_CACHE_DIR", str(run_cache))
     monkeypatch.setenv("VLM_SANDBOX_PYTHON", str(sandbox_environment.python))
     yield project

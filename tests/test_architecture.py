@@ -59,6 +59,7 @@ ORDER = (
     "identity",
     "asked",
     "stopping",
+    "media_check",
     "inference",
     "execution",
     "choice",

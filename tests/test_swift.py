@@ -62,6 +62,7 @@ class Swift:
             f"--vlm-serve={self.command}",
             "--vlm-serve-timeout=180",
             "--vlm-concurrency=8",
+            "--vlm-media-check=stop",
             *more,
         ]
 

@@ -139,3 +139,22 @@ def test_options_for_a_preset_alone_are_a_usage_error(
         ]
     )
     assert not hub_environment.requests
+
+
+def test_a_server_without_videos_is_told_before_the_run(
+    video_project: Project, server: ServerProcess
+) -> None:
+    server.control(rules=[{"videos": 1, "status": 400, "message": "no video_url"}])
+    result = video_project.run(
+        *endpoint(server.url),
+        "--vlm-data=Video-MME",
+        "--vlm-video-url",
+        "--vlm-media-check=stop",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "    videos, which Video-MME needs (* answered 400: no video_url)",
+            "Without --vlm-video-url frames of each video are sent. *",
+        ]
+    )

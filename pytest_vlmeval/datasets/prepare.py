@@ -130,6 +130,12 @@ class Prompts:
         parts = json.loads(self.text(index) or "[]")
         return frozenset(content for kind, content, *_ in parts if kind != "text")
 
+    def count_media(self, index: str) -> tuple[int, int]:
+        """Return how many pictures and how many videos a prompt has."""
+        text = self.text(index)
+        # In a JSON text quotes stand like this only where a part begins.
+        return text.count('["image", "'), text.count('["video", "')
+
     def parts(self, index: str) -> tuple[PromptPart, ...]:
         """Return a prompt; `VlmEvalError` for a row that has none."""
         row = self._rows[index]

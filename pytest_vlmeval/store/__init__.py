@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_vlmeval.store.accounting import Accounting
 from pytest_vlmeval.store.answers import Answers
+from pytest_vlmeval.store.capabilities import Capabilities
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.exchanges import Exchanges
 from pytest_vlmeval.store.gates import Gates
@@ -26,6 +27,7 @@ class Store:
         self._database = Database(Location(work_dir, url))
         self.runs = Runs(self._database)
         self.answers = Answers(self._database)
+        self.capabilities = Capabilities(self._database)
         self.accounting = Accounting(self._database)
         self.exchanges = Exchanges(self._database)
         self.gates = Gates(self._database)

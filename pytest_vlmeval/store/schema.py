@@ -135,6 +135,18 @@ answers = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# What was found out of the media that a run's endpoint takes (`capability.Finding`).
+capabilities = sa.Table(
+    "capabilities",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("capability", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("words", AnyText, nullable=False),
+    sa.Column("found_at", sa.Float, nullable=False),
+)
+
 scores = sa.Table(
     "scores",
     metadata,

@@ -106,9 +106,11 @@ class Recorder:
             self._connections.add(record["connection"])
             self._numbers[path] += 1
             number = self._numbers[path]
+            order = record["order"]
+            assert isinstance(order, list)
             rule = None
             for index, candidate in enumerate(script.rules):
-                if candidate.fits(path, text, number, self._used[index]):
+                if candidate.fits(path, text, order, number, self._used[index]):
                     self._used[index] += 1
                     rule = candidate
                     break

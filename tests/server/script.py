@@ -30,14 +30,17 @@ Shape = Literal["swift", "openai", "detail", "plain", "empty"]
 class Rule:
     """Conditions, all of which must hold, and what then happens.
 
-    Requests are counted from 1 for each path. `rate` draws for each request by its
-    number and `seed`, so that a run can be repeated; `times` limits how often the
-    rule applies. `status` other than 200 answers with `message` in the given shape;
-    `retry_after` becomes that header as it is.
+    `pictures` and `videos` are how many a prompt has at least. Requests are counted
+    from 1 for each path. `rate` draws for each request by its number and `seed`, so
+    that a run can be repeated; `times` limits how often the rule applies. `status`
+    other than 200 answers with `message` in the given shape; `retry_after` becomes
+    that header as it is.
     """
 
     path: str = "/chat/completions"
     contains: str | None = None
+    pictures: int | None = None
+    videos: int | None = None
     first: int | None = None
     after: int | None = None
     every: int | None = None
@@ -57,11 +60,18 @@ class Rule:
     retry_after: str | None = None
     fault: Fault | None = None
 
-    def fits(self, path: str, text: str, number: int, used: int) -> bool:
-        """Whether the rule applies to a request that has this number on its path."""
+    def fits(
+        self, path: str, text: str, order: Sequence[str], number: int, used: int
+    ) -> bool:
+        """Whether the rule applies to a request that has this number on its path.
+
+        `order` has the types of its prompt's parts.
+        """
         return (
             path == self.path
             and (self.contains is None or self.contains in text)
+            and (self.pictures or 0) <= order.count("image_url")
+            and (self.videos or 0) <= order.count("video_url")
             and (self.first is None or number <= self.first)
             and (self.after is None or number > self.after)
             and (self.every is None or number % self.every == 0)
