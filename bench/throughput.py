@@ -3,6 +3,8 @@
 `python bench/throughput.py` starts an endpoint in a process of its own that answers
 after 100 ms, writes a table of 2,000 samples with a JPEG of about 31 kB each (448x336),
 and evaluates it with 128 connections; then once more, with every answer stored.
+`--evalscope` and `--ms-vlmeval` take the interpreters of environments in which these
+are installed, and run their commands on the same samples in turn.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import peers
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -157,6 +160,19 @@ def ours(url: str, folder: Path, arguments: argparse.Namespace) -> Iterator[Resu
     yield measure("all stored", url, command, folder, environment)
 
 
+def others(url: str, folder: Path, arguments: argparse.Namespace) -> Iterator[Result]:
+    """Run the commands of other programs, where they are installed."""
+    known = {
+        peers.evalscope: arguments.evalscope,
+        peers.ms_vlmeval: arguments.ms_vlmeval,
+    }
+    for make, python in known.items():
+        if python is not None:
+            table = folder / f"{NAME}.tsv"
+            peer = make(python, table, url, MODEL, arguments.concurrency)
+            yield measure(peer.name, url, peer.command, folder, peer.environment)
+
+
 def show(results: Sequence[Result], reference: Result) -> None:
     """Print the table."""
     print(
@@ -181,6 +197,8 @@ def main() -> None:
     parser.add_argument("--concurrency", default="128")
     parser.add_argument("--latency", type=float, default=0.1, help="seconds")
     parser.add_argument("--folder", type=Path, help="keep table, logs and store here")
+    parser.add_argument("--evalscope", type=Path, metavar="PYTHON")
+    parser.add_argument("--ms-vlmeval", type=Path, metavar="PYTHON")
     parser.add_argument("--cache", help="'shared': the cache of the user's own runs")
     parser.add_argument("pytest", nargs="*", help="further arguments of pytest")
     arguments = parser.parse_args()
@@ -189,7 +207,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         size = write_table(folder / f"{NAME}.tsv", arguments.samples)
         print(f"{arguments.samples} samples, one JPEG of {size / 1000:.0f} kB each")
-        results = list(ours(url, folder, arguments))
+        results = [*ours(url, folder, arguments), *others(url, folder, arguments)]
         show(results, results[1])
 
 
