@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import xml.etree.ElementTree as ET
 from collections import Counter
 
@@ -100,6 +101,35 @@ def test_the_results_of_one_process(
         assert asked(server) == expected_asks
         assert most_at_once(server, LATENCY_S) <= 5
         assert len(project.stored("SELECT 1 FROM scores")) == 2
+
+
+def test_every_dataset_is_prepared_once(
+    project: Project,
+    server: ServerProcess,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = tmp_path_factory.mktemp("own-cache")
+    monkeypatch.setenv("VLM_CACHE_DIR", str(cache))
+    write(project)
+    server.control(**SCRIPT)
+    ended = threading.Event()
+    # A dataset is filled in a folder of another name each time, which is then renamed.
+    filled: set[str] = set()
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            for each in (cache / "prepared").glob("*/.*.*"):
+                if each.suffix != ".lock":
+                    filled.add(f"{each.parent.name} {each.name}")
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    project.ask(server.url, "-n2")
+    ended.set()
+    watcher.join()
+    datasets = Counter(re.split("[ @]", name)[0] for name in filled)
+    assert datasets == {"MathVision_MINI": 1, "own": 1}
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
