@@ -71,18 +71,8 @@ def ms_vlmeval(
     folder = table.parent / "ms-vlmeval"
     folder.mkdir(exist_ok=True)
     shutil.copy(table, folder / table.name)
-    served = {
-        "class": "CustomAPIModel",
-        "model": model,
-        "api_base": f"{url}/chat/completions",
-        "key": "EMPTY",
-        "temperature": 0,
-    }
-    data = {"class": "CustomMCQDataset", "dataset": table.stem}
-    config = folder / "task.json"
-    task = {"model": {model: served}, "data": {table.stem: data}}
-    config.write_text(json.dumps(task), encoding="utf-8")
-    command = [str(python), "-m", "vlmeval", "--config", str(config), "--api-mode"]
+    command = [str(python), "-m", "vlmeval", "--api-mode", "--data", table.stem]
+    command += ["--model", model, "--base-url", url, "--temperature", "0"]
     command += ["--api-nproc", concurrency, "--judge", "exact_matching"]
     command += ["--work-dir", str(folder / "work")]
     environment = {"LMUData": str(folder), "PATH": os.environ["PATH"]}

@@ -190,6 +190,9 @@ def project(
         # By the variables of xdist, syrupy would take what a test starts for a worker.
         if name.startswith(("VLM_", "PYTEST_XDIST_")) or name in OPENAI_VARIABLES:
             monkeypatch.delenv(name)
+    # Other plugins that are installed here cost a third of a second of each session.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_vlmeval.plugin,xdist.plugin,syrupy")
     project = Project(pytester)
     monkeypatch.setenv("LMUData", str(project.data_root))
     # Most runs are about something else and have no baseline; -k of a test counts.

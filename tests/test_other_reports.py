@@ -122,6 +122,14 @@ def test_the_check_finds_what_is_wrong() -> None:
     ]
 
 
+@pytest.fixture
+def all_plugins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pytest load all plugins that are installed, as it does for users."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    monkeypatch.delenv("PYTEST_PLUGINS")
+
+
+@pytest.mark.usefixtures("all_plugins")
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
 def test_pytest_html_shows_the_pictures_of_failed_samples(
     project: Project, failing: list[str], workers: list[str]
@@ -133,6 +141,7 @@ def test_pytest_html_shows_the_pictures_of_failed_samples(
     assert "MathVision_MINI-1, picture 1" in page
 
 
+@pytest.mark.usefixtures("all_plugins")
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
 def test_allure_shows_the_pictures_of_failed_samples(
     project: Project, failing: list[str], workers: list[str]
