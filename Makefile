@@ -1,5 +1,6 @@
 # make demo   sets up what is missing, then evaluates the demo model
 # make test   sets up what is missing, then runs the tests
+# make test-slow     those that take longest: faults, hostile answers, simulations
 # make test-addons   those that build the sandbox's add-ons (ten minutes, 4 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
@@ -13,21 +14,25 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
-FAST := not addons and not swift and not postgres and not browser and not packaging
+# Those that need nothing but what `make` sets up.
+PLAIN := not addons and not swift and not postgres and not browser and not packaging
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 
 # Each command would compile all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-addons test-browser test-swift test-postgres test-packaging \
+.PHONY: demo test test-slow test-addons test-browser test-swift test-postgres test-packaging \
 	model-environment lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "$(FAST)" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m "not slow and $(PLAIN)" $(PYTEST_ARGS)
+
+test-slow: $(READY)
+	$(BIN)/pytest -n 2 -m "slow and $(PLAIN)" $(PYTEST_ARGS)
 
 test-addons: $(READY)
 	$(BIN)/pytest -m addons $(PYTEST_ARGS)

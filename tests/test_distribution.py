@@ -13,6 +13,8 @@ from tests.run_fixtures import Project, endpoint, math_rows, properties, write_t
 from tests.server_fixtures import ServerProcess
 from tests.test_runs import asked, most_at_once
 
+pytestmark = pytest.mark.slow
+
 LATENCY_S = 0.1
 SAMPLES = 12
 SCRIPT: dict[str, object] = {
@@ -72,7 +74,6 @@ def cases(found: dict[str, ET.Element]) -> Counter[str]:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["2", "4"])
 def test_the_results_of_one_process(
     project: Project, server: ServerProcess, workers: str

@@ -13,6 +13,8 @@ from tests.run_fixtures import Project, endpoint
 from tests.server_fixtures import ServerProcess
 from tests.test_runs import answers, finish, wait_for
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 16
 REPLIES = {f"<{number}>": str(number) for number in range(1, SAMPLES + 1)}
 UNDISTURBED = [(str(number), str(number)) for number in range(1, SAMPLES + 1)]

@@ -12,6 +12,8 @@ from tests.hostile import Hostile, corpus
 from tests.run_fixtures import Project, endpoint, math_rows, properties
 from tests.server_fixtures import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 # One of each kind and all of those that terminals, files and databases mind.
 MINDED = {"control character", "terminal escape", "lone surrogate", "direction mark"}
 MINDED |= {"format string", "import", "dunder chain"}
@@ -23,7 +25,6 @@ def short_texts(marker: Path) -> list[Hostile]:
     return [it for it in texts if it.kind in MINDED and it.text.strip()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_a_run_with_hostile_answers(
     project: Project, vlm_server: Callable[..., ServerProcess], processes: str

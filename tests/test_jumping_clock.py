@@ -11,6 +11,8 @@ from tests.test_store_faults import SCRIPT, SUMMARY, Check, undisturbed
 
 __all__ = ["undisturbed"]
 
+pytestmark = pytest.mark.slow
+
 DAY_S = 86_400
 # What sets the clock of a machine is seen by every process on it, so the test sets that
 # of one process instead: all that reads the time there gets it from here.

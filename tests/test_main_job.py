@@ -105,6 +105,7 @@ def upstream_accuracy(
     return overall["acc"], result["verdicts"]
 
 
+@pytest.mark.slow
 def test_mathvision_with_the_demo_model_scores_as_ms_vlmeval_does(
     project: Project, sandbox_environment: SandboxEnvironment, real_data: Path
 ) -> None:

@@ -136,6 +136,7 @@ def test_all_of_it_stands_in_the_body(
         assert seen.size == (32, 24)
 
 
+@pytest.mark.slow
 def test_other_prompts_are_another_run(project: Project, server: ServerProcess) -> None:
     project.write_math(4)
     server.control(default="B")

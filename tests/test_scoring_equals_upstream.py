@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
     from tests.sandbox_tables import Row
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("upstream_scoring.py")
 WORDS = ["red", "blue", "two dogs", "12", "Paris", "the sea", "0.5", "A cat", "No"]
 CHOICE_ANSWERS = [
@@ -262,7 +264,6 @@ def compare_math(
     assert len(set(verdicts.values())) == 2
 
 
-@pytest.mark.slow
 def test_every_verdict_of_math_vision_is_the_same(
     sandbox: Sandbox, sandbox_environment: SandboxEnvironment, tmp_path: Path
 ) -> None:
@@ -276,7 +277,6 @@ def test_every_verdict_of_math_vision_is_the_same(
     compare_math(sandbox, sandbox_environment, info, filled, tmp_path)
 
 
-@pytest.mark.slow
 def test_every_verdict_on_real_questions_is_the_same(
     sandbox: Sandbox, sandbox_environment: SandboxEnvironment, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from tests.test_runs import answers, asked, finish, wait_for
 
 __all__ = ["small_disk"]
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 24
 # All free questions but one are answered wrong, all choices right.
 SCRIPT: dict[str, object] = {"answers": {"<3>": "30"}, "default": "B"}
@@ -163,7 +165,6 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(
     undisturbed(project)
 
 
-@pytest.mark.slow
 def test_a_store_that_stays_locked_ends_the_run_and_the_next_goes_on(
     project: Project,
     server: ServerProcess,
