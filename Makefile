@@ -7,6 +7,8 @@
 # make test-postgres   those that start a PostgreSQL server
 # make test-browser  those that open reports in Chromium, which has to be installed
 # make test-packaging   those that install the wheel, with each Python that is found
+# make docs   builds the site of the documentation, build/docs/docs/index.html
+# make picture   takes the README's picture, with Chromium
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 
@@ -18,12 +20,14 @@ READY := .venv/.ready
 PLAIN := not addons and not swift and not postgres and not browser and not packaging
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
+SPHINX := .cache/docs
+SPHINX_READY := $(SPHINX)/.ready
 
 # Each command would compile all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-addons test-browser test-swift test-postgres test-packaging \
-	model-environment lint typecheck demo-model clean
+.PHONY: demo test test-slow test-addons test-browser test-swift test-postgres \
+	test-packaging model-environment docs picture lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
@@ -53,6 +57,14 @@ test-browser: $(READY)
 
 test-packaging: $(READY)
 	$(BIN)/pytest -m packaging -rs $(PYTEST_ARGS)
+
+# Every warning is an error: a link that leads nowhere, a page that nothing leads to.
+docs: $(SPHINX_READY)
+	$(SPHINX)/bin/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env \
+		-c docs . build/docs
+
+picture: $(READY)
+	$(BIN)/python docs/picture.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -95,6 +107,9 @@ endef
 
 $(READY): pyproject.toml constraints.txt Makefile
 	$(call set_up,.venv,--constraint constraints.txt --editable '.[dev]')
+
+$(SPHINX_READY): docs/requirements.txt Makefile
+	$(call set_up,$(SPHINX),--requirement docs/requirements.txt)
 
 $(TRAINING_READY): demo_model/requirements.txt Makefile
 	$(call set_up,$(TRAINING),--requirement demo_model/requirements.txt --editable .)

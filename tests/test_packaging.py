@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documentation import blocks, read, run_shell
 from tests.run_fixtures import CACHE_DIR
 
 ROOT = Path(__file__).parents[1]
@@ -106,19 +107,21 @@ def installed(
     shutil.rmtree(folder)
 
 
+def outside() -> dict[str, str]:
+    """Return the environment of a user who has set nothing but where the cache is."""
+    ours = ("VLM_", "PYTEST_", "PYTHON", "OPENAI_")
+    kept = {name: it for name, it in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "VLM_CACHE_DIR": str(CACHE_DIR), "PATH": os.defpath}
+
+
 def run(
     programs: Path, folder: Path, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the environment's pytest in a folder, as a user of no checkout does."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("VLM_", "PYTEST_", "PYTHON", "OPENAI_"))
-    }
     return subprocess.run(
         [programs / "pytest", *arguments],
         cwd=folder,
-        env={**kept, "VLM_CACHE_DIR": str(CACHE_DIR), "PATH": os.defpath},
+        env=outside(),
         capture_output=True,
         text=True,
         timeout=600,
@@ -161,3 +164,23 @@ def test_a_project_has_benchmarks_of_its_own(installed: Path, tmp_path: Path) ->
     done = run(installed, tmp_path, "--vlm-allow-missing-baseline")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_ours.py" in done.stdout
+
+
+@pytest.mark.packaging
+def test_the_tutorial(wheel: Path, tmp_path: Path) -> None:
+    programs = f"{tmp_path}/.venv/bin{os.pathsep}{os.defpath}"
+    environ = {**outside(), "PATH": programs}
+    pinned = f"-q -c {ROOT / 'constraints.txt'} {wheel}"
+    ran = 0
+    for block in blocks(read(ROOT / "docs/tutorial.md")):
+        if block.language != "sh":
+            (tmp_path / block.note).write_text(block.code, encoding="utf-8")
+            continue
+        code = block.code.replace("python3 ", f"{sys.executable} ")
+        code = code.replace("pytest-vlmeval\n", f"{pinned}\n")
+        done = run_shell(f"set -e\n{code}", tmp_path, environ)
+        assert done.returncode == (block.note == "exit=1"), done.stdout
+        ran += 1
+    assert ran == 5
+    assert (tmp_path / "__baselines__/demo/DemoOpen.json").is_file()
+    assert (tmp_path / "report.html").is_file()

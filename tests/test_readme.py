@@ -1,56 +1,124 @@
-"""The README tells the truth: its options, modules, files and example exist and run."""
+"""What the README shows runs, block by block, and both languages say the same."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.command_table import COMMANDS
-from pytest_vlmeval.option_table import OPTIONS
-from tests.run_fixtures import Project
+from tests.documentation import LINK, ROOT, block, blocks, read, run_shell
+from tests.run_fixtures import Project, math_rows, write_table
 from tests.server_fixtures import ServerProcess
+from tests.test_packaging import DEMO
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_options_exist() -> None:
-    known = {option.flag for option in OPTIONS} | set(COMMANDS)
-    assert set(re.findall(r"--vlm-[a-z-]+", README)) <= known
+README = read(ROOT / "README.md")
+CHINESE = read(ROOT / "README.zh-CN.md")
 
 
-def test_environment_variables_exist() -> None:
-    known = {option.env for option in OPTIONS} | {"VLM_API_KEY", "VLM_JUDGE_API_KEY"}
-    assert set(re.findall(r"VLM_[A-Z_]+", README)) <= known
+@pytest.fixture
+def reader(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Give a folder with a copy of the benchmarks and one dataset, its model aside."""
+    shutil.copytree(ROOT / "benchmarks", project.pytester.path / "benchmarks")
+    write_table(project.data_root / "MathVision_MINI.tsv", math_rows(24))
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+    # What a reader's files would have: the published data, and all of it.
+    monkeypatch.setenv("VLM_ALLOW_MODIFIED_DATA", "yes")
+    monkeypatch.setenv("VLM_DATA", "MathVision_MINI")
+    return project
 
 
-@pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"`([a-z_/]+(?:\.py|/))`", README)))
-)
-def test_files_exist(path: str) -> None:
-    places = [ROOT, *(ROOT / "pytest_vlmeval").rglob("*/"), ROOT / "pytest_vlmeval"]
-    assert any((place / path).exists() for place in places)
+def test_the_two_commands_are_what_ci_runs() -> None:
+    lines = block(README, "Two commands").splitlines()
+    named = [re.sub(r"\s+#.*", "", line) for line in lines]
+    script = read(ROOT / ".ci/run")
+    assert named == ["make demo", "make test"]
+    assert all(re.search(rf"^step .* {line}$", script, re.MULTILINE) for line in named)
 
 
-def test_all_parts_are_in_the_architecture() -> None:
-    table = README.partition("## Architecture")[2]
-    for path in (ROOT / "pytest_vlmeval").iterdir():
-        part = path.name if path.suffix == ".py" else f"{path.name}/"
-        if part not in {"__init__.py", "py.typed/", "demo/", "__pycache__/"}:
-            assert f"`{part}`" in table, part
+def test_the_command_without_a_checkout_is_that_of_the_wheel_s_test() -> None:
+    assert block(README, "Two commands", number=1).split() == ["pytest", *DEMO]
 
 
-def test_commands_name_benchmarks_that_exist() -> None:
-    for path in re.findall(r"benchmarks/\w+\.py", README):
-        assert (ROOT / path).is_file()
+def test_a_served_model(
+    reader: Project,
+    vlm_server: Callable[..., ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = vlm_server(models=["qwen2-vl"], default="B")
+    monkeypatch.setenv("VLM_API_BASE", server.url)
+    heading = "A model that swift serves"
+    code = block(README, heading, number=1).replace("http://host:8000/v1", server.url)
+    output = run_shell(code, reader.pytester.path).stdout
+    found = [
+        (re.findall(r"(\d+) passed", line), re.findall(r"(\d+) xfailed", line))
+        for line in re.findall(r"^=+ .* in [\d.]+s.* =+$", output, re.MULTILINE)
+    ]
+    # Options, which are right, with a score and a baseline; free answers are wrong.
+    everything = (["14"], ["12"])
+    assert found == [everything, (["12"], ["10"]), everything, ([], ["1"])]
+    # In whichever of these runs, each question was asked once.
+    assert len(server.requests()) == 24
+
+
+def test_a_judge(
+    reader: Project,
+    vlm_server: Callable[..., ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = vlm_server(models=["qwen2-vl"], default="I think it is the second")
+    judge = vlm_server(models=["qwen2-7b-instruct"], judge="good")
+    monkeypatch.setenv("VLM_API_BASE", server.url)
+    code = block(README, "A judge").replace("http://127.0.0.1:8866/v1", judge.url)
+    output = run_shell(code, reader.pytester.path).stdout
+    assert "judge qwen2-7b-instruct" in output
+    assert judge.requests()
+
+
+def test_a_gate(
+    reader: Project,
+    vlm_server: Callable[..., ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = vlm_server(models=["qwen2-vl"], default="B")
+    folder = reader.pytester.path
+    monkeypatch.setenv("VLM_API_BASE", server.url)
+    monkeypatch.delenv("VLM_ALLOW_MISSING_BASELINE")
+    once, always = block(README, "A gate in CI").splitlines()
+    assert run_shell(once, folder).returncode == 0
+    assert list((folder / "benchmarks/__baselines__/qwen2-vl").iterdir())
+    assert run_shell(always, folder).returncode == 0
+    assert (folder / "report.html").is_file()
+    server.control(models=["qwen2-vl"], default="C")
+    worse = run_shell(always, folder, {"VLM_FRESH": "yes"})
+    assert worse.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "MathVision_MINI is worse than its baseline." in worse.stdout
+    assert "is worse than its baseline" in read(folder / "report.xml")
+
+
+def test_own_data(
+    reader: Project,
+    vlm_server: Callable[..., ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = vlm_server(models=["qwen2-vl"], default="B")
+    monkeypatch.setenv("VLM_API_BASE", server.url)
+    folder = reader.pytester.path
+    picture = ROOT / "docs/images/report.webp"
+    rows = [
+        {"question": f"Which, {i}?", "answer": answer, "A": "a", "B": "b"}
+        for i, answer in enumerate("BBA")
+    ]
+    rows = [{**row, "image_path": str(picture)} for row in rows]
+    write_table(folder / "my.tsv", rows)
+    output = run_shell(block(README, "Your own data"), folder).stdout
+    assert re.search(r"=+ 4 passed,.* 1 xfailed", output), output
 
 
 def test_the_example_runs(project: Project, server: ServerProcess) -> None:
-    example = README.partition("```python\n")[2].partition("```")[0]
     project.write_math(4)
+    example = block(README, "Your own data", "python")
     (project.pytester.path / "test_math.py").write_text(example, encoding="utf-8")
     server.control(default="B")
     result = project.ask(server.url)
@@ -58,17 +126,19 @@ def test_the_example_runs(project: Project, server: ServerProcess) -> None:
     result.assert_outcomes(passed=2 + 1 + 4 + 1, xfailed=2)
 
 
-def test_the_example_of_a_judge_runs(
-    project: Project, vlm_server: Callable[..., ServerProcess]
-) -> None:
-    example = README.split("```python\n")[2].partition("```")[0]
-    (project.pytester.path / "test_own.py").write_text(example, encoding="utf-8")
-    judge = vlm_server(
-        models=["judge"],
-        answers={"Score": '{"score": 5}', "English": '{"verdict": "yes"}'},
-        default='{"choice": "B"}',
-    )
-    result = project.run(
-        "--vlm-judge=judge", f"--vlm-judge-api-base={judge.url}/chat/completions"
-    )
-    result.assert_outcomes(passed=1)
+def structure(text: str) -> dict[str, object]:
+    """Return what must be the same in every language."""
+    tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
+    fenced = blocks(text)
+    return {
+        "headings": re.findall(r"^(#+) ", re.sub(r"(?ms)^```.*?^```$", "", text), re.M),
+        "code": [re.sub(r" +#.*", "", each.code) for each in fenced],
+        "languages": [each.language for each in fenced],
+        "tables": tables,
+        "links": sorted(set(LINK.findall(text)) - {"README.md", "README.zh-CN.md"}),
+        "names": sorted(set(re.findall(r"`([^`\n]+)`", text))),
+    }
+
+
+def test_both_languages_have_the_same_parts() -> None:
+    assert structure(CHINESE) == structure(README)

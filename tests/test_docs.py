@@ -1,0 +1,144 @@
+"""The documentation: links lead somewhere, code is code, options exist and are told."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.command_table import COMMANDS
+from pytest_vlmeval.gates.thresholds import load_thresholds
+from pytest_vlmeval.option import Option
+from pytest_vlmeval.option_table import OPTIONS
+from tests.documentation import (
+    ALL,
+    LINK,
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    commands,
+    read,
+)
+
+FLAGS = {option.flag: option for option in OPTIONS}
+KEYS = {"VLM_API_KEY", "VLM_JUDGE_API_KEY"}
+OPTIONS_PAGE = ROOT / "docs/options.md"
+BEGIN, END = (
+    "<!-- The test of the documentation writes this. -->",
+    "<!-- Until here. -->",
+)
+PAGE = pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+
+
+@PAGE
+def test_links_lead_somewhere(path: Path) -> None:
+    text = read(path)
+    for link in LINK.findall(text):
+        if link.startswith("http"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), f"{path.name}: {link}"
+        assert not anchor or anchor in anchors(read(target)), f"{path.name}: {link}"
+
+
+@PAGE
+def test_options_and_variables_exist(path: Path) -> None:
+    text = read(path)
+    assert set(re.findall(r"--vlm-[a-z-]+[a-z]", text)) <= set(FLAGS) | set(COMMANDS)
+    known = {option.env for option in OPTIONS} | KEYS
+    assert set(re.findall(r"\bVLM_[A-Z_]+", text)) <= known
+    known = {option.ini for option in OPTIONS}
+    assert set(re.findall(r"`(vlm_[a-z_]+) = ", text)) <= known
+
+
+@PAGE
+def test_commands_are_accepted(path: Path) -> None:
+    for line in commands(read(path)):
+        for word in shlex.split(line):
+            flag, equals, value = word.partition("=")
+            if flag in FLAGS:
+                # A flag stands alone; anything else has a value that is accepted.
+                assert bool(equals) != FLAGS[flag].is_flag, line
+                assert not equals or FLAGS[flag].parse(value) is not None
+            elif word.startswith("benchmarks/"):
+                assert (ROOT / word.partition("::")[0]).exists(), line
+
+
+@PAGE
+def test_code_is_code(path: Path, tmp_path: Path) -> None:
+    for block in blocks(read(path)):
+        assert block.language in {"sh", "python", "toml", "yaml"}, block
+        if block.language == "python":
+            compile(block.code, path.name, "exec")
+        if block.language == "toml":
+            assert tomllib.loads(block.code)
+            (tmp_path / "thresholds.toml").write_text(block.code, encoding="utf-8")
+            assert load_thresholds(None, [tmp_path]).path
+
+
+@PAGE
+def test_files_that_are_named_exist(path: Path) -> None:
+    places = [ROOT, *(ROOT / "pytest_vlmeval").rglob("*/"), ROOT / "pytest_vlmeval"]
+    shown = {block.note for block in blocks(read(path))} | {"test_shapes.py"}
+    for name in set(re.findall(r"`([a-z_/]+(?:\.py|/))`", read(path))) - shown:
+        if name == "run.py":  # ms-vlmeval's
+            continue
+        assert any((place / name).exists() for place in places), name
+
+
+def test_the_index_leads_to_every_page() -> None:
+    linked = set(LINK.findall(read(ROOT / "docs/index.md")))
+    assert {path.name for path in PAGES} - {"index.md"} <= linked
+    linked = set(LINK.findall(read(ROOT / "README.md")))
+    pages = {f"docs/{path.name}" for path in PAGES}
+    assert pages <= linked
+
+
+def test_all_parts_are_in_the_architecture() -> None:
+    table = read(ROOT / "docs/architecture.md")
+    for path in (ROOT / "pytest_vlmeval").iterdir():
+        part = path.name if path.suffix == ".py" else f"{path.name}/"
+        if part not in {"__init__.py", "py.typed/", "demo/", "__pycache__/"}:
+            assert f"`{part}`" in table, part
+
+
+def cell(text: str) -> str:
+    """Return a text as it stands in a table's cell."""
+    escaped = text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return re.sub(r"(?<![\w`])(--vlm-[a-z-]+(?:=[\w.]+)?)", r"`\1`", escaped)
+
+
+def rows(options: tuple[Option, ...]) -> Iterator[str]:
+    """Write a row for each option."""
+    for option in options:
+        name = f"`{option.flag}{f'={option.metavar}' if option.metavar else ''}`"
+        default = "" if option.default is None else f"`{option.default}`"
+        takes = cell(option.accepts) if option.metavar else "given or not"
+        yield f"| {name} | {takes} | {default} | {cell(option.help)} |"
+
+
+def reference() -> str:
+    """Write the tables of all options and commands."""
+    lines = ["| option | takes | default | what it does |", "| --- | --- | --- | --- |"]
+    lines += rows(OPTIONS)
+    lines += ["", "Instead of tests:", "", "| option | what it does |", "| --- | --- |"]
+    lines += [f"| `{name}` | {cell(text)} |" for name, text in COMMANDS.items()]
+    return "\n".join(lines)
+
+
+def test_the_reference_has_every_option(request: pytest.FixtureRequest) -> None:
+    before, _, rest = read(OPTIONS_PAGE).partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = f"{before}{BEGIN}\n{reference()}\n\n{END}{after}"
+    if request.config.getoption("--write-docs"):
+        OPTIONS_PAGE.write_text(text, encoding="utf-8")
+    assert read(OPTIONS_PAGE) == text, (
+        "docs/options.md is not what the options say: write it anew by "
+        "pytest tests/test_docs.py --write-docs"
+    )
