@@ -41,6 +41,7 @@ def test_the_command_without_a_checkout_is_that_of_the_wheel_s_test() -> None:
     assert block(README, "Two commands", number=1).split() == ["pytest", *DEMO]
 
 
+@pytest.mark.slow
 def test_a_served_model(
     reader: Project,
     vlm_server: Callable[..., ServerProcess],
@@ -77,6 +78,7 @@ def test_a_judge(
     assert judge.requests()
 
 
+@pytest.mark.slow
 def test_a_gate(
     reader: Project,
     vlm_server: Callable[..., ServerProcess],
