@@ -27,7 +27,7 @@ from pytest_vlmeval.models.endpoint import EndpointClient
 from pytest_vlmeval.models.limiter import Concurrency, Limiter
 from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.models.pooled import Endpoint
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart
 from tests.server_fixtures import ServerProcess
 
 MODEL = "tiny-vlm"
@@ -68,7 +68,7 @@ async def _endpoint(url: str, folder: Path, requests: int, concurrency: int) -> 
     )
     picture = PromptPart(kind="image", media="picture.jpg", media_type="image/jpeg")
     prompt = (picture, PromptPart(kind="text", text=QUESTION))
-    request = Request(parts=prompt, media_folder=folder)
+    request = Request(turns=(prompt,), media_folder=folder)
     await _measure("EndpointClient", lambda: client.ask(request), requests, concurrency)
     limits = Concurrency(concurrency, adaptive=False)
     limiter = Limiter(limits, lambda *change: None)

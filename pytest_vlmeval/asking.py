@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
 from pytest_vlmeval.models.client import Reply, Request, RequestError
 from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.models.pooled import Attempt
-from pytest_vlmeval.records import Answer, AnswerState
+from pytest_vlmeval.records import Answer, AnswerState, Said
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -74,6 +75,23 @@ class Asker:
         self._random = random.Random()
 
     async def ask(self, fingerprint: str, index: str, request: Request) -> Answer:
+        """Ask turn by turn, until one has no usable reply.
+
+        Each has its own retries, and goes with the model's own replies to those before.
+        """
+        asked: list[Answer] = []
+        for number, _ in enumerate(request.turns, start=1):
+            so_far = replace(
+                request,
+                turns=request.turns[:number],
+                replies=tuple(each.text for each in asked),
+            )
+            asked.append(await self._ask_turn(fingerprint, index, so_far))
+            if asked[-1].state != "answered":
+                break
+        return _join(asked, len(request.turns))
+
+    async def _ask_turn(self, fingerprint: str, index: str, request: Request) -> Answer:
         """Send the request, again while its error may pass, at most `retries` times.
 
         A 400 is confirmed once, alone: swift answers so to all that it has taken
@@ -107,6 +125,20 @@ class Asker:
         for _ in range(self._retries):
             yield self._random.uniform(ceiling / 2, ceiling)
             ceiling = min(LONGEST_DELAY_S, 2 * ceiling)
+
+
+def _join(asked: Sequence[Answer], turns: int) -> Answer:
+    """Return the answer to a prompt from those to its turns."""
+    *before, last = asked
+    return replace(
+        last,
+        turns=turns,
+        earlier=tuple(Said(each.text, each.reasoning) for each in before),
+        attempts=sum(each.attempts for each in asked),
+        latency_ms=sum(each.latency_ms for each in asked),
+        prompt_tokens=sum(each.prompt_tokens for each in asked),
+        completion_tokens=sum(each.completion_tokens for each in asked),
+    )
 
 
 def failed_answer(fingerprint: str, index: str, error: str) -> Answer:

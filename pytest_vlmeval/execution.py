@@ -196,7 +196,7 @@ class Execution:
         entry = self._entries[dataset]
         answers = {index: self.answer(dataset, index) for index in entry.indexes}
         usable = {
-            index: answer.text
+            index: answer.cell
             for index, answer in answers.items()
             if answer.state == "answered"
         }

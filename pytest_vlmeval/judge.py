@@ -18,7 +18,8 @@ from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.factory import NoteLimit, create_judge_pool
 from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.models.pool import Pool
-from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply, PromptPart
+from pytest_vlmeval.prompts import PromptPart
+from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.exchanges import identify_question
 
@@ -217,7 +218,7 @@ class _Failures:
 
 def _request(question: JudgeQuestion) -> Request:
     return Request(
-        parts=(PromptPart(kind="text", text=question.prompt),),
+        turns=((PromptPart(kind="text", text=question.prompt),),),
         media_folder=Path(),
         system=question.system,
         max_tokens=question.max_tokens,

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 Setting = str | int | float | bool
 
-Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "other"]
+Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "corrected"]
 AnswerState = Literal["answered", "cut_off", "empty", "failed"]
@@ -65,37 +65,6 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptPart:
-    """One piece of a prompt: a text, or a picture or video named by its content.
-
-    `media` is the file's name below the prepared dataset's `media/` folder,
-    `<sha256>.<suffix>`; the bytes are the dataset's own.
-    """
-
-    kind: Literal["text", "image", "video"]
-    text: str = ""
-    media: str = ""
-    media_type: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One question of a dataset, as ms-vlmeval would ask it.
-
-    `index` is the dataset's own, as text. `group` joins samples that are judged
-    together. `error` says why the row cannot be asked (an unreadable picture).
-    """
-
-    dataset: str
-    index: str
-    prompt: tuple[PromptPart, ...]
-    reference: str | None = None
-    category: str | None = None
-    group: str | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedDataset:
     """A dataset on disk, ready to be asked and scored.
 
@@ -121,14 +90,24 @@ class Ask(NamedTuple):
     repeat: int = 0
 
 
+class Said(NamedTuple):
+    """A model's reply to one turn; `reasoning` is what it thought before."""
+
+    text: str
+    reasoning: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came back for one sample, whatever it was.
 
     `cut_off` is an answer that ended at the token limit, `empty` one without text,
     `failed` a request that got none; `error` then says why. `reasoning` is what a
-    model thought before its answer, which is `text` alone. `latency_ms` is that of
-    the last attempt. `repeat` says which time the sample was asked, from 0 on.
+    model thought before its answer, which is `text` alone. Of a prompt with several
+    `turns` they are those of the last turn that was asked, and `earlier` the replies
+    to those before it; a turn without a usable reply is the last. `latency_ms` is that
+    of the last attempt, or the sum of those of each turn; attempts and tokens are
+    those of all turns. `repeat` says which time the sample was asked, from 0 on.
     `from_cache` is true where an equal prompt had been answered before and nothing
     was sent: no attempts, no tokens.
     """
@@ -145,6 +124,29 @@ class Answer:
     latency_ms: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    turns: int = 1
+    earlier: tuple[Said, ...] = ()
+
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """The reply to each turn that was asked, the last of which may be ""."""
+        return (*(said.text for said in self.earlier), self.text)
+
+    @property
+    def cell(self) -> str:
+        """The text, or all replies as a list, as ms-vlmeval's tables have them."""
+        return self.text if self.turns == 1 else str(list(self.replies))
+
+    @property
+    def where(self) -> str:
+        """Which of several turns was asked last: "turn 2 of 5"; "" where one is all."""
+        number = len(self.earlier) + 1
+        return "" if self.turns == 1 else f"turn {number} of {self.turns}"
+
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again."""
+        return max(0, self.attempts - len(self.earlier) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -229,15 +229,15 @@ def _for_dataset(
     return partial(judge.ask, fingerprint=fingerprint)
 
 
-def _usable(stored: Stored) -> Mapping[str, str]:
+def _usable(stored: Stored) -> Mapping[str, Sequence[str]]:
     return {
-        index: each.answer.text
+        index: each.answer.replies
         for index, each in stored.items()
         if each is not None and each.answer.state == "answered"
     }
 
 
-def _only_of(usable: Mapping[str, str], verdict: Verdict) -> Verdict:
+def _only_of(usable: Collection[str], verdict: Verdict) -> Verdict:
     """Return the verdict on a usable answer; of another, that there is none."""
     if verdict.index in usable:
         return verdict

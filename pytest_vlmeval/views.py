@@ -116,7 +116,7 @@ class SampleView:
         answer: Answer | None = self.__dict__.get("answer")
         if answer is not None:
             found.append(("state", answer.state))
-            found.append(("answer", shorten(answer.text)))
+            found.append(("answer", shorten(answer.cell)))
             found.append(("latency_ms", round(answer.latency_ms, 1)))
             if answer.from_cache:
                 found.append(("from_cache", "true"))
@@ -145,7 +145,7 @@ class SampleView:
             why = why_undecided(verdict)
             _fail(f"{self.dataset}-{self.index} was not scored: {why}")
         if verdict.value < 0.5:
-            said = verdict.extracted or self.answer.text
+            said = verdict.extracted or self.answer.cell
             known = printable(str(self.reference))
             reason = f"answered {shorten(said.strip(), 80)}, reference {known}"
             if verdict.repeats:

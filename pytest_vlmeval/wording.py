@@ -52,20 +52,27 @@ def why_undecided(verdict: Verdict) -> str:
 
 def why_unusable(answer: Answer) -> str:
     """Say in a sentence why an answer cannot be used, and what to do."""
+    why = _why_unusable(answer)
+    return f"{answer.where}: {why}" if answer.where else why
+
+
+def _why_unusable(answer: Answer) -> str:
+    # Those of several turns are counted together.
+    one = answer.turns == 1
+    after = f" after {answer.completion_tokens} tokens" if one else ""
     if answer.state == "cut_off" and answer.reasoning and not answer.text:
         return (
-            f"it ended after {answer.completion_tokens} tokens, before the model had "
-            "finished to think. Raise --vlm-max-tokens. It thought: "
-            + shorten(answer.reasoning, 200)
+            f"it ended{after}, before the model had finished to think. Raise "
+            "--vlm-max-tokens. It thought: " + shorten(answer.reasoning, 200)
         )
     if answer.state == "cut_off":
         return (
-            f"it was cut off at the token limit after {answer.completion_tokens} "
-            "tokens. Raise --vlm-max-tokens. It began: " + shorten(answer.text, 200)
+            f"it was cut off at the token limit{after}. Raise --vlm-max-tokens. It "
+            "began: " + shorten(answer.text, 200)
         )
     if answer.state == "empty":
         return "the model returned an empty text."
-    asked = f" (asked {answer.attempts} times)" if answer.attempts > 1 else ""
+    asked = f" (asked {answer.attempts} times)" if one and answer.attempts > 1 else ""
     return f"{answer.error}{asked}"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_vlmeval.models.client import Reply, Request, RequestError
 from pytest_vlmeval.models.endpoint import EndpointClient
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart
 from tests.server_fixtures import ServerProcess
 
 
@@ -39,7 +39,7 @@ def client_of(url: str, **changes: Unpack[Changes]) -> EndpointClient:
 
 def text_request(*texts: str) -> Request:
     parts = tuple(PromptPart(kind="text", text=text) for text in texts)
-    return Request(parts=parts, media_folder=Path())
+    return Request(turns=(parts,), media_folder=Path())
 
 
 def ask(url: str, request: Request, **changes: Unpack[Changes]) -> Reply:

@@ -97,8 +97,9 @@ def _score(
         sample_count=len(rows),
         notes=(),
     )
+    replies = [(index, [text]) for index, text in answers.items()]
     return score_in_sandbox(
-        sandbox, prepared, list(answers.items()), judge=judge, deadline_s=DEADLINE_S
+        sandbox, prepared, replies, judge=judge, deadline_s=DEADLINE_S
     )
 
 

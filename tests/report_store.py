@@ -101,7 +101,7 @@ def _write_samples(folder: Path, count: int, names: list[str]) -> None:
         columns["group"].append(None)
         columns["reference"].append("ABCD"[number % 4])
         columns["error"].append(None)
-        columns["prompt"].append(json.dumps([*pictures, ["text", text]]))
+        columns["prompt"].append(json.dumps([[*pictures, ["text", text]]]))
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
     pq.write_table(pa.table(columns, schema=schema), folder / "samples.parquet")
 

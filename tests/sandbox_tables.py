@@ -37,6 +37,7 @@ CLASSES: dict[str, tuple[str, Kind]] = {
     "MathVista": ("image_vqa", "vqa"),
     "MMVet": ("image_vqa", "vqa"),
     "LLaVABench": ("image_vqa", "vqa"),
+    "MMDUDataset": ("image_mt", "conversation"),
     "MMLongBench": ("mmlongbench", "vqa"),
     "ImageCaptionDataset": ("image_caption", "caption"),
     "VCRDataset": ("vcr", "vqa"),
@@ -145,14 +146,17 @@ def hubs_below(folder: Path) -> list[Hub]:
 def score(
     sandbox: Sandbox,
     prepared: PreparedDataset,
-    answers: Iterable[tuple[object, str | None]],
+    answers: Iterable[tuple[object, str | Sequence[str] | None]],
     judge: Judge | None = None,
     scoring: Scoring = "published",
 ) -> ScoredDataset:
-    """Score answers given by the row's index."""
-    texts = [(str(index), text) for index, text in answers]
+    """Score answers given by the row's index, in several turns as a list."""
+    replies = [
+        (str(index), [said] if isinstance(said, str) else said)
+        for index, said in answers
+    ]
     ask = None if judge is None else judge.ask
-    return score_in_sandbox(sandbox, prepared, texts, judge=ask, scoring=scoring)
+    return score_in_sandbox(sandbox, prepared, replies, judge=ask, scoring=scoring)
 
 
 def values(verdicts: Iterable[Verdict]) -> dict[str, float | None]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
-from pytest_vlmeval.records import Answer, JudgeQuestion, Plan, PlanEntry
+from pytest_vlmeval.records import Answer, JudgeQuestion, Plan, PlanEntry, Said
+from pytest_vlmeval.reports.accounts import format_account
 from pytest_vlmeval.store import Store
 
 
@@ -97,6 +98,31 @@ def test_what_failed_has_no_latency_and_what_was_never_asked_no_request(
     assert (data.requests, data.retries, data.answers, data.failed) == (4, 2, 1, 2)
     assert (data.latency_p50_ms, data.latency_p99_ms) == (10, 10)
     assert data.errors == {"500": 2, "timeout": 1}
+
+
+def test_each_turn_of_a_conversation_is_one_request(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    earlier = (Said("one"), Said("two"))
+    new = [
+        answer(1, 10.0, turns=3, earlier=earlier, attempts=3),
+        answer(2, 10.0, turns=4, earlier=earlier, attempts=5, state="failed"),
+    ]
+    store.answers.record(plan.run_id, "s1", new)
+    account = store.accounting.read(plan)
+    assert (account.model.requests, account.model.retries) == (8, 2)
+    assert [each.retries for each in new] == [0, 2]
+    assert format_account(account) == [
+        "asked: 8 requests, 2 of them again, 20 tokens in and 4 out, "
+        "p50/p95/p99 10/10/10 ms"
+    ]
+
+
+def test_a_single_request_is_one_request(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    store.answers.record(plan.run_id, "s1", [answer(1, 10.0)])
+    assert format_account(store.accounting.read(plan)) == [
+        "asked: 1 request, 10 tokens in and 2 out, p50/p95/p99 10/10/10 ms"
+    ]
 
 
 def test_an_account_of_nothing(store: Store) -> None:

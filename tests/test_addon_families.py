@@ -11,6 +11,7 @@ from PIL import Image
 
 from pytest_vlmeval.datasets.prepare import read_samples
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.prompts import parts_of
 from tests.sandbox_tables import (
     media_of,
     prepare_rows,
@@ -124,6 +125,6 @@ def test_each_page_of_a_document_is_a_picture(
     ]
     prepared = prepare_rows(sandbox, tmp_path, "MMLongBench", "MMLongBench_DOC", rows)
     first, second = read_samples(prepared)
-    assert [part.kind for part in first.prompt] == ["image"] * 3 + ["text"]
+    assert [part.kind for part in parts_of(first.prompt)] == ["image"] * 3 + ["text"]
     assert first.prompt == second.prompt
     assert len(media_of(prepared)) == 3

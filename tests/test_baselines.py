@@ -20,7 +20,8 @@ from pytest_vlmeval.gates.baseline_record import find_differences, make_baseline
 from pytest_vlmeval.gates.baselines import BaselineGate
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.units import Units, make_units
-from pytest_vlmeval.records import DatasetInfo, PromptPart, Sample, Score, Verdict
+from pytest_vlmeval.prompts import PromptPart, Sample, parts_of
+from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 
 PATH = Path("__baselines__/tiny/Table.json")
 GRADED = DatasetInfo(name="Table", class_name="ImageVQADataset", module="m", kind="vqa")
@@ -44,8 +45,10 @@ class Table:
                 dataset="Table",
                 index=str(number),
                 prompt=(
-                    PromptPart(kind="image", media=f"{number // shared}.png"),
-                    PromptPart(kind="text", text=f"question {number}"),
+                    (
+                        PromptPart(kind="image", media=f"{number // shared}.png"),
+                        PromptPart(kind="text", text=f"question {number}"),
+                    ),
                 ),
                 reference="right",
                 category="odd" if number % 2 else "even",
@@ -87,7 +90,9 @@ class Table:
 
     def media(self, index: str) -> list[str]:
         """Give the pictures of a sample."""
-        return [part.media for part in self.samples[index].prompt if part.media]
+        return [
+            part.media for part in parts_of(self.samples[index].prompt) if part.media
+        ]
 
     def baseline(self, score: Score, temperature: float = 0.0) -> Baseline:
         """Give the baseline that such a score makes."""
@@ -96,7 +101,7 @@ class Table:
             model="tiny",
             checksum="c0",
             rows=list(self.rows.values()),
-            read_prompt=lambda index: self.samples[index].prompt[1].text,
+            read_prompt=lambda index: self.samples[index].prompt[0][1].text,
             generation={"temperature": temperature},
             package_version="0.0.20",
             plugin_version="0.1.0",
@@ -222,7 +227,7 @@ def test_a_changed_prompt_is_another_run() -> None:
     before = table.baseline(score)
     part = PromptPart(kind="text", text="another question")
     first = table.samples["0"]
-    table.samples["0"] = replace(first, prompt=(first.prompt[0], part))
+    table.samples["0"] = replace(first, prompt=((first.prompt[0][0], part),))
     (difference,) = find_differences(before, table.baseline(score))
     assert difference.startswith("the prompts or references (digest): ")
     table.samples["0"] = replace(first, reference="another")

@@ -52,7 +52,13 @@ Path(sys.argv[2]).write_text(json.dumps(found))
 # ms-vlmeval refuses them without a judge; here what matches exactly counts.
 EXACT_HERE = {"MathVista_MINI", "MathVision", "MathVision_MINI"}
 UNREFERENCED = {"MLLMGuard_DS", "DocVQA_TEST", "InfoVQA_TEST"}
-KINDS = {"MCQ": "multiple_choice", "Y/N": "yes_no", "VQA": "vqa", "Caption": "caption"}
+KINDS = {
+    "MCQ": "multiple_choice",
+    "Y/N": "yes_no",
+    "VQA": "vqa",
+    "Caption": "caption",
+    "MT": "conversation",
+}
 IMPORTABLE = [
     ("image_mcq", "ImageMCQDataset"),
     ("image_mcq", "MMMUDataset"),

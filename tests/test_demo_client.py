@@ -14,7 +14,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Reply, Request, RequestError
 from pytest_vlmeval.models.demo import FOLDER
 from pytest_vlmeval.models.demo_client import MODEL_FILES, DemoClient
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart
 from tests.endpoint_calls import ask as ask_endpoint
 from tests.server_fixtures import ServerProcess
 
@@ -38,7 +38,7 @@ def media(tmp_path: Path) -> Path:
 
 def picture_request(media: Path, name: str) -> Request:
     picture = PromptPart(kind="image", media=f"{name}.png", media_type="image/png")
-    return Request(parts=(picture, QUESTION), media_folder=media)
+    return Request(turns=((picture, QUESTION),), media_folder=media)
 
 
 def ask(*requests: Request, max_tokens: int = 16) -> list[Reply]:
@@ -84,14 +84,14 @@ def test_prompt_that_cannot_be_answered(media: Path) -> None:
     assert str(error).startswith("the demo model cannot answer: the picture of ")
     assert "cannot be decoded" in str(error)
     long = PromptPart(kind="text", text="What is it? " * 2000)
-    error = complaint(Request(parts=(long,), media_folder=media))
+    error = complaint(Request(turns=((long,),), media_folder=media))
     assert "shorten the prompt" in str(error)
 
 
 @needs_model
 def test_video(media: Path) -> None:
     video = PromptPart(kind="video", media="a.mp4", media_type="video/mp4")
-    error = complaint(Request(parts=(video, QUESTION), media_folder=media))
+    error = complaint(Request(turns=((video, QUESTION),), media_folder=media))
     assert str(error) == (
         "the demo model sees pictures and no videos: leave out --vlm-video-url"
     )

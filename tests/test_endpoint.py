@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.models.client import Reply, Request
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart
 from tests.endpoint_calls import (
     ask,
     ask_error,
@@ -41,7 +41,7 @@ def test_pictures_are_the_files_bytes_in_prompt_order(
         PromptPart(kind="image", media="b.jpg", media_type="image/jpeg"),
         PromptPart(kind="text", text="Which?"),
     )
-    ask(server.url, Request(parts=parts, media_folder=media))
+    ask(server.url, Request(turns=(parts,), media_folder=media))
     (record,) = server.requests()
     assert record["content"] == "parts"
     assert record["order"] == ["text", "image_url", "image_url", "text"]
@@ -112,7 +112,7 @@ def test_a_video_is_sent_as_its_file(server: ServerProcess, media: Path) -> None
         PromptPart(kind="video", media="c.mp4", media_type="video/mp4"),
         PromptPart(kind="text", text="Which?"),
     )
-    ask(server.url, Request(parts=parts, media_folder=media))
+    ask(server.url, Request(turns=(parts,), media_folder=media))
     (record,) = server.requests()
     assert record["order"] == ["video_url", "text"]
     assert record["images"] == [
@@ -126,7 +126,7 @@ def test_a_video_is_sent_as_its_file(server: ServerProcess, media: Path) -> None
 
 def test_unreadable_picture(server: ServerProcess, tmp_path: Path) -> None:
     part = PromptPart(kind="image", media="gone.png", media_type="image/png")
-    error = ask_error(server.url, Request(parts=(part,), media_folder=tmp_path))
+    error = ask_error(server.url, Request(turns=((part,),), media_folder=tmp_path))
     assert facts(error) == ("input", None, False)
     assert str(error) == ("picture gone.png cannot be read: No such file or directory")
     assert server.requests() == []

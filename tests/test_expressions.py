@@ -131,3 +131,10 @@ def test_sizes_and_so_time_are_bounded(source: str) -> None:
 def test_code_is_refused() -> None:
     with pytest.raises(RefusedExpressionError, match="runs no code from data"):
         refuse_code("import os")
+
+
+def test_a_long_list_of_any_texts_is_a_literal() -> None:
+    texts = ["a 'quote'\n" * MAX_LENGTH, "both ' and \"\\", "夜\x00", ""]
+    assert evaluate(str(texts)) == texts
+    with pytest.raises(RefusedExpressionError):
+        evaluate(str([*texts, 1]))

@@ -46,7 +46,7 @@ def test_ocr_bench_gives_a_point_for_each_answer(
 def test_mtvqa_averages_over_languages(sandbox: Sandbox, tmp_path: Path) -> None:
     rows = rows_of(["五月", "sortie", "Ausgang"], category=["JA", "FR", "DE"])
     prepared = prepare_rows(sandbox, tmp_path, "MTVQADataset", "MTVQA_TEST", rows)
-    assert read_samples(prepared)[0].prompt[-1].text.endswith("of the question.")
+    assert read_samples(prepared)[0].prompt[0][-1].text.endswith("of the question.")
     found = score(sandbox, prepared, [(0, "五月。"), (1, "la Sortie"), (2, "Eingang")])
     assert values(found.verdicts) == {"0": 1, "1": 1, "2": 0}
     assert found.metrics == pytest.approx(
@@ -191,7 +191,7 @@ def test_math_vista_as_published_and_corrected(
 ) -> None:
     rows = math_vista_rows()
     prepared = prepare_rows(sandbox, tmp_path, "MathVista", "MathVista_MINI", rows)
-    answers = [("0", "B"), ("1", "12"), ("2", "north"), ("3", "[1, 2]")]
+    answers = [("0", ["B"]), ("1", ["12"]), ("2", ["north"]), ("3", ["[1, 2]"])]
     assert scoring in ("published", "corrected")
     found = score_in_sandbox(
         sandbox,
@@ -212,7 +212,7 @@ def test_corrected_scoring_where_nothing_is_to_correct(
 ) -> None:
     rows = rows_of(["五月"], category=["JA"])
     prepared = prepare_rows(sandbox, tmp_path, "MTVQADataset", "MTVQA_TEST", rows)
-    found = score_in_sandbox(sandbox, prepared, [("0", "五月")], scoring="corrected")
+    found = score_in_sandbox(sandbox, prepared, [("0", ["五月"])], scoring="corrected")
     assert (found.scoring, found.value) == ("published", 100)
 
 

@@ -161,3 +161,65 @@ def test_math_vista_reads_a_list_from_the_judge(
     assert given(found) == [right]
     assert (found.main_metric, found.value) == ("Overall/acc", 100 * right)
     assert found.scoring == scoring
+
+
+MMDU_POINTS = (
+    "{{'Creativity': {0}, 'Richness': {0}, 'Visual Perception': {0}, "
+    "'Logical Coherence': {0}, 'Answer Accuracy': {0}, "
+    "'Image Relationship Understanding': {0}, 'Overall Score': {0}}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "points"),
+    [
+        ("{'Overall Score': 7}", 7),  # the other dimensions lack
+        ("I give it a 9.", 0),
+        ("{'a', 'b'}", 0),
+        ("{'Overall Score': __import__('os').getpid()}", 0),
+        ("{'Overall Score': [10]}", 0),
+        ("{'Overall Score': 1e999, 2: 10**10}", 0),
+        ("", 0),
+    ],
+)
+def test_a_turn_that_the_judge_does_not_grade(
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge, reply: str, points: int
+) -> None:
+    rows: list[Row] = [
+        {
+            "index": "d1",
+            "question": "['Who?', 'Why?']",
+            "answer": "['a fox', 'for fun']",
+            "image_path": "['1.png']",
+        }
+    ]
+    long = "a 'fox'\n" * 20_000  # longer than what is evaluated whole
+    judge = open_judge(answers={"funny": reply, "fox": MMDU_POINTS.format(8)})
+    prepared = rows_only(tmp_path, "MMDUDataset", rows, "MMDU")
+    found = score(sandbox, prepared, [("d1", [long, "funny"])], judge)
+    (verdict,) = found.verdicts
+    assert (verdict.value, verdict.state) == (None, "judge_unclear")
+    said = reply or "an empty text"
+    assert verdict.reason == f"the judge's reply to turn 2 cannot be used: {said}"
+    assert len(verdict.exchanges) == 2
+    # As in ms-vlmeval, what has no points counts as none; at best as all.
+    assert found.value == 10 * (8 + points) / 2
+    assert found.best == 10 * (8 + (points or 10)) / 2
+    assert found.metrics["all/Richness"] == 40
+    assert found.metrics["valid/Richness"] == 80
+
+
+def test_a_conversation_without_any_points(
+    sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge
+) -> None:
+    rows: list[Row] = [
+        {"index": n, "question": "['Who?']", "answer": "['a fox']"} for n in range(2)
+    ]
+    prepared = rows_only(tmp_path, "MMDUDataset", rows, "MMDU")
+    answers = [("0", ["nobody"]), ("1", None)]
+    judge = open_judge(default="no idea")
+    found = score(sandbox, prepared, answers, judge)
+    assert given(found) == [None, 0]
+    assert (found.value, found.best) == (0, 50)
+    # A mean over nothing is no number.
+    assert [name for name in found.metrics if name.startswith("valid/")] == []

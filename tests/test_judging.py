@@ -292,7 +292,7 @@ def test_a_slow_judge_is_asked_about_many_at_once(
     sandbox: Sandbox, tmp_path: Path, open_judge: OpenJudge, server: ServerProcess
 ) -> None:
     prepared = rows_only(tmp_path, "ImageMCQDataset", choice_rows(24))
-    answers = [(str(n), f"pick number 2 ({n})") for n in range(24)]
+    answers = [(str(n), [f"pick number 2 ({n})"]) for n in range(24)]
     judge = open_judge(judge="good", latency_s=0.3)
     # The wait for it is no part of the time that a scoring may take.
     found = score_in_sandbox(
@@ -335,6 +335,7 @@ def test_the_same_question_is_sent_once(
     another = make_judge(server.url, judge_store, "another")
     assert score(sandbox, prepared, answers, another).value == 0
     assert len(server.requests()) == 1
+    another.close()
 
 
 def test_what_goes_wrong_while_asking_ends_the_call(
@@ -346,5 +347,5 @@ def test_what_goes_wrong_while_asking_ends_the_call(
         raise VlmEvalError(f"no store for {len(questions)}")
 
     with pytest.raises(VlmEvalError, match=r"^no store for 1$"):
-        score_in_sandbox(sandbox, prepared, [("0", answer)], judge=ask)
+        score_in_sandbox(sandbox, prepared, [("0", [answer])], judge=ask)
     assert describe_sandbox(sandbox).ms_vlmeval

@@ -19,7 +19,8 @@ from pytest_vlmeval.datasets.prepare import (
     read_samples,
 )
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import PreparedDataset, PromptPart
+from pytest_vlmeval.prompts import PromptPart, parts_of
+from pytest_vlmeval.records import PreparedDataset
 from pytest_vlmeval.sandbox.process import Sandbox
 from tests.sandbox_tables import (
     cell,
@@ -47,14 +48,14 @@ def test_a_sample_is_what_ms_vlmeval_would_ask(
     media = hashlib.sha256(data).hexdigest() + ".jpg"
     picture = PromptPart(kind="image", media=media, media_type="image/jpeg")
     ask = "Please select the correct answer from the options above. \n"
-    assert first.prompt == (
+    assert parts_of(first.prompt) == (
         picture,
         PromptPart(
             kind="text",
             text="Question: Question 0?\nOptions:\nA. red\nB. blue\nC. green\n" + ask,
         ),
     )
-    assert second.prompt == (
+    assert parts_of(second.prompt) == (
         picture,
         PromptPart(
             kind="text",
@@ -210,7 +211,7 @@ def test_the_bundled_datasets(sandbox: Sandbox, tmp_path: Path, name: str) -> No
     for sample in samples:
         assert sample.error is None
         assert sample.reference
-        assert [part.kind for part in sample.prompt] == ["image", "text"]
+        assert [part.kind for part in parts_of(sample.prompt)] == ["image", "text"]
 
 
 def test_names_are_read_without_prompts(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_index, read_samples
+from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.records import DatasetInfo
 from tests.sandbox_tables import (
     cell,
@@ -48,8 +49,8 @@ def test_pictures_keep_their_bytes_and_get_their_true_type(
     info = describe(write_table(tmp_path / "T.tsv", rows), "ImageVQADataset")
     (sample,) = read_samples(prepare(info, sandbox, tmp_path))
     assert sample.error is None
-    assert sample.prompt[0].media == hashlib.sha256(data).hexdigest() + suffix
-    assert sample.prompt[0].media_type == media_type
+    assert sample.prompt[0][0].media == hashlib.sha256(data).hexdigest() + suffix
+    assert sample.prompt[0][0].media_type == media_type
 
 
 def test_several_pictures_in_a_row(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_several_pictures_in_a_row(sandbox: Sandbox, tmp_path: Path) -> None:
     info = describe(write_table(tmp_path / "T.tsv", rows), "ImageVQADataset")
     prepared = prepare(info, sandbox, tmp_path)
     (sample,) = read_samples(prepared)
-    names = [part.media for part in sample.prompt if part.kind == "image"]
+    names = [part.media for part in parts_of(sample.prompt) if part.kind == "image"]
     assert len(names) == 3
     assert names[0] == names[2]
     assert media_of(prepared) == set(names)
@@ -73,7 +74,7 @@ def test_pictures_in_files_beside_the_table(sandbox: Sandbox, tmp_path: Path) ->
     ]
     info = describe(write_table(tmp_path / "T.tsv", rows), "ImageVQADataset")
     first, second = read_samples(prepare(info, sandbox, tmp_path))
-    assert first.prompt[0].media_type == "image/png"
+    assert first.prompt[0][0].media_type == "image/png"
     assert second.error is not None
     assert second.error.endswith("pictures/two.png: No such file or directory")
 
@@ -189,7 +190,7 @@ def test_pictures_of_many_pieces_of_a_table(sandbox: Sandbox, tmp_path: Path) ->
     table = write_table(tmp_path / "T.tsv", choice_rows(cells))
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
     shown = [
-        [part.media for part in sample.prompt if part.kind == "image"]
+        [part.media for part in parts_of(sample.prompt) if part.kind == "image"]
         for sample in read_samples(prepared)
     ]
     names = [f"{hashlib.sha256(data).hexdigest()}.png" for data in drawn]
@@ -217,7 +218,7 @@ def test_real_pictures(sandbox: Sandbox, tmp_path: Path) -> None:
     assert len(samples) == 304
     assert not [sample.error for sample in samples if sample.error]
     for sample in samples:
-        for part in sample.prompt:
+        for part in parts_of(sample.prompt):
             if part.kind == "image":
                 data = (prepared.folder / "media" / part.media).read_bytes()
                 assert part.media.startswith(hashlib.sha256(data).hexdigest())

@@ -18,7 +18,7 @@ from pytest_vlmeval.models.client import Request, RequestError
 from pytest_vlmeval.models.pictures import fit_picture, target_size
 from pytest_vlmeval.options import Settings
 from pytest_vlmeval.prompt_settings import Prompting
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
 from tests.test_options import load as load
@@ -87,7 +87,7 @@ def test_what_is_no_picture_cannot_be_asked(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     part = PromptPart(kind="image", media="a.png", media_type="image/png")
     request = Request(
-        parts=(part,), media_folder=tmp_path, prompting=Prompting(image_size=30)
+        turns=((part,),), media_folder=tmp_path, prompting=Prompting(image_size=30)
     )
     with pytest.raises(RequestError, match=r"picture a\.png cannot be made smaller"):
         BodyWriter("model", 10, 0.0).write(request)
@@ -112,7 +112,7 @@ def write_bodies(tmp_path: Path, prompting: Prompting) -> dict[str, Any]:
     part = PromptPart(kind="image", media="a.png", media_type="image/png")
     text = PromptPart(kind="text", text="What?")
     request = Request(
-        parts=(part, text),
+        turns=((part, text),),
         media_folder=tmp_path,
         system=prompting.system_prompt,
         prompting=prompting,

@@ -98,7 +98,7 @@ def test_without_room_what_is_not_right_keeps_its_pictures(report: RunReport) ->
     # A picture of its own for each sample, so that it is clear whose it is.
     samples = [each for each in dataset.samples if each.index != "5"][:24]
     shown = replace(report, datasets=(replace(dataset, samples=tuple(samples)),))
-    wanted = {each.prompt[0].media for each in samples if each.outcome != "correct"}
+    wanted = {each.prompt[0][0].media for each in samples if each.outcome != "correct"}
     whole = embed_pictures(shown, 30).found
     size = sum(map(len, whole.values()))
     pictures = embed_pictures(shown, size / 1e6 * 0.4)
@@ -115,7 +115,7 @@ def test_a_picture_that_cannot_be_read_is_counted(
     (tmp_path / "media").mkdir()
     (dataset,) = report.datasets
     sample = dataset.samples[0]
-    (tmp_path / "media" / sample.prompt[0].media).write_bytes(b"GIF89a nothing")
+    (tmp_path / "media" / sample.prompt[0][0].media).write_bytes(b"GIF89a nothing")
     broken = replace(dataset, folder=tmp_path, samples=(sample,))
     pictures = embed_pictures(replace(report, datasets=(broken,)), 30)
     assert (len(pictures.found), pictures.unreadable, pictures.left_out) == (0, 1, 0)

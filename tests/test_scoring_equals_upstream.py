@@ -174,7 +174,7 @@ def vista_rows() -> list[Row]:
 def score_upstream(
     environment: SandboxEnvironment,
     info: DatasetInfo,
-    answers: Sequence[tuple[object, str]],
+    answers: Sequence[tuple[object, str | list[str]]],
     folder: Path,
 ) -> tuple[dict[str, float], Mapping[str, float]]:
     """Give ms-vlmeval's own metrics, and its verdicts where it tells them."""
@@ -183,7 +183,7 @@ def score_upstream(
         "module": info.module,
         "class_name": info.class_name,
         "tsv": str(info.path),
-        "answers": [(str(index), text) for index, text in answers],
+        "answers": [(str(index), said) for index, said in answers],
     }
     (folder / "job.json").write_text(json.dumps(job))
     done = subprocess.run(

@@ -91,7 +91,7 @@ def test_a_bug_below_the_client(request, vlm_sample):
 
     client = create_client(load_settings(request.config), concurrency=1)
     client._headers["Content-Type"] = object()
-    asyncio.run(client.ask(Request(parts=(), media_folder=Path())))
+    asyncio.run(client.ask(Request(turns=((),), media_folder=Path())))
 """
 
 

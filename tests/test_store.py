@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
-from pytest_vlmeval.records import Answer, Ask, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.records import (
+    Answer,
+    Ask,
+    Plan,
+    PlanEntry,
+    Said,
+    Score,
+    Verdict,
+)
 from pytest_vlmeval.store import Store, leases
 from pytest_vlmeval.store.leases import make_owner
 
@@ -94,6 +102,8 @@ def test_answers_survive_as_they_are(store: Store) -> None:
     texts = ["NA", "007", "=B", "", "x" * 40_000, "line\r\nend\t\0\1"]
     texts += ["答案 B 🙂", "half a pair: \ud800", "\\frac{1}{2} \1d800"]
     new = [answer(str(n), text, latency_ms=1.5) for n, text in enumerate(texts)]
+    earlier = tuple(Said(text, reasoning=text[::-1]) for text in texts)
+    new.append(answer("all", "end", turns=len(texts) + 1, earlier=earlier))
     store.answers.record("r", "s", new)
     found = store.answers.after("r", [DATA], 0)
     assert [each.answer for each in found] == new
@@ -323,7 +333,7 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
         Store(tmp_path)
     assert str(error.value) == (
         f"{tmp_path / 'store.sqlite'} has the schema version 99, this version of "
-        "pytest-vlmeval uses 3. Choose another folder with --vlm-work-dir, or go on "
+        "pytest-vlmeval uses 4. Choose another folder with --vlm-work-dir, or go on "
         "with the version that wrote it."
     )
 

@@ -17,6 +17,7 @@ from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
 from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.records import DatasetInfo, Hub
 from pytest_vlmeval.sandbox.addons import ADDONS, LIGHT, VIDEO, addons_for
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
@@ -121,7 +122,6 @@ OF_CLASS: Mapping[str, Mapping[str, str]] = {
 }
 # How the messages begin or go on that say why a dataset cannot be prepared.
 EXCEPTIONS = {
-    "MMDU": "MMDU asks in several turns",
     "QSpatial_scannet": "pictures of ScanNet, which its owners give only to those who",
     "MedqbenchCaption": "Choose MedqbenchCaption_dev or MedqbenchCaption_test.",
     "MedqbenchMCQ": "Choose MedqbenchMCQ_dev or MedqbenchMCQ_test.",
@@ -194,7 +194,7 @@ def prepare_invented(info: DatasetInfo, sandbox: Sandbox, access: FileAccess) ->
     except SandboxFault as fault:
         return f"fault: {fault}"
     samples = read_samples(prepared)
-    if not all(sample.prompt or sample.error for sample in samples):
+    if not all(parts_of(sample.prompt) or sample.error for sample in samples):
         return "an empty prompt"
     return next((each.error for each in samples if each.error), "")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +17,8 @@ import pytest
 
 from demo_model.checkpoint import write_checkpoint
 from tests.model_environment import ensure_model_environment
-from tests.run_fixtures import Project
+from tests.run_fixtures import Project, write_table
+from tests.test_conversations import BENCHMARK as DIALOGUES
 from tests.test_runs import answers, finish, wait_for
 
 pytestmark = pytest.mark.swift
@@ -193,6 +197,58 @@ def test_local_models_answer_the_same(
     )
     result.assert_outcomes(**REACHED)
     assert swift.project.stored(ANSWERS) == demo_answers(swift.project)
+
+
+def write_conversation(project: Project) -> None:
+    """Put a conversation about two pictures of the demo's own into place."""
+    with (ROOT / "pytest_vlmeval/demo/DemoOpen.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))[:2]
+    questions = [f"<ImageHere>{row['question']}" for row in rows]
+    write_table(
+        project.data_root / "MMDU.tsv",
+        [
+            {
+                "index": "1",
+                "image": str([row["image"] for row in rows]),
+                "image_path": "['1.png', '2.png']",
+                "question": str([*questions, rows[0]["question"]]),
+                "answer": str([row["answer"] for row in (*rows, rows[0])]),
+            }
+        ],
+    )
+    project.pytester.makepyfile(test_dialogues=DIALOGUES)
+
+
+def test_a_conversation_is_the_same_here_and_served(
+    swift: Swift, model_environment: Path
+) -> None:
+    project = swift.project
+    write_conversation(project)
+    local = [
+        "--vlm-backend=local",
+        f"--vlm-model-path={swift.checkpoint}",
+        f"--vlm-local-python={model_environment / 'bin' / 'python'}",
+        "--vlm-allow-modified-data",
+    ]
+    query = "SELECT turns, earlier, text, state FROM answers"
+    project.run("test_dialogues.py", *local, "--vlm-model=tiny", timeout_s=400)
+    ((turns, earlier, text, state),) = project.stored(query)
+    assert (turns, state) == (3, "answered")
+    assert len(json.loads(str(earlier))) == 2
+    shutil.rmtree(project.store.parent)
+    served = swift.arguments("--vlm-allow-modified-data")
+    project.run("test_dialogues.py", *served, timeout_s=240)
+    assert project.stored(query) == [(turns, earlier, text, state)]
+    # A class of ms-vlmeval that answers single questions only.
+    shutil.rmtree(project.store.parent)
+    name = "--vlm-model=Qwen2-VL-2B-Instruct"
+    result = project.run("test_dialogues.py", *local, name, timeout_s=400)
+    result.stdout.fnmatch_lines(
+        [
+            "*MMDU-1 has no usable answer: turn 1 of 3: the local model failed: "
+            "TypeError: the class holds no conversation: it has no chat_inner"
+        ]
+    )
 
 
 def test_a_local_checkpoint_that_does_not_load(

@@ -166,7 +166,7 @@ def test_the_file_itself_is_linked(user: VideoUser) -> None:
     assert name == hashlib.sha256(films["one"]).hexdigest() + ".mp4"
     assert (prepared.folder / "media" / name).stat().st_nlink == 2
     (sample, _) = read_samples(prepared)
-    assert sample.prompt[0].media_type == "video/mp4"
+    assert sample.prompt[0][0].media_type == "video/mp4"
     assert user.prepare("Video-MME").fingerprint != prepared.fingerprint
 
 

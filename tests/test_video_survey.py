@@ -9,6 +9,7 @@ import pytest
 
 from pytest_vlmeval.datasets.prepare import read_samples
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.sandbox.addons import HUB, VIDEO, addons_for
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 from tests.run_fixtures import environment_with
@@ -57,7 +58,7 @@ def prepare_invented(
     except SandboxFault as fault:
         return f"fault: {fault}"
     samples = read_samples(prepared)
-    kinds = {part.kind for sample in samples for part in sample.prompt}
+    kinds = {part.kind for sample in samples for part in parts_of(sample.prompt)}
     errors = [sample.error for sample in samples if sample.error]
     return errors[0] if errors else "" if kinds == {"image", "text"} else str(kinds)
 

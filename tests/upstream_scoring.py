@@ -2,7 +2,8 @@
 
 Takes a JSON file with name, module, class_name, tsv and answers, and writes one with
 the result table and, for MathVision, the verdict on each row. Nothing of ms-vlmeval
-is changed but the judge, which has only useless replies, and the published checksum.
+is changed but the judge, which has only useless replies, or those of the test server
+in conversations, and the published checksum.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -30,6 +32,15 @@ class UselessJudge:
     def generate(self, *_prompt: object, **_settings: object) -> str:
         """Give a reply that is no answer to any question."""
         return "?"
+
+
+class GradingJudge(UselessJudge):
+    """Grades each turn of a conversation as the test server does."""
+
+    def generate(self, *prompt: object, **_settings: object) -> str:
+        """Give its reply to a prompt."""
+        path = str(Path(__file__).parent / "server" / "judge.py")
+        return str(runpy.run_path(path)["reply"](prompt[0], "good"))
 
 
 def enter() -> None:
@@ -55,7 +66,8 @@ def evaluate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     file: Any = importlib.import_module("vlmeval.smp.file")
     cls = getattr(module, job["class_name"])
     cls.DATASET_MD5 = {name: file.md5(str(table))}
-    module.build_judge = lambda **_settings: UselessJudge()
+    judge = GradingJudge() if job["class_name"] == "MMDUDataset" else UselessJudge()
+    module.build_judge = lambda **_settings: judge
     dataset = cls(dataset=name)
     answers = dict(job["answers"])
     rows = dataset.data[[str(i) in answers for i in dataset.data["index"]]].copy()

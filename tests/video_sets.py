@@ -17,7 +17,8 @@ from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
 from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples
 from pytest_vlmeval.datasets.videos import show_videos
-from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset, Sample
+from pytest_vlmeval.prompts import Sample, parts_of
+from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset
 from pytest_vlmeval.sandbox.addons import VIDEO
 from pytest_vlmeval.sandbox.process import Sandbox
 from tests.hub_server import HubServer
@@ -209,7 +210,7 @@ def shown(prepared: PreparedDataset, sample: Sample) -> list[tuple[str, Any]]:
             part.kind,
             part.text if part.kind == "text" else (media / part.media).read_bytes(),
         )
-        for part in sample.prompt
+        for part in parts_of(sample.prompt)
     ]
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeNeed, Kind
 
 # Counts changes in what is written, so that older files are not read.
-FORMAT = 4
+FORMAT = 5
 PROBE_S = 60.0
 # One table of the repository is all it wants (dataset/image_mcq.py:961).
 WITHOUT_REPOSITORY = {"MME-RealWorld-Lite"}
@@ -241,6 +241,7 @@ def _kind(upstream_type: str) -> Kind:
         "Y/N": "yes_no",
         "VQA": "vqa",
         "Caption": "caption",
+        "MT": "conversation",
     }
     return next(
         (kind for word, kind in words.items() if word in upstream_type), "other"

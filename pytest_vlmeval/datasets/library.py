@@ -225,7 +225,7 @@ class Library:
     def request(self, name: str, index: str) -> Request:
         """Return the prompt of a sample; `VlmEvalError` for a row that has none."""
         return Request(
-            parts=self.prompts(name).parts(index),
+            turns=self.prompts(name).turns(index),
             media_folder=self.prepared(name).folder / "media",
         )
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_vlmeval.datasets.access import fetch_files
 from pytest_vlmeval.datasets.videos import describe_videos
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import PreparedDataset, PromptPart, Sample
+from pytest_vlmeval.prompts import PromptPart, Sample, parts_of
+from pytest_vlmeval.records import PreparedDataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.datasets.locating import DatasetFiles
+    from pytest_vlmeval.prompts import Turn
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
 # Counts changes in what is written, so that older folders are not read.
-FORMAT = 1
+FORMAT = 2
 _REFERENCES = ("index", "reference")
 COLUMNS = ("index", "category", "group", "reference", "error", "prompt")
 
@@ -97,7 +99,7 @@ def read_samples_of(folder: Path, name: str) -> list[Sample]:
             group=group,
             reference=reference,
             error=error,
-            prompt=tuple(_part(*part) for part in json.loads(prompt)),
+            prompt=_read_prompt(prompt),
         )
         for index, category, group, reference, error, prompt in _rows(folder, COLUMNS)
     ]
@@ -127,8 +129,8 @@ class Prompts:
 
     def media(self, index: str) -> frozenset[str]:
         """Return the files of a prompt's pictures and videos."""
-        parts = json.loads(self.text(index) or "[]")
-        return frozenset(content for kind, content, *_ in parts if kind != "text")
+        parts = parts_of(_read_prompt(self.text(index) or "[]"))
+        return frozenset(part.media for part in parts if part.media)
 
     def count_media(self, index: str) -> tuple[int, int]:
         """Return how many pictures and how many videos a prompt has."""
@@ -136,12 +138,12 @@ class Prompts:
         # In a JSON text quotes stand like this only where a part begins.
         return text.count('["image", "'), text.count('["video", "')
 
-    def parts(self, index: str) -> tuple[PromptPart, ...]:
+    def turns(self, index: str) -> tuple[Turn, ...]:
         """Return a prompt; `VlmEvalError` for a row that has none."""
         row = self._rows[index]
         if self._errors[row].is_valid:
             raise VlmEvalError(str(self._errors[row]))
-        return tuple(_part(*part) for part in json.loads(str(self._prompts[row])))
+        return _read_prompt(str(self._prompts[row]))
 
 
 def read_index(prepared: PreparedDataset) -> list[IndexRow]:
@@ -286,6 +288,10 @@ def _table(folder: Path, columns: Sequence[str]) -> pa.Table:
         ) as file,
     ):
         return file.read(columns=list(columns), use_threads=False)
+
+
+def _read_prompt(text: str) -> tuple[Turn, ...]:
+    return tuple(tuple(_part(*part) for part in turn) for turn in json.loads(text))
 
 
 def _part(kind: str, content: str, media_type: str = "") -> PromptPart:

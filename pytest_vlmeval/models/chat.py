@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import printable
@@ -20,12 +21,12 @@ from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.prompt_settings import Prompting
-    from pytest_vlmeval.records import PromptPart
+    from pytest_vlmeval.prompts import PromptPart, Turn
 
 WORDS_LIMIT = 500  # characters of a server's own words in an error text
 RETRY_AFTER_LIMIT_S = 300.0
@@ -55,7 +56,7 @@ class BodyWriter:
         system: str | None,
         extra_body: str,
     ) -> bytes:
-        """Give a body as far as the content of the user's message."""
+        """Give a body as far as the first message of the user."""
         shared: dict[str, object] = {"model": self._model}
         if max_tokens is not None:
             shared["max_tokens"] = max_tokens
@@ -66,8 +67,7 @@ class BodyWriter:
         first = ""
         if system is not None:
             first = json.dumps({"role": "system", "content": system}) + ", "
-        opening = f'{json.dumps(shared)[:-1]}, "messages": [{first}{{"role": "user", '
-        return f'{opening}"content":'.encode()
+        return f'{json.dumps(shared)[:-1]}, "messages": [{first}'.encode()
 
     def _opening_for(self, request: Request) -> bytes:
         extra_body = request.prompting.extra_body
@@ -86,22 +86,34 @@ class BodyWriter:
         """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
 
         Pictures and videos are the bytes of their files, but for pictures that the
-        request bounds. A prompt of texts alone is
-        one string, joined by line breaks as ms-vlmeval's API classes do.
+        request bounds.
         """
         pieces = [self._opening_for(request)]
-        if all(part.kind == "text" for part in request.parts):
-            text = "\n".join(part.text for part in request.parts)
-            pieces.append(json.dumps(text).encode())
-        else:
-            separator = b"["
-            for part in request.parts:
-                pieces.append(separator)
-                separator = b","
-                pieces += _part_pieces(part, request)
-            pieces.append(b"]")
-        pieces.append(b"}]}")
+        for turn, reply in zip_longest(request.turns, request.replies):
+            pieces += _turn_pieces(turn, request)
+            if reply is not None:
+                said = json.dumps({"role": "assistant", "content": reply})
+                pieces.append(f",{said},".encode())
+        pieces.append(b"]}")
         return b"".join(pieces)
+
+
+def _turn_pieces(turn: Turn, request: Request) -> Iterator[bytes]:
+    """Give a message of the user; one of texts alone is one string.
+
+    It is joined by line breaks as ms-vlmeval's API classes do.
+    """
+    yield b'{"role": "user", "content":'
+    if all(part.kind == "text" for part in turn):
+        yield json.dumps("\n".join(part.text for part in turn)).encode()
+    else:
+        separator = b"["
+        for part in turn:
+            yield separator
+            separator = b","
+            yield from _part_pieces(part, request)
+        yield b"]"
+    yield b"}"
 
 
 def _part_pieces(part: PromptPart, request: Request) -> tuple[bytes, ...]:

@@ -12,7 +12,7 @@ from pytest_vlmeval.prompt_settings import AS_IT_IS, Prompting
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_vlmeval.records import PromptPart
+    from pytest_vlmeval.prompts import Turn
 
 ErrorKind = Literal["connection", "timeout", "status", "protocol", "input"]
 
@@ -21,15 +21,16 @@ ErrorKind = Literal["connection", "timeout", "status", "protocol", "input"]
 class Request:
     """One prompt; its pictures are files of `media_folder`.
 
-    `system` is a message ahead of it, that of the options too; `prompting` is what else
-    they do to it on its way. `origin` tells a model that builds prompts of its own
-    where it comes from: `dataset`, `index`, `kind`, `modality` and the file of `rows`.
-    `max_tokens` and `temperature` are the client's own where
-    None.
+    Of several `turns` a client answers the last one, and has the `replies` to those
+    before. `system` is a message ahead of it, that of the options too; `prompting` is
+    what else they do to it on its way. `origin` tells a model that builds prompts of
+    its own where it comes from: `dataset`, `index`, `kind`, `modality` and the file of
+    `rows`. `max_tokens` and `temperature` are the client's own where None.
     """
 
-    parts: tuple[PromptPart, ...]
+    turns: tuple[Turn, ...]
     media_folder: Path
+    replies: tuple[str, ...] = ()
     system: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None

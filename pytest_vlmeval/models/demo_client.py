@@ -63,7 +63,13 @@ class DemoClient:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _generate(self, request: Request) -> Reply:
-        if any(part.kind == "video" for part in request.parts):
+        if request.replies:
+            raise input_error(
+                "the demo model answers single questions and goes on with none: "
+                "another model holds a conversation"
+            )
+        (turn,) = request.turns
+        if any(part.kind == "video" for part in turn):
             raise input_error(
                 "the demo model sees pictures and no videos: leave out --vlm-video-url"
             )
@@ -71,7 +77,7 @@ class DemoClient:
             ("text", part.text)
             if part.kind == "text"
             else ("image", read_media(request.media_folder, part))
-            for part in request.parts
+            for part in turn
         ]
         try:
             made = self._loaded().generate(parts, self._max_tokens)

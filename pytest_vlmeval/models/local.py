@@ -220,14 +220,18 @@ class LocalClient:
 
 
 def _prompt(request: Request) -> dict[str, Any]:
-    parts = [
-        {"kind": "text", "text": part.text}
-        if part.kind == "text"
-        else {"kind": part.kind, "path": str(request.media_folder / part.media)}
-        for part in request.parts
+    turns = [
+        [
+            {"kind": "text", "text": part.text}
+            if part.kind == "text"
+            else {"kind": part.kind, "path": str(request.media_folder / part.media)}
+            for part in turn
+        ]
+        for turn in request.turns
     ]
     origin = {} if request.origin is None else dict(request.origin)
-    return {"parts": parts, "system": request.system, **origin}
+    said = {"replies": request.replies, "system": request.system}
+    return {"turns": turns, **said, **origin}
 
 
 def _settle(future: asyncio.Future[Reply], answer: dict[str, Any]) -> None:

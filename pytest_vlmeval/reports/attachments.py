@@ -55,6 +55,7 @@ class Attachments:
 
 def _pictures(item: pytest.Item) -> Iterator[tuple[str, str]]:
     """Give the pictures of an item's sample with their names; none without a sample."""
+    from pytest_vlmeval.prompts import parts_of
     from pytest_vlmeval.reports.pictures import Tier, encode
     from pytest_vlmeval.views import SampleView
 
@@ -66,7 +67,8 @@ def _pictures(item: pytest.Item) -> Iterator[tuple[str, str]]:
         request = run.library.request(sample.dataset, sample.index)
     except VlmEvalError:
         return  # A row that cannot be asked; the failure says why.
-    media = [part.media for part in request.parts if part.kind == "image"]
+    parts = parts_of(request.turns)
+    media = [part.media for part in parts if part.kind == "image"]
     for number, name in enumerate(media[:MOST], 1):
         picture = encode(request.media_folder / name, Tier(SIDE, QUALITY))
         if picture is not None:

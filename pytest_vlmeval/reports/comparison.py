@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def compare_samples(samples: Sequence[SampleReport]) -> Comparison | None:
 
 
 def _cluster(sample: SampleReport) -> Hashable:
-    media = tuple(part.media for part in sample.prompt if part.media)
+    media = tuple(part.media for part in parts_of(sample.prompt) if part.media)
     return sample.group or media or sample.index
 
 

@@ -55,7 +55,7 @@ def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "outcome": sample.outcome,
                 "value": verdict.value if verdict else None,
                 "reference": sample.reference,
-                "answer": answer.text if answer else None,
+                "answer": answer.cell if answer else None,
                 "reasoning": answer.reasoning if answer else None,
                 "extracted": verdict.extracted if verdict else None,
                 "verdict": verdict.state if verdict else None,

@@ -32,7 +32,7 @@ def compare(report: RunReport, other: RunReport) -> RunReport:
         before = Before(
             outcome=match.outcome,
             value=match.value,
-            text=match.answer.text if match.answer else "",
+            text=match.answer.cell if match.answer else "",
             extracted=match.verdict.extracted if match.verdict else None,
         )
         return replace(sample, before=before)

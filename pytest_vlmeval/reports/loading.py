@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.datasets.prepare import find_prepared, read_samples_of
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import PlanEntry, Sample, Score, Verdict
+from pytest_vlmeval.prompts import Sample
+from pytest_vlmeval.records import PlanEntry, Score, Verdict
 from pytest_vlmeval.reports.flips import with_baseline
 from pytest_vlmeval.reports.record import (
     DatasetReport,

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart, parts_of
 from pytest_vlmeval.reports.pictures import Pictures
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 from pytest_vlmeval.reports.summary import OUTCOMES
@@ -93,18 +93,21 @@ def _brief(text: str) -> str:
 
 
 def _question(sample: SampleReport) -> str:
-    return " ".join(part.text for part in sample.prompt if part.kind == "text")
+    parts = parts_of(sample.prompt)
+    return " ".join(part.text for part in parts if part.kind == "text")
 
 
 def _said(sample: SampleReport) -> str:
     if sample.answer is None:
         return ""
-    return sample.answer.text or sample.answer.error
+    answer = sample.answer
+    return answer.error if answer.replies == ("",) else answer.cell
 
 
 def _first_picture(sample: SampleReport, numbers: Mapping[str, int]) -> int:
     """Return a picture's number; -1 where there is none, -2 where it was left out."""
-    images = [part.media for part in sample.prompt if part.kind == "image"]
+    parts = parts_of(sample.prompt)
+    images = [part.media for part in parts if part.kind == "image"]
     if not images:
         return -1
     return next((numbers[name] for name in images if name in numbers), -2)
@@ -116,16 +119,18 @@ def _detail(
     """Return everything else that is shown of a sample; what is empty is left out."""
     answer, verdict, before = sample.answer, sample.verdict, sample.before
     found: dict[str, Json] = {
-        "prompt": [_part(part, numbers) for part in sample.prompt],
+        "prompt": [[_part(part, numbers) for part in turn] for turn in sample.prompt],
         "reference": sample.reference and _cut(sample.reference),
         "group": sample.group,
     }
     if answer is not None:
         found |= {
+            "earlier": [[_cut(each) for each in said] for said in answer.earlier],
+            "where": answer.where,
             "answer": _cut(answer.text),
             "reasoning": _cut(answer.reasoning),
             "error": _cut(answer.error),
-            "attempts": answer.attempts,
+            "retries": answer.retries,
             "ms": round(answer.latency_ms, 1),
             "promptTokens": answer.prompt_tokens,
             "completionTokens": answer.completion_tokens,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 
 MEGABYTE = 1_000_000
@@ -84,7 +85,7 @@ def _by_urgency(report: RunReport) -> tuple[list[Path], list[Path]]:
 
 def _files(dataset: DatasetReport, sample: SampleReport) -> Iterator[Path]:
     if dataset.folder is not None:
-        for part in sample.prompt:
+        for part in parts_of(sample.prompt):
             if part.kind == "image":
                 yield dataset.folder / "media" / part.media
 

@@ -80,9 +80,16 @@ def _table(dataset: DatasetReport) -> Table | None:
 
 
 def _prediction(sample: SampleReport) -> str:
-    if sample.answer is None or sample.answer.state == "failed":
-        return FAILED
-    return sample.answer.text
+    """Return the reply, or the list of them where the prompt has several turns."""
+    answer, turns = sample.answer, max(1, len(sample.prompt))
+    if answer is None or answer.state == "failed":
+        earlier = [said.text for said in answer.earlier] if answer else []
+        asked = [*earlier, FAILED]
+    else:
+        asked = list(answer.replies)
+    # There is one for each turn, also for those that were never asked.
+    asked += [FAILED] * (turns - len(asked))
+    return asked[0] if turns == 1 else str(asked)
 
 
 def _as_tsv(table: Table) -> bytes:

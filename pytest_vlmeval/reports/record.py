@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.gates.outcome import GateResult
-from pytest_vlmeval.records import Answer, PromptPart, Score, Setting, Verdict
+from pytest_vlmeval.prompts import Turn
+from pytest_vlmeval.records import Answer, Score, Setting, Verdict
 
 if TYPE_CHECKING:
     from pytest_vlmeval.accounts import RunAccount
@@ -44,7 +45,7 @@ class SampleReport:
     """
 
     index: str
-    prompt: tuple[PromptPart, ...] = ()
+    prompt: tuple[Turn, ...] = ()
     reference: str | None = None
     category: str | None = None
     group: str | None = None

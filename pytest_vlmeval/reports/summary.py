@@ -242,7 +242,7 @@ def _length(sample: SampleReport) -> float | None:
     """Return an answer's length in characters."""
     if sample.answer is None or sample.answer.state in ("failed", "empty"):
         return None
-    return len(sample.answer.text)
+    return sum(map(len, sample.answer.replies))
 
 
 def _latency(sample: SampleReport) -> float | None:

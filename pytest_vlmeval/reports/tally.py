@@ -50,7 +50,7 @@ class Tally:
         if answer.index not in self._wanted:
             return
         if stored.session_id == self._session_id:
-            self.retries += max(0, answer.attempts - 1)
+            self.retries += answer.retries
             self.tokens += answer.prompt_tokens + answer.completion_tokens
         reference = self._references.get(answer.index)
         if answer.state == "answered" and reference:

@@ -166,15 +166,16 @@ def _size_of(shelf: Shelf) -> int:
 def score_in_sandbox(
     sandbox: Sandbox,
     prepared: PreparedDataset,
-    answers: Sequence[tuple[str, str | None]],
+    answers: Sequence[tuple[str, Sequence[str] | None]],
     *,
     judge: AskJudge | None = None,
     scoring: Scoring = "published",
     deadline_s: float | None = None,
     on_progress: Progress | None = None,
 ) -> ScoredDataset:
-    """Score answers, each an index and a text, None where there is no usable one.
+    """Score answers, each an index and the replies, None where none are usable.
 
+    There is a reply for each turn of the prompt.
     ms-vlmeval's exact matching decides, and what it leaves open `judge`, where there
     is one. Samples that are not among the answers do not count. The default deadline
     grows with their number. `scoring` decides where ms-vlmeval's published scores

@@ -17,6 +17,7 @@ SCORED = frozenset(
         "ImageVQADataset",
         "ImageYORNDataset",
         "LLaVABench",
+        "MMDUDataset",
         "MMBenchVideo",
         "MMLongBench",
         "MMMUDataset",

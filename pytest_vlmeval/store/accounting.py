@@ -29,6 +29,7 @@ _NOTHING: Mapping[str, Any] = {
     "completion_tokens": 0,
     **dict.fromkeys(RANKS),
 }
+ONE_TURN = sa.literal(1)
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
@@ -71,7 +72,8 @@ class Accounting:
             model = str((settings or {}).get("model", ""))
             name = sa.literal(model)
             answered = answers.c.state != "failed"
-            asked = _sum_up(connection, answers, name, answered, of_answers)
+            turns = 1 + sa.func.json_array_length(answers.c.earlier)
+            asked = _sum_up(connection, answers, name, answered, of_answers, turns)
             answered = exchanges.c.text.is_not(None)
             judge = exchanges.c.judge
             judged = _sum_up(connection, exchanges, judge, answered, of_judges)
@@ -115,8 +117,12 @@ def _sum_up(
     asked: sa.ColumnElement[str],
     answered: sa.ColumnElement[bool],
     which: sa.ColumnElement[bool],
+    turns: sa.ColumnElement[int] = ONE_TURN,
 ) -> Rows:
-    """Return sums and percentiles by who was asked and dataset, "" for all of them."""
+    """Return sums and percentiles by who was asked and dataset, "" for all of them.
+
+    `turns` counts those that were asked, each with a request that is no retry.
+    """
     found = {}
     for by_dataset in (True, False):
         dataset = table.c.fingerprint if by_dataset else sa.literal("")
@@ -129,6 +135,7 @@ def _sum_up(
                 table,
                 timed.label("timed"),
                 sa.case((answered, 1), else_=0).label("answered"),
+                turns.label("turns_asked"),
                 sa.func.row_number()
                 .over(partition_by=partition, order_by=table.c.latency_ms)
                 .label("rank"),
@@ -151,7 +158,8 @@ def _totals(ranked: sa.Subquery) -> sa.Select[Any]:
     whose rank is at least p n.
     """
     values = ranked.c
-    again = sa.case((values.attempts > 1, values.attempts - 1), else_=0)
+    surplus = values.attempts - values.turns_asked
+    again = sa.case((surplus > 0, surplus), else_=0)
     return sa.select(
         values.asked,
         values.fingerprint,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from pytest_vlmeval.records import Answer, Ask
+from pytest_vlmeval.records import Answer, Ask, Said
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.schema import answers, claims
 
@@ -23,6 +23,8 @@ _ANSWER_FIELDS = (
     "latency_ms",
     "prompt_tokens",
     "completion_tokens",
+    "turns",
+    "earlier",
     "from_cache",
 )
 
@@ -234,6 +236,7 @@ def _stored(row: sa.RowMapping) -> StoredAnswer:
         answer=Answer(
             fingerprint=sys.intern(row["fingerprint"]),
             index=row["sample_index"],
-            **{name: row[name] for name in _ANSWER_FIELDS},
+            **{name: row[name] for name in _ANSWER_FIELDS}
+            | {"earlier": tuple(Said(*each) for each in row["earlier"])},
         ),
     )

@@ -6,7 +6,7 @@ import re
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # What one of the databases refuses in a text: NUL, and halves of surrogate pairs.
 _REFUSED = re.compile("[\x00\x01\ud800-\udfff]")
@@ -103,7 +103,8 @@ claims = sa.Table(
 )
 
 # Every answer that ever arrived, in order; for one ask of a sample the newest counts.
-# `cache_key` names what was asked, of whatever run and dataset.
+# `cache_key` names what was asked, of whatever run and dataset. `earlier` has a pair of
+# text and reasoning for each turn before the last that was asked, of `turns` in all.
 answers = sa.Table(
     "answers",
     metadata,
@@ -121,6 +122,8 @@ answers = sa.Table(
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("prompt_tokens", sa.Integer, nullable=False),
     sa.Column("completion_tokens", sa.Integer, nullable=False),
+    sa.Column("turns", sa.Integer, nullable=False),
+    sa.Column("earlier", sa.JSON, nullable=False),
     sa.Column("from_cache", sa.Boolean, nullable=False),
     sa.Column("cache_key", sa.Text, nullable=False),
     sa.Column("answered_at", sa.Float, nullable=False),

@@ -85,6 +85,20 @@ def _compare(prompt: str, wrong: bool) -> str:
     return "8 10\nboth fine" if (theirs == said) is not wrong else "8 0\nnot at all"
 
 
+def _grade_turn(prompt: str, wrong: bool) -> str:
+    """Answer the prompt of dataset/utils/mmdu.py: how much of the reference is said."""
+    truth, said = (
+        prompt.partition(f"[The Start of {whose} Answer]\n")[2].partition(
+            f"\n[The End of {whose} Answer]"
+        )[0]
+        for whose in ("Reference", "Assistant’s")
+    )
+    words = truth.split()
+    share = sum(word in said for word in words) / len(words)
+    points = round(10 * (1 - share if wrong else share))
+    return str(dict.fromkeys(DIMENSIONS, points))
+
+
 def _rate(prompt: str, wrong: bool) -> str:
     """Answer the prompt of dataset/utils/mmbench_video.py."""
     truth, said = re.findall(r"answer: (.*)", prompt)
@@ -92,10 +106,20 @@ def _rate(prompt: str, wrong: bool) -> str:
     return "3" if alike is not wrong else "0"
 
 
+DIMENSIONS = (
+    "Creativity",
+    "Richness",
+    "Visual Perception",
+    "Logical Coherence",
+    "Answer Accuracy",
+    "Image Relationship Understanding",
+    "Overall Score",
+)
 LAYOUTS: dict[str, Callable[[str, bool], str]] = {
     "match an answer with two options": _match_yes_no,
     "match an answer with several options": _match_option,
     "帮助我匹配答案与单选题": _match_option,
+    "[The Start of Reference Answer]": _grade_turn,
     "Model respone: ": _extract_number,
     "Analysis: ": _extract_document,
     "Just complete the last space of the correctness score": _grade,

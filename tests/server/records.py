@@ -12,16 +12,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.server.script import Rule, Script
 
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """The user's message of a request: its text, its pictures and videos as bytes."""
+    """The last message of a request: its text, its pictures and videos as bytes.
+
+    `earlier` is what was said before it, with the role of who said it.
+    """
 
     system: str | None = None
+    earlier: list[tuple[str, Prompt]] = field(default_factory=list)
     content: str = ""  # "string" or "parts"
     order: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -34,19 +38,26 @@ class Prompt:
 
 
 def read_prompt(body: Mapping[str, object]) -> Prompt:
-    """Read the user's message of a chat-completions request, and the system's."""
+    """Read the messages of a chat-completions request; the last one is the prompt."""
     messages = body["messages"]
     assert isinstance(messages, list)
-    *first, last = messages
-    assert last["role"] == "user"
-    assert all(message["role"] == "system" for message in first)
-    system = first[0]["content"] if first else None
-    content = last["content"]
+    system = None
+    if messages[0]["role"] == "system":
+        system, messages = messages[0]["content"], messages[1:]
+    # The user begins and ends, and both speak in turn.
+    roles = [message["role"] for message in messages]
+    assert roles == [("user", "assistant")[place % 2] for place in range(len(roles))]
+    assert len(roles) % 2
+    *earlier, prompt = [_read_message(message["content"]) for message in messages]
+    prompt.system = system
+    prompt.earlier = list(zip(roles, earlier, strict=False))
+    return prompt
+
+
+def _read_message(content: str | list[dict[str, Any]]) -> Prompt:
     if isinstance(content, str):
-        prompt = Prompt(content="string", order=["text"], texts=[content])
-        prompt.system = system
-        return prompt
-    prompt = Prompt(content="parts", system=system)
+        return Prompt(content="string", order=["text"], texts=[content])
+    prompt = Prompt(content="parts")
     for part in content:
         prompt.order.append(part["type"])
         if part["type"] == "text":
@@ -155,12 +166,20 @@ def describe(body: Mapping[str, object], prompt: Prompt) -> dict[str, object]:
         "content": prompt.content,
         "system": prompt.system,
         "order": prompt.order,
-        "images": [
-            {
-                "media_type": head.removeprefix("data:").removesuffix(";base64"),
-                "sha256": hashlib.sha256(data).hexdigest(),
-                "bytes": len(data),
-            }
-            for head, data in prompt.images
+        "images": _describe_images(prompt),
+        "earlier": [
+            {"role": role, "text": said.text, "images": _describe_images(said)}
+            for role, said in prompt.earlier
         ],
     }
+
+
+def _describe_images(prompt: Prompt) -> list[dict[str, object]]:
+    return [
+        {
+            "media_type": head.removeprefix("data:").removesuffix(";base64"),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+        }
+        for head, data in prompt.images
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -60,22 +61,17 @@ class Checkpoint:
         ]
 
     def _encode(self, prompts: list[Prompt]) -> Any:
-        texts, pictures = [], []
+        texts: list[str] = []
+        pictures: list[Image.Image] = []
         for prompt in prompts:
-            content: list[dict[str, str]] = []
-            for part in prompt["parts"]:
-                if part["kind"] == "video":
-                    raise ValueError("videos are not taken here, only their frames")
-                if part["kind"] == "image":
-                    with Image.open(part["path"]) as picture:
-                        pictures.append(picture.convert("RGB"))
-                    content.append({"type": "image"})
-                else:
-                    content.append({"type": "text", "text": part["text"]})
-            messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+            messages: list[dict[str, Any]] = []
             if prompt["system"]:
-                said = [{"type": "text", "text": prompt["system"]}]
-                messages.insert(0, {"role": "system", "content": said})
+                messages.append(_message("system", prompt["system"]))
+            for turn, reply in zip_longest(prompt["turns"], prompt["replies"]):
+                content = [_content(part, pictures) for part in turn]
+                messages.append({"role": "user", "content": content})
+                if reply is not None:
+                    messages.append(_message("assistant", reply))
             texts.append(
                 self._processor.apply_chat_template(
                     messages, tokenize=False, add_generation_prompt=True
@@ -106,3 +102,18 @@ class Checkpoint:
             "prompt_tokens": prompt_tokens,
             "completion_tokens": ended[0] + 1 if ended else len(tokens),
         }
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def _content(part: dict[str, str], pictures: list[Image.Image]) -> dict[str, str]:
+    """Give a part as the chat template takes it, and add its picture to the others."""
+    if part["kind"] == "video":
+        raise ValueError("videos are not taken here, only their frames")
+    if part["kind"] == "text":
+        return {"type": "text", "text": part["text"]}
+    with Image.open(part["path"]) as picture:
+        pictures.append(picture.convert("RGB"))
+    return {"type": "image"}

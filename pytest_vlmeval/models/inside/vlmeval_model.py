@@ -6,11 +6,18 @@ import importlib
 import importlib.util
 import sys
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-KINDS = {"multiple_choice": "MCQ", "yes_no": "Y/N", "vqa": "VQA", "caption": "Caption"}
+KINDS = {
+    "multiple_choice": "MCQ",
+    "yes_no": "Y/N",
+    "vqa": "VQA",
+    "caption": "Caption",
+    "conversation": "MT",
+}
 
 
 class VlmevalModel:
@@ -78,27 +85,48 @@ class VlmevalModel:
         kind = KINDS.get(prompt["kind"], "VQA")
         self._types[dataset] = (kind, prompt["modality"].upper())
         try:
-            text = self._model.generate(self._message(prompt), dataset=dataset)
+            text = self._say(prompt, dataset)
         except Exception as error:
             return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
         return {"text": str(text), "finish_reason": "stop"}
 
+    def _say(self, prompt: dict[str, Any], dataset: str) -> object:
+        """Answer a question, or the last one of a conversation so far.
+
+        The class's `chat` (vlm/base.py:134) would drop the first turns where it fails.
+        """
+        if prompt["kind"] != "conversation":
+            return self._model.generate(self._message(prompt), dataset=dataset)
+        if not hasattr(self._model, "chat_inner"):
+            raise TypeError("the class holds no conversation: it has no chat_inner")
+        messages = []
+        for turn, reply in zip_longest(prompt["turns"], prompt["replies"]):
+            messages.append({"role": "user", "content": _values(turn)})
+            if reply is not None:
+                said = [{"type": "text", "value": reply}]
+                messages.append({"role": "assistant", "content": said})
+        return self._model.chat_inner(messages, dataset=dataset)
+
     def _message(self, prompt: dict[str, Any]) -> list[dict[str, str]]:
         """Give the prompt as the class wants it: its own where it builds one."""
         dataset, model = prompt["dataset"], self._model
+        (turn,) = prompt["turns"]
         own = getattr(model, "use_custom_prompt", lambda dataset: False)
         if prompt["modality"] == "image" and own(dataset):
-            paths = [
-                part["path"] for part in prompt["parts"] if part["kind"] == "image"
-            ]
+            paths = [part["path"] for part in turn if part["kind"] == "image"]
             self._pictures = paths
             line = rows(prompt["rows"])[prompt["index"]]
             message: list[dict[str, str]] = model.build_prompt(line, dataset=dataset)
             return message
-        return [
-            {"type": part["kind"], "value": part.get("text") or part.get("path", "")}
-            for part in prompt["parts"]
-        ]
+        return _values(turn)
+
+
+def _values(turn: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Give a turn as ms-vlmeval's classes take it."""
+    return [
+        {"type": part["kind"], "value": part.get("text") or part.get("path", "")}
+        for part in turn
+    ]
 
 
 @cache

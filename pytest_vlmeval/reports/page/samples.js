@@ -107,10 +107,11 @@ class Samples {
     const count = Math.ceil(index.id.length / index.part);
     const all = await Promise.all(Array.from({ length: count }, (_, number) => loadPart(number)));
     return all.flat().map((each, n) => {
-      const prompt = each.prompt ? each.prompt.filter((part) => typeof part === "string") : [];
+      const prompt = (each.prompt || []).flat().filter((part) => typeof part === "string");
+      const earlier = (each.earlier || []).map(([said]) => said);
       const before = each.before ? each.before.answer : "";
       const place = `${index.datasets[index.dataset[n]]}-${index.id[n]}`;
-      return [place, ...prompt, each.answer, each.error, each.extracted, each.reference, before].join("\n").toLowerCase();
+      return [place, ...prompt, ...earlier, each.answer, each.error, each.extracted, each.reference, before].join("\n").toLowerCase();
     });
   }
 

@@ -62,8 +62,8 @@ class Sheet {
   content(number, detail, name) {
     const { index } = this;
     const outcome = index.outcomes[index.outcome[number]];
-    const found = [make("h3", {}, "Prompt"), ...this.prompt(detail.prompt || [], name)];
-    found.push(make("h3", {}, "Answer"), this.answers(detail, outcome));
+    const found = this.dialogue(detail, name);
+    found.push(make("h3", {}, detail.where ? `Answer to ${detail.where}` : "Answer"), this.answers(detail, outcome));
     const read = [];
     if (detail.extracted) read.push(fact("read out of the answer", detail.extracted));
     if (detail.value != null && detail.value !== 0 && detail.value !== 1) read.push(fact("value", String(detail.value)));
@@ -73,7 +73,7 @@ class Sheet {
     if (detail.group) read.push(fact("judged together with", detail.group));
     if (index.judge[number]) read.push(fact("judge", JUDGED[index.judge[number]] || words(index.judge[number])));
     if (detail.ms) read.push(fact("latency", `${counted.format(detail.ms)} ms`));
-    if (detail.attempts > 1) read.push(fact("asked", `${detail.attempts} times`));
+    if (detail.retries) read.push(fact("sent again", `${detail.retries} times`));
     if (detail.promptTokens || detail.completionTokens) read.push(fact("tokens", `${counted.format(detail.promptTokens)} in, ${counted.format(detail.completionTokens)} out`));
     if (read.length) found.push(make("h3", {}, "Details"), make("dl", { className: "facts" }, ...read));
     if (detail.reason) found.push(folded("Notes of the scoring", detail.reason));
@@ -81,13 +81,24 @@ class Sheet {
     return found;
   }
 
+  // The prompt; of several turns each with the reply to it, but for the last one's.
+  dialogue(detail, name) {
+    const prompt = detail.prompt || [];
+    const images = prompt.flat().filter((part) => part.kind === "image").length;
+    const pictures = { count: images, shown: 0, name };
+    if (prompt.length < 2) return [make("h3", {}, "Prompt"), ...this.turn(prompt.flat(), pictures)];
+    const earlier = detail.earlier || [];
+    return prompt.flatMap((turn, number) => {
+      const shown = [make("h3", {}, `Turn ${number + 1} of ${prompt.length}`), ...this.turn(turn, pictures)];
+      if (number < earlier.length) shown.push(make("div", { className: "answers" }, box(this.index.model, "", ...reply(...earlier[number]))));
+      return shown;
+    });
+  }
+
   answers(detail, outcome) {
-    const box = (title, css, ...content) => make("div", { className: `box ${css}` }, make("h3", {}, title), ...content);
     const boxes = [];
     if (detail.reference != null) boxes.push(box("Reference", "", text(detail.reference)));
-    const own = [];
-    if (detail.reasoning) own.push(folded("Reasoning", detail.reasoning));
-    own.push(text(detail.answer || detail.error || "No answer yet"));
+    const own = reply(detail.answer || detail.error || "No answer yet", detail.reasoning);
     if (detail.answer && detail.error) own.push(text(detail.error));
     boxes.push(box(this.index.model, outcome, ...own));
     if (detail.before) {
@@ -98,10 +109,8 @@ class Sheet {
     return make("div", { className: "answers" }, ...boxes);
   }
 
-  prompt(parts, name) {
+  turn(parts, pictures) {
     if (!parts.length) return [absent("The prepared dataset is no longer on the machine that wrote this report, so the prompt cannot be shown.")];
-    const images = parts.filter((part) => part.kind === "image").length;
-    let number = 0;
     const found = [];
     let strip = null;
     for (const part of parts) {
@@ -111,9 +120,9 @@ class Sheet {
       } else if (part.kind === "video") {
         found.push(absent("A video file, which is not part of this report."));
       } else {
-        number += 1;
-        const shown = this.picture(part.picture, `Picture ${number} of ${images} of ${name}`);
-        if (images < 4) found.push(shown);
+        pictures.shown += 1;
+        const shown = this.picture(part.picture, `Picture ${pictures.shown} of ${pictures.count} of ${pictures.name}`);
+        if (pictures.count < 4) found.push(shown);
         else if (strip) strip.append(shown);
         else found.push((strip = make("div", { className: "strip", tabIndex: 0, role: "group", "aria-label": "Pictures" }, shown)));
       }
@@ -138,6 +147,8 @@ class Sheet {
 const text = (content) => make("p", { className: "text" }, content);
 const absent = (content) => make("p", { className: "absent" }, content);
 const fact = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
+const box = (title, css, ...content) => make("div", { className: `box ${css}` }, make("h3", {}, title), ...content);
+const reply = (said, reasoning) => (reasoning ? [folded("Reasoning", reasoning), text(said)] : [text(said)]);
 const folded = (title, content) => make("details", {}, make("summary", {}, title), text(content));
 
 function transcript(each) {

@@ -39,11 +39,6 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
         options = dict(family.options if family else _options(cls))
         # dataset/mmgenbench.py leaves out a method that scores.
         cls.__abstractmethods__ = frozenset()
-        if getattr(cls, "TYPE", "") == "MT":
-            raise VlmEvalError(
-                f"{info['name']} asks in several turns, each with the answers before "
-                "it, and that is not possible yet."
-            )
         return cls(dataset=info["rules"], **options)
     except (VlmEvalError, NoTableError):
         raise

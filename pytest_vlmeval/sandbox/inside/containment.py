@@ -158,6 +158,7 @@ def _mend_files(module: Any) -> None:
         if isinstance(data, pd.DataFrame):
             current_job().dump_table(data, str(f))
         else:
+            current_job().results.pop(str(f), None)
             upstream_dump(data, str(f), **options)
 
     def load(f: str, fmt: str | None = None) -> object:
@@ -165,6 +166,8 @@ def _mend_files(module: Any) -> None:
         table = job.tables.get(str(f))
         if table is not None:
             return table.copy()
+        if str(f) in job.results:
+            return dict(job.results[str(f)])
         if str(f).endswith(".tsv") and job.pictures is not None:
             return load_slim(Path(f), job)
         return upstream_load(str(f), fmt)
@@ -219,10 +222,12 @@ def _mend_progress(module: Any) -> None:
         named = job.asked if keys is None else keys
         results = judging.run_tasks(job, func, list(tasks), named)
         if save is not None:
+            # Kept as they are: tables among them cannot come back from a file.
             saved = module.load(save) if module.osp.exists(save) else {}
             if keys is not None:
                 saved.update(zip(keys, results, strict=True))
-            module.dump(saved, save)
+            job.results[str(save)] = saved
+            Path(save).touch()
         return results
 
     module.track_progress_rich = track_progress_rich

@@ -23,7 +23,7 @@ MAX_LENGTH = 100_000
 MAX_DEPTH = 200
 MAX_BITS = 20_000
 
-_STRING = r"""(?:'[^'\\\n]*'|"[^"\\\n]*")"""
+_STRING = r"""(?:'[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")"""
 _STRING_LIST = re.compile(rf"\s*\[\s*{_STRING}(?:\s*,\s*{_STRING})*\s*,?\s*\]\s*")
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -190,9 +190,13 @@ def _size(value: Any) -> int:
 
 
 def _string_list(source: str) -> list[str]:
-    # A cell with several pictures is a list of base64 texts of many megabytes.
+    # A cell with several pictures is a list of base64 texts of many megabytes, an
+    # answer in several turns one of long replies.
     if not _STRING_LIST.fullmatch(source):
         raise RefusedExpressionError(
             f"the expression has {len(source)} characters, {MAX_LENGTH} are allowed"
         )
-    return [text[1:-1] for text in re.findall(_STRING, source)]
+    return [
+        ast.literal_eval(text) if "\\" in text else text[1:-1]
+        for text in re.findall(_STRING, source)
+    ]

@@ -92,7 +92,7 @@ class Job:
     there is none; `tasks` are those for it by their key, and `task` the one that runs.
     What the judge did not decide is right in the `best_case` and wrong otherwise.
     `asked` are the indexes of the answers in order, `unanswered` of those without a
-    usable text.
+    usable text. `results` are those of tasks, by the file that would hold them.
     `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
     """
 
@@ -110,6 +110,7 @@ class Job:
     task: Task | None = None
     scoring: Scoring = "published"
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    results: dict[str, dict[Any, Any]] = field(default_factory=dict)
 
     @property
     def method(self) -> str:

@@ -9,7 +9,10 @@ the same replies lead to the same results in whatever order they come.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.job import NO_REPLY, Task, current_job
@@ -26,6 +29,8 @@ DEFAULTS: dict[str, Any] = {"max_tokens": 2048, "temperature": 0}
 # The scales that the prompts of MMBench-Video, MMVet and LLaVABench give.
 RATINGS = {"0", "1", "2", "3"}
 LLAVA_POINTS = (0, 10)
+# The most that MMDU's prompt lets a judge give.
+FULL_POINTS = 10
 
 
 class _Pending(BaseException):
@@ -96,12 +101,13 @@ class TaskKind(NamedTuple):
     """How the results of one of ms-vlmeval's functions are read.
 
     `usable` tells from a result and the last reply whether the judge decided.
-    `assume` gives the result that stands for a right or a wrong answer. `unanswered`
+    `assume` gives the result that stands for a right or a wrong answer, from what was
+    judged, which of the two, and the result that is not usable. `unanswered`
     is the result where there is nothing to judge; None takes ms-vlmeval's own.
     """
 
     usable: Callable[[Any, str], bool]
-    assume: Callable[[Any, bool], object]
+    assume: Callable[[Any, bool, Any], object]
     unanswered: object = None
 
 
@@ -109,23 +115,23 @@ def _succeeded(result: Any, _reply: str) -> bool:
     return bool(result["log"].endswith("Succeed"))
 
 
-def _assume_choice(_inputs: Any, right: bool) -> object:
+def _assume_choice(_inputs: Any, right: bool, _result: Any) -> object:
     return {"hit": int(right), "log": "not judged"}
 
 
-def _assume_yes_no(inputs: Any, right: bool) -> object:
+def _assume_yes_no(inputs: Any, right: bool, _result: Any) -> object:
     answer = str(inputs[1]["answer"])
     return answer if right else {"yes": "No", "no": "Yes"}.get(answer.lower())
 
 
-def _assume_formula(inputs: Any, right: bool) -> object:
+def _assume_formula(inputs: Any, right: bool, _result: Any) -> object:
     line = inputs[1]
     multiple = line.get("question_type") == "multi_choice"
     said = str(line["answer_option" if multiple else "answer"])
     return {"log": "not judged", "res": said if right else ""}
 
 
-def _assume_document(inputs: Any, right: bool) -> object:
+def _assume_document(inputs: Any, right: bool, _result: Any) -> object:
     said = str(inputs[1]["answer"]) if right else ""
     return {"log": "not judged", "res": "", "pred": said}
 
@@ -134,8 +140,36 @@ def _is_within(result: Any, scale: tuple[float, float]) -> bool:
     return all(scale[0] <= points <= scale[1] for points in result)
 
 
-def _assume_option(inputs: Any, right: bool) -> object:
+def _assume_option(inputs: Any, right: bool, _result: Any) -> object:
     return inputs[1]["answer"] if right else "Z"
+
+
+def read_points(cell: Any) -> int | None:
+    """Give what a judge's number counts in MMDU (dataset/image_mt.py:81), if any."""
+    try:
+        return min(max(int(cell), 0), FULL_POINTS)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_read(result: Any, _reply: str) -> bool:
+    """Whether each turn of a conversation has points in all dimensions."""
+    return set(result["log"].split("\n")) == {"Succeed"}
+
+
+def _assume_conversation(_inputs: Any, right: bool, result: Any) -> object:
+    """Give full points where there are none, or, as ms-vlmeval does, none at all."""
+    if not right:
+        return result
+    dimensions = import_module("vlmeval.dataset.image_mt").MMDUDataset.DIMS
+    table = pd.DataFrame(
+        [
+            [FULL_POINTS if read_points(cell) is None else cell for cell in row]
+            for row in result["res"].reindex(columns=dimensions).to_numpy(object)
+        ],
+        columns=dimensions,
+    )
+    return {**result, "res": table}
 
 
 _CHOICE = TaskKind(lambda result, reply: True, _assume_choice)
@@ -157,23 +191,24 @@ KINDS = {
         lambda result, reply: (
             _succeeded(result, reply) and _is_within([result["score"]], (0, 1))
         ),
-        lambda _inputs, right: {"log": "not judged", "score": float(right)},
+        lambda _inputs, right, _result: {"log": "not judged", "score": float(right)},
     ),
     "LLaVABench_atomeval": TaskKind(
         lambda result, reply: _is_within(result, LLAVA_POINTS),
-        lambda _inputs, right: [1.0, 10.0] if right else [10.0, 1.0],
+        lambda _inputs, right, _result: [1.0, 10.0] if right else [10.0, 1.0],
         unanswered=[10.0, 1.0],
     ),
+    "mmdu_score": TaskKind(_is_read, _assume_conversation),
     "MMLongBench_auxeval": TaskKind(
         lambda result, reply: "Extracted answer:" in result["res"], _assume_document
     ),
     # MMBench-Video calls the judge itself.
     "generate": TaskKind(
         lambda result, reply: result in RATINGS,
-        lambda _inputs, right: "3" if right else "0",
+        lambda _inputs, right, _result: "3" if right else "0",
     ),
 }
-_ANY = TaskKind(lambda result, reply: True, lambda inputs, right: None)
+_ANY = TaskKind(lambda result, reply: True, lambda inputs, right, result: None)
 
 
 def run_tasks(
@@ -206,7 +241,7 @@ def run_tasks(
         if questions:
             _ask(job, questions)
     return [
-        kind.assume(each, job.best_case)
+        kind.assume(each, job.best_case, job.tasks[key].result)
         if job.tasks[key].unusable
         else job.tasks[key].result
         for key, each in named.items()

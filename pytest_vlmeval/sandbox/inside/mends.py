@@ -132,19 +132,41 @@ def mend_yes_no(module: Any) -> None:
 class _NoRows(int):
     """A count of nothing; a mean over it is not a number instead of an error."""
 
-    def __truediv__(self, _other: object) -> float:
+    def __truediv__(self, other: Any) -> float:
+        return 0.0 if other else float("nan")
+
+    def __rtruediv__(self, _other: object) -> float:
         return float("nan")
 
-    __rtruediv__ = __truediv__
 
+def mend_counts(module: Any) -> None:
+    """Answer dataset/utils/mmvet.py:103: it divides by the rows of each capability.
 
-def mend_mmvet(module: Any) -> None:
-    """Answer dataset/utils/mmvet.py:103: it divides by the rows of each capability."""
+    And dataset/image_mt.py:90, by the turns with points in each dimension.
+    """
 
     def counting(factory: Callable[[], Any]) -> dict[str, Any]:
         return defaultdict(lambda: _NoRows() if factory() == 0 else factory())
 
     module.defaultdict = counting
+
+
+def mend_conversations(module: Any) -> None:
+    """Answer dataset/utils/mmdu.py:113: a reply that is a set breaks the whole table.
+
+    The line of the log for a turn without points is one (:124), whatever went wrong.
+    """
+
+    def read(source: str) -> object:
+        try:
+            value = evaluate(source)
+        except Exception as error:
+            raise ValueError(" ".join(str(error).split())) from error
+        if source.startswith("{") and not isinstance(value, dict):
+            raise ValueError(f"a dictionary is needed, not {source!r:.100}")
+        return value
+
+    module.eval = read
 
 
 def mend_mathvista(module: Any) -> None:
@@ -260,7 +282,9 @@ BEFORE: dict[str, Callable[[ModuleType], None]] = {
 AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.multiple_choice": mend_choices,
     "vlmeval.dataset.utils.yorn": mend_yes_no,
-    "vlmeval.dataset.utils.mmvet": mend_mmvet,
+    "vlmeval.dataset.utils.mmvet": mend_counts,
+    "vlmeval.dataset.image_mt": mend_counts,
+    "vlmeval.dataset.utils.mmdu": mend_conversations,
     "vlmeval.dataset.utils.mathvista": mend_mathvista,
     "vlmeval.dataset.utils.videomme": mend_video_options,
     "vlmeval.dataset.utils.vqa_eval": mend_distances,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 # Columns that say what a row of a result is about.
-LABELS = ("split", "Subject", "Category", "Task&Skill", "category")
+LABELS = ("split", "set", "Subject", "Category", "Task&Skill", "category")
 
 
 def flatten(result: object) -> dict[str, float]:

@@ -201,12 +201,13 @@ class _SampleWriter:
 
     def _sample(self, row: pd.Series[Any]) -> dict[str, Any]:
         index = str(row["index"])
-        prompt: list[list[str]] = []
+        prompt: list[list[list[str]]] = []
         error = self._errors.get(index)
         if error is None:
             number = self._numbers.get(index, 0)
             try:
-                prompt = [self._part(part) for part in self._dataset.build_prompt(row)]
+                turns = _turns(self._dataset.build_prompt(row))
+                prompt = [[self._part(part) for part in turn] for turn in turns]
             except PictureError as fault:
                 error = _picture_fault(number, index, str(fault))
             # dataset/utils/olympiadbench.py:198 ends its process.
@@ -241,6 +242,19 @@ class _SampleWriter:
         """Look for the file of a column `image_path` beside its TSV."""
         beside = self._tsv.parent / path
         return str(beside) if beside.is_file() else path
+
+
+def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
+    """Give what is asked at once, turn by turn: of a dialogue what the user says.
+
+    Its other messages are the reference answers (dataset/image_mt.py:54); each model
+    goes on from its own (inference_mt.py:24 chat_mt).
+    """
+    if not built:
+        raise ValueError("there is nothing to ask")
+    if "role" in built[0]:
+        return [each["content"] for each in built if each["role"] == "user"]
+    return [built]
 
 
 def _text(row: pd.Series[Any], name: str) -> str | None:

@@ -49,21 +49,21 @@ def describe() -> dict[str, Any]:
 def score(
     info: dict[str, Any],
     rows: str,
-    answers: list[tuple[str, str | None]],
+    answers: list[tuple[str, list[str] | None]],
     on_progress: Callable[[int, int], None],
     ask: Ask | None = None,
     scoring: Scoring = "published",
 ) -> dict[str, Any]:
-    """Score answers, given as [index, text], against the rows of the file `rows`.
+    """Score answers, given as [index, replies], against the rows of the file `rows`.
 
     The table that ms-vlmeval sees has the rows that were answered, in the dataset's
-    order, each with its text exactly as it is; None, where there is no usable one,
-    is an empty text that is not shown to the judge. `ask` sends questions to the
-    judge, without which answers are matched exactly. What the judge did not decide
-    counts as wrong, and as right in `best`. `scoring` in the result is what was
-    used: "corrected" only where there is something to correct. Raises
-    NeedsJudgeError, and VlmEvalError for a class without an adapter and a dataset
-    without references.
+    order, each with its reply exactly as it is, or with the list of them where prompts
+    have several turns; None, where none is usable, is an empty text, or list, that is
+    not shown to the judge. `ask` sends questions to the judge, without which answers
+    are matched exactly. What the judge did not decide counts as wrong, and as right in
+    `best`. `scoring` in the result is what was used: "corrected" only where there is
+    something to correct. Raises NeedsJudgeError, and VlmEvalError for a class without
+    an adapter and a dataset without references.
     """
     family = find_family(info)
     if family.judge == "required" and ask is None:
@@ -71,8 +71,8 @@ def score(
     table = read_rows(Path(rows), info)
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring = info["url"], ask, scoring
-    job.unanswered = frozenset(index for index, text in answers if text is None)
-    texts = {index: text or "" for index, text in answers}
+    job.unanswered = frozenset(index for index, said in answers if said is None)
+    texts = {index: _prediction(family, said or []) for index, said in answers}
     outcome = _evaluate(info, family, job, texts)
     metrics = flatten(outcome.result)
     main_metric, value = family.main(info, metrics, outcome.verdicts)
@@ -88,8 +88,15 @@ def score(
     }
 
 
+def _prediction(family: Family, replies: list[str]) -> str | list[str]:
+    """Give what ms-vlmeval has in its column of predictions."""
+    # Half a character is no text to spacy, nor to a file.
+    whole = [HALVES.sub("\ufffd", reply) for reply in replies]
+    return whole if family.in_turns else "".join(whole)
+
+
 def _best_case(
-    info: dict[str, str], family: Family, job: Job, texts: dict[str, str], value: float
+    info: dict[str, str], family: Family, job: Job, texts: dict[str, Any], value: float
 ) -> float:
     """Give the value if all that the judge did not decide were right."""
     if not any(task.unusable for task in job.tasks.values()):
@@ -104,12 +111,12 @@ def _rename(metrics: dict[str, float], old: str, new: str) -> str:
 
 
 def _evaluate(
-    info: dict[str, Any], family: Family, job: Job, texts: dict[str, str]
+    info: dict[str, Any], family: Family, job: Job, texts: dict[str, Any]
 ) -> Outcome:
     ALLOWANCE.renew()
     build = scored_dataset if info.get("modality") == "video" else build_dataset
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        job = replace(job, folder=Path(folder), tables={})
+        job = replace(job, folder=Path(folder), tables={}, results={})
         with running(job):
             dataset = build(info, job)
             table = _predictions(info, dataset.data, texts, family.reference)
@@ -122,7 +129,7 @@ def _evaluate(
 def _predictions(
     info: dict[str, Any],
     rows: pd.DataFrame,
-    texts: dict[str, str],
+    texts: dict[str, Any],
     reference: str,
 ) -> pd.DataFrame:
     known = rows[reference] if reference in rows else pd.Series(dtype=object)
@@ -138,8 +145,5 @@ def _predictions(
     if unknown or not texts:
         raise ValueError(f"{len(texts)} answers, without a row: {sorted(unknown)[:5]}")
     table = rows[[index in texts for index in indices]].copy()
-    # Half a character is no text to spacy, nor to a file.
-    table["prediction"] = [
-        HALVES.sub("\ufffd", texts[str(index)]) for index in table[key]
-    ]
+    table["prediction"] = [texts[str(index)] for index in table[key]]
     return table

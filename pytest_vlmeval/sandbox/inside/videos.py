@@ -103,7 +103,7 @@ class _VideoWriter:
 
     def _sample(self, position: int, index: str, row: Any) -> dict[str, Any] | None:
         """Give a sample; None for a row that is left out."""
-        prompt: list[list[str]] = []
+        prompt: list[list[list[str]]] = []
         error = None
         line = index if self._pack else position
         where = f"row {position + 1} (index {index})"
@@ -111,7 +111,7 @@ class _VideoWriter:
             message = self._dataset.build_prompt(line, self._video_url)
             if message is None:  # dataset/EgoExoBench/egoexobench.py:245
                 return None
-            prompt = [self._part(part) for part in message if part["value"] != ""]
+            prompt = [[self._part(part) for part in message if part["value"] != ""]]
         except VideoError as fault:
             error = f"{where}: {fault}"
         except Exception as fault:

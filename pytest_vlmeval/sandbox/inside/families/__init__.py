@@ -20,6 +20,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     need_package,
 )
 from pytest_vlmeval.sandbox.inside.families.judged import (
+    evaluate_conversations,
     evaluate_documents,
     evaluate_llava,
     evaluate_mmvet,
@@ -70,6 +71,12 @@ FAMILIES = {
         main_metric("overall/Relative Score (main)"),
         reference="gpt4_ans",
         judge="required",
+    ),
+    "MMDUDataset": Family(
+        evaluate_conversations,
+        main_metric("all/Overall Score"),
+        judge="required",
+        in_turns=True,
     ),
     # The model that ms-vlmeval wants to know decides how pages are put together; as
     # for GPT-4, each page is a picture (dataset/mmlongbench.py:461).

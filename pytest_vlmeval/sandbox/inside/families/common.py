@@ -37,7 +37,8 @@ class Family(NamedTuple):
     names the column with the reference answers. Without a judge, "partial" counts
     only what matches exactly as right, and "required" has no score. `opened` is for
     classes that open their pictures, where others only name them. `asked` is for
-    those whose rows bring a question. `options` go to the constructor.
+    those whose rows bring a question, `in_turns` for those whose prompts have several
+    turns and whose answers are lists of replies. `options` go to the constructor.
     `prompt_package` is a module that making prompts needs, and what installs it.
     `group` names what a row is judged together with: the rotations of a question,
     the pair or figure that a metric needs as a whole.
@@ -49,6 +50,7 @@ class Family(NamedTuple):
     judge: Literal["optional", "partial", "required"] = "optional"
     opened: bool = False
     asked: bool = True
+    in_turns: bool = False
     options: tuple[tuple[str, str], ...] = ()
     prompt_package: tuple[str, str] | None = None
     scale: float = 100

@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.sandbox.inside.families.common import (
+    MAX_REASON,
     Outcome,
     judged_table,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.judging import FULL_POINTS, read_points
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.job import Job, Task
@@ -41,6 +43,37 @@ def evaluate_llava(dataset: Any, answers: str, job: Job) -> Outcome:
         reason = f"{points:g} points, GPT-4's answer {theirs:g}"
         verdicts.append(verdict(row["index"], value, None, reason, _task(job, row)))
     return Outcome(result, verdicts)
+
+
+def evaluate_conversations(dataset: Any, answers: str, job: Job) -> Outcome:
+    """Score MMDU: the judge gives each turn up to ten points in each dimension.
+
+    The verdict on a conversation is the mean of its turns in the last one, the overall
+    score; a turn that has no points counts as none (dataset/image_mt.py:81).
+    """
+    result = dataset.evaluate(answers, model=job.method, nproc=1)
+    file = import_module("vlmeval.smp.file")
+    path = file.get_intermediate_file_path(answers, f"_{job.method}", "pkl")
+    verdicts = []
+    for index, judged in job.results[path].items():
+        table = judged["res"].reindex(columns=dataset.DIMS)
+        points = [read_points(each) or 0 for each in table[dataset.DIMS[-1]]]
+        value = sum(points) / len(points) / FULL_POINTS
+        task = job.tasks.get(str(index))
+        said = f"{', '.join(map(str, points))} points"
+        found = verdict(index, value, None, said, task)
+        if task is not None and task.state == "judge_unclear":
+            found["reason"] = _first_unread(judged["log"], task)
+        verdicts.append(found)
+    return Outcome(result, verdicts)
+
+
+def _first_unread(log: str, task: Task) -> str:
+    """Give the first reply without points; each turn has one line and one reply."""
+    lines = log.split("\n")
+    place = next(place for place, line in enumerate(lines) if line != "Succeed")
+    said = (task.exchanges[place].text or "").strip() or "an empty text"
+    return f"the judge's reply to turn {place + 1} cannot be used: {said}"[:MAX_REASON]
 
 
 def evaluate_documents(dataset: Any, answers: str, job: Job) -> Outcome:

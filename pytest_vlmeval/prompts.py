@@ -1,0 +1,49 @@
+"""What is asked: samples, and the turns of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPart:
+    """One piece of a prompt: a text, or a picture or video named by its content.
+
+    `media` is the file's name below the prepared dataset's `media/` folder,
+    `<sha256>.<suffix>`; the bytes are the dataset's own.
+    """
+
+    kind: Literal["text", "image", "video"]
+    text: str = ""
+    media: str = ""
+    media_type: str = ""
+
+
+# What is said to a model at once.
+Turn = tuple[PromptPart, ...]
+
+
+def parts_of(prompt: Iterable[Turn]) -> tuple[PromptPart, ...]:
+    """Return the parts of all turns of a prompt, in order."""
+    return tuple(part for turn in prompt for part in turn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One question of a dataset, as ms-vlmeval would ask it.
+
+    `index` is the dataset's own, as text. `prompt` has one turn, or several that are
+    asked one after the other, each with the replies to those before. `group` joins
+    samples that are judged together. `error` says why the row cannot be asked (an
+    unreadable picture).
+    """
+
+    dataset: str
+    index: str
+    prompt: tuple[Turn, ...]
+    reference: str | None = None
+    category: str | None = None
+    group: str | None = None
+    error: str | None = None
