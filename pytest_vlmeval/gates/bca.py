@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from pytest_vlmeval.gates.intervals import POWER, Numbers
+from pytest_vlmeval.gates.intervals import NORMAL, POWER, Numbers
 from pytest_vlmeval.gates.outcome import Interval
 
 RESAMPLES = 9_999
@@ -46,16 +45,16 @@ class Resampled:
         T. DiCiccio and B. Efron, Bootstrap Confidence Intervals, 1996, doi
         10.1214/ss/1032280214, equation 2.3, solved for the level.
         """
-        return float(stats.norm.sf(self._deviate(expected)))
+        return NORMAL.cdf(-self._deviate(expected))
 
     def p_above(self, expected: float) -> float:
         """Return the smallest error level whose BCa bound lies above `expected`."""
-        return float(stats.norm.cdf(self._deviate(expected)))
+        return NORMAL.cdf(self._deviate(expected))
 
     def _deviate(self, expected: float) -> float:
-        bias = stats.norm.ppf(_rank(self.distribution, self.value))
-        found = stats.norm.ppf(_rank(self.distribution, expected)) - bias
-        return float(found / (1 + self.acceleration * found) - bias)
+        bias = NORMAL.inv_cdf(_rank(self.distribution, self.value))
+        found = NORMAL.inv_cdf(_rank(self.distribution, expected)) - bias
+        return found / (1 + self.acceleration * found) - bias
 
     def needed(self, expected: float) -> int | None:
         """Return the size at which a normal test of the difference has `POWER`.
@@ -65,7 +64,7 @@ class Resampled:
         difference = self.value - expected
         if difference == 0:
             return None
-        z = stats.norm.ppf((1 + self.interval.level) / 2) + stats.norm.ppf(POWER)
+        z = NORMAL.inv_cdf((1 + self.interval.level) / 2) + NORMAL.inv_cdf(POWER)
         variance = float(self.distribution.var(ddof=1))
         return math.ceil(self.samples * variance * (z / difference) ** 2)
 
@@ -110,6 +109,8 @@ def bootstrap(
 
 def _run(totals: Numbers, statistic: Statistic, level: float) -> Any:
     """Return what scipy's bootstrap of the clusters finds."""
+    from scipy import stats
+
     count = len(totals)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         # It gives bounds that are no numbers then, which is looked at below.
