@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.store import Store, location
 from tests.run_fixtures import Project, endpoint
 from tests.server_fixtures import ServerProcess
 from tests.test_bad_input import small_disk
@@ -171,14 +174,38 @@ def test_a_store_that_stays_locked_ends_the_run_and_the_next_goes_on(
     undisturbed: Check,
     hold: Callable[[], Callable[[], None]],
 ) -> None:
+    project.pytester.makeconftest(
+        "from pytest_vlmeval.store import location\nlocation.BUSY_TIMEOUT_S = 2"
+    )
     arguments = [*endpoint(server.url), "--vlm-concurrency=2"]
     process = project.start(*arguments)
     wait_for(lambda: answers(project) >= 4)
     release = hold()
-    output, _ = process.communicate(timeout=400)
+    output = finish(process)
     assert process.returncode == 1
-    assert "Another process held the store for more than 60 s: end it" in output
+    assert "Another process held the store for more than 2 s: end it" in output
     assert "During handling" not in output
     release()
     assert project.run(*arguments).ret == 0
     undisturbed(project)
+
+
+def test_after_one_wait_in_vain_nothing_waits_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "BUSY_TIMEOUT_S", 1)
+    store = Store(tmp_path)
+    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited = []
+    for _ in range(3):
+        started = time.monotonic()
+        with pytest.raises(VlmEvalError, match="held the store for more than 1 s"):
+            store.leases.leave("nobody")
+        waited.append(time.monotonic() - started)
+    assert waited[0] > 0.9
+    assert max(waited[1:]) < 0.5
+    other.rollback()
+    other.close()
+    store.leases.leave("nobody")
+    store.close()

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.store.location import LOCK, Location, open_database
+from pytest_vlmeval.store.location import LOCK, Location, is_locked, open_database
 
 
 class Database:
@@ -21,6 +21,8 @@ class Database:
         self._engine = open_database(location)
         self._postgresql = self._engine.dialect.name == "postgresql"
         self.insert = postgresql.insert if self._postgresql else sqlite.insert
+        # Once one has waited in vain, all others fail at once.
+        self._impatient = False
 
     def close(self) -> None:
         """Close every connection."""
@@ -37,13 +39,16 @@ class Database:
         """
         try:
             with (
-                self._engine.connect().execution_options(reading=reading) as connection,
+                self._engine.connect().execution_options(
+                    reading=reading, impatient=self._impatient
+                ) as connection,
                 connection.begin(),
             ):
                 if lock is not None and self._postgresql:
                     connection.execute(LOCK, {"name": f"vlmeval {lock}"})
                 yield connection
         except sa.exc.DatabaseError as error:
+            self._impatient = self._impatient or is_locked(error)
             raise VlmEvalError(self._location.explain(error)) from None
 
     def each(self, values: Sequence[object]) -> sa.ColumnElement[str]:

@@ -62,11 +62,16 @@ def _remedy(cause: str) -> str:
         return "Free some space"
     if "not a database" in cause or "malformed" in cause:
         return "Move the damaged file away (it is never overwritten)"
-    if "locked" in cause:
+    if "database is locked" in cause:
         return (
             f"Another process held the store for more than {BUSY_TIMEOUT_S} s: end it"
         )
     return "Make it writable"
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether somebody else held an SQLite store for too long."""
+    return "database is locked" in str(error)
 
 
 def open_database(location: Location) -> sa.Engine:
@@ -141,7 +146,10 @@ def _configure_sqlite(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
-        reading = connection.get_execution_options().get("reading", False)
+        options = connection.get_execution_options()
+        if options.get("impatient", False):
+            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        reading = options.get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
