@@ -173,6 +173,8 @@ class Execution:
         """End the asking, or let it `finish` what is asked; close the store."""
         self._inference.close(finish=finish)
         self.early.stop()
+        for judge in self._judges.values():
+            judge.close()
         self._heartbeat.stop()
         self._store.close()
 

@@ -18,6 +18,7 @@ from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.factory import NoteLimit, create_judge_pool
 from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.models.standing import StandingPool
 from pytest_vlmeval.prompts import PromptPart
 from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply
 from pytest_vlmeval.store import Store
@@ -55,6 +56,10 @@ class Judge:
         self._retries = retries
         self._run_id, self._session_id = asked_in
         self._aside: Collection[str] = ()
+        self._journal = Journal(name)
+        self._standing = StandingPool(
+            lambda: make_pool(self._journal.note_limit, self._aside)
+        )
 
     def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked; `VlmEvalError` if none of them can."""
@@ -85,15 +90,18 @@ class Judge:
             if name not in known
         }
         if missing:
-            known |= asyncio.run(self._ask_all(missing, fingerprint))
+            ask_all = partial(self._ask_all, missing, fingerprint)
+            known |= self._standing.run(ask_all)
         return [known[name] for name in names]
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._standing.close()
+
     async def _ask_all(
-        self, questions: Mapping[str, JudgeQuestion], fingerprint: str
+        self, questions: Mapping[str, JudgeQuestion], fingerprint: str, pool: Pool
     ) -> dict[str, JudgeReply]:
-        journal = Journal(self.name)
-        pool = self._make_pool(journal.note_limit, self._aside)
-        asker = Asker(pool, self._retries, journal)
+        asker = Asker(pool, self._retries, self._journal)
         failures = _Failures(pool)
 
         async def ask(name: str, question: JudgeQuestion) -> tuple[str, JudgeReply]:
@@ -104,13 +112,16 @@ class Judge:
             )
             return name, reply
 
+        tasks = [
+            asyncio.create_task(ask(name, question))
+            for name, question in questions.items()
+        ]
         try:
-            found = await asyncio.gather(
-                *(ask(name, question) for name, question in questions.items())
-            )
+            found = await asyncio.gather(*tasks)
         finally:
-            await pool.close()
-            attempts, changes = journal.take()
+            for task in tasks:
+                task.cancel()
+            attempts, changes = self._journal.take()
             self._store.accounting.record(
                 self._run_id, self._session_id, attempts, changes
             )

@@ -94,6 +94,11 @@ class JudgePanel:
         for judge in self._judges.values():
             judge.check()
 
+    def close(self) -> None:
+        """Close the connections of all judges."""
+        for judge in self._judges.values():
+            judge.close()
+
     def choice(
         self, question: str, answer: str, options: Sequence[str]
     ) -> Judgement[str]:

@@ -196,6 +196,7 @@ class Run:
             self._execution.close(finish=finish)
             self._execution = None
         if self._judge_store is not None:
+            self.judges.close()
             self._judge_store.close()
         if "library" in self.__dict__:
             self.library.close()

@@ -45,11 +45,15 @@ def judge_store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def open_judge(server: ServerProcess, judge_store: Store) -> OpenJudge:
+def open_judge(server: ServerProcess, judge_store: Store) -> Iterator[OpenJudge]:
     """Give what opens the judge of the test server with its script."""
+    opened: list[Judge] = []
 
     def open_judge(*, retries: int = 0, **script: object) -> Judge:
         server.control(**script)
-        return make_judge(server.url, judge_store, retries=retries)
+        opened.append(make_judge(server.url, judge_store, retries=retries))
+        return opened[-1]
 
-    return open_judge
+    yield open_judge
+    for judge in opened:
+        judge.close()

@@ -231,6 +231,7 @@ def test_several_judges_of_a_question(
     assert found.each is not None
     assert {name: said.value for name, said in found.each.items()} == scores
     assert panel.yes_no("Is it polite?", "So.").value is True
+    panel.close()
 
 
 def test_wrong_use_of_the_forms(open_judge: OpenJudge) -> None:

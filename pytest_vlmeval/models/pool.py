@@ -55,6 +55,11 @@ class Pool:
         healthy = (each.limiter.limit for each in self.endpoints if not each.aside)
         return min(self._ceiling, sum(healthy))
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing will be asked any more."""
+        return self._broken is not None
+
     def raise_outage(self) -> None:
         """Raise `OutageError` if nothing will be asked any more."""
         if self._broken is not None:
@@ -66,6 +71,11 @@ class Pool:
         for endpoint in self.endpoints:
             endpoint.limiter.set_ceiling(ceiling)
         self._serve()
+
+    def resume(self) -> None:
+        """Count silence from now on, as nothing was asked for a while."""
+        if self._answered_at is not None:
+            self._answered_at = self._clock()
 
     async def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked, by name; raise if none of them can.
