@@ -272,6 +272,9 @@ def test_datasets_without_references_are_skipped(
     result = project.ask(server.url, "-rs")
     result.assert_outcomes(skipped=3)
     result.stdout.fnmatch_lines(["*MathVision_MINI has no reference answers*"])
+    result.stdout.fnmatch_lines(
+        ["MathVision_MINI * 2 * 2 * - *no score: no reference answers*"]
+    )
     assert len(server.requests()) == 2
 
 

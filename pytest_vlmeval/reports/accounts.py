@@ -30,7 +30,8 @@ def _lines(name: str, total: Account, parts: Iterable[Account]) -> list[str]:
 
 def describe_account(account: Account) -> str:
     """Say in one line what was asked, how long it took and what went wrong."""
-    words = [f"{account.requests} requests"]
+    noun = "request" if account.requests == 1 else "requests"
+    words = [f"{account.requests} {noun}"]
     if account.retries:
         words.append(f"{account.retries} of them again")
     words.append(
