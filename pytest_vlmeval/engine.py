@@ -80,6 +80,16 @@ class Engine:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._pool.set_ceiling, ceiling)
 
+    def break_off(self, reason: str) -> None:
+        """Ask no more, as another process found that nothing answers; any thread."""
+        if self._thread.ident is None:
+            self.outage = reason
+            self._board.fail(OutageError(reason))
+        elif self._loop is not None and self._pool is not None:
+            # The loop may have ended with the last sample.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._pool.break_off, reason)
+
     def finish(self, limit_s: float) -> None:
         """Claim no more, and wait for what is claimed: at most `limit_s` seconds.
 

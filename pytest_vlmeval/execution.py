@@ -171,11 +171,12 @@ class Execution:
 
     def close(self, *, finish: bool = False) -> None:
         """End the asking, or let it `finish` what is asked; close the store."""
+        stopped = bool(self.outage)
         self._inference.close(finish=finish)
         self.early.stop()
         for judge in self._judges.values():
             judge.close()
-        self._heartbeat.stop()
+        self._heartbeat.stop(stopped=stopped)
         self._store.close()
 
     def answer(self, dataset: str, index: str) -> Answer:

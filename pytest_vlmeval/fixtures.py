@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.session import get_run, is_worker
+from pytest_vlmeval.session import get_run
 from pytest_vlmeval.suite import SampleParameter, ScoreParameter, UnpreparedParameter
 from pytest_vlmeval.views import SampleView, ScoreView, UnpreparedView
 
@@ -46,9 +46,7 @@ def vlm_sample(
     view = SampleView(vlm_run, parameter.dataset, parameter.row, folder)
     yield view
     request.node.user_properties.extend(view.properties())
-    if vlm_run.outage and not is_worker(request.config):
-        # All others would fail with the same words.
-        request.session.shouldstop = vlm_run.outage
+    _stop_at_outage(request, vlm_run)
 
 
 @pytest.fixture
@@ -63,3 +61,14 @@ def vlm_score(
     view = ScoreView(vlm_run, parameter.dataset, request.node.path.parent)
     yield view
     request.node.user_properties.extend(view.properties())
+    _stop_at_outage(request, vlm_run)
+
+
+def _stop_at_outage(request: pytest.FixtureRequest, run: Run) -> None:
+    """End the session where nothing is asked any more.
+
+    All other items would fail with the same words. The controller of xdist's workers
+    takes it up from the first of them, and stops the others.
+    """
+    if run.outage:
+        request.session.shouldstop = run.outage

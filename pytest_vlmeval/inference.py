@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.store import Store
 
 
+STOPPED = (
+    "Another process of this session found that no endpoint answers, so that nothing "
+    "more is asked."
+)
+
+
 class Inference:
     """This process's part of the asking: its engine, and its part of the requests.
 
@@ -81,6 +87,9 @@ class Inference:
         One without any part claims nothing yet: the engine starts with the first.
         """
         members = self._store.leases.members(self._session_id)
+        if any(member.state == "stopped" for member in members):
+            self._break_off()
+            return
         total = self._settings.concurrency or AUTO_CEILING
         part = part_of(total, self._owner, members, self._share.processes)
         with self._dividing:
@@ -92,6 +101,11 @@ class Inference:
                 self._engine.set_ceiling(part)
             else:
                 self._engine.start()
+
+    def _break_off(self) -> None:
+        with self._dividing:
+            if self._engine is not None and not self._engine.outage:
+                self._engine.break_off(STOPPED)
 
     def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
         journal = Journal(str(self._settings.model))

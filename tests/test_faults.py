@@ -99,6 +99,28 @@ def test_a_server_that_stays_away_stops_the_run_and_keeps_what_it_gave(
     assert stored(project) == UNDISTURBED
 
 
+def test_a_server_that_stays_away_stops_all_workers(
+    project: Project, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    # Of four workers two ask nothing at all, and learn it from the others.
+    project.write_math(SAMPLES)
+    server = vlm_server(answers=REPLIES, latency_s=0.5)
+    arguments = [*endpoint(server.url), "--vlm-concurrency=2", "--vlm-retries=9"]
+    process = project.start(*arguments, "--vlm-outage=2", "-n4")
+    wait_for(lambda: answers(project) >= 4)
+    server.kill()
+    output = finish(process)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert output.count("Interrupted: No endpoint has answered for ") == 1
+    # The item that each of them was at.
+    assert 1 <= output.count("FAILED test_math.py") <= 4
+    kept = answers(project)
+    server.start()
+    assert project.run(*arguments).ret == 0
+    assert len(server.requests()) >= SAMPLES - kept
+    assert stored(project) == UNDISTURBED
+
+
 def test_ctrl_c_twice_loses_nothing(project: Project, server: ServerProcess) -> None:
     project.write_math(SAMPLES)
     server.control(answers=REPLIES, latency_s=0.5)

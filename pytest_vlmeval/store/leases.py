@@ -67,7 +67,10 @@ def _is_zombie(pid: int) -> bool:
 
 
 class Member(NamedTuple):
-    """A process of a session; `state` is "live", "left" (by itself) or "dead"."""
+    """A process of a session.
+
+    `state` is "live", "left" (by itself), "stopped" (as nothing answers) or "dead".
+    """
 
     owner: str
     number: int
@@ -121,9 +124,12 @@ class Leases:
             )
             return [Member(*row) for row in rows]
 
-    def leave(self, owner: str) -> None:
-        """End every lease of `owner`, so that others may go on at once."""
-        self._end([owner], "left")
+    def leave(self, owner: str, *, stopped: bool = False) -> None:
+        """End every lease of `owner`, so that others may go on at once.
+
+        Or stop, too, where it has `stopped` because nothing answers.
+        """
+        self._end([owner], "stopped" if stopped else "left")
 
     def bury(self, owners: Sequence[str]) -> None:
         """End the leases of processes that are gone."""
@@ -179,14 +185,14 @@ class Heartbeat:
         """Begin to beat."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop, and free what is still held."""
+    def stop(self, *, stopped: bool = False) -> None:
+        """Stop, and free what is still held; see `Leases.leave`."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
         # A store that cannot be written any more is left to the others to tidy.
         with contextlib.suppress(VlmEvalError):
-            self._leases.leave(self._owner)
+            self._leases.leave(self._owner, stopped=stopped)
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT_S):

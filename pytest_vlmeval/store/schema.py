@@ -86,7 +86,7 @@ processes = sa.Table(
     sa.Column("session_id", sa.Text, nullable=False, index=True),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),  # live, left, dead
+    sa.Column("state", sa.Text, nullable=False),  # live, left, stopped, dead
     sa.Column("beats", sa.Integer, nullable=False),
     sa.Column("joined_at", sa.Float, nullable=False),
 )
