@@ -69,6 +69,7 @@ class Execution:
             servers,
             asked_in=(self._plan.run_id, session_id),
         )
+        self._is_first = share.number == 0
         self._inference = inference = self._make_inference(share, servers)
         self._heartbeat = Heartbeat(self._store.leases, owner, inference.divide)
         self._scorer = self._make_scorer()
@@ -138,7 +139,8 @@ class Execution:
         if not any(self._board.is_wanting(e.fingerprint) for e in self._plan.entries):
             return
         self._inference.start()
-        if self._settings.mode == "all":
+        # One is enough: others start one where they are the first to score.
+        if self._settings.mode == "all" and self._is_first:
             self._start_sandboxes()
 
     def _start_sandboxes(self) -> None:
