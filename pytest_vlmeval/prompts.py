@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -47,3 +48,16 @@ class Sample:
     category: str | None = None
     group: str | None = None
     error: str | None = None
+
+
+def read_prompt(text: str) -> tuple[Turn, ...]:
+    """Read a prompt from the JSON it is kept in: a list of parts for each turn."""
+    return tuple(tuple(_part(*part) for part in turn) for turn in json.loads(text))
+
+
+def _part(kind: str, content: str, media_type: str = "") -> PromptPart:
+    if kind == "image":
+        return PromptPart(kind="image", media=content, media_type=media_type)
+    if kind == "video":
+        return PromptPart(kind="video", media=content, media_type=media_type)
+    return PromptPart(kind="text", text=content)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_vlmeval.datasets.access import fetch_files
 from pytest_vlmeval.datasets.videos import describe_videos
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.prompts import PromptPart, Sample, parts_of
+from pytest_vlmeval.prompts import Sample, parts_of, read_prompt
 from pytest_vlmeval.records import PreparedDataset
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def read_samples_of(folder: Path, name: str) -> list[Sample]:
             group=group,
             reference=reference,
             error=error,
-            prompt=_read_prompt(prompt),
+            prompt=read_prompt(prompt),
         )
         for index, category, group, reference, error, prompt in _rows(folder, COLUMNS)
     ]
@@ -129,7 +129,7 @@ class Prompts:
 
     def media(self, index: str) -> frozenset[str]:
         """Return the files of a prompt's pictures and videos."""
-        parts = parts_of(_read_prompt(self.text(index) or "[]"))
+        parts = parts_of(read_prompt(self.text(index) or "[]"))
         return frozenset(part.media for part in parts if part.media)
 
     def count_media(self, index: str) -> tuple[int, int]:
@@ -143,7 +143,7 @@ class Prompts:
         row = self._rows[index]
         if self._errors[row].is_valid:
             raise VlmEvalError(str(self._errors[row]))
-        return _read_prompt(str(self._prompts[row]))
+        return read_prompt(str(self._prompts[row]))
 
 
 def read_index(prepared: PreparedDataset) -> list[IndexRow]:
@@ -288,15 +288,3 @@ def _table(folder: Path, columns: Sequence[str]) -> pa.Table:
         ) as file,
     ):
         return file.read(columns=list(columns), use_threads=False)
-
-
-def _read_prompt(text: str) -> tuple[Turn, ...]:
-    return tuple(tuple(_part(*part) for part in turn) for turn in json.loads(text))
-
-
-def _part(kind: str, content: str, media_type: str = "") -> PromptPart:
-    if kind == "image":
-        return PromptPart(kind="image", media=content, media_type=media_type)
-    if kind == "video":
-        return PromptPart(kind="video", media=content, media_type=media_type)
-    return PromptPart(kind="text", text=content)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.models.client import Request, RequestError
-from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.prompts import PromptPart, Turn
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient
@@ -28,7 +28,7 @@ ORDER: tuple[Capability, ...] = ("images", "image", "video")
 _TEXT = PromptPart(kind="text", text="Answer with one word: what is this?")
 _PICTURE = PromptPart(kind="image", media="picture.png", media_type="image/png")
 _VIDEO = PromptPart(kind="video", media="video.mp4", media_type="video/mp4")
-_PROMPTS: dict[Capability | None, tuple[PromptPart, ...]] = {
+_PROMPTS: dict[Capability | None, Turn] = {
     None: (_TEXT,),
     "image": (_PICTURE, _TEXT),
     "images": (_PICTURE, _PICTURE, _TEXT),
@@ -101,7 +101,7 @@ async def _try(
     client: ModelClient, capability: Capability | None, prompting: Prompting
 ) -> tuple[State, str]:
     request = Request(
-        parts=_PROMPTS[capability],
+        turns=(_PROMPTS[capability],),
         media_folder=PROBES,
         system=prompting.system_prompt,
         max_tokens=MAX_TOKENS,
