@@ -252,7 +252,7 @@ def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
     """
     if not built:
         raise ValueError("there is nothing to ask")
-    if "role" in built[0]:
+    if "content" in built[0]:
         return [each["content"] for each in built if each["role"] == "user"]
     return [built]
 
