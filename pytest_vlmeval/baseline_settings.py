@@ -11,6 +11,8 @@ from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import YES_NO, parse_flag, parse_number, parse_one_of
 
 GateSamples = Literal["none", "regressed", "all"]
+# Which baselines a session writes, as syrupy's options say.
+Updating = Literal["none", "new", "all"]
 
 
 def parse_level(text: str) -> float:
@@ -80,6 +82,7 @@ class BaselineSettings:
 
     `compare_with` names another run of the store, None for none. `project` is the
     folder that keeps the baselines of benchmarks which an installed package brings.
+    `updating` says which baselines are written instead of compared with.
     """
 
     level: float = 0.05
@@ -88,10 +91,16 @@ class BaselineSettings:
     gate_samples: GateSamples = "none"
     compare_with: str | None = None
     project: Path = Path()
+    updating: Updating = "none"
 
 
-def choose_baselines(values: Mapping[str, Any], project: Path) -> BaselineSettings:
-    """Make the settings of the options' values; `project` is pytest's rootdir."""
+def choose_baselines(
+    values: Mapping[str, Any], project: Path, *, write_all: bool, write_new: bool
+) -> BaselineSettings:
+    """Make the settings of the options' values; `project` is pytest's rootdir.
+
+    The others are syrupy's options to write all snapshots, or those that are missing.
+    """
     return BaselineSettings(
         level=values["level"],
         margin=values["margin"],
@@ -99,4 +108,5 @@ def choose_baselines(values: Mapping[str, Any], project: Path) -> BaselineSettin
         gate_samples=values["gate-samples"],
         compare_with=values["compare-with"],
         project=project,
+        updating="all" if write_all else "new" if write_new else "none",
     )

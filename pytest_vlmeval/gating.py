@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.gates.baseline_source import Baselines
+from pytest_vlmeval.gates.early_baseline import EarlyBaseline
+from pytest_vlmeval.gates.early_threshold import EarlyThreshold
 from pytest_vlmeval.gates.session_gates import SessionGates
-from pytest_vlmeval.gates.units import find_units
 from pytest_vlmeval.identity import generation_of
-from pytest_vlmeval.planning import Needed, may_stop
+from pytest_vlmeval.planning import Needed
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.execution import Execution
+    from pytest_vlmeval.gates.baselines import BaselineGate
+    from pytest_vlmeval.gates.early_stop import EarlyGate
     from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.options import Settings
-    from pytest_vlmeval.records import PlanEntry
+    from pytest_vlmeval.records import PlanEntry, Score
 
 
 class Gating:
-    """What the scores of a session's `datasets` have to reach.
+    """What the scores of a session have to reach.
 
-    `folders` are those of the benchmarks. Raises `VlmEvalError` for what is wrong with
-    the thresholds, before a sample is asked.
+    `needed` names the datasets that are scored, `folders` are those of the benchmarks.
+    Raises `VlmEvalError` for what is wrong with the thresholds, before a sample is
+    asked.
     """
 
     def __init__(
@@ -35,44 +38,71 @@ class Gating:
         execution: Execution,
         *,
         session_id: str,
-        datasets: Sequence[str],
+        needed: Mapping[str, Needed],
         folders: Sequence[Path],
     ) -> None:
         self._settings = settings
         self._library = library
         self._execution = execution
+        self._needed = needed
         self._gates = SessionGates(
             settings,
             library,
             *execution.parts,
             session_id=session_id,
-            datasets=datasets,
+            needed=needed,
             folders=folders,
+            generation=generation_of(settings),
             read_score=execution.score,
             find_stop=execution.early.find,
             narrowed=execution.early.narrowed,
         )
 
-    def watch_stops(
-        self, needed: Mapping[str, Needed], entries: Sequence[PlanEntry]
-    ) -> list[str]:
+    def watch_stops(self, entries: Sequence[PlanEntry]) -> list[str]:
         """Let the scored datasets stop early that may; say which may not, and why."""
         early = self._execution.early
         for entry in entries:
-            thresholds = self._gates.thresholds(entry.dataset)
-            may = may_stop(self._settings, needed[entry.dataset])
-            early.watch(entry, thresholds, may_stop=may)
+            gates = self._early_gates(entry)
+            early.watch(entry, gates, self._why_whole(entry.dataset, gates))
         return early.asked_whole
 
-    @cached_property
-    def baselines(self) -> Baselines:
-        """What the scores of this run are compared with."""
-        return Baselines(
-            self._settings,
-            self._library,
-            generation_of(self._settings),
-            partial(find_units, self._library),
-        )
+    def _early_gates(self, entry: PlanEntry) -> list[EarlyGate]:
+        """Return the gates of a dataset that its first samples may decide."""
+        name, baselines = entry.dataset, self._gates.baselines
+        found: list[EarlyGate] = [
+            EarlyBaseline(
+                library=self._library,
+                entry=entry,
+                baseline=baseline,
+                make_gate=partial(baselines.gate, folder=folder, planned=entry),
+            )
+            for folder, baseline in baselines.kept(name).items()
+            if baseline is not None
+        ]
+        thresholds = self._gates.thresholds(name) if self._needed[name].gated else ()
+        if thresholds or not found:
+            found.insert(
+                0,
+                EarlyThreshold(
+                    library=self._library, entry=entry, thresholds=thresholds
+                ),
+            )
+        return found
+
+    def _why_whole(self, dataset: str, gates: Sequence[EarlyGate]) -> str | None:
+        """Say why all samples of a dataset are asked; None if it may stop early."""
+        settings = self._settings.baselines
+        if settings.gate_samples != "none":
+            return f"--vlm-gate-samples={settings.gate_samples} looks at every sample"
+        compared = self._needed[dataset].compared
+        if compared and settings.updating == "all":
+            return "its score becomes the baseline, which is of all samples"
+        if None in self._gates.baselines.kept(dataset).values() and (
+            settings.updating == "new" or not settings.allow_missing
+        ):
+            return "there is no baseline of it, which is made of all samples"
+        reasons = (gate.why_whole() for gate in gates)
+        return next((why for why in reasons if why is not None), None)
 
     def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
         """Say why a wrong sample of benchmarks in `folder` fails; None if it need not.
@@ -85,16 +115,20 @@ class Gating:
         if which == "none":
             return None
         score = self._execution.score(dataset)
-        if index in self.baselines.regressed(score, folder):
+        if index in self._gates.baselines.regressed(score, folder):
             return (
                 "was right in the baseline and is wrong now "
                 "(--vlm-gate-samples=regressed)"
             )
         return None
 
-    def record(self, result: GateResult) -> None:
-        """Keep what a gate found for the reports."""
-        self._gates.record([result])
+    def baseline_gate(self, score: Score, folder: Path) -> BaselineGate:
+        """Return what holds a score of benchmarks in `folder` against its baseline."""
+        return self._gates.baseline_gate(score, folder)
+
+    def record_baseline(self, result: GateResult) -> None:
+        """Keep what the gate of a baseline found for the reports."""
+        self._gates.record_baseline(result)
 
     def results(self, dataset: str) -> tuple[GateResult, ...]:
         """Return what the gates of a dataset's score found."""

@@ -210,7 +210,12 @@ def load_settings(
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
-        baselines=choose_baselines(values, config.rootpath),
+        baselines=choose_baselines(
+            values,
+            config.rootpath,
+            write_all=config.getoption("update_snapshots", False),
+            write_new=config.getoption("update_new_snapshots_only", False),
+        ),
         gates=choose_gates(values, _folder("thresholds", config), environ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.datasets.sampling import shuffle
@@ -17,22 +18,14 @@ if TYPE_CHECKING:
 class Needed(NamedTuple):
     """What the selected items need of a dataset: all of it, or these samples.
 
-    `compared` says that its score is held against a baseline.
+    `gated` says that its score is held against thresholds, `compared` in which folders
+    against a baseline.
     """
 
     whole: bool
     indexes: frozenset[str]
-    compared: bool = False
-
-
-def may_stop(settings: Settings, need: Needed) -> bool:
-    """Whether a dataset may do with fewer samples: its score is all that counts.
-
-    What is compared with a baseline has to be the same samples.
-    """
-    regressed = settings.baselines.gate_samples == "regressed"
-    stop_early = settings.gates.stop_early
-    return stop_early and need.whole and not (need.compared or regressed)
+    gated: bool = False
+    compared: frozenset[Path] = frozenset()
 
 
 def plan_entry(
@@ -47,7 +40,7 @@ def plan_entry(
     In the dataset's order, or in a random one where it may stop early.
     """
     groups = {row.group for row in rows if row.index in need.indexes and row.group}
-    if may_stop(settings, need):
+    if settings.gates.stop_early and need.whole:
         rows = shuffle(rows, settings.seed)
     indexes = tuple(
         row.index

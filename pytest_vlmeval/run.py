@@ -180,11 +180,11 @@ class Run:
             self.library,
             execution,
             session_id=self._session_id,
-            datasets=[entry.dataset for entry in scored],
+            needed={entry.dataset: needed[entry.dataset] for entry in scored},
             folders=folders,
         )
         if self.settings.gates.stop_early:
-            whole = gating.watch_stops(needed, scored)
+            whole = gating.watch_stops(scored)
             if self._share.number == 0:
                 for line in whole:
                     self._announce(line)

@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import NotAskedError, VlmEvalError
 from pytest_vlmeval.gates.completeness import check_completeness
-from pytest_vlmeval.gates.early_stop import (
-    Stop,
-    Whole,
-    decide_early,
-    look_sizes,
-    why_whole,
-)
+from pytest_vlmeval.gates.early_stop import Decision, Stop, Whole, look_sizes
 
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.gate_settings import GateSettings
-    from pytest_vlmeval.gates.thresholds import Threshold
+    from pytest_vlmeval.gates.early_stop import EarlyGate
     from pytest_vlmeval.records import PlanEntry
     from pytest_vlmeval.scoring import Scorer
 
-BASELINE = "it is compared with a baseline, which is of the same samples"
 # How long the end of a session waits for a look that is being scored.
 LONGEST_LOOK_S = 60
 
@@ -35,8 +28,9 @@ class _Watched:
     """A dataset whose looks are at the first `sizes` samples of its order."""
 
     entry: PlanEntry
-    threshold: Threshold
+    gates: Sequence[EarlyGate]
     sizes: list[int]
+    decided: dict[int, Decision] = field(default_factory=dict)
     settled: threading.Event = field(default_factory=threading.Event)
     looked: list[PlanEntry] = field(default_factory=list)
 
@@ -69,18 +63,18 @@ class EarlyStops:
         )
 
     def watch(
-        self, entry: PlanEntry, thresholds: Sequence[Threshold], *, may_stop: bool
+        self, entry: PlanEntry, gates: Sequence[EarlyGate], why_whole: str | None
     ) -> None:
-        """Stop a dataset as soon as its threshold is decided, where that is possible.
+        """Stop a dataset as soon as all its gates are decided.
 
-        What is answered as a whole already stays whole.
+        Unless `why_whole` says why that cannot be. What is answered as a whole already
+        stays whole.
         """
-        why = why_whole(self._library, entry, thresholds) if may_stop else BASELINE
-        if why is not None:
-            self._found[entry.dataset] = Whole(dataset=entry.dataset, why=why)
+        if why_whole is not None:
+            self._found[entry.dataset] = Whole(dataset=entry.dataset, why=why_whole)
         elif self._board.missing(entry.fingerprint):
             sizes = look_sizes(self._library, entry)
-            watched = _Watched(entry=entry, threshold=thresholds[0], sizes=sizes)
+            watched = _Watched(entry=entry, gates=gates, sizes=sizes)
             self._watched[entry.dataset] = watched
             self._let_ask(watched, 1)
 
@@ -186,7 +180,21 @@ class EarlyStops:
         score = self._scorer.look(first)
         if any(each.fails for each in check_completeness(score, 0, self._settings)):
             return None
-        return decide_early(self._library, watched.entry, watched.threshold, score)
+        for number, gate in enumerate(watched.gates):
+            if number not in watched.decided:
+                found = gate.decide(score)
+                if isinstance(found, Whole):
+                    return found
+                if found is not None:
+                    watched.decided[number] = found
+        if len(watched.decided) < len(watched.gates):
+            return None
+        return Stop(
+            dataset=watched.entry.dataset,
+            asked=len(first.indexes),
+            total=len(watched.entry.indexes),
+            decisions=tuple(found for _, found in sorted(watched.decided.items())),
+        )
 
     def _is_answered(self, first: PlanEntry) -> bool:
         return all(

@@ -186,7 +186,8 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
     from pytest_vlmeval.planning import Needed
 
     whole: set[str] = set()
-    compared: set[str] = set()
+    gated: set[str] = set()
+    compared: dict[str, set[Path]] = {}
     indexes: dict[str, set[str]] = {}
     for item in items:
         parameter = parameter_of(item)
@@ -196,10 +197,16 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
             indexes.setdefault(parameter.dataset, set())
             whole.add(parameter.dataset)
             if "snapshot" in getattr(item, "fixturenames", ()):
-                compared.add(parameter.dataset)
+                folders = compared.setdefault(parameter.dataset, set())
+                folders.add(item.path.parent)
+            if getattr(item, "function", None) is not Benchmark.test_no_regression:
+                gated.add(parameter.dataset)
     return {
         name: Needed(
-            whole=name in whole, indexes=frozenset(found), compared=name in compared
+            whole=name in whole,
+            indexes=frozenset(found),
+            gated=name in gated,
+            compared=frozenset(compared.get(name, ())),
         )
         for name, found in indexes.items()
     }

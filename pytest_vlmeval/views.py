@@ -188,11 +188,10 @@ class ScoreView:
         from pytest_vlmeval.snapshots import hold_against
 
         score = self.record
-        whole = not any(it.gate == "completeness" and it.fails for it in self.gates)
-        baselines = self._run.gating.baselines
-        gate = _or_fail(lambda: baselines.gate(score, self._folder, complete=whole))
+        gating = self._run.gating
+        gate = _or_fail(lambda: gating.baseline_gate(score, self._folder))
         self._baseline = hold_against(gate, other)
-        self._run.gating.record(self._baseline)
+        gating.record_baseline(self._baseline)
         if self._baseline.fails:
             _fail(self._baseline.message)
         return True

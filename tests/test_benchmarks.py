@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from pytest_vlmeval.option_values import OTHERS
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.suite import MARKERS
+from tests.test_measures import DATASETS as SCORED
+from tests.test_measures import SHIPPED
 
 MODULES = sorted((Path(__file__).parents[1] / "benchmarks").glob("test_*.py"))
 CORE = {
@@ -57,6 +60,24 @@ def catalog(
 def test_every_dataset_of_the_card_is_there() -> None:
     assert marked_datasets().keys() - DEMO == set(load_card().by_name)
     assert len(load_card().by_name) == 65
+
+
+def test_shipped_thresholds_are_of_these_datasets_and_name_their_sources(
+    catalog: Mapping[str, DatasetInfo],
+) -> None:
+    SHIPPED.check("qwen-vl-chat", catalog)
+    found = {
+        name: SHIPPED.of("qwen-vl-chat", name)
+        for name in marked_datasets()
+        if SHIPPED.of("qwen-vl-chat", name)
+    }
+    assert len(found) == 9
+    for name, thresholds in found.items():
+        for each in thresholds:
+            assert re.search(r": https://\S+$", each.source), name
+            assert each.rule == "confident-below"
+            # A score goes to 100; further metrics are looked at where they are made.
+            assert (name in SCORED) if each.metric else (1 < each.minimum < 100)
 
 
 def test_core_is_the_usual_eight() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from pytest_vlmeval.datasets.prepare import IndexRow
 from pytest_vlmeval.datasets.sampling import shuffle
-from pytest_vlmeval.gates.early_stop import Stop, Whole, as_gate, find_bounds
+from pytest_vlmeval.gates.early_stop import Decision, Stop, Whole, as_gate
+from pytest_vlmeval.gates.early_threshold import find_bounds
 from pytest_vlmeval.gates.intervals import Proportion
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.thresholds import Rule, Threshold
@@ -84,24 +85,21 @@ def test_samples_are_asked_in_random_order_with_groups_whole() -> None:
 
 
 def test_reports_say_that_a_dataset_stopped_and_count_it_as_no_gate() -> None:
-    stop = Stop(
-        dataset="one",
-        asked=312,
-        total=1_500,
-        metric="Overall",
-        outcome="failed",
-        limit=57.654,
-        error=0.05,
+    decisions = (
+        Decision(gate="threshold", outcome="failed", claim="its threshold is missed"),
+        Decision(gate="baseline", outcome="passed", claim="its baseline is kept"),
     )
+    stop = Stop(dataset="one", asked=312, total=1_500, decisions=decisions)
+    assert (stop.outcome("threshold"), stop.outcome("baseline")) == ("failed", "passed")
+    assert stop.outcome("completeness") is None
     gate = GateResult(
         dataset="one", gate="threshold", outcome="failed", message="bad", fails=True
     )
     whole = Whole(dataset="two", why="it has no threshold")
     found = [gate, as_gate(stop), as_gate(whole)]
     said = (
-        "one stopped after 312 of 1,500 samples: Overall of all would be at most "
-        "57.65, with an error of at most 0.05, so its threshold is not reached "
-        "(--vlm-stop-early)."
+        "one stopped after 312 of 1,500 samples: its threshold is missed; its baseline "
+        "is kept (--vlm-stop-early)."
     )
     assert format_gates(found) == [
         "gates: 1 failed",

@@ -13,6 +13,7 @@ from pytest_vlmeval.datasets.prepare import IndexRow, read_index
 from pytest_vlmeval.datasets.splits import read_splits
 from pytest_vlmeval.gates.measures import estimate, find_metric
 from pytest_vlmeval.gates.outcome import CategoryShare
+from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.gates.units import Units, make_units
 from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 from tests.sandbox_tables import Row, cell, describe, draw, prepare, score, write_table
@@ -21,6 +22,7 @@ from tests.test_scoring_equals_upstream import CASES, YES_NO_ANSWERS, answer_all
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
 
+SHIPPED = load_thresholds(None, [Path(__file__).parent.parent / "benchmarks"])
 INFO = DatasetInfo(
     name="Data", class_name="ImageVQADataset", module="image_vqa", kind="vqa"
 )
@@ -123,6 +125,9 @@ def test_a_metric_is_made_again(sandbox: Sandbox, tmp_path: Path, name: str) -> 
     for metric_name in unknown.split():
         if metric_name in made.metrics:
             assert estimate(made, units, find_metric(made, metric_name), 0.95) is None
+    for threshold in SHIPPED.of("qwen-vl-chat", name):
+        metric = find_metric(made, threshold.metric)
+        assert estimate(made, units, metric, threshold.level) is not None
 
 
 def test_rotations_count_once(sandbox: Sandbox, tmp_path: Path) -> None:

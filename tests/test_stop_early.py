@@ -162,23 +162,6 @@ def test_what_cannot_stop_early_is_asked_whole_and_says_why(
     )
 
 
-def test_what_has_a_baseline_is_asked_whole(
-    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PYTEST_ADDOPTS")
-    write_one(project, 120)
-    answers(server, wrong_in_ten=0)
-    demand(project, 50)
-    result = project.ask(server.url, EARLY, "--snapshot-update")
-    result.assert_outcomes(passed=122)
-    assert len(server.requests()) == 120
-    said = (
-        "one is asked whole (--vlm-stop-early): it is compared with a baseline, which "
-        "is of the same samples"
-    )
-    result.stdout.fnmatch_lines([f"*{said}", f"gates: {said}."])
-
-
 EXCLUDED = [
     (
         "--vlm-mode=infer",

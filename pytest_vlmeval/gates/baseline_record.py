@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.baseline_file import Baseline, BaselineVerdict
@@ -30,13 +30,17 @@ def make_baseline(
     generation: Mapping[str, Setting | None],
     package_version: str,
     plugin_version: str,
+    selected: Collection[str] | None = None,
 ) -> Baseline:
     """Return what a score is as a baseline.
 
     `rows` name the samples of the dataset in its order, `read_prompt` gives all that
     is asked with one. The versions are those of ms-vlmeval and of this plugin.
+    `selected` are the samples whose prompts make the digest: None for those scored.
     """
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
+    chosen = verdicts.keys() if selected is None else set(selected)
+    rows = [row for row in rows if row.index in chosen]
     asked = [row for row in rows if row.index in verdicts]
     return Baseline(
         model=model,
@@ -48,7 +52,7 @@ def make_baseline(
         samples=score.samples,
         answered=score.answered,
         correct=score.correct,
-        data={"checksum": checksum, "prompts": digest_prompts(asked, read_prompt)},
+        data={"checksum": checksum, "prompts": digest_prompts(rows, read_prompt)},
         generation=generation,
         scoring={
             "method": score.scoring,
@@ -77,19 +81,25 @@ def digest_prompts(rows: Iterable[IndexRow], read_prompt: Callable[[str], str]) 
     return digest.hexdigest()[:16]
 
 
-def find_differences(baseline: Baseline, current: Baseline) -> list[str]:
-    """Say in what two runs differ so that their verdicts cannot be compared."""
+def find_differences(
+    baseline: Baseline, current: Baseline, selected: Collection[str] | None = None
+) -> list[str]:
+    """Say in what two runs differ so that their verdicts cannot be compared.
+
+    `selected` are the samples of the current one, where not all of them were asked.
+    """
     found = []
     for name in ("model", "dataset"):
         before, now = getattr(baseline, name), getattr(current, name)
         if before != now:
             found.append(f"{name}: {before} in the baseline, now {now}")
     found += _differing("", baseline.data, current.data, leave_out="prompts")
-    if baseline.values.keys() != current.values.keys():
-        only = len(current.values.keys() - baseline.values.keys())
+    chosen = set(current.values if selected is None else selected)
+    if baseline.values.keys() != chosen:
+        only = len(chosen - baseline.values.keys())
         found.append(
             f"the subset: {baseline.samples:,} samples in the baseline, now "
-            f"{current.samples:,}, of them {only:,} others (--vlm-limit, --vlm-sample, "
+            f"{len(chosen):,}, of them {only:,} others (--vlm-limit, --vlm-sample, "
             "--vlm-seed)"
         )
     else:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates import blocks
 from pytest_vlmeval.gates.baseline_record import find_differences, lost_samples
+from pytest_vlmeval.gates.baseline_wording import (
+    TITLES,
+    decide,
+    describe_comparison,
+    lost_line,
+)
 from pytest_vlmeval.gates.outcome import (
     GateOutcome,
     GateResult,
@@ -20,14 +26,14 @@ from pytest_vlmeval.records import Verdict
 if TYPE_CHECKING:
     from pytest_vlmeval.baseline_settings import BaselineSettings
     from pytest_vlmeval.gates.baseline_file import Baseline, BaselinePlace
+    from pytest_vlmeval.gates.early_stop import Stop
+    from pytest_vlmeval.gates.false_discoveries import Adjusted
     from pytest_vlmeval.gates.outcome import Inconclusive
     from pytest_vlmeval.gates.paired import Comparison
     from pytest_vlmeval.gates.units import Units
     from pytest_vlmeval.records import Score
 
 RULE = "paired"
-# More samples than this are counted, not named.
-MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,8 @@ class BaselineGate:
 
     Only a `complete` score is compared, or made the baseline.
     `find_units` returns the independent units of a score, None where its samples have
-    no verdicts.
+    no verdicts. `selected` are the samples that a baseline is of, where not all of
+    them were asked because of `stop`. `adjusted` counts the other gates of the run.
     """
 
     score: Score
@@ -46,6 +53,9 @@ class BaselineGate:
     settings: BaselineSettings
     inconclusive: Inconclusive
     find_units: Callable[[Score], Units | None]
+    selected: Collection[str] | None = None
+    stop: Stop | None = None
+    adjusted: Adjusted | None = None
 
     @property
     def found(self) -> str:
@@ -59,22 +69,39 @@ class BaselineGate:
 
     def compare(self, baseline: Baseline) -> GateResult:
         """Return whether the model got worse, or why that cannot be said."""
-        if differences := find_differences(baseline, self.current):
+        if differences := self.differences(baseline):
             return self._refused(differences)
-        before = self._units(baseline)
-        now = self._units(self.current)
-        if before is None or now is None:
+        pair = self.pair(baseline)
+        if pair is None:
             return self._as_a_whole(baseline)
+        return self._decided(baseline, self._test(*pair), pair[1])
+
+    def p_value(self, baseline: Baseline) -> float | None:
+        """Return that of a drop by chance; None where verdicts are not compared."""
+        if self.differences(baseline):
+            return None
+        pair = self.pair(baseline)
+        return None if pair is None else self._test(*pair).p_value
+
+    def differences(self, baseline: Baseline) -> list[str]:
+        """Say in what the runs differ so that they cannot be compared."""
+        return find_differences(baseline, self.current, self.selected)
+
+    def pair(self, baseline: Baseline) -> tuple[Units, Units] | None:
+        """Return what was asked before and now; None where it has no verdicts."""
+        before, now = self._units(baseline), self._units(self.current)
+        return None if before is None or now is None else (before, now)
+
+    def _test(self, before: Units, now: Units) -> Comparison:
         from pytest_vlmeval.gates.paired import compare
 
-        comparison = compare(
+        return compare(
             [unit.value for unit in before.all],
             [unit.value for unit in now.all],
             clusters=[unit.cluster for unit in now.all],
             margin=self.settings.margin / 100,
             level=self.settings.level,
         )
-        return self._decided(baseline, comparison, now)
 
     def _units(self, baseline: Baseline) -> Units | None:
         # In one order, whatever that of a file is: the units are compared in pairs.
@@ -161,18 +188,21 @@ class BaselineGate:
         return self._result(outcome, message, baseline=baseline)
 
     def _decided(self, baseline: Baseline, it: Comparison, units: Units) -> GateResult:
-        outcome = decide(it)
+        stopped = self.stop and self.stop.outcome("baseline")
+        outcome = stopped or decide(it, self.adjusted)
         lost = lost_samples(baseline, self.current)
         worst = units.worst_categories()
         needed = it.needed if outcome == "inconclusive" else None
         result = self._result(outcome, "", baseline=baseline)
         result = replace(
             result,
+            expected=self._expected(baseline, it),
             interval=self._interval(baseline, it),
             samples=it.samples,
             clusters=it.clusters,
             margin=self.settings.margin / 100 * self.score.scale,
             p_value=it.p_value,
+            adjusted_p_value=self.adjusted and self.adjusted.p_value,
             lost=it.lost,
             gained=it.gained,
             worst=worst,
@@ -184,10 +214,11 @@ class BaselineGate:
             title += " (--vlm-inconclusive)."
         lines = [
             blocks.value_line(self.score.value, self.score.scale, result.interval),
-            ("baseline", f"{baseline.value:.2f} in {self.found}"),
-            *describe_comparison(it),
-            _lost_line(lost),
+            ("baseline", self._baseline_text(baseline, it)),
+            *describe_comparison(it, self.adjusted),
+            lost_line(lost),
             blocks.samples_line(it.samples, it.clusters),
+            ("stopped", self.stop.reason) if self.stop else None,
             blocks.needed_line(needed, it.samples),
             blocks.worst_line(worst),
             self._version_line(baseline),
@@ -195,15 +226,30 @@ class BaselineGate:
         ]
         return replace(result, message=blocks.write_block(title, lines))
 
+    def _expected(self, baseline: Baseline, it: Comparison) -> float:
+        """Return what the baseline was, of the same samples where that can be told."""
+        scale = self.score.scale
+        is_mean = abs(self.score.value - it.after * scale) <= 0.006 * scale / 100
+        return it.before * scale if self.stop and is_mean else baseline.value
+
+    def _baseline_text(self, baseline: Baseline, it: Comparison) -> str:
+        expected = self._expected(baseline, it)
+        if expected == baseline.value:
+            return f"{baseline.value:.2f} in {self.found}"
+        return (
+            f"{expected:.2f} of the same samples, {baseline.value:.2f} of all, in "
+            f"{self.found}"
+        )
+
     def _interval(self, baseline: Baseline, it: Comparison) -> Interval | None:
         """Return the interval of the value, where it is the mean of the verdicts."""
-        scale = self.score.scale
-        for value, mean in ((baseline.value, it.before), (self.score.value, it.after)):
+        scale, expected = self.score.scale, self._expected(baseline, it)
+        for value, mean in ((expected, it.before), (self.score.value, it.after)):
             if abs(value - mean * scale) > 0.006 * scale / 100:
                 return None
         return Interval(
-            low=baseline.value + it.low * scale,
-            high=baseline.value + it.high * scale,
+            low=expected + it.low * scale,
+            high=expected + it.high * scale,
             level=1 - 2 * it.level,
             method=f"{it.interval_method}, around the baseline",
         )
@@ -237,55 +283,3 @@ def _show(path: Path) -> str:
     """Return a path from where the session runs, if it lies there."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-TITLES: Mapping[GateOutcome, str] = {
-    "passed": "is not worse than its baseline.",
-    "failed": "is worse than its baseline.",
-    "inconclusive": "is below its baseline, which may be chance.",
-}
-
-
-def decide(it: Comparison) -> GateOutcome:
-    """Return what a comparison says.
-
-    It fails where a drop beyond the margin is shown at the level, passes where none is
-    seen, and is inconclusive where one is seen that may be chance.
-    """
-    if it.p_value <= it.level:
-        return "failed"
-    return "inconclusive" if it.change < -it.margin - 1e-9 else "passed"
-
-
-def describe_comparison(it: Comparison) -> list[blocks.Line]:
-    """Say what changed, how sure that is, and what could have been seen."""
-    interval = (
-        f"[{100 * it.low:+.2f}, {100 * it.high:+.2f}], "
-        f"{100 * (1 - 2 * it.level):g} % {it.interval_method}"
-    )
-    margin = f"more than {100 * it.margin:g} points" if it.margin else "any"
-    if it.smallest is None:
-        power = "so few samples show no drop four times in five, however large"
-    else:
-        power = f"a drop of {100 * it.smallest:.1f} points is found four times in five"
-    return [
-        ("change", f"{100 * it.change:+.2f} points of right answers {interval}"),
-        (
-            "p",
-            f"{it.p_value:.3g} of a true drop that is not {margin} "
-            f"({it.method}, level {it.level:g})"
-            if it.margin
-            else f"{it.p_value:.3g} that so many are lost by chance ({it.method}, "
-            f"level {it.level:g})",
-        ),
-        ("flips", f"{it.lost:,} lost (right, now wrong), {it.gained:,} gained"),
-        ("power", power),
-    ]
-
-
-def _lost_line(lost: Sequence[str]) -> blocks.Line | None:
-    if not lost:
-        return None
-    named = ", ".join(lost[:MOST_NAMED])
-    rest = len(lost) - MOST_NAMED
-    return "lost", named + (f" and {rest:,} more" if rest > 0 else "")

@@ -15,6 +15,7 @@ from pytest_vlmeval.gates.outcome import (
 
 if TYPE_CHECKING:
     from pytest_vlmeval.gates.early_stop import Stop
+    from pytest_vlmeval.gates.false_discoveries import Adjusted
     from pytest_vlmeval.gates.intervals import Estimate
     from pytest_vlmeval.gates.measures import Metric
     from pytest_vlmeval.gates.outcome import CategoryShare
@@ -63,16 +64,16 @@ def decide(
     it: Assessment,
     *,
     inconclusive: Inconclusive,
-    adjusted: float | None = None,
-    false_discoveries: float | None = None,
+    adjusted: Adjusted | None = None,
     stop: Stop | None = None,
 ) -> GateResult:
     """Return what a gate found: what decided it early, where something did.
 
-    With `false_discoveries`, the share of false alarms among all alarms of a run that
-    is accepted, `adjusted` decides instead of the gate's own p-value.
+    `adjusted`, which counts the other gates of the run, decides instead of the gate's
+    own p-value.
     """
-    outcome = stop.outcome if stop else _outcome(it, adjusted, false_discoveries)
+    stopped = stop and stop.outcome("threshold")
+    outcome = stopped or _outcome(it, adjusted)
     fails = is_failure(outcome, it.rule, inconclusive)
     estimate = it.estimate
     needed = None
@@ -90,19 +91,19 @@ def decide(
         clusters=0 if estimate is None else estimate.clusters,
         expected=it.threshold.minimum,
         p_value=it.p_value,
-        adjusted_p_value=adjusted,
+        adjusted_p_value=adjusted and adjusted.p_value,
         worst=it.worst,
         needed_samples=needed,
         fails=fails,
         message="",
     )
-    return replace(result, message=_message(it, result, false_discoveries, stop))
+    return replace(result, message=_message(it, result, adjusted, stop))
 
 
 def _message(
     it: Assessment,
     result: GateResult,
-    false_discoveries: float | None,
+    adjusted: Adjusted | None,
     stop: Stop | None,
 ) -> str:
     title = TITLES[result.outcome].format(dataset=result.dataset, metric=result.metric)
@@ -115,7 +116,7 @@ def _message(
             blocks.value_line(it.metric.value, scale, result.interval),
             ("threshold", _threshold(it)),
             ("source", it.threshold.source) if it.threshold.source else None,
-            _p(it, result.adjusted_p_value, false_discoveries),
+            _p(it, adjusted),
             blocks.samples_line(result.samples, result.clusters),
             ("stopped", stop.reason) if stop else None,
             blocks.needed_line(result.needed_samples, result.samples),
@@ -125,16 +126,14 @@ def _message(
     )
 
 
-def _outcome(
-    it: Assessment, adjusted: float | None, false_discoveries: float | None
-) -> GateOutcome:
+def _outcome(it: Assessment, adjusted: Adjusted | None) -> GateOutcome:
     reached = it.metric.value >= it.threshold.minimum
     p_value, limit = it.p_value, 1 - it.threshold.level
     if p_value is None:
         return "passed" if reached else "failed"
     if it.raises_alarm:
-        if adjusted is not None and false_discoveries is not None:
-            p_value, limit = adjusted, false_discoveries
+        if adjusted is not None:
+            p_value, limit = adjusted
         if reached:
             return "passed"
         return "failed" if p_value <= limit else "inconclusive"
@@ -152,13 +151,11 @@ def _threshold(it: Assessment) -> str:
     return said
 
 
-def _p(
-    it: Assessment, adjusted: float | None, false_discoveries: float | None
-) -> blocks.Line | None:
+def _p(it: Assessment, adjusted: Adjusted | None) -> blocks.Line | None:
     if it.p_value is None:
         return None
     least = "least" if it.raises_alarm else "most"
     said = f"{it.p_value:.3g} of a true value of at {least} the threshold"
-    if adjusted is not None and false_discoveries is not None:
-        said += f"; {adjusted:.3g} among all gates, alarm up to {false_discoveries:g}"
+    if adjusted is not None:
+        said += f"; {adjusted.text}"
     return "p", said

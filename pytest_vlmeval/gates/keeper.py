@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.completeness import check_completeness
+from pytest_vlmeval.gates.false_discoveries import Adjusted, Key, adjust
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.thresholds import (
     DEFAULT_LEVEL,
@@ -23,19 +25,16 @@ if TYPE_CHECKING:
     from pytest_vlmeval.gates.units import Units
     from pytest_vlmeval.records import Score
 
-# Names the gate that a p-value is of.
-Key = tuple[str, ...]
-# Gives the p-values of a dataset's gates of another kind, by their keys.
-Alarms = Callable[["Score"], Mapping[Key, float]]
-
 
 class Gatekeeper:
     """Decides the gates of each dataset.
 
     `read_score` waits for a score, or raises `VlmEvalError`; `find_units` and
-    `count_cut_off` tell what a score is made of, `find_stop` whether it stopped early.
-    `datasets` are those whose gates the session has: with `false_discoveries` none is
-    decided before all their scores are there. Every process of a session decides alike.
+    `count_cut_off` tell what a score is made of, `find_stop` whether it stopped early,
+    `compare` the p-values of its baselines. `datasets` are those whose gates the
+    session has, `gated` those among them whose thresholds count: with
+    `false_discoveries` no gate is decided before all their scores are there. Every
+    process of a session decides alike.
     """
 
     def __init__(
@@ -45,27 +44,26 @@ class Gatekeeper:
         thresholds: Thresholds,
         datasets: Sequence[str],
         *,
+        gated: Collection[str],
         read_score: Callable[[str], Score],
         find_units: Callable[[Score], Units | None],
         count_cut_off: Callable[[str], int],
+        compare: Callable[[Score], Mapping[Key, float]],
         find_stop: Callable[[str], Stop | Whole | None] = lambda dataset: None,
     ) -> None:
         self._settings = settings
         self._model = model
         self._thresholds = thresholds
         self._datasets = datasets
+        self._gated = gated
         self._read_score = read_score
         self._find_units = find_units
         self._count_cut_off = count_cut_off
+        self._compare_baselines = compare
         self._find_stop = find_stop
         self._assessed: dict[str, Sequence[Assessment]] = {}
-        self._alarms: list[Alarms] = []
-        self._adjusted: Mapping[Key, float] | None = None
+        self._adjusted: Mapping[Key, Adjusted] | None = None
         self._lock = threading.RLock()
-
-    def add_alarms(self, alarms: Alarms) -> None:
-        """Count the p-values of other gates too, before any gate is decided."""
-        self._alarms.append(alarms)
 
     def results(self, dataset: str) -> tuple[GateResult, ...]:
         """Return what the gates of a dataset found.
@@ -77,14 +75,13 @@ class Gatekeeper:
 
         score = self._read_score(dataset)
         stop = self._find_stop(dataset)
-        whole = check_completeness(score, self._count_cut_off(dataset), self._settings)
+        whole = self.completeness(score)
         adjusted = self.adjusted()
         decided = [
             decide(
                 each,
                 inconclusive=self._settings.inconclusive,
                 adjusted=adjusted.get(_key(each)),
-                false_discoveries=self._settings.false_discoveries,
                 stop=stop if isinstance(stop, Stop) else None,
             )
             for each in self._assess(score)
@@ -92,32 +89,35 @@ class Gatekeeper:
         early = [as_gate(stop)] if stop else []
         return (*whole, *(decided or [self._without_threshold(score)]), *early)
 
-    def adjusted(self) -> Mapping[Key, float]:
+    def completeness(self, score: Score) -> list[GateResult]:
+        """Return whether a score is about all its samples."""
+        cut_off = self._count_cut_off(score.dataset)
+        return check_completeness(score, cut_off, self._settings)
+
+    def adjusted(self) -> Mapping[Key, Adjusted]:
         """Return the p-values of all gates, each adjusted to the others.
 
         Empty where each gate counts by itself; else waits for every score.
         """
-        if self._settings.false_discoveries is None:
+        accepted = self._settings.false_discoveries
+        if accepted is None:
             return {}
         with self._lock:
             if self._adjusted is None:
-                self._adjusted = adjust(self._all_p_values())
+                self._adjusted = adjust(self._all_p_values(), accepted)
             return self._adjusted
 
     def _all_p_values(self) -> Mapping[Key, float]:
+        """Return those by which a false alarm may fail a gate."""
         found: dict[Key, float] = {}
         for dataset in self._datasets:
-            try:
+            # Where there is no score, or none of a metric, its own item says why.
+            with suppress(VlmEvalError):
                 score = self._read_score(dataset)
-                assessed = self._assess(score)
-            except VlmEvalError:
-                # The dataset's own item says why it has no score.
-                continue
-            for each in assessed:
-                if each.raises_alarm and each.p_value is not None:
-                    found[_key(each)] = each.p_value
-            for alarms in self._alarms:
-                found.update(alarms(score))
+                found.update(self._compare_baselines(score))
+                for each in self._assess(score) if dataset in self._gated else ():
+                    if each.raises_alarm and each.p_value is not None:
+                        found[_key(each)] = each.p_value
         return found
 
     def _assess(self, score: Score) -> Sequence[Assessment]:
@@ -202,17 +202,3 @@ def check_metric(
 
 def _key(it: Assessment) -> Key:
     return (it.score.dataset, "threshold", it.threshold.metric)
-
-
-def adjust(p_values: Mapping[Key, float]) -> Mapping[Key, float]:
-    """Adjust p-values for the false discovery rate.
-
-    Y. Benjamini and Y. Hochberg, Controlling the False Discovery Rate, 1995, doi
-    10.1111/j.2517-6161.1995.tb02031.x: reject what is then at most the rate.
-    """
-    if not p_values:
-        return {}
-    from scipy.stats import false_discovery_control
-
-    adjusted = false_discovery_control(list(p_values.values()), method="bh")
-    return dict(zip(p_values, map(float, adjusted), strict=True))

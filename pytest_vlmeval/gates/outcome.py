@@ -77,6 +77,11 @@ class GateResult:
     file: str = ""
     fails: bool = False
 
+    @property
+    def is_note(self) -> bool:
+        """Whether it only says why a score is of fewer samples, and is no gate."""
+        return self.gate == "early stop"
+
 
 def is_failure(outcome: GateOutcome, rule: str, inconclusive: Inconclusive) -> bool:
     """Whether an outcome fails its test.

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest, multinomial, norm
+from scipy.stats import binom, binomtest, multinomial, norm
 
 # Up to here every possible table is looked at; above, the score is close to normal.
 MOST_ENUMERATED = 100
@@ -62,6 +62,31 @@ def drop_p(lost: int, gained: int, samples: int, margin: float) -> float:
     if samples > MOST_ENUMERATED:
         return float(norm.sf(z))
     return _exact_p(z, samples, margin)
+
+
+def fewest_lost(samples: int, margin: float, level: float) -> np.ndarray:
+    """Return how many have to be lost for `drop_p` to be at most `level`.
+
+    Shape (samples + 1,), by how many are lost or gained; one more than that where no
+    number is enough. With a margin by the asymptotic test.
+    """
+    changed = np.arange(samples + 1)
+    low, high = np.zeros(samples + 1, int), changed + 1
+    # The p-value falls with each that is lost instead of gained.
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = _p_values(middle, changed, samples, margin) <= level
+        high = np.where(enough & (low < high), middle, high)
+        low = np.where(~enough & (low < high), middle + 1, low)
+    return high
+
+
+def _p_values(
+    lost: np.ndarray, changed: np.ndarray, samples: int, margin: float
+) -> np.ndarray:
+    if margin == 0:
+        return np.asarray(binom.sf(lost - 1, changed, 0.5))
+    return np.asarray(norm.sf(_scores(lost, changed - lost, samples, margin)))
 
 
 def _exact_p(z: float, samples: int, margin: float) -> float:

@@ -62,6 +62,18 @@ def log_capital(values: np.ndarray, total: int, mean: float, side: Side) -> np.n
     return np.where(certain, np.inf, capital)
 
 
+def first_crossing(
+    values: np.ndarray, total: int, mean: float, side: Side, level: float
+) -> int | None:
+    """Return after how many values the mean of all is surely on a side; None if not.
+
+    Wrongly so with a chance of at most `level`, however often one looks.
+    """
+    capital = log_capital(values, total, mean, side)
+    crossed = np.flatnonzero(capital >= -math.log(level))
+    return int(crossed[0]) + 1 if len(crossed) else None
+
+
 def decided_after(
     values: np.ndarray, total: int, bounds: Bounds, level: float
 ) -> tuple[int, Side] | None:
@@ -78,8 +90,7 @@ def decided_after(
     for limit, side in limits:
         if limit is None:
             continue
-        capital = log_capital(values, total, limit, side)
-        crossed = np.flatnonzero(capital >= -math.log(level))
-        if len(crossed):
-            found.append((int(crossed[0]) + 1, side))
+        after = first_crossing(values, total, limit, side, level)
+        if after is not None:
+            found.append((after, side))
     return min(found, default=None)

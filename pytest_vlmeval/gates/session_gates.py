@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.gates.baseline_source import Baselines
+from pytest_vlmeval.gates.early_stop import Stop, Whole, as_gate
 from pytest_vlmeval.gates.keeper import Gatekeeper, check_metric
 from pytest_vlmeval.gates.thresholds import Thresholds, load_thresholds
 from pytest_vlmeval.gates.units import find_units
@@ -13,20 +16,23 @@ from pytest_vlmeval.gates.units import find_units
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.gates.early_stop import Stop, Whole
+    from pytest_vlmeval.gates.baselines import BaselineGate
+    from pytest_vlmeval.gates.false_discoveries import Key
     from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.gates.thresholds import Threshold
     from pytest_vlmeval.options import Settings
-    from pytest_vlmeval.records import Plan, PlanEntry, Score
+    from pytest_vlmeval.planning import Needed
+    from pytest_vlmeval.records import Plan, PlanEntry, Score, Setting
     from pytest_vlmeval.store import Store
 
 
 class SessionGates:
     """Decides the gates of a session's scores, and records what they found.
 
-    `read_score` waits for the score of a dataset, `find_stop` until it is known whether
-    it stopped early, `narrowed` for what is needed of it then. Raises `VlmEvalError`
-    for what is wrong with the thresholds, before a sample is asked.
+    `needed` names the datasets that are scored. `read_score` waits for the score of
+    one, `find_stop` until it is known whether it stopped early, `narrowed` for what is
+    needed of it then. Raises `VlmEvalError` for what is wrong with the thresholds,
+    before a sample is asked.
     """
 
     def __init__(
@@ -38,8 +44,9 @@ class SessionGates:
         plan: Plan,
         *,
         session_id: str,
-        datasets: Sequence[str],
+        needed: Mapping[str, Needed],
         folders: Sequence[Path],
+        generation: Mapping[str, Setting | None],
         read_score: Callable[[str], Score],
         find_stop: Callable[[str], Stop | Whole | None],
         narrowed: Callable[[PlanEntry], PlanEntry],
@@ -52,20 +59,31 @@ class SessionGates:
         self._entries: Mapping[str, PlanEntry] = {
             entry.dataset: entry for entry in plan.entries
         }
+        self._find_stop = find_stop
         self._narrowed = narrowed
         self._model = model = settings.model or ""
         self._thresholds = thresholds = load_thresholds(
             settings.gates.thresholds, folders
         )
-        self._check(thresholds, model, datasets)
-        self.keeper = Gatekeeper(
+        self._check(thresholds, model, list(needed))
+        find = partial(find_units, library)
+        self.baselines = Baselines(
+            settings,
+            library,
+            generation,
+            find,
+            {name: need.compared for name, need in needed.items()},
+        )
+        self._keeper = Gatekeeper(
             settings.gates,
             model,
             thresholds,
-            datasets,
+            list(needed),
+            gated={name for name, need in needed.items() if need.gated},
             read_score=read_score,
-            find_units=lambda score: find_units(library, score),
+            find_units=find,
             count_cut_off=self._count_cut_off,
+            compare=self._compare,
             find_stop=find_stop,
         )
 
@@ -75,13 +93,44 @@ class SessionGates:
 
     def results(self, dataset: str) -> tuple[GateResult, ...]:
         """Return what the gates of a dataset's score found, and record it."""
-        results = self.keeper.results(dataset)
-        self.record(results)
+        results = self._keeper.results(dataset)
+        self._record(results)
         return results
 
-    def record(self, results: Sequence[GateResult]) -> None:
-        """Keep what gates found for the reports."""
+    def baseline_gate(self, score: Score, folder: Path) -> BaselineGate:
+        """Return the gate of a score among benchmarks in `folder`."""
+        stop = self._find_stop(score.dataset)
+        stopped = stop if isinstance(stop, Stop) else None
+        return self.baselines.gate(
+            score,
+            folder,
+            complete=self._is_complete(score),
+            planned=self._entries[score.dataset] if stopped else None,
+            stop=stopped,
+            adjusted=self._keeper.adjusted().get(_key(score, folder)),
+        )
+
+    def record_baseline(self, result: GateResult) -> None:
+        """Keep what the gate of a baseline found for the reports."""
+        stop = self._find_stop(result.dataset)
+        self._record([result, *([as_gate(stop)] if stop else [])])
+
+    def _record(self, results: Sequence[GateResult]) -> None:
         self._store.gates.save(self._session_id, self._plan.run_id, results)
+
+    def _is_complete(self, score: Score) -> bool:
+        return not any(each.fails for each in self._keeper.completeness(score))
+
+    def _compare(self, score: Score) -> Mapping[Key, float]:
+        """Return the p-values of a score's baselines, of those it is compared with."""
+        if not self._is_complete(score):
+            return {}
+        found = {
+            _key(score, folder): self.baselines.gate(score, folder).p_value(baseline)
+            for folder, baseline in self.baselines.kept(score.dataset).items()
+            if baseline is not None
+        }
+        return {key: p_value for key, p_value in found.items() if p_value is not None}
 
     def _check(
         self, thresholds: Thresholds, model: str, datasets: Sequence[str]
@@ -108,3 +157,7 @@ class SessionGates:
             )
             for index in entry.indexes
         )
+
+
+def _key(score: Score, folder: Path) -> Key:
+    return score.dataset, "baseline", str(folder)

@@ -17,10 +17,10 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
 
     What failed its test is told at length by its item.
     """
-    stops = [f"gates: {each.message}" for each in results if _is_stop(each)]
-    results = [each for each in results if not _is_stop(each)]
+    notes = [f"gates: {each.message}" for each in results if each.is_note]
+    results = [each for each in results if not each.is_note]
     if not results:
-        return stops
+        return notes
     counts = Counter(result.outcome for result in results)
     counted = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
     without = sorted({each.dataset for each in results if each.rule == "none"})
@@ -29,11 +29,7 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
         if result.outcome != "passed":
             first = result.message.splitlines()[0]
             lines.append(f"gates: {first}")
-    return lines + stops
-
-
-def _is_stop(result: GateResult) -> bool:
-    return result.gate == "early stop"
+    return lines + notes
 
 
 def _without(datasets: Sequence[str]) -> str:
@@ -45,7 +41,7 @@ def _without(datasets: Sequence[str]) -> str:
 def format_markdown(model: str, results: Sequence[GateResult]) -> str:
     """Return a table of all gates, those that fail their test first."""
     failed = sum(result.fails for result in results)
-    count = sum(not _is_stop(result) for result in results)
+    count = sum(not result.is_note for result in results)
     said = f"{failed} of {count} gates fail" if failed else "every gate passes"
     lines = [f"## vlmeval: {_cell(model)}, {said}", "", _row(HEADINGS)]
     lines.append(_row(["---"] * len(HEADINGS)))

@@ -78,10 +78,12 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     pictures = embed_pictures(report, max_mb)
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]
+    gates = [gate for each in report.datasets for gate in each.gates]
     return environment.get_template("report.html.j2").render(
         report=report,
         datasets=datasets,
-        gates=[gate for each in report.datasets for gate in each.gates],
+        gates=[gate for gate in gates if not gate.is_note],
+        notes=[gate.message for gate in gates if gate.is_note],
         judges=sorted({each.score.judge for each in report.datasets if each.score}),
         score_before=score_before,
         shows_before=any(score_before(each) is not None for each in report.datasets),
