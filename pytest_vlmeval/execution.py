@@ -37,7 +37,8 @@ NOT_STORED = (
 class Execution:
     """Asks and scores what one session needs of a run.
 
-    Raises `VlmEvalError` where the store cannot be opened.
+    Raises `VlmEvalError` where the store cannot be opened, or has no run of the name
+    that this one is to be compared with.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Execution:
     def _open_run(self, entries: Sequence[PlanEntry]) -> Plan:
         settings = self._settings
         self._store.leases.release_dead()
+        self._check_other()
         run_id = self._store.runs.open(
             identify(settings), self._session_id, fresh=settings.fresh
         )
@@ -118,6 +120,20 @@ class Execution:
         )
         self._store.runs.save_plan(self._session_id, plan, find_revision(Path.cwd()))
         return plan
+
+    def _check_other(self) -> None:
+        """Tell a wrong run to be compared with now, not when all is asked."""
+        name = self._settings.baselines.compare_with
+        if name is None:
+            return
+        own = None
+        if not self._settings.fresh:
+            own = self._store.runs.find(identify(self._settings))
+        try:
+            self._store.history.find_other(own, name)
+        except VlmEvalError:
+            self._store.close()
+            raise
 
     @property
     def unlike(self) -> list[str]:

@@ -28,7 +28,7 @@ def run_runs(config: pytest.Config, write: Write) -> int:
 
 def run_report(config: pytest.Config, write: Write) -> int:
     """Write the reports of a stored run; the `--vlm-mode=report` command."""
-    from pytest_vlmeval.reports.loading import find_run, load_run
+    from pytest_vlmeval.reports.loading import load_run
     from pytest_vlmeval.reports.writing import write_reports
 
     settings = get_settings(config)
@@ -39,7 +39,7 @@ def run_report(config: pytest.Config, write: Write) -> int:
         )
 
     def report(store: Store) -> None:
-        run = find_run(store, settings.run, settings.model)
+        run = store.history.find(settings.run, settings.model)
         found = load_run(store, settings.cache_dir, run.run_id)
         for line in write_reports(found, settings):
             write(line)
@@ -51,7 +51,7 @@ def run_compare(config: pytest.Config, write: Write) -> int:
     """Compare two runs of the store; the `--vlm-compare` command."""
     from pytest_vlmeval.reports.comparison import format_comparison
     from pytest_vlmeval.reports.flips import compare
-    from pytest_vlmeval.reports.loading import find_run, load_run
+    from pytest_vlmeval.reports.loading import load_run
     from pytest_vlmeval.reports.writing import write_reports
 
     settings = get_settings(config)
@@ -59,7 +59,7 @@ def run_compare(config: pytest.Config, write: Write) -> int:
 
     def report(store: Store) -> None:
         old, new = (
-            load_run(store, settings.cache_dir, find_run(store, name, None).run_id)
+            load_run(store, settings.cache_dir, store.history.find(name).run_id)
             for name in names
         )
         found = compare(new, old)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
 
@@ -42,23 +44,34 @@ def test_what_cannot_be_compared_is_said(
 ) -> None:
     project.write_math(COUNT)
     server.control(answers=RIGHT, default="B")
-    unknown = project.ask(server.url, "--vlm-compare-with=nothing", *SELECT)
-    unknown.stdout.fnmatch_lines(
-        ["The store has no run 'nothing'. Its runs are: * (tiny-vlm). Name one by *"]
-    )
-    itself = project.ask(server.url, "--vlm-compare-with=tiny-vlm", *SELECT)
-    itself.stdout.fnmatch_lines(
+    project.ask(server.url, *SELECT).assert_outcomes(passed=1)
+    asked = len(server.requests())
+    ((first,),) = project.stored("SELECT run_id FROM runs")
+    fresh = ("--vlm-fresh", "--vlm-compare-with=nothing")
+    unknown = project.ask(server.url, *fresh, *SELECT)
+    assert unknown.ret == pytest.ExitCode.USAGE_ERROR
+    unknown.stderr.fnmatch_lines(
         [
-            "MathVision_MINI *100.00 of 100*",
-            "--vlm-compare-with=tiny-vlm is the run * of this session itself. Name "
-            "another by its id; --vlm-runs lists them.",
+            "ERROR: The store has no other run 'nothing'. Its other runs are: "
+            f"{first} (tiny-vlm). Name one by its id, the beginning of its id, or its "
+            "model."
         ]
     )
-    ((first,),) = project.stored("SELECT run_id FROM runs")
+    assert project.stored("SELECT run_id FROM runs") == [(first,)]
+    itself = project.ask(server.url, "--vlm-compare-with=tiny-vlm", "-n", "2", *SELECT)
+    assert itself.ret == pytest.ExitCode.USAGE_ERROR
+    itself.stderr.fnmatch_lines(
+        [
+            "ERROR: --vlm-compare-with=tiny-vlm is the run * of this session itself. "
+            "Name another by its id; --vlm-runs lists them.",
+        ]
+    )
+    assert len(server.requests()) == asked
     table = project.data_root / "MathVision_MINI.tsv"
     table.write_text(table.read_text().replace("Question <2>", "Question <2> again"))
+    # The model's name means its newest run beside the session's own.
     other = project.ask(
-        server.url, "--vlm-fresh", f"--vlm-compare-with={first}", *SELECT
+        server.url, "--vlm-fresh", "--vlm-compare-with=tiny-vlm", *SELECT
     )
     other.stdout.fnmatch_lines(
         ["MathVision_MINI: not compared, its data or prompts were others then"]

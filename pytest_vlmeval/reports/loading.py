@@ -25,7 +25,7 @@ from pytest_vlmeval.scoring import find_outcome, find_scores
 if TYPE_CHECKING:
     from pytest_vlmeval.accounts import RunAccount
     from pytest_vlmeval.store import Store
-    from pytest_vlmeval.store.history import PastScore, StoredRun, StoredSession
+    from pytest_vlmeval.store.history import PastScore, StoredSession
 
 
 def load_session(store: Store, cache_dir: Path, session_id: str) -> RunReport | None:
@@ -41,35 +41,6 @@ def load_session(store: Store, cache_dir: Path, session_id: str) -> RunReport | 
 def load_run(store: Store, cache_dir: Path, run_id: str) -> RunReport:
     """Return a run of the store, of each dataset the session that took most of it."""
     return _Loader(store, cache_dir).load(run_id, store.history.sessions(run_id))
-
-
-def find_run(store: Store, name: str | None, model: str | None) -> StoredRun:
-    """Return the run whose id begins with `name`, else the newest, of a model.
-
-    Raises `VlmEvalError` where there is none, or more than one.
-    """
-    runs = [run for run in store.history.runs() if model in (None, run.model)]
-    if name is None:
-        if not runs:
-            of = f" of the model {model}" if model else ""
-            raise VlmEvalError(f"The store has no run{of}. Run a benchmark first.")
-        return runs[0]
-    found = [run for run in runs if name in (run.run_id, run.model)] or [
-        run for run in runs if run.run_id.startswith(name)
-    ]
-    if not found:
-        known = ", ".join(f"{run.run_id} ({run.model})" for run in runs) or "none"
-        raise VlmEvalError(
-            f"The store has no run {name!r}. Its runs are: {known}. Name one by its "
-            "id, the beginning of its id, or its model."
-        )
-    # A model may have many runs: its newest counts.
-    if len({run.model for run in found}) > 1:
-        known = ", ".join(f"{run.run_id} ({run.model})" for run in found)
-        raise VlmEvalError(
-            f"The store has several runs {name!r}: {known}. Give more of the id."
-        )
-    return found[0]
 
 
 class _Loader:

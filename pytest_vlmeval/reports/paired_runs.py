@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.reports.comparison import format_comparison
 from pytest_vlmeval.reports.flips import compare
-from pytest_vlmeval.reports.loading import find_run, load_run, load_session
+from pytest_vlmeval.reports.loading import load_run, load_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,17 +21,12 @@ def compare_session_with(
 ) -> list[str]:
     """Return what differs between a session and another run, as lines for a terminal.
 
-    Raises `VlmEvalError` where there is no such run, or it is that of the session.
+    Raises `VlmEvalError` where there is no such run.
     """
     session = load_session(store, cache_dir, session_id)
     if session is None:
         return []
-    other = find_run(store, name, None)
-    if other.run_id == session.run_id:
-        raise VlmEvalError(
-            f"--vlm-compare-with={name} is the run {other.run_id} of this session "
-            "itself. Name another by its id; --vlm-runs lists them."
-        )
+    other = store.history.find_other(session.run_id, name)
     return format_alike(session, load_run(store, cache_dir, other.run_id))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import Plan, Setting
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.runs import read_plans
@@ -53,6 +54,30 @@ class PastScore:
     created_at: float
 
 
+def _named(runs: Sequence[StoredRun], name: str) -> list[StoredRun]:
+    """Return the runs of this id or model, else those whose id begins so."""
+    return [run for run in runs if name in (run.run_id, run.model)] or [
+        run for run in runs if run.run_id.startswith(name)
+    ]
+
+
+def _find(runs: Sequence[StoredRun], name: str, other: str = "") -> StoredRun:
+    found = _named(runs, name)
+    if not found:
+        known = ", ".join(f"{run.run_id} ({run.model})" for run in runs) or "none"
+        raise VlmEvalError(
+            f"The store has no {other}run {name!r}. Its {other}runs are: {known}. Name "
+            "one by its id, the beginning of its id, or its model."
+        )
+    # A model may have many runs: its newest counts.
+    if len({run.model for run in found}) > 1:
+        known = ", ".join(f"{run.run_id} ({run.model})" for run in found)
+        raise VlmEvalError(
+            f"The store has several runs {name!r}: {known}. Give more of the id."
+        )
+    return found[0]
+
+
 class History:
     """The runs of the store, newest first."""
 
@@ -71,6 +96,35 @@ class History:
             )
             for row in rows
         ]
+
+    def find(self, name: str | None, model: str | None = None) -> StoredRun:
+        """Return the run whose id begins with `name`, else the newest, of a model.
+
+        Raises `VlmEvalError` where there is none, or more than one.
+        """
+        runs = [run for run in self.runs() if model in (None, run.model)]
+        if name is not None:
+            return _find(runs, name)
+        if not runs:
+            of = f" of the model {model}" if model else ""
+            raise VlmEvalError(f"The store has no run{of}. Run a benchmark first.")
+        return runs[0]
+
+    def find_other(self, run_id: str | None, name: str) -> StoredRun:
+        """Return the run that `name` means beside the run `run_id` itself.
+
+        `run_id` is None for a run that is not there yet. Raises `VlmEvalError` where
+        there is none, or more than one.
+        """
+        every = self.runs()
+        others = [run for run in every if run.run_id != run_id]
+        own = [run for run in every if run.run_id == run_id]
+        if _named(own, name) and not _named(others, name):
+            raise VlmEvalError(
+                f"--vlm-compare-with={name} is the run {run_id} of this session "
+                "itself. Name another by its id; --vlm-runs lists them."
+            )
+        return _find(others, name, "other ")
 
     def sessions(self, run_id: str) -> list[StoredSession]:
         """Return the sessions of a run."""

@@ -59,6 +59,18 @@ class Runs:
             )
             return run_id
 
+    def find(self, identity: Mapping[str, Any]) -> str | None:
+        """Return the id of the newest run with these settings; None without any."""
+        query = (
+            sa.select(runs.c.run_id)
+            .where(runs.c.identity == _digest(identity))
+            .order_by(runs.c.generation.desc())
+            .limit(1)
+        )
+        with self._database.transaction(reading=True) as connection:
+            found: str | None = connection.scalar(query)
+            return found
+
     def cache_after(self, run_id: str) -> int:
         """Return the number of the last answer that a run takes from no cache."""
         query = sa.select(runs.c.cache_after).where(runs.c.run_id == run_id)
