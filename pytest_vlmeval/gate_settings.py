@@ -39,8 +39,8 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "fdr",
         parse_share,
         "a number above 0 and below 1",
-        "accepted share of false alarms among all failed thresholds of the run, by "
-        "Benjamini-Hochberg; without it each threshold counts by itself",
+        "accepted share of false alarms among all failed gates of the run, thresholds "
+        "and baselines, by Benjamini-Hochberg; without it each gate counts by itself",
         metavar="SHARE",
     ),
     make_option(
@@ -48,7 +48,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         parse_flag,
         "1, true, yes, on, 0, false, no or off",
         "ask samples in random order (--vlm-seed), and of a dataset no more once its "
-        "threshold is decided at its level",
+        "gates, threshold and baseline, are decided at their levels",
         default="no",
     ),
     make_option(
@@ -76,13 +76,6 @@ GATE_OPTIONS: tuple[Option, ...] = (
         default="1",
         metavar="PERCENT",
     ),
-    make_option(
-        "refuse-modified-data",
-        parse_flag,
-        "1, true, yes, on, 0, false, no or off",
-        "a score of modified data fails, though --vlm-allow-modified-data accepts them",
-        default="no",
-    ),
 )
 
 
@@ -94,7 +87,7 @@ class GateSettings:
     all samples, `min_judged` of those that a judge was asked about and at most
     `max_cut_off` of all samples are percent. `false_discoveries` is the share of
     false alarms among all alarms that is accepted; None where each gate counts by
-    itself. With `stop_early` no more is asked of a dataset whose threshold is decided.
+    itself. With `stop_early` no more is asked of a dataset whose gates are decided.
     `step_summary` is the file to which a table of all gates is added.
     """
 
@@ -105,7 +98,6 @@ class GateSettings:
     min_answered: float = 100.0
     min_judged: float = 99.0
     max_cut_off: float = 1.0
-    refuse_modified: bool = False
     step_summary: Path | None = None
 
 
@@ -126,6 +118,5 @@ def choose_gates(
         min_answered=values["min-answered"],
         min_judged=values["min-judged"],
         max_cut_off=values["max-cut-off"],
-        refuse_modified=values["refuse-modified-data"],
         step_summary=Path(summary) if summary else None,
     )

@@ -22,10 +22,17 @@ def check_completeness(
     `cut_off` counts the answers that ended at the token limit.
     """
     failed = [*_answered(score, limits), *_cut_off(score, cut_off, limits)]
-    failed += [*_judged(score, limits), *_modified(score, limits)]
+    failed += _judged(score, limits)
     if failed:
         return failed
-    return [_result(score, "", "passed", _is_whole(score, limits))]
+    message = _is_whole(score, limits)
+    if score.modified:
+        # Without the option nothing is asked of them: the dataset's items fail.
+        message += (
+            " Its file is not the published one, which --vlm-allow-modified-data "
+            "accepts: compare the score only with others of this very file."
+        )
+    return [_result(score, "", "passed", message)]
 
 
 def _is_whole(score: Score, limits: GateSettings) -> str:
@@ -79,16 +86,6 @@ def _judged(score: Score, limits: GateSettings) -> Iterator[GateResult]:
             "items of these samples say why."
         )
         yield _result(score, "judged", "failed", message, share, limits.min_judged)
-
-
-def _modified(score: Score, limits: GateSettings) -> Iterator[GateResult]:
-    if score.modified and limits.refuse_modified:
-        message = (
-            f"{score.dataset}: its file is not the published one, so {_value(score)} "
-            "cannot be compared with other scores. Take the published file, or leave "
-            "out --vlm-refuse-modified-data."
-        )
-        yield _result(score, "modified data", "failed", message)
 
 
 def _value(score: Score) -> str:
