@@ -4,6 +4,7 @@ pytest_plugins = [
     "pytester",
     "tests.server_fixtures",
     "tests.run_fixtures",
+    "tests.baseline_projects",
     "tests.file_server",
     "tests.hub_server",
     "tests.video_sets",

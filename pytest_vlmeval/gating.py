@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.gates.baseline_source import Baselines
 from pytest_vlmeval.gates.early_baseline import EarlyBaseline
 from pytest_vlmeval.gates.early_threshold import EarlyThreshold
 from pytest_vlmeval.gates.session_gates import SessionGates
+from pytest_vlmeval.gates.units import find_units
 from pytest_vlmeval.identity import generation_of
 from pytest_vlmeval.planning import Needed
 
@@ -45,6 +47,13 @@ class Gating:
         self._library = library
         self._execution = execution
         self._needed = needed
+        self._baselines = Baselines(
+            settings,
+            library,
+            generation_of(settings),
+            partial(find_units, library),
+            {name: need.compared for name, need in needed.items()},
+        )
         self._gates = SessionGates(
             settings,
             library,
@@ -52,7 +61,7 @@ class Gating:
             session_id=session_id,
             needed=needed,
             folders=folders,
-            generation=generation_of(settings),
+            baselines=self._baselines,
             read_score=execution.score,
             find_stop=execution.early.find,
             narrowed=execution.early.narrowed,
@@ -68,7 +77,7 @@ class Gating:
 
     def _early_gates(self, entry: PlanEntry) -> list[EarlyGate]:
         """Return the gates of a dataset that its first samples may decide."""
-        name, baselines = entry.dataset, self._gates.baselines
+        name, baselines = entry.dataset, self._baselines
         found: list[EarlyGate] = [
             EarlyBaseline(
                 library=self._library,
@@ -97,7 +106,7 @@ class Gating:
         compared = self._needed[dataset].compared
         if compared and settings.updating == "all":
             return "its score becomes the baseline, which is of all samples"
-        if None in self._gates.baselines.kept(dataset).values() and (
+        if None in self._baselines.kept(dataset).values() and (
             settings.updating == "new" or not settings.allow_missing
         ):
             return "there is no baseline of it, which is made of all samples"
@@ -115,7 +124,7 @@ class Gating:
         if which == "none":
             return None
         score = self._execution.score(dataset)
-        if index in self._gates.baselines.regressed(score, folder):
+        if index in self._baselines.regressed(score, folder):
             return (
                 "was right in the baseline and is wrong now "
                 "(--vlm-gate-samples=regressed)"

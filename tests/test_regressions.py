@@ -1,4 +1,4 @@
-"""Baselines as a user has them: made, committed, compared with, refused."""
+"""Baselines as a user has them: made, committed, compared with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.baseline_projects import (
+    BASELINE,
+    COUNT,
+    SCORES,
+    baseline_of,
+    worsen,
+)
 from tests.run_fixtures import Project, endpoint, properties
 from tests.server_fixtures import ServerProcess
 
-COUNT = 40
-RIGHT = {f"<{index}>": str(10 * index) for index in range(1, COUNT + 1, 2)}
-BASELINE = Path("__baselines__/tiny-vlm/MathVision_MINI.json")
 OWN_TEST = """
 import pytest
 from pytest_vlmeval import Benchmark
@@ -29,83 +33,18 @@ def test_something_else(snapshot):
 """
 
 
-@pytest.fixture
-def gated(
-    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    """Give a project of 40 samples, all answered right, in which baselines count."""
-    monkeypatch.delenv("PYTEST_ADDOPTS")
-    monkeypatch.delenv("VLM_ALLOW_MISSING_BASELINE")
-    project.write_math(COUNT)
-    server.control(answers=RIGHT, default="B")
-    return project
-
-
-def worsen(server: ServerProcess, lost: int) -> None:
-    """Let the server answer so many of the odd samples wrong."""
-    wrong = dict.fromkeys(list(RIGHT)[:lost], "0")
-    server.control(answers={**RIGHT, **wrong}, default="B")
-
-
-def baseline_of(project: Project) -> Path:
-    """Return where the project's baseline lies."""
-    return project.pytester.path / BASELINE
-
-
-def test_a_missing_baseline_fails_with_the_command_that_makes_it(
-    gated: Project, server: ServerProcess
-) -> None:
-    result = gated.ask(server.url)
-    result.assert_outcomes(passed=COUNT + 1, failed=1)
-    assert result.ret == 1
-    command = f"pytest *--vlm-model=tiny-vlm --vlm-api-base={server.url} *"
-    result.stdout.fnmatch_lines(
-        [
-            "MathVision_MINI has no baseline for tiny-vlm yet, so nothing tells "
-            "whether * = 100.00 is a regression.",
-            "To make this score the baseline:",
-            f"    {command} --snapshot-update",
-            "Nothing is asked again (the answers are stored); it writes "
-            f"{BASELINE}, which is to be committed.",
-            "To run without baselines, add --vlm-allow-missing-baseline, or to the "
-            'ini file vlm_allow_missing_baseline = "yes".',
-        ]
-    )
-    assert not baseline_of(gated).exists()
-
-
-def test_a_missing_baseline_may_be_allowed_and_is_said(
-    gated: Project, server: ServerProcess
-) -> None:
-    arguments = (*endpoint(server.url), "--vlm-allow-missing-baseline")
-    result, cases = gated.junit(*arguments)
-    result.assert_outcomes(passed=COUNT + 2)
-    found = properties(cases["test_no_regression[MathVision_MINI]"])
-    (reason,) = (
-        text
-        for name, text in found.items()
-        if name.startswith("baseline gate") and name.endswith(": reason")
-    )
-    assert reason.startswith(
-        f"MathVision_MINI has no baseline for tiny-vlm ({BASELINE}): "
-    )
-    assert reason.endswith(
-        "= 100.00 passes without one (--vlm-allow-missing-baseline)."
-    )
-
-
 def test_a_baseline_is_made_once_and_the_same_run_passes(
     gated: Project, server: ServerProcess
 ) -> None:
-    made = gated.ask(server.url, "--snapshot-update")
-    made.assert_outcomes(passed=COUNT + 2)
+    made = gated.ask(server.url, "--snapshot-update", *SCORES)
+    made.assert_outcomes(passed=2)
     made.stdout.fnmatch_lines(["1 snapshot generated."])
     text = baseline_of(gated).read_text()
-    again = gated.ask(server.url, "-n", "2")
-    again.assert_outcomes(passed=COUNT + 2)
+    again = gated.ask(server.url, "-n", "2", *SCORES)
+    again.assert_outcomes(passed=2)
     again.stdout.fnmatch_lines(["1 snapshot passed."])
     # As --snapshot-update of the same run writes nothing new.
-    same = gated.ask(server.url, "--snapshot-update", "-n", "2")
+    same = gated.ask(server.url, "--snapshot-update", "-n", "2", *SCORES)
     same.stdout.fnmatch_lines(["1 snapshot passed."])
     assert baseline_of(gated).read_text() == text
     assert len(server.requests()) == COUNT
@@ -114,7 +53,7 @@ def test_a_baseline_is_made_once_and_the_same_run_passes(
 def test_a_regression_fails_and_names_what_was_lost(
     gated: Project, server: ServerProcess
 ) -> None:
-    gated.ask(server.url, "--snapshot-update")
+    gated.ask(server.url, "--snapshot-update", *SCORES)
     worsen(server, 8)
     arguments = (*endpoint(server.url), "--vlm-fresh")
     result, cases = gated.junit(*arguments)
@@ -145,6 +84,23 @@ def test_a_regression_fails_and_names_what_was_lost(
     ]
     # Nothing but --snapshot-update changes a baseline.
     assert json.loads(baseline_of(gated).read_text())["value"] == 100
+    # The level and the margin decide.
+    for option in ("--vlm-level=0.001", "--vlm-margin=20"):
+        gated.ask(server.url, option, *SCORES).assert_outcomes(passed=2)
+    five = gated.ask(server.url, "--vlm-margin=5", *SCORES)
+    five.assert_outcomes(passed=1, failed=1)
+    five.stdout.fnmatch_lines(
+        ["  p *of a true drop that is not more than 5 points (paired score test*"]
+    )
+    # Of few flips none can tell; how many samples would is said.
+    worsen(server, 3)
+    result, cases = gated.junit(*arguments, *SCORES)
+    result.assert_outcomes(passed=2)
+    found = properties(cases["test_no_regression[MathVision_MINI]"])
+    kept = {name.rpartition(": ")[2]: value for name, value in found.items()}
+    assert kept["outcome"] == "inconclusive"
+    assert int(kept["needed samples"]) > COUNT
+    assert "is below its baseline, which may be chance. It passes" in kept["reason"]
 
 
 def test_exactly_the_regressed_samples_fail_where_asked_to(
@@ -173,119 +129,6 @@ def test_exactly_the_regressed_samples_fail_where_asked_to(
             "reference 10"
         ]
     )
-
-
-def test_few_flips_are_inconclusive_and_say_how_many_samples_would_tell(
-    gated: Project, server: ServerProcess
-) -> None:
-    gated.ask(server.url, "--snapshot-update")
-    worsen(server, 3)
-    result, cases = gated.junit(*endpoint(server.url), "--vlm-fresh")
-    result.assert_outcomes(passed=COUNT - 3 + 2, xfailed=3)
-    found = properties(cases["test_no_regression[MathVision_MINI]"])
-    kept = {name.rpartition(": ")[2]: value for name, value in found.items()}
-    assert kept["outcome"] == "inconclusive"
-    assert int(kept["needed samples"]) > COUNT
-    assert "is below its baseline, which may be chance. It passes" in kept["reason"]
-
-
-def test_the_level_and_the_margin_decide(gated: Project, server: ServerProcess) -> None:
-    gated.ask(server.url, "--snapshot-update")
-    worsen(server, 8)
-    gated.ask(server.url, "--vlm-fresh").assert_outcomes(
-        passed=COUNT - 8 + 1, xfailed=8, failed=1
-    )
-    for option in ("--vlm-level=0.001", "--vlm-margin=20"):
-        gated.ask(server.url, option).assert_outcomes(passed=COUNT - 8 + 2, xfailed=8)
-    five = gated.ask(server.url, "--vlm-margin=5")
-    five.assert_outcomes(passed=COUNT - 8 + 1, xfailed=8, failed=1)
-    five.stdout.fnmatch_lines(
-        ["  p *of a true drop that is not more than 5 points (paired score test*"]
-    )
-
-
-@pytest.mark.parametrize(
-    ("option", "line"),
-    [
-        (
-            "--vlm-limit=10",
-            "the subset: 40 samples in the baseline, now 10, of them 0 others "
-            "(--vlm-limit, --vlm-sample, --vlm-seed)",
-        ),
-        (
-            "--vlm-max-tokens=100",
-            "generation: max_tokens: 2048 in the baseline, now 100",
-        ),
-    ],
-)
-def test_unlike_runs_are_not_compared(
-    gated: Project, server: ServerProcess, option: str, line: str
-) -> None:
-    gated.ask(server.url, "--snapshot-update")
-    result = gated.ask(server.url, "-k", "test_no_regression", option)
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [
-            f"MathVision_MINI cannot be compared with its baseline {BASELINE}, which "
-            "is of another kind of run:",
-            f"  {line}",
-            "Run with the baseline's settings, or make this run the baseline: the same "
-            "command with --snapshot-update. To leave this gate out: -k 'not "
-            "test_no_regression'.",
-        ]
-    )
-
-
-def test_other_data_are_not_compared(gated: Project, server: ServerProcess) -> None:
-    gated.ask(server.url, "--snapshot-update")
-    table = gated.data_root / "MathVision_MINI.tsv"
-    table.write_text(table.read_text().replace("Question <2>", "Question <2> again"))
-    result = gated.ask(server.url, "-k", "test_no_regression")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [
-            "  the data (checksum of the file): * in the baseline, now *",
-            "  the prompts or references (digest): * in the baseline, now *",
-        ]
-    )
-
-
-@pytest.mark.parametrize("content", [b"<<<<<<< HEAD\n", b"\xff\xfe\x00"])
-def test_a_broken_baseline_is_named_and_kept(
-    gated: Project, server: ServerProcess, content: bytes
-) -> None:
-    gated.ask(server.url, "--snapshot-update")
-    path = baseline_of(gated)
-    path.write_bytes(content)
-    result = gated.ask(server.url, "-k", "test_no_regression")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([f"MathVision_MINI: *{BASELINE} *"])
-    assert path.read_bytes() == content
-
-
-def test_a_score_that_lacks_samples_is_neither_compared_nor_written(
-    gated: Project, server: ServerProcess
-) -> None:
-    server.control(
-        answers=RIGHT,
-        default="B",
-        rules=[{"contains": "<2>", "status": 400, "message": "no"}],
-    )
-    select = ("-k", "test_no_regression")
-    first = gated.ask(server.url, "--snapshot-update", *select)
-    first.assert_outcomes(failed=1)
-    first.stdout.fnmatch_lines(
-        [
-            f"MathVision_MINI is not written to {BASELINE}: 1 of 40 samples have no "
-            "usable answer, 0 no verdict of the judge. *"
-        ]
-    )
-    assert not baseline_of(gated).exists()
-    server.control(answers=RIGHT, default="B")
-    gated.ask(server.url, "--snapshot-update", *select).assert_outcomes(passed=1)
-    server.control(rules=[{"contains": "<2>", "status": 400, "message": "no"}])
-    again = gated.ask(server.url, "--vlm-fresh", *select)
-    again.stdout.fnmatch_lines([f"MathVision_MINI is not compared with {BASELINE}: *"])
 
 
 def test_own_tests_share_the_baseline_and_updates_remove_no_other(
@@ -319,19 +162,6 @@ def test_new_baselines_alone_may_be_written(
     worsen(server, 8)
     gated.ask(server.url, "--vlm-fresh", *select).assert_outcomes(failed=1)
     assert baseline_of(gated).read_text() == text
-
-
-def test_what_cannot_be_scored_has_no_baseline(
-    gated: Project, server: ServerProcess
-) -> None:
-    select = ("-k", "test_no_regression", "--snapshot-update", "-rs")
-    result = gated.ask(server.url, "--vlm-mode=infer", *select)
-    result.assert_outcomes(skipped=1)
-    (gated.data_root / "MathVision_MINI.tsv").write_text("index\tquestion\nx\n")
-    broken = gated.ask(server.url, *select)
-    broken.assert_outcomes(failed=1)
-    assert not baseline_of(gated).exists()
-    assert not (gated.pytester.path / "__snapshots__").exists()
 
 
 def test_the_demo_passes_its_committed_baseline(

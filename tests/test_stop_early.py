@@ -1,13 +1,15 @@
-"""Datasets whose asking stops once their threshold is decided."""
+"""Datasets whose asking stops once their gates are decided."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
 
 import pytest
 
+from tests.gated_tables import thresholds_of, write_own
 from tests.run_fixtures import Project, endpoint, picture, properties, write_table
 from tests.server_fixtures import ServerProcess
 
@@ -40,7 +42,7 @@ def write_one(project: Project, count: int = COUNT, pictures: int = 40) -> None:
 
 def demand(project: Project, minimum: float, more: str = "") -> None:
     text = f"['*'.'one.tsv']\nmin = {minimum}\n{more}"
-    (project.pytester.path / "thresholds.toml").write_text(text)
+    thresholds_of(project).write_text(text)
 
 
 def answers(server: ServerProcess, wrong_in_ten: int) -> None:
@@ -49,15 +51,10 @@ def answers(server: ServerProcess, wrong_in_ten: int) -> None:
     server.control(default="red", rules=rules)
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one", "xdist"])
-def test_a_model_far_above_its_threshold_is_asked_little(
-    project: Project, server: ServerProcess, workers: Sequence[str]
-) -> None:
-    write_one(project)
-    answers(server, wrong_in_ten=1)
-    demand(project, 70)
-    arguments = [*endpoint(server.url), EARLY, *workers]
-    result, cases = project.junit(*arguments)
+def check_stopped(
+    server: ServerProcess, result: pytest.RunResult, cases: dict[str, ET.Element]
+) -> int:
+    """Check what is said of a stop; return how many samples counted."""
     assert result.ret == pytest.ExitCode.OK
     asked = len(server.requests())
     found = properties(cases["test_score[one]"])
@@ -74,33 +71,54 @@ def test_a_model_far_above_its_threshold_is_asked_little(
     assert found["samples"] == str(counted)
     assert found["threshold gate of Overall: outcome"] == "passed"
     assert found["completeness gate: outcome"] == "passed"
-    assert (
-        f"stopped    {reason.removesuffix('.')}"
-        in (found["threshold gate of Overall: reason"])
-    )
+    said = f"stopped    {reason.removesuffix('.')}"
+    assert said in found["threshold gate of Overall: reason"]
+    result.stdout.fnmatch_lines([f"gates: {reason}"])
+    return counted
+
+
+def test_a_model_far_above_its_threshold_is_asked_little(
+    project: Project, server: ServerProcess
+) -> None:
+    write_one(project)
+    answers(server, wrong_in_ten=1)
+    demand(project, 70)
+    arguments = [*endpoint(server.url), EARLY]
+    result, cases = project.junit(*arguments)
+    counted = check_stopped(server, result, cases)
     outcomes = result.parseoutcomes()
     assert outcomes["skipped"] == COUNT - counted
     assert outcomes["passed"] + outcomes["xfailed"] == counted + 1
-    result.stdout.fnmatch_lines([f"gates: {reason}"])
     (skipped,) = {
         case.attrib["message"]
         for each in cases.values()
         for case in each.iter("skipped")
         if not case.attrib["type"].endswith("xfail")
     }
+    reason = properties(cases["test_score[one]"])["early stop gate: reason"]
     assert skipped == f"not asked: {reason.removesuffix('.')}"
     # Of the looks only the one that decided is kept.
     assert project.stored("SELECT count(*) FROM scores") == [(1,)]
     assert project.stored("SELECT count(*) FROM verdicts") == [(counted,)]
     # The same again asks nothing, and finds the same.
-    again, cases = project.junit(*arguments)
-    assert again.parseoutcomes() == outcomes
-    assert properties(cases["test_score[one]"])["early stop gate: reason"] == reason
+    asked = len(server.requests())
+    _, again = project.junit(*arguments, "-k", "test_score")
+    found = properties(again["test_score[one]"])
+    assert found["early stop gate: reason"] == reason
     assert len(server.requests()) == asked
     # Without the option the rest is asked.
     whole = project.run(*endpoint(server.url), "-k", "test_score")
     whole.assert_outcomes(passed=1)
     assert len(server.requests()) == COUNT
+
+
+def test_several_processes_stop_alike(project: Project, server: ServerProcess) -> None:
+    write_one(project)
+    answers(server, wrong_in_ten=1)
+    demand(project, 70)
+    result, cases = project.junit(*endpoint(server.url), EARLY, "-n", "2")
+    counted = check_stopped(server, result, cases)
+    assert result.parseoutcomes()["skipped"] == COUNT - counted
 
 
 def test_a_model_far_below_its_threshold_stops_and_fails(
@@ -136,30 +154,30 @@ def test_a_model_at_its_threshold_is_asked_all(
     assert found["samples"] == "200"
 
 
-WHOLE = [
-    ("", "['*'.'other.tsv']\nmin = 50", "it has no threshold"),
-    ("rule = 'point'", "", "the rule point looks at the value of all samples"),
-    ("metrics.Overall.min = 0.5", "", "it has thresholds of further metrics"),
-]
+WHOLE = {
+    "none": ("", "it has no threshold"),
+    "exact": ("rule = 'point'", "the rule point looks at the value of all samples"),
+    "more": ("metrics.Overall.min = 0.5", "it has thresholds of further metrics"),
+}
 
 
-@pytest.mark.parametrize(("more", "instead", "why"), WHOLE)
 def test_what_cannot_stop_early_is_asked_whole_and_says_why(
-    project: Project, server: ServerProcess, more: str, instead: str, why: str
+    project: Project, server: ServerProcess
 ) -> None:
-    write_one(project, 120)
+    write_own(project, *WHOLE, samples=60)
     answers(server, wrong_in_ten=0)
-    if instead:
-        write_table(project.pytester.path / "other.tsv", [{"index": "1"}])
-        (project.pytester.path / "thresholds.toml").write_text(instead)
-    else:
-        demand(project, 50, more)
-    result = project.ask(server.url, EARLY, "-k", "test_score")
-    result.assert_outcomes(passed=1)
-    assert len(server.requests()) == 120
-    result.stdout.fnmatch_lines(
-        [f"gates: one is asked whole (--vlm-stop-early): {why}."]
+    demands = (
+        f"['*'.'{name}.tsv']\nmin = 50\n{more}"
+        for name, (more, _) in WHOLE.items()
+        if more
     )
+    thresholds_of(project).write_text("\n".join(demands))
+    result = project.ask(server.url, EARLY, "-k", "test_score")
+    result.assert_outcomes(passed=3)
+    assert len(server.requests()) == 180
+    for name, (_, why) in WHOLE.items():
+        said = f"{name} is asked whole (--vlm-stop-early): {why}"
+        result.stdout.fnmatch_lines([f"*{said}", f"gates: {said}."])
 
 
 EXCLUDED = [

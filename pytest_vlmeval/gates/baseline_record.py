@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.baseline_file import Baseline, BaselineVerdict
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
-    from pytest_vlmeval.records import Score, Setting
+    from pytest_vlmeval.records import Score, Setting, Verdict
 
 DIGITS = 4
 EXPLAINED = {
@@ -35,13 +35,12 @@ def make_baseline(
     """Return what a score is as a baseline.
 
     `rows` name the samples of the dataset in its order, `read_prompt` gives all that
-    is asked with one. The versions are those of ms-vlmeval and of this plugin.
-    `selected` are the samples whose prompts make the digest: None for those scored.
+    is asked with one. The versions are those of ms-vlmeval and of this plugin, and
+    `selected` the samples whose prompts make the digest: None for those scored.
     """
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
-    chosen = verdicts.keys() if selected is None else set(selected)
+    chosen = verdicts if selected is None else selected
     rows = [row for row in rows if row.index in chosen]
-    asked = [row for row in rows if row.index in verdicts]
     return Baseline(
         model=model,
         dataset=score.dataset,
@@ -54,22 +53,32 @@ def make_baseline(
         correct=score.correct,
         data={"checksum": checksum, "prompts": digest_prompts(rows, read_prompt)},
         generation=generation,
-        scoring={
-            "method": score.scoring,
-            "judge": score.judge,
-            "ms-vlmeval": package_version,
-        },
+        scoring=_scoring(score, package_version),
         versions={"pytest-vlmeval": plugin_version, "scorer": score.scorer},
-        verdicts=tuple(_describe(row, verdicts[row.index].value) for row in asked),
+        verdicts=tuple(_describe(rows, verdicts)),
     )
 
 
-def _describe(row: IndexRow, value: float | None) -> BaselineVerdict:
-    return BaselineVerdict(
-        index=row.index,
-        category=row.category or "",
-        value=None if value is None else round(value, DIGITS),
-    )
+def _scoring(score: Score, package_version: str) -> Mapping[str, str]:
+    return {
+        "method": score.scoring,
+        "judge": score.judge,
+        "ms-vlmeval": package_version,
+    }
+
+
+def _describe(
+    rows: Iterable[IndexRow], verdicts: Mapping[str, Verdict]
+) -> Iterator[BaselineVerdict]:
+    """Give the verdict of each sample that was asked."""
+    for row in rows:
+        if (verdict := verdicts.get(row.index)) is not None:
+            value = verdict.value
+            yield BaselineVerdict(
+                index=row.index,
+                category=row.category or "",
+                value=None if value is None else round(value, DIGITS),
+            )
 
 
 def digest_prompts(rows: Iterable[IndexRow], read_prompt: Callable[[str], str]) -> str:

@@ -25,10 +25,14 @@ TINY = 1e-9
 
 
 class Line(NamedTuple):
-    """A bound on the mean of drop - slope * change over all samples."""
+    """A bound on the mean of drop - slope * change over all samples.
+
+    `largest` is the size of the largest cluster of all: no change is above that.
+    """
 
     slope: float
     mean: float
+    largest: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,8 @@ def _of_clusters(sizes: np.ndarray, margin: float, level: float) -> tuple[Line, 
     slope = z / (2 * math.sqrt(typical))
     # One cluster more, as the test of few changes knows no halves.
     limit = margin * samples + z * math.sqrt(typical) / 2 + float(sizes.max())
-    return Line(slope, limit / samples), Line(0.0, margin + TINY)
+    fails = Line(slope, limit / samples, float(sizes.max()))
+    return fails, Line(0.0, margin + TINY)
 
 
 def paired_decided_after(
@@ -142,6 +147,6 @@ def paired_values(
 
     `changes` has shape (..., asked), `sizes` (asked,).
     """
-    width = 1 + line.slope * float(sizes.max())
+    width = 1 + line.slope * line.largest
     values = width - changes - line.slope * sizes * changes**2
     return values / (1 + width), (width + line.mean) / (1 + width)

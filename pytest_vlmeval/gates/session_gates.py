@@ -7,22 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.gates.baseline_source import Baselines
 from pytest_vlmeval.gates.early_stop import Stop, Whole, as_gate
 from pytest_vlmeval.gates.keeper import Gatekeeper, check_metric
-from pytest_vlmeval.gates.thresholds import Thresholds, load_thresholds
+from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.gates.units import find_units
 
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.gates.baseline_source import Baselines
     from pytest_vlmeval.gates.baselines import BaselineGate
     from pytest_vlmeval.gates.false_discoveries import Key
     from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.gates.thresholds import Threshold
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.planning import Needed
-    from pytest_vlmeval.records import Plan, PlanEntry, Score, Setting
+    from pytest_vlmeval.records import Plan, PlanEntry, Score
     from pytest_vlmeval.store import Store
 
 
@@ -46,7 +46,7 @@ class SessionGates:
         session_id: str,
         needed: Mapping[str, Needed],
         folders: Sequence[Path],
-        generation: Mapping[str, Setting | None],
+        baselines: Baselines,
         read_score: Callable[[str], Score],
         find_stop: Callable[[str], Stop | Whole | None],
         narrowed: Callable[[PlanEntry], PlanEntry],
@@ -56,32 +56,21 @@ class SessionGates:
         self._board = board
         self._plan = plan
         self._session_id = session_id
-        self._entries: Mapping[str, PlanEntry] = {
-            entry.dataset: entry for entry in plan.entries
-        }
+        self._entries = {entry.dataset: entry for entry in plan.entries}
         self._find_stop = find_stop
         self._narrowed = narrowed
-        self._model = model = settings.model or ""
-        self._thresholds = thresholds = load_thresholds(
-            settings.gates.thresholds, folders
-        )
-        self._check(thresholds, model, list(needed))
-        find = partial(find_units, library)
-        self.baselines = Baselines(
-            settings,
-            library,
-            generation,
-            find,
-            {name: need.compared for name, need in needed.items()},
-        )
+        self._model = settings.model or ""
+        self._thresholds = load_thresholds(settings.gates.thresholds, folders)
+        self._check(list(needed))
+        self._baselines = baselines
         self._keeper = Gatekeeper(
             settings.gates,
-            model,
-            thresholds,
+            self._model,
+            self._thresholds,
             list(needed),
             gated={name for name, need in needed.items() if need.gated},
             read_score=read_score,
-            find_units=find,
+            find_units=partial(find_units, library),
             count_cut_off=self._count_cut_off,
             compare=self._compare,
             find_stop=find_stop,
@@ -101,7 +90,7 @@ class SessionGates:
         """Return the gate of a score among benchmarks in `folder`."""
         stop = self._find_stop(score.dataset)
         stopped = stop if isinstance(stop, Stop) else None
-        return self.baselines.gate(
+        return self._baselines.gate(
             score,
             folder,
             complete=self._is_complete(score),
@@ -126,15 +115,14 @@ class SessionGates:
         if not self._is_complete(score):
             return {}
         found = {
-            _key(score, folder): self.baselines.gate(score, folder).p_value(baseline)
-            for folder, baseline in self.baselines.kept(score.dataset).items()
+            _key(score, folder): self._baselines.gate(score, folder).p_value(baseline)
+            for folder, baseline in self._baselines.kept(score.dataset).items()
             if baseline is not None
         }
         return {key: p_value for key, p_value in found.items() if p_value is not None}
 
-    def _check(
-        self, thresholds: Thresholds, model: str, datasets: Sequence[str]
-    ) -> None:
+    def _check(self, datasets: Sequence[str]) -> None:
+        thresholds, model = self._thresholds, self._model
         if thresholds.path is None:
             return
         thresholds.check(model, self._library.names())

@@ -1,0 +1,141 @@
+"""What has no baseline to be compared with: missing, unlike, broken, incomplete."""
+
+from __future__ import annotations
+
+from tests.baseline_projects import (
+    BASELINE,
+    COUNT,
+    RIGHT,
+    baseline_of,
+)
+from tests.run_fixtures import Project, endpoint, properties
+from tests.server_fixtures import ServerProcess
+
+
+def test_a_missing_baseline_fails_with_the_command_that_makes_it(
+    gated: Project, server: ServerProcess
+) -> None:
+    result = gated.ask(server.url)
+    result.assert_outcomes(passed=COUNT + 1, failed=1)
+    assert result.ret == 1
+    command = f"pytest *--vlm-model=tiny-vlm --vlm-api-base={server.url} *"
+    result.stdout.fnmatch_lines(
+        [
+            "MathVision_MINI has no baseline for tiny-vlm yet, so nothing tells "
+            "whether * = 100.00 is a regression.",
+            "To make this score the baseline:",
+            f"    {command} --snapshot-update",
+            "Nothing is asked again (the answers are stored); it writes "
+            f"{BASELINE}, which is to be committed.",
+            "To run without baselines, add --vlm-allow-missing-baseline, or to the "
+            'ini file vlm_allow_missing_baseline = "yes".',
+        ]
+    )
+    assert not baseline_of(gated).exists()
+
+
+def test_a_missing_baseline_may_be_allowed_and_is_said(
+    gated: Project, server: ServerProcess
+) -> None:
+    arguments = (*endpoint(server.url), "--vlm-allow-missing-baseline")
+    result, cases = gated.junit(*arguments)
+    result.assert_outcomes(passed=COUNT + 2)
+    found = properties(cases["test_no_regression[MathVision_MINI]"])
+    (reason,) = (
+        text
+        for name, text in found.items()
+        if name.startswith("baseline gate") and name.endswith(": reason")
+    )
+    assert reason.startswith(
+        f"MathVision_MINI has no baseline for tiny-vlm ({BASELINE}): "
+    )
+    assert reason.endswith(
+        "= 100.00 passes without one (--vlm-allow-missing-baseline)."
+    )
+
+
+UNLIKE = {
+    "--vlm-limit=10": (
+        "the subset: 40 samples in the baseline, now 10, of them 0 others "
+        "(--vlm-limit, --vlm-sample, --vlm-seed)"
+    ),
+    "--vlm-max-tokens=100": "generation: max_tokens: 2048 in the baseline, now 100",
+}
+CONTENTS = (b"<<<<<<< HEAD\n", b"\xff\xfe\x00")
+
+
+def test_unlike_runs_and_broken_baselines_are_not_compared(
+    gated: Project, server: ServerProcess
+) -> None:
+    select = ("-k", "test_no_regression")
+    gated.ask(server.url, "--snapshot-update", *select).assert_outcomes(passed=1)
+    for option, line in UNLIKE.items():
+        result = gated.ask(server.url, *select, option)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                f"MathVision_MINI cannot be compared with its baseline {BASELINE}, "
+                "which is of another kind of run:",
+                f"  {line}",
+                "Run with the baseline's settings, or make this run the baseline: the "
+                "same command with --snapshot-update. To leave this gate out: -k 'not "
+                "test_no_regression'.",
+            ]
+        )
+    path = baseline_of(gated)
+    kept = path.read_bytes()
+    for content in CONTENTS:
+        path.write_bytes(content)
+        result = gated.ask(server.url, *select)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines([f"MathVision_MINI: *{BASELINE} *"])
+        assert path.read_bytes() == content
+    path.write_bytes(kept)
+    table = gated.data_root / "MathVision_MINI.tsv"
+    table.write_text(table.read_text().replace("Question <2>", "Question <2> again"))
+    result = gated.ask(server.url, *select)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  the data (checksum of the file): * in the baseline, now *",
+            "  the prompts or references (digest): * in the baseline, now *",
+        ]
+    )
+
+
+def test_a_score_that_lacks_samples_is_neither_compared_nor_written(
+    gated: Project, server: ServerProcess
+) -> None:
+    server.control(
+        answers=RIGHT,
+        default="B",
+        rules=[{"contains": "<2>", "status": 400, "message": "no"}],
+    )
+    select = ("-k", "test_no_regression")
+    first = gated.ask(server.url, "--snapshot-update", *select)
+    first.assert_outcomes(failed=1)
+    first.stdout.fnmatch_lines(
+        [
+            f"MathVision_MINI is not written to {BASELINE}: 1 of 40 samples have no "
+            "usable answer, 0 no verdict of the judge. *"
+        ]
+    )
+    assert not baseline_of(gated).exists()
+    server.control(answers=RIGHT, default="B")
+    gated.ask(server.url, "--snapshot-update", *select).assert_outcomes(passed=1)
+    server.control(rules=[{"contains": "<2>", "status": 400, "message": "no"}])
+    again = gated.ask(server.url, "--vlm-fresh", *select)
+    again.stdout.fnmatch_lines([f"MathVision_MINI is not compared with {BASELINE}: *"])
+
+
+def test_what_cannot_be_scored_has_no_baseline(
+    gated: Project, server: ServerProcess
+) -> None:
+    select = ("-k", "test_no_regression", "--snapshot-update", "-rs")
+    result = gated.ask(server.url, "--vlm-mode=infer", *select)
+    result.assert_outcomes(skipped=1)
+    (gated.data_root / "MathVision_MINI.tsv").write_text("index\tquestion\nx\n")
+    broken = gated.ask(server.url, *select)
+    broken.assert_outcomes(failed=1)
+    assert not baseline_of(gated).exists()
+    assert not (gated.pytester.path / "__snapshots__").exists()
