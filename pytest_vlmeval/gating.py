@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.baseline_source import Baselines
-from pytest_vlmeval.gates.early_baseline import EarlyBaseline
-from pytest_vlmeval.gates.early_threshold import EarlyThreshold
 from pytest_vlmeval.gates.session_gates import SessionGates
 from pytest_vlmeval.gates.units import find_units
 from pytest_vlmeval.identity import generation_of
@@ -77,6 +75,10 @@ class Gating:
 
     def _early_gates(self, entry: PlanEntry) -> list[EarlyGate]:
         """Return the gates of a dataset that its first samples may decide."""
+        # They need scipy, which a session without them does not.
+        from pytest_vlmeval.gates.early_baseline import EarlyBaseline
+        from pytest_vlmeval.gates.early_threshold import EarlyThreshold
+
         name, baselines = entry.dataset, self._baselines
         found: list[EarlyGate] = [
             EarlyBaseline(
