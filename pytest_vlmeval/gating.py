@@ -45,12 +45,14 @@ class Gating:
         self._library = library
         self._execution = execution
         self._needed = needed
+        # Else each gate reads its own when it is its turn.
+        ahead = settings.gates.stop_early or settings.gates.false_discoveries
         self._baselines = Baselines(
             settings,
             library,
             generation_of(settings),
             partial(find_units, library),
-            {name: need.compared for name, need in needed.items()},
+            {name: need.compared for name, need in needed.items()} if ahead else {},
         )
         self._gates = SessionGates(
             settings,

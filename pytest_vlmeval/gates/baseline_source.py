@@ -35,8 +35,8 @@ class Baselines:
     """The baselines of a run's model.
 
     `generation` are the settings that answers depend on. `compared` names the folders
-    in which a score of a dataset is held against one: those are read at once, so that
-    what a session writes changes nothing that others compare.
+    in which a score of a dataset is held against one that has to be known ahead: those
+    are read at once, so that what a session writes changes nothing for other gates.
     """
 
     def __init__(
