@@ -4,6 +4,7 @@
 # make test-addons   those that build the sandbox's add-ons (ten minutes, 4 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
+# make test-ray      those that start clusters of Ray (once 270 MB beside .venv)
 # make test-postgres   those that start a PostgreSQL server
 # make test-browser  those that open reports in Chromium, which has to be installed
 # make test-packaging   those that install the wheel, with each Python that is found
@@ -17,16 +18,20 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 # Those that need nothing but what `make` sets up.
-PLAIN := not addons and not swift and not postgres and not browser and not packaging
+PLAIN := not addons and not swift and not ray and not postgres and not browser \
+	and not packaging
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 SPHINX := .cache/docs
 SPHINX_READY := $(SPHINX)/.ready
+# Ray, with all of .venv below it, which so stays as small as it is.
+RAY := .cache/ray
+RAY_READY := $(RAY)/.ready
 
 # Each command would compile all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-addons test-browser test-swift test-postgres \
+.PHONY: demo test test-slow test-addons test-browser test-swift test-ray test-postgres \
 	test-packaging model-environment docs picture lint typecheck demo-model clean
 
 demo: $(READY)
@@ -46,6 +51,9 @@ model-environment: $(READY)
 
 test-swift: model-environment
 	$(BIN)/pytest -m swift $(PYTEST_ARGS)
+
+test-ray: $(RAY_READY) model-environment
+	$(RAY)/bin/python -m pytest -m ray $(PYTEST_ARGS)
 
 test-postgres: $(READY)
 	$(BIN)/pytest -m postgres $(PYTEST_ARGS)
@@ -113,3 +121,15 @@ $(SPHINX_READY): docs/requirements.txt Makefile
 
 $(TRAINING_READY): demo_model/requirements.txt Makefile
 	$(call set_up,$(TRAINING),--requirement demo_model/requirements.txt --editable .)
+
+# The path at which an environment has its packages.
+packages = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+$(RAY_READY): $(READY)
+	rm -rf $(RAY)
+	$(BIN)/python -m venv $(RAY)
+	echo "import site; site.addsitedir('$(call packages,.venv)')" \
+		> "$(call packages,$(RAY))/venv.pth"
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[ray]'
+	touch $@

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.asked import write_request
 from pytest_vlmeval.asking import Journal
 from pytest_vlmeval.engine import Engine, Work
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.identity import identify
 from pytest_vlmeval.media_check import MediaCheck, find_needs
 from pytest_vlmeval.models.factory import create_pool
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Plan
     from pytest_vlmeval.sharing import Share
     from pytest_vlmeval.store import Store
+
+ONE_PROCESS = (
+    "--vlm-engine=ray and -n exclude each other: one process hands the samples to all "
+    "replicas. Leave -n out, or give -n 0; --vlm-replicas says how many there are."
+)
 
 
 STOPPED = (
@@ -74,6 +80,8 @@ class Inference:
 
     def start(self) -> None:
         """Begin to ask; `VlmEvalError` if the model cannot be asked."""
+        if self._settings.cluster is not None and self._share.processes > 1:
+            raise VlmEvalError(ONE_PROCESS)
         self._settings = self._servers.settle(self._settings)
         names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
         queue = self._queue(names)

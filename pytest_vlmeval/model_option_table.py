@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_vlmeval.cluster_settings import parse_replicas
 from pytest_vlmeval.local_settings import parse_arguments
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
@@ -151,6 +152,24 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "a whole number of at least 1 (prompts)",
         "prompts that a model that runs here answers together, if it can",
         default="8",
+        metavar="N",
+    ),
+    make_option(
+        "engine",
+        parse_one_of("process", "ray"),
+        "process or ray",
+        "what asks: pytest's own processes, or actors of a Ray cluster (that of "
+        "RAY_ADDRESS, else one that is started here), each with a replica of the model "
+        "on a GPU, where there are any",
+        default="process",
+        metavar="ENGINE",
+    ),
+    make_option(
+        "replicas",
+        parse_replicas,
+        "a whole number of at least 1 (replicas), or auto",
+        "replicas that --vlm-engine=ray starts (default: auto, one per GPU of the "
+        "cluster, or one per node where there are none)",
         metavar="N",
     ),
     make_option(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.baseline_settings import BaselineSettings, choose_baselines
+from pytest_vlmeval.cluster_settings import ClusterSettings, choose_cluster
 from pytest_vlmeval.command_table import add_commands
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gate_settings import GateSettings, choose_gates
@@ -52,9 +53,8 @@ class Settings:
     is never printed as it is), `cache_dir` what can be made again (sandbox environment,
     prepared datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts
     10^9 bytes, `report_max_mb` 10^6. `run` names the stored run that a report is about.
-    Of each video `nframe` frames are shown, or `fps` per second, or with
-    `video_url` the file; `hubs` are where videos come from, first the one that
-    ms-vlmeval prefers.
+    Of each video `nframe` frames are shown, or `fps` per second, or with `video_url`
+    the file; `hubs` are where videos come from, first the one ms-vlmeval prefers.
     """
 
     model: str | None
@@ -65,6 +65,7 @@ class Settings:
     prompting: Prompting
     media_check: Literal["stop", "warn", "off"]
     local: LocalModel
+    cluster: ClusterSettings | None
     judges: tuple[JudgeEndpoint, ...]
     judging: str
     data: tuple[str, ...]
@@ -200,6 +201,7 @@ def load_settings(
         ),
         prompting=choose_prompting(values, backend),
         local=choose_local(values, backend, environ.get("CUDA_VISIBLE_DEVICES")),
+        cluster=choose_cluster(values, environ.get("RAY_ADDRESS")),
         **_judges(values, environ),
         data=_data(values["data"] or (), config),
         timeout_s=values["timeout"],

@@ -291,6 +291,8 @@ def header(config: pytest.Config) -> list[str]:
         where = f" here, from {settings.local.path or 'its hub'}"
     if settings.serving.model:
         where = f" {SERVED}"
+    if settings.cluster is not None:
+        where += " on Ray"
     return [
         f"vlmeval: model {settings.model}{where}, {settings.judging}, "
         f"store {settings.store_name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pytest_vlmeval.models.local_check import check_model, order_of
 from pytest_vlmeval.models.local_names import find_model, read_models
 from pytest_vlmeval.options import Settings
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from tests.run_fixtures import Project
 from tests.test_options import load as load
 
 
@@ -112,3 +114,21 @@ def test_too_little_memory_is_told(tmp_path: Path) -> None:
     local = LocalModel(path=str(tmp_path), visible_devices="")
     with pytest.raises(VlmEvalError, match=r"are 10000\.0 GB; this machine has "):
         local_check._check_memory(local, None)
+
+
+def test_the_names_are_listed_without_torch(
+    project: Project, sandbox_environment: SandboxEnvironment
+) -> None:
+    for python in (sys.executable, sandbox_environment.python):
+        found = subprocess.run(
+            [str(python), "-c", "import torch"], capture_output=True, check=False
+        )
+        assert found.returncode == 1
+    result = project.run("--vlm-list-models")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            "qwen_chat * QwenVLChat * Qwen/Qwen-VL-Chat",
+            "Qwen2-VL-2B-Instruct * Qwen2VLChat * Qwen/Qwen2-VL-2B-Instruct",
+        ]
+    )

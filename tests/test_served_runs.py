@@ -32,8 +32,10 @@ class Served:
         file.write_text(json.dumps(script))
         # The number of the shell tells which starts there were, and what still lives.
         words = [sys.executable, str(SERVER), "--log", "--script", str(file)]
-        words += ["--requests", str(self.folder / f"{name}-requests.jsonl")]
-        line = f"echo $$ >> {self.folder}/{name}-pids; {shlex.join(words)} --port $0; :"
+        # Each of several has a port, and so a file, of its own.
+        requests = f"{self.folder}/{name}-requests-$0.jsonl"
+        command = f"{shlex.join(words)} --port $0 --requests {requests}"
+        line = f"echo $$ >> {self.folder}/{name}-pids; {command}; :"
         return shlex.join(["sh", "-c", line, "{port}"])
 
     def arguments(self, command: str, *more: str) -> list[str]:
@@ -59,9 +61,15 @@ class Served:
         return [line for line in listed.stdout.splitlines() if str(self.folder) in line]
 
     def asked(self, name: str = "model") -> int:
-        """Count the questions that the server was asked."""
-        lines = (self.folder / f"{name}-requests.jsonl").read_text().splitlines()
-        return sum(json.loads(line)["path"] == "/chat/completions" for line in lines)
+        """Count the questions that all servers of that name were asked."""
+        return sum(self.asked_of_each(name))
+
+    def asked_of_each(self, name: str = "model") -> list[int]:
+        """Count the questions that each of several servers was asked."""
+        return [
+            file.read_text().count('"path": "/chat/completions"')
+            for file in self.folder.glob(f"{name}-requests-*.jsonl")
+        ]
 
 
 @pytest.fixture
@@ -236,13 +244,17 @@ time.sleep(600)
 """
 
 
-def test_several_servers_each_have_a_port(served: Served) -> None:
-    served.project.write_math(4)
+def test_several_servers_share_the_questions(served: Served) -> None:
+    served.project.write_math(24)
+    command = served.command(default="B", latency_s=0.1)
     result = served.project.run(
-        *served.arguments(served.command(default="B"), "--vlm-serve-replicas=2")
+        *served.arguments(command, "--vlm-serve-replicas=2", "--vlm-concurrency=4")
     )
     result.stdout.fnmatch_lines(
         ["vlmeval: Serving at http://127.0.0.1:*, http://127.0.0.1:* after * s"]
     )
     assert len(served.pids()) == 2
+    # Each has two slots, and takes the next question when one is free.
+    assert sum(served.asked_of_each()) == 24
+    assert min(served.asked_of_each()) >= 8
     assert not served.alive()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.prompts import Turn
 
-ErrorKind = Literal["connection", "timeout", "status", "protocol", "input"]
+ErrorKind = Literal["connection", "timeout", "status", "protocol", "input", "replica"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,8 @@ class RequestError(Exception):
 
     `kind` is "connection" (refused, reset, broken off), "timeout" (past the
     deadline), "status" (an HTTP error, its code in `status`), "protocol" (a reply
-    that holds no answer) or "input" (the request itself cannot be made or read).
+    that holds no answer), "input" (the request itself cannot be made or read) or
+    "replica" (the process that has the model is gone).
     `retryable` says whether the same request may pass another time, and
     `retry_after_s` how long the server asked to wait.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.api_base import normalize_api_base
@@ -13,8 +13,10 @@ from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.models.pooled import Endpoint
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.cluster_settings import ClusterSettings
     from pytest_vlmeval.judge_settings import JudgeEndpoint
     from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.models.cluster.recipes import Recipe
     from pytest_vlmeval.models.server_check import Role
     from pytest_vlmeval.options import Settings
 
@@ -55,6 +57,8 @@ def create_pool(
     """
     if settings.model is None:
         raise VlmEvalError(NO_MODEL)
+    if settings.cluster is not None:
+        return _cluster_pool(settings, settings.cluster, concurrency, note, aside)
     if settings.backend == "demo":
         return _demo_pool(settings, concurrency, note)
     if settings.backend == "local":
@@ -122,6 +126,67 @@ def _local_pool(settings: Settings, note: NoteLimit) -> Pool:
     most = Concurrency(2 * local.batch_size, adaptive=False)
     endpoints = [Endpoint("local", client, Limiter(most, partial(note, "local")))]
     return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
+
+
+def _cluster_pool(
+    settings: Settings,
+    cluster: ClusterSettings,
+    concurrency: Concurrency,
+    note: NoteLimit,
+    aside: Collection[str],
+) -> Pool:
+    from pytest_vlmeval.models.cluster.connection import place_replicas
+
+    recipes = _recipes(settings)
+    place = place_replicas(cluster, needs_gpu=recipes[0].needs_gpu)
+    from pytest_vlmeval.models.cluster.replica import Crew, Replica  # imports ray
+
+    crew = Crew()
+    if settings.backend != "endpoint":
+        # While one batch is answered, the next one gathers.
+        size = settings.local.batch_size if settings.backend == "local" else 1
+        concurrency = Concurrency(2 * size, adaptive=False)
+    endpoints = []
+    for number in range(max(place.replicas, len(recipes))):
+        name = f"replica {number}"
+        recipe = recipes[number % len(recipes)]
+        client = Replica(name, recipe, crew, on_gpu=place.on_gpu)
+        endpoints.append(
+            Endpoint(name, client, Limiter(concurrency, partial(note, name)))
+        )
+    ceiling = concurrency.ceiling
+    if settings.backend != "endpoint":
+        ceiling *= len(endpoints)
+    return Pool(endpoints, ceiling=ceiling, outage_s=settings.outage_s, aside=aside)
+
+
+def _recipes(settings: Settings) -> Sequence[Recipe]:
+    """Return what the replicas are made by, in turn."""
+    from pytest_vlmeval.models.cluster.recipes import (
+        DemoRecipe,
+        EndpointRecipe,
+        LocalRecipe,
+    )
+
+    if settings.backend == "demo":
+        return [DemoRecipe(max_tokens=settings.max_tokens)]
+    shared: dict[str, Any] = {
+        "model": str(settings.model),
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+        "timeout_s": settings.timeout_s,
+    }
+    if settings.backend == "local":
+        return [LocalRecipe(local=settings.local, **shared)]
+    return [
+        EndpointRecipe(
+            api_base=api_base,
+            api_key=settings.api_key,
+            concurrency=settings.concurrency or AUTO_CEILING,
+            **shared,
+        )
+        for api_base in dict.fromkeys(map(normalize_api_base, settings.api_bases))
+    ]
 
 
 def _endpoint_pool(

@@ -160,7 +160,7 @@ class LocalClient:
                     while len(batch) < self._local.batch_size:
                         batch.append(await waiting.get())
             loop = asyncio.get_running_loop()
-            prompts = [_prompt(request) for request, _ in batch]
+            prompts = [write_prompt(request) for request, _ in batch]
             try:
                 answers = await loop.run_in_executor(
                     self._thread, self._exchange, prompts
@@ -219,7 +219,8 @@ class LocalClient:
         return helper
 
 
-def _prompt(request: Request) -> dict[str, Any]:
+def write_prompt(request: Request) -> dict[str, Any]:
+    """Return a prompt as the process with the model gets it."""
     turns = [
         [
             {"kind": "text", "text": part.text}

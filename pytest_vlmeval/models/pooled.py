@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pytest_vlmeval.models.client import ModelClient, Reply, RequestError
 from pytest_vlmeval.models.limiter import Limiter
 
-# An endpoint is set aside at so many strikes in a row; a lost connection is two.
+# An endpoint is set aside at so many strikes in a row, one for most errors.
 MOST_STRIKES = 5
+STRIKES = {"connection": 2, "replica": MOST_STRIKES}
 FIRST_PROBE_S = 0.5
 LONGEST_PROBE_S = 10.0
 
@@ -63,5 +64,5 @@ class Endpoint:
             self.limiter.note_refusal(error.retry_after_s)
         elif error.retryable:
             self.limiter.note_error()
-            self.strikes += 2 if error.kind == "connection" else 1
+            self.strikes += STRIKES.get(error.kind, 1)
             self.trouble = str(error)
