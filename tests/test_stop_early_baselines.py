@@ -12,8 +12,8 @@ from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
 from tests.test_stop_early import EARLY, answers, demand, write_one
 
-COUNT = 600
-TOLD = re.compile(r"one stopped after (\d+) of 600 samples: ")
+COUNT = 400
+TOLD = re.compile(r"one stopped after (\d+) of 400 samples: ")
 SCORES = ("-k", "not test_sample")
 
 
@@ -69,7 +69,7 @@ def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     counted = int(told[1])
     assert counted <= asked_since(server, before)
     reason = (
-        f"one stopped after {counted} of 600 samples: the paired test of all would "
+        f"one stopped after {counted} of 400 samples: the paired test of all would "
         "find it worse than its baseline, with an error of at most 0.05 "
         "(--vlm-stop-early)"
     )
