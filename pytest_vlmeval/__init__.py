@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pytest_vlmeval.suite import Benchmark
 
-__all__ = ["Benchmark"]
+if TYPE_CHECKING:
+    from pytest_vlmeval.evaluation import evaluate
+    from pytest_vlmeval.results import Results
+
+__all__ = ["Benchmark", "Results", "evaluate"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what a notebook asks for when it does: it costs half a second."""
+    if name == "evaluate":
+        from pytest_vlmeval.evaluation import evaluate
+
+        return evaluate
+    if name == "Results":
+        from pytest_vlmeval.results import Results
+
+        return Results
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

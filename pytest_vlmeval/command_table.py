@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 # What runs instead of tests: on the command line only, and not a setting of a run.
 COMMANDS: dict[str, str] = {
     "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
+    "--vlm-doctor": "look at all that a run with these options needs (endpoint, judge, "
+    "folders, GPU, sandbox, store), say what to mend, then stop",
     "--vlm-setup": "build the sandbox environment ahead of the first run, then stop",
     "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
     "(separated by commas) are part of the name, family, kind or modality of; "
@@ -22,6 +24,7 @@ COMMANDS: dict[str, str] = {
 
 def add_commands(group: pytest.OptionGroup) -> None:
     """Declare what runs instead of tests."""
+    group.addoption("--vlm-doctor", action="store_true", help=COMMANDS["--vlm-doctor"])
     group.addoption("--vlm-setup", action="store_true", help=COMMANDS["--vlm-setup"])
     group.addoption(
         "--vlm-list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ Command = Callable[[pytest.Config, Callable[[str], None]], int]
 
 def find_command(config: pytest.Config) -> Command | None:
     """Return what to run instead of tests, if anything."""
+    if config.getoption("--vlm-doctor"):
+        return run_doctor
     if config.getoption("--vlm-setup"):
         return run_setup
     if config.getoption("--vlm-list") is not None:
@@ -28,9 +31,38 @@ def find_command(config: pytest.Config) -> Command | None:
         return run_runs
     if config.getoption("--vlm-compare") is not None:
         return run_compare
-    if is_given("mode", config) and get_settings(config).mode == "report":
+    if _is_mode_given(config) and get_settings(config).mode == "report":
         return run_report
     return None
+
+
+def _is_mode_given(config: pytest.Config) -> bool:
+    """Look for the mode; the first look at any option is what reads a task file."""
+    try:
+        return is_given("mode", config)
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def run_doctor(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """Look at all that a run needs; the `--vlm-doctor` command."""
+    from pytest_vlmeval.doctor import examine, from_error, write_findings
+
+    try:
+        settings = get_settings(config)
+    except pytest.UsageError as error:
+        findings = [from_error("options", error)]
+    else:
+        for remark in settings.remarks:
+            write(f"vlmeval: {remark}")
+        findings = list(examine(settings))
+    colour = sys.stdout.isatty()
+    # What goes to a file is not wrapped, so that it can be searched and copied.
+    width = shutil.get_terminal_size().columns if colour else 1_000
+    for line in write_findings(findings, width, colour=colour):
+        write(line)
+    troubled = any(finding.state == "trouble" for finding in findings)
+    return int(pytest.ExitCode.TESTS_FAILED if troubled else pytest.ExitCode.OK)
 
 
 def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from pytest_vlmeval.errors import VlmEvalError
 
 Value = str | int | float | bool | None
+OWN = ("model-path", "model-class", "model-args")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +19,14 @@ class LocalModel:
     """Where the model's weights are and how it is loaded.
 
     `path` is a folder, or a name that the class itself resolves; None takes that of
-    ms-vlmeval's own configuration. `arguments` go to the constructor. `python` has
-    torch; None is the running one. `visible_devices` is CUDA_VISIBLE_DEVICES, None if
-    unset.
-    This process has the copy `replica` of `replicas`, counted from 0.
+    ms-vlmeval's own configuration, as "" does for the class. `arguments` go to the
+    constructor. `python` has torch; None is the running one. `visible_devices` is
+    CUDA_VISIBLE_DEVICES, None if unset. This process has the copy `replica` of
+    `replicas`, counted from 0.
     """
 
     path: str | None = None
+    class_name: str = ""
     arguments: Mapping[str, Value] = field(default_factory=dict)
     batch_size: int = 8
     python: Path | None = None
@@ -35,14 +37,15 @@ class LocalModel:
     def identity(self) -> dict[str, str | None]:
         """Return what tells runs apart; how many are asked at once does not."""
         arguments = json.dumps(dict(self.arguments), sort_keys=True)
-        return {"model_path": self.path, "model_args": arguments}
+        named = {"model_class": self.class_name} if self.class_name else {}
+        return {"model_path": self.path, "model_args": arguments, **named}
 
 
 def choose_local(
     values: Mapping[str, Any], backend: str, visible_devices: str | None
 ) -> LocalModel:
     """Return what the options say; `VlmEvalError` for what a local model cannot do."""
-    given = [name for name in ("model-path", "model-args") if values[name]]
+    given = [name for name in OWN if values[name]]
     if backend != "local":
         if given:
             raise VlmEvalError(
@@ -59,6 +62,7 @@ def choose_local(
             )
     return LocalModel(
         path=values["model-path"],
+        class_name=values["model-class"] or "",
         arguments=values["model-args"] or {},
         batch_size=values["batch-size"],
         python=values["local-python"],
@@ -74,7 +78,11 @@ def parse_arguments(text: str) -> dict[str, Value]:
     import shlex
 
     found: dict[str, Value] = {}
-    for word in shlex.split(text.replace(",", " ")):
+    words = shlex.shlex(text, posix=True)
+    # A comma in quotes is part of a value.
+    words.whitespace += ","
+    words.whitespace_split, words.commenters = True, ""
+    for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError

@@ -140,6 +140,14 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="DIR",
     ),
     make_option(
+        "model-class",
+        str,
+        "the name of a class of ms-vlmeval's vlmeval.vlm",
+        "class that loads a model that runs here (default: that of ms-vlmeval's "
+        "configuration)",
+        metavar="CLASS",
+    ),
+    make_option(
         "model-args",
         parse_arguments,
         "key=value pairs, separated by blanks or commas",

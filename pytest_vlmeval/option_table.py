@@ -31,6 +31,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAME",
     ),
     make_option(
+        "config",
+        Path,
+        "a .yaml, .yml or .json file",
+        "task file of EvalScope (eval_backend: VLMEvalKit), or configuration of "
+        "VLMEvalKit, that is run as it is; other options win over it",
+        metavar="FILE",
+    ),
+    make_option(
         "backend",
         parse_one_of("auto", "endpoint", "demo", "local"),
         "auto, endpoint, demo or local",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
 from pytest_vlmeval.report_options import report_settings
 from pytest_vlmeval.serving_settings import Serving, choose_serving
+from pytest_vlmeval.sources import BY_NAME, Sources, pytest_sources
 
 if TYPE_CHECKING:
     import pytest
@@ -55,6 +56,8 @@ class Settings:
     10^9 bytes, `report_max_mb` 10^6. `run` names the stored run that a report is about.
     Of each video `nframe` frames are shown, or `fps` per second, or with `video_url`
     the file; `hubs` are where videos come from, first the one ms-vlmeval prefers.
+    `classes` are the classes of ms-vlmeval that a task file names for datasets,
+    `remarks` what there is to say of that file.
     """
 
     model: str | None
@@ -104,6 +107,8 @@ class Settings:
     baselines: BaselineSettings
     gates: GateSettings
     sandbox_python: Path | None
+    classes: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Show the settings that identify a run, never the key."""
@@ -144,100 +149,83 @@ def _with_default(option: Option) -> str:
     return f"{option.help} (default: {option.default})"
 
 
-def _given(
-    option: Option, config: pytest.Config, environ: Mapping[str, str]
-) -> tuple[str, str] | None:
-    """Return the raw value and where it was given: command line, ini, environment."""
-    value = config.getoption(option.flag)
-    if value is not None:
-        text = ",".join(value) if isinstance(value, list) else str(value)
-        return text, f"{option.flag}={text}"
-    value = config.getini(option.ini)
-    if value not in (None, ""):
-        return str(value), f"{option.ini} = {value} in the ini file"
-    if environ.get(option.env):
-        return environ[option.env], f"{option.env}={environ[option.env]}"
-    return None
-
-
-def _value(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Any:
-    given = _given(option, config, environ)
-    if given is None:
-        return None if option.default is None else option.parse(option.default)
-    text, source = given
-    try:
-        return option.parse(text)
-    except ValueError:
-        raise VlmEvalError(
-            f"{hide_password(source)} is not accepted: {option.flag} takes "
-            f"{option.accepts}."
-        ) from None
-
-
 def is_given(
     name: str, config: pytest.Config, environ: Mapping[str, str] = os.environ
 ) -> bool:
     """Whether the option `name` was given anywhere, whatever its value."""
-    option = next(option for option in OPTIONS if option.name == name)
-    return _given(option, config, environ) is not None
+    return pytest_sources(config, environ).find(BY_NAME[name]) is not None
 
 
 def load_settings(
     config: pytest.Config, environ: Mapping[str, str] = os.environ
 ) -> Settings:
     """Read all options once; raise `VlmEvalError` for a value that is not accepted."""
-    values = {option.name: _value(option, config, environ) for option in OPTIONS}
+    return load_from(pytest_sources(config, environ))
+
+
+def environment() -> Mapping[str, str]:
+    """Return the variables of the environment, for who is called without pytest."""
+    return dict(os.environ)
+
+
+def load_from(sources: Sources) -> Settings:
+    """Read all options once from where they may be given; raises `VlmEvalError`."""
+    values = {option.name: sources.value(option) for option in OPTIONS}
+    try:
+        return _make_settings(values, sources)
+    except VlmEvalError as error:
+        raise VlmEvalError(sources.explain(str(error))) from None
+
+
+def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
+    environ = sources.variables
+    task = sources.task
     backend = choose_backend(values["backend"], values["model"])
     check_together(values, backend)
     return Settings(
         **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
         backend=backend,
         api_bases=values["api-base"],
-        api_key=_api_key("api-key", values["api-key-file"], environ),
+        api_key=sources.api_key("api-key", values["api-key-file"]),
         serving=choose_serving(
             values,
             environ.get("CUDA_VISIBLE_DEVICES"),
-            api_base_given=is_given("api-base", config, environ),
+            api_base_given=sources.find(BY_NAME["api-base"]) is not None,
         ),
         prompting=choose_prompting(values, backend),
         local=choose_local(values, backend, environ.get("CUDA_VISIBLE_DEVICES")),
         cluster=choose_cluster(values, environ.get("RAY_ADDRESS")),
-        **_judges(values, environ),
-        data=_data(values["data"] or (), config),
+        **_judges(values, sources),
+        data=_data(values["data"] or (), sources.base_of("data")),
+        classes={} if task is None else task.classes,
+        remarks=() if task is None else (*task.remarks, *sources.disagreements()),
         timeout_s=values["timeout"],
         outage_s=values["outage"],
         score_timeout_s=values["score-timeout"],
-        **report_settings(values, config.invocation_params.dir),
-        work_dir=(config.rootpath / values["work-dir"].expanduser()).absolute(),
+        **report_settings(values, sources.folder),
+        work_dir=(sources.root / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
         baselines=choose_baselines(
             values,
-            config.rootpath,
-            write_all=config.getoption("update_snapshots", False),
-            write_new=config.getoption("update_new_snapshots_only", False),
+            sources.root,
+            write_all=sources.write_all,
+            write_new=sources.write_new,
         ),
-        gates=choose_gates(values, _folder("thresholds", config), environ),
+        gates=choose_gates(values, sources.base_of("thresholds"), environ),
     )
 
 
-def _folder(name: str, config: pytest.Config) -> Path:
-    """Return where the paths in an option's value start from."""
-    in_ini = config.getoption(f"--vlm-{name}") is None and config.getini(f"vlm_{name}")
-    return config.rootpath if in_ini else config.invocation_params.dir
-
-
-def _data(names: Sequence[str], config: pytest.Config) -> tuple[str, ...]:
-    """Make the paths among the names absolute, those of the ini file from its root."""
-    folder = _folder("data", config)
+def _data(names: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Make the paths among the names absolute."""
     return tuple(
         str(folder / Path(name).expanduser()) if is_table(name) else name
         for name in names
     )
 
 
-def _judges(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def _judges(values: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """Return the judges, and what is said of them, as `Settings` has them."""
     from pytest_vlmeval.judge_settings import (
         OPENAI_VARIABLES,
@@ -245,38 +233,18 @@ def _judges(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
         describe_judges,
     )
 
-    openai = {name: ApiKey(environ.get(name, "").strip()) for name in OPENAI_VARIABLES}
+    given = sources.variables
+    openai = {name: ApiKey(given.get(name, "").strip()) for name in OPENAI_VARIABLES}
     named = values["judge"] or ()
     judges = choose_judges(
         named,
         # What the run itself starts has no address yet.
         ("",) if values["judge-serve"] else values["judge-api-base"] or (),
-        _api_key("judge-api-key", values["judge-api-key-file"], environ),
+        sources.api_key("judge-api-key", values["judge-api-key-file"]),
         openai,
     )
     judging = describe_judges(judges, named, openai)
     return {"judges": judges, "judging": judging}
-
-
-def _api_key(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
-    """Read a key from the file of --vlm-NAME-file, else from VLM_NAME."""
-    variable = "VLM_" + name.replace("-", "_").upper()
-    if file is None:
-        key = environ.get(variable)
-        return ApiKey(key) if key else None
-    try:
-        key = file.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VlmEvalError(
-            f"--vlm-{name}-file={file} cannot be read ({error}). Give a readable "
-            f"text file that holds only the key, or set {variable}."
-        ) from None
-    if not key:
-        raise VlmEvalError(
-            f"--vlm-{name}-file={file} is empty. Give a file that holds the key, "
-            f"or set {variable}."
-        )
-    return ApiKey(key)
 
 
 def _cache_dir(given: Path | None, environ: Mapping[str, str]) -> Path:

@@ -31,19 +31,26 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from pytest_vlmeval.commands import find_command
 
     command = find_command(config)
-    return None if command is None else command(config, print)
+    if command is None:
+        from pytest_vlmeval.shipped import take_suite
+
+        take_suite(config, print)
+        return None
+    return command(config, print)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Register what only the process with the terminal does."""
+    from pytest_vlmeval import header
     from pytest_vlmeval import session as sessions
 
     sessions.register_reports(session.config)
+    header.tell_remarks(session.config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what is evaluated."""
-    from pytest_vlmeval.session import header
+    from pytest_vlmeval.header import header
 
     return header(config)
 

@@ -89,6 +89,7 @@ class Run:
         """Raise `VlmEvalError` for a bad name in `--vlm-data`, or one of two files."""
         self.choice.check()
         self.library.check_own()
+        self.library.check_classes(self.settings.classes)
 
     def take(self, dataset: str) -> str:
         """Return the name of a dataset that may be given as the path of a table."""
@@ -189,6 +190,12 @@ class Run:
                 for line in whole:
                     self._announce(line)
         return gating
+
+    def abandon(self, reason: str) -> None:
+        """Tell who waits for an answer that none will come, and why."""
+        if self._execution is not None:
+            _, board, _ = self._execution.parts
+            board.fail(VlmEvalError(reason))
 
     def close(self, *, finish: bool = False) -> None:
         """End everything that runs, or `finish` what is asked; answers stay."""

@@ -15,8 +15,6 @@ import pytest
 from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.forecast import DownloadOnly, Forecast
-from pytest_vlmeval.judge_settings import SERVED
-from pytest_vlmeval.option_values import shown_address
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.attachments import register_attachments
 from pytest_vlmeval.reports.screen import Screen
@@ -275,25 +273,3 @@ def build_environment(config: pytest.Config, announce: Callable[[str], None]) ->
 def is_model_given(config: pytest.Config) -> bool:
     """Whether a model is named, so that a session without benchmarks costs nothing."""
     return is_given("model", config)
-
-
-def header(config: pytest.Config) -> list[str]:
-    """Return the line that says what is evaluated; nothing where no model is named."""
-    if not is_model_given(config):
-        if not is_given("judge", config):
-            return []
-        settings = get_settings(config)
-        return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
-    settings = get_settings(config)
-    where = ", ".join(map(shown_address, settings.api_bases))
-    where = "" if settings.backend == "demo" else f" at {where}"
-    if settings.backend == "local":
-        where = f" here, from {settings.local.path or 'its hub'}"
-    if settings.serving.model:
-        where = f" {SERVED}"
-    if settings.cluster is not None:
-        where += " on Ray"
-    return [
-        f"vlmeval: model {settings.model}{where}, {settings.judging}, "
-        f"store {settings.store_name}"
-    ]

@@ -20,7 +20,7 @@ from pytest_vlmeval.datasets.own import describe_own
 from pytest_vlmeval.datasets.prepare import read_index, read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import OPTIONS
-from pytest_vlmeval.options import _api_key
+from pytest_vlmeval.sources import read_key
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.schema import metadata
 from tests.sandbox_tables import choice_rows, prepare_rows
@@ -239,7 +239,9 @@ def test_any_bytes_as_a_key_file(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "a.key"
         file.write_bytes(data)
-        told = refusal(lambda: _api_key("api-key", file, {}))
+        told = refusal(
+            lambda: read_key(file, f"--vlm-api-key-file={file}", "VLM_API_KEY")
+        )
         assert not told or f"--vlm-api-key-file={file}" in told
         assert not told or "VLM_API_KEY" in told
 

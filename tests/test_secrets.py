@@ -18,6 +18,7 @@ import pytest
 from tests.file_server import FileServer
 from tests.run_fixtures import Project, endpoint
 from tests.server_fixtures import ServerProcess
+from tests.task_files import swift_task, write_task
 
 CANARIES = {
     "key": "canary-key-71f0d2c4",
@@ -256,6 +257,38 @@ def test_no_byte_of_a_run_holds_a_key(
         "bug_below_the_client",
     ):
         assert f"FAILED test_math.py::test_a_{name}" in output
+    assert not leaked, leaked
+
+
+@pytest.mark.slow
+def test_no_byte_of_a_run_of_a_task_file_holds_its_keys(
+    project: Project, watched: Watched, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    key, judge_key = CANARIES["key"], CANARIES["judge"]
+    server = vlm_server(api_key=key, default="I do not know", rules=echoing(key))
+    judge = vlm_server(api_key=judge_key, models=["judge"], judge="good")
+    project.write_math(10)
+    project.pytester.makepyfile(test_math=TROUBLE)
+    task = swift_task(
+        model={"type": "tiny-vlm", "api_base": server.url, "key": key, "retry": 1},
+        limit=None,
+        judge="judge",
+        judge_base_url=judge.url,
+        judge_key=judge_key,
+    )
+    # Beside what is searched, as it holds the keys.
+    path = write_task(watched.keys / "task.yaml", task)
+    output, leaked = watched.run(
+        f"--vlm-config={path}",
+        "--vlm-allow-modified-data",
+        *VERBOSE,
+        *("-n", "2", "test_math.py"),
+        environ={**LOUD, "VLM_API_KEY": CANARIES["openai"]},
+    )
+    assert server.requests()
+    assert judge.requests()
+    assert "task.yaml counts, not VLM_API_KEY" in output
+    assert "FAILED test_math.py::test_a_failure_with_all_in_sight" in output
     assert not leaked, leaked
 
 

@@ -131,6 +131,16 @@ class Library:
                 "one of them, or evaluate them in two runs."
             )
 
+    def check_classes(self, classes: Mapping[str, str]) -> None:
+        """Raise `VlmEvalError` where a dataset's class is another than is named."""
+        for name, class_name in classes.items():
+            known = self.find(name).class_name
+            if class_name != known:
+                raise VlmEvalError(
+                    f"--vlm-config names {class_name} as the class of {name}, which is "
+                    f"{known} in ms-vlmeval. Name that, or leave class out."
+                )
+
     def _describe_own(self, name: str) -> DatasetInfo:
         path = self._own[name]
         if name in demo_datasets() or name in self.catalog:

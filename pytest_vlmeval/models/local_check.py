@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.devices import find_devices
-from pytest_vlmeval.models.local_names import find_model, read_models
+from pytest_vlmeval.models.local_names import find_class, find_model, read_models
 
 if TYPE_CHECKING:
     from pytest_vlmeval.local_settings import LocalModel
+    from pytest_vlmeval.models.local_names import ModelClass
 
 PROBE = (
     "import importlib.util as u\n"
@@ -63,14 +64,14 @@ def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str |
     package = _package(python)
     device = _check_devices(local)
     path = local.path
-    if package is not None and model in read_models(package):
-        known = find_model(model, package)
+    known = _known(model, local, package)
+    if known is not None:
         arguments = {**known.arguments, **local.arguments}
         if path is not None:
             arguments["model_path"] = str(Path(path).expanduser())
         order = {"class_name": known.class_name, "module": known.module}
         return {**order, "arguments": arguments}, python, device
-    if path is None:
+    if path is None or local.class_name:
         if package is not None:
             find_model(model, package)
         raise VlmEvalError(
@@ -90,6 +91,18 @@ def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str |
         python,
         device,
     )
+
+
+def _known(model: str, local: LocalModel, package: Path | None) -> ModelClass | None:
+    """Return what ms-vlmeval loads the model by; None for a checkpoint by itself."""
+    if package is None:
+        return None
+    if not local.class_name:
+        return read_models(package).get(model)
+    known = read_models(package).get(model)
+    if known is not None and known.class_name == local.class_name:
+        return known
+    return find_class(local.class_name, package)
 
 
 def _python(local: LocalModel) -> Path:

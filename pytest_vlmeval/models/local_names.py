@@ -53,6 +53,20 @@ def find_model(name: str, package: Path) -> ModelClass:
     )
 
 
+def find_class(name: str, package: Path) -> ModelClass:
+    """Return a class by its name, without arguments; `VlmEvalError` for none."""
+    modules = _modules(package / "vlm" / "__init__.py")
+    if name in modules:
+        return ModelClass(class_name=name, module=modules[name])
+    close = difflib.get_close_matches(name, modules, n=3, cutoff=0.6)
+    question = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise VlmEvalError(
+        f"ms-vlmeval has no class {name!r} that loads a model.{question} A model "
+        "behind an API is asked by the address of an OpenAI-compatible endpoint: "
+        "--vlm-api-base, in a task file name: CustomAPIModel with type and api_base."
+    )
+
+
 def _modules(path: Path) -> dict[str, str]:
     """Return which module of the package has each class."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

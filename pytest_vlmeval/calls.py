@@ -1,0 +1,111 @@
+"""A call of `evaluate` as a place where options are given."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _pytest.config.findpaths import determine_setup
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_table import OPTIONS
+from pytest_vlmeval.sources import Sources
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.option import Option
+
+# What only a pytest session has a use for.
+OF_SESSIONS = {
+    "run": "name a run in `pytest --vlm-runs`, and load its export",
+    "download-only": "datasets are downloaded when they are needed",
+    "serve": "start the server, and give its address as api_base",
+    "serve-replicas": "start the servers, and give their addresses as api_base",
+    "serve-timeout": "start the server, and give its address as api_base",
+    "judge-serve": "start the server, and give its address as judge_api_base",
+}
+BY_KEYWORD: Mapping[str, Option] = {
+    option.name.replace("-", "_"): option
+    for option in OPTIONS
+    if option.name not in OF_SESSIONS
+}
+
+
+def call_sources(
+    keywords: Mapping[str, object], variables: Mapping[str, str], folder: Path
+) -> Sources:
+    """Return what a call was given, in `folder`; None is not given.
+
+    The ini file is the one that pytest would read there, so that a call and a session
+    of the same project are the same run. Raises `VlmEvalError` for keywords that are
+    no option.
+    """
+    texts = {
+        _option(name).name: _text(name, value)
+        for name, value in keywords.items()
+        if value is not None
+    }
+    root, _, found, *_ = determine_setup(
+        inifile=None,
+        override_ini=None,
+        args=[],
+        rootdir_cmd_arg=None,
+        invocation_dir=folder,
+    )
+
+    def ini(option: Option) -> str | None:
+        value: Any = found.get(option.ini)
+        value = getattr(value, "value", value)
+        return None if value in (None, "") else str(value)
+
+    return Sources(
+        command=lambda option: texts.get(option.name),
+        ini=ini,
+        variables=variables,
+        folder=folder,
+        root=root,
+        keywords=True,
+    )
+
+
+def _option(keyword: str) -> Option:
+    if keyword in BY_KEYWORD:
+        return BY_KEYWORD[keyword]
+    name = keyword.replace("_", "-")
+    if name in OF_SESSIONS:
+        raise VlmEvalError(
+            f"evaluate() has no keyword {keyword}, which belongs to a pytest session: "
+            f"{OF_SESSIONS[name]}."
+        )
+    if keyword in ("api_key", "judge_api_key"):
+        raise VlmEvalError(
+            f"evaluate() has no keyword {keyword}, as keys in a notebook are shared "
+            f"with it: set VLM_{keyword.upper()}, or give {keyword}_file."
+        )
+    near = difflib.get_close_matches(keyword, BY_KEYWORD, n=1)
+    question = f" Did you mean {near[0]}?" if near else ""
+    raise VlmEvalError(
+        f"evaluate() has no keyword {keyword}.{question} Its keywords are the options "
+        "of `pytest --help` without --vlm-, with _ for -."
+    )
+
+
+def _text(keyword: str, value: object) -> str:
+    """Give a value as it would stand on the command line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if keyword == "model_args" and isinstance(value, Mapping):
+        return " ".join(shlex.quote(f"{name}={each!r}") for name, each in value.items())
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, str | int | float | Path):
+        return str(value)
+    raise VlmEvalError(
+        f"{keyword} is of the type {type(value).__name__}. It takes what "
+        f"--vlm-{keyword.replace('_', '-')} takes: {_option(keyword).accepts}."
+    )

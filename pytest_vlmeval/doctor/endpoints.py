@@ -1,0 +1,134 @@
+"""What the doctor asks of servers: whether they answer, serve, and take pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.doctor.finding import Finding, from_error
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.capability import try_media
+from pytest_vlmeval.models.factory import NO_MODEL, create_judge_pool, create_pool
+from pytest_vlmeval.models.limiter import Concurrency
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.doctor.finding import State
+    from pytest_vlmeval.models.capability import Capability
+    from pytest_vlmeval.models.pool import Pool
+    from pytest_vlmeval.models.pooled import Endpoint
+    from pytest_vlmeval.options import Settings
+
+ONE = Concurrency(1, adaptive=False)
+MEDIA: dict[Capability, str] = {
+    "image": "a picture",
+    "images": "several pictures in one prompt",
+    "video": "a video",
+}
+REMEDIES: dict[Capability, str] = {
+    "image": "Serve a vision-language model, or leave datasets with pictures out.",
+    "images": "Datasets with one picture in a question run; vLLM takes more by "
+    "--limit-mm-per-prompt.",
+    "video": "Leave --vlm-video-url out: frames of each video are sent then.",
+}
+
+
+async def find_model(settings: Settings) -> list[Finding]:
+    """Look at the model: each endpoint by itself, then what it takes."""
+    if settings.model is None:
+        return [Finding(about="model", state="note", text=NO_MODEL)]
+    if settings.serving.model:
+        return [_find_command("model", settings.serving.model)]
+    # From here; what the nodes of a cluster have is seen when replicas start there.
+    settings = replace(settings, cluster=None)
+    try:
+        pool = create_pool(settings, ONE, lambda *change: None, lambda client: client)
+    except VlmEvalError as error:
+        return [from_error("model", error)]
+    try:
+        return await _look_at(pool, settings)
+    finally:
+        await pool.close()
+
+
+async def _look_at(pool: Pool, settings: Settings) -> list[Finding]:
+    found = []
+    for endpoint in pool.endpoints:
+        finding = await _check(endpoint, "model", str(settings.model))
+        found.append(finding)
+        if finding.state == "ok" and settings.backend == "endpoint":
+            found += await _media_of(endpoint, settings)
+    return found
+
+
+async def _check(endpoint: Endpoint, about: str, name: str) -> Finding:
+    try:
+        await endpoint.client.check()
+    except VlmEvalError as error:
+        return from_error(about, error)
+    where = endpoint.name
+    text = f"{name} is served at {where}" if "://" in where else f"{name}, here"
+    return Finding(about=about, state="ok", text=text)
+
+
+async def _media_of(endpoint: Endpoint, settings: Settings) -> list[Finding]:
+    wanted: set[Capability] = {"image", "images"}
+    if settings.video_url:
+        wanted.add("video")
+    tried = await try_media(endpoint.client, wanted, settings.prompting)
+    found = []
+    for each in tried:
+        what = MEDIA[each.capability]
+        if each.state == "accepted":
+            text = f"{endpoint.name} takes {what}"
+            found.append(Finding(about="media", state="ok", text=text))
+            continue
+        text = f"{endpoint.name} refuses {what}: {each.words}"
+        remedy = REMEDIES[each.capability]
+        # Most datasets have one picture in a question.
+        state: State = "note" if each.capability == "images" else "trouble"
+        if each.state == "unknown":
+            text = f"{endpoint.name} gave no answer to {what}: {each.words}"
+            remedy = "See the server's log; a run may end there too."
+            state = "trouble"
+        found.append(Finding(about="media", state=state, text=text, remedy=remedy))
+    return found
+
+
+async def find_judges(settings: Settings) -> list[Finding]:
+    """Look whether each judge is served."""
+    if settings.serving.judge:
+        return [_find_command("judge", settings.serving.judge)]
+    if not settings.judges:
+        return [Finding(about="judge", state="ok", text=settings.judging)]
+    found = []
+    for judge in settings.judges:
+        try:
+            pool = create_judge_pool(
+                settings, judge, ONE, lambda *change: None, lambda client: client
+            )
+        except VlmEvalError as error:
+            found.append(from_error("judge", error))
+            continue
+        try:
+            checks = (_check(each, "judge", judge.name) for each in pool.endpoints)
+            found += await asyncio.gather(*checks)
+        finally:
+            await pool.close()
+    return found
+
+
+def _find_command(about: str, words: Sequence[str]) -> Finding:
+    """Look for the program that the run is to start a server with."""
+    program = shutil.which(words[0])
+    if program is not None:
+        text = f"{program} is started for the run"
+        return Finding(about=about, state="ok", text=text)
+    return Finding(
+        about=about,
+        state="trouble",
+        text=f"{words[0]} is to be started for the run, and is not found",
+        remedy="Install it, or give its path.",
+    )

@@ -1,0 +1,238 @@
+"""Where an option may be given, in the order in which one place wins over the next.
+
+The command line (or a call from Python), the task file of --vlm-config, pytest's ini
+file, the environment, the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_table import OPTIONS
+from pytest_vlmeval.option_values import ApiKey, hide_password
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from pytest_vlmeval.option import Option
+    from pytest_vlmeval.tasks import Task
+
+Place = Literal["command", "task", "ini", "environment"]
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+
+
+class Given(NamedTuple):
+    """The text of an option, the place it was given in, and how it stands there.
+
+    `assumed`: ms-vlmeval takes it where the task file says nothing.
+    """
+
+    text: str
+    place: Place
+    shown: str
+    assumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What was given; `command` and `ini` find the text of an option, if there is any.
+
+    `variables` are those of the environment. `folder` is where the command was given,
+    `root` that of the ini file: paths count from there. `keywords` says that options
+    were given as arguments from Python, `write_all` and `write_new` which baselines
+    syrupy's own options write.
+    """
+
+    command: Callable[[Option], str | None]
+    ini: Callable[[Option], str | None]
+    variables: Mapping[str, str]
+    folder: Path
+    root: Path
+    keywords: bool = False
+    write_all: bool = False
+    write_new: bool = False
+
+    @property
+    def task(self) -> Task | None:
+        """What the task file says, None where none is named; `VlmEvalError`."""
+        given = self._plain(BY_NAME["config"])
+        if given is None:
+            return None
+        from pytest_vlmeval.tasks import load_task
+
+        path = self._base(given) / Path(given.text).expanduser()
+        chosen = self.command(BY_NAME["model"])
+        return load_task(path, chosen, self.folder)
+
+    def all(self, option: Option) -> Iterator[Given]:
+        """Give every place that has an option, the one that counts first."""
+        task = None if option.name == "config" else self.task
+        text = self.command(option)
+        # It may choose among the models of the file, by a name of its own there.
+        choosing = option.name == "model" and task is not None and task.chosen
+        if text is not None and not choosing:
+            yield Given(text, "command", f"{self.name_of(option)}={text}")
+        value = task.values.get(option.name) if task is not None else None
+        if value is not None and not value.assumed:
+            yield Given(value.text, "task", value.shown)
+        if (ini := self.ini(option)) is not None:
+            yield Given(ini, "ini", f"{option.ini} = {ini} in the ini file")
+        if text := self.variables.get(option.env):
+            yield Given(text, "environment", f"{option.env}={text}")
+        if value is not None and value.assumed:
+            yield Given(value.text, "task", value.shown, assumed=True)
+
+    def find(self, option: Option) -> Given | None:
+        """Return where an option is given; None where it is not."""
+        if option.name == "config":
+            return self._plain(option)
+        return next(self.all(option), None)
+
+    def _plain(self, option: Option) -> Given | None:
+        """Look where no task file is needed to know."""
+        text = self.command(option)
+        if text is not None:
+            return Given(text, "command", f"{self.name_of(option)}={text}")
+        if (text := self.ini(option)) is not None:
+            return Given(text, "ini", f"{option.ini} = {text} in the ini file")
+        text = self.variables.get(option.env)
+        return Given(text, "environment", f"{option.env}={text}") if text else None
+
+    def _base(self, given: Given) -> Path:
+        return self.root if given.place == "ini" else self.folder
+
+    def base_of(self, name: str) -> Path:
+        """Return where the paths in an option's value start from."""
+        given = self.find(BY_NAME[name])
+        return self.folder if given is None else self._base(given)
+
+    def name_of(self, option: Option) -> str:
+        """Return what an option is called where it is given."""
+        return option.name.replace("-", "_") if self.keywords else option.flag
+
+    def value(self, option: Option) -> Any:
+        """Return an option's value; `VlmEvalError` for a text that is not accepted."""
+        given = self.find(option)
+        if given is None:
+            return None if option.default is None else option.parse(option.default)
+        return self._parse(option, given)
+
+    def _parse(self, option: Option, given: Given) -> Any:
+        try:
+            return option.parse(given.text)
+        except ValueError:
+            raise VlmEvalError(
+                f"{hide_password(given.shown)} is not accepted: "
+                f"{self.name_of(option)} takes {option.accepts}."
+            ) from None
+
+    def disagreements(self) -> tuple[str, ...]:
+        """Say where the task file and another place say different things."""
+        found = []
+        for option in OPTIONS:
+            places = list(self.all(option)) if self.task else []
+            if "task" not in [each.place for each in places]:
+                continue
+            first, *others = places
+            value = self._parse(option, first)
+            found += [
+                f"{hide_password(first.shown)} counts, not {hide_password(other.shown)}"
+                for other in others
+                if "task" in (first.place, other.place)
+                and not other.assumed
+                and self._parse(option, other) != value
+            ]
+        return (*found, *self._key_disagreements())
+
+    def _key_disagreements(self) -> Iterator[str]:
+        task = self.task
+        for name, key in task.keys.items() if task else ():
+            variable = "VLM_" + name.replace("-", "_").upper()
+            where = f"the key in {task.path}" if task else ""
+            if self.command(BY_NAME[f"{name}-file"]) is not None:
+                yield f"--vlm-{name}-file counts, not {where}"
+            elif self.variables.get(variable, key) != key:
+                yield f"{where} counts, not {variable}"
+
+    def explain(self, message: str) -> str:
+        """Add to an error which of the options in it the task file gives."""
+        task = self.task
+        if task is None:
+            return message
+        given = [
+            f"{BY_NAME[name].flag} ({value.field})"
+            for name, value in task.values.items()
+            if f"{BY_NAME[name].flag}" in message.replace("=", " ").split()
+        ]
+        if not given:
+            return message
+        return f"{message} {task.path} gives {', '.join(given)}."
+
+    def api_key(self, name: str, file: Path | None) -> str | None:
+        """Read a key: the file of --vlm-NAME-file, or the variable VLM_NAME.
+
+        That of the task file counts as an option in it does.
+        """
+        variable = "VLM_" + name.replace("-", "_").upper()
+        task = self.task
+        in_task = task.keys.get(name) if task else None
+        if in_task and self.command(BY_NAME[f"{name}-file"]) is None:
+            return in_task
+        if file is None:
+            key = self.variables.get(variable)
+            return ApiKey(key) if key else None
+        return read_key(file, f"--vlm-{name}-file={file}", variable)
+
+
+def read_key(file: Path, given: str, variable: str) -> ApiKey:
+    """Read the key that a file holds; `given` is how it was named in `VlmEvalError`."""
+    try:
+        key = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlmEvalError(
+            f"{given} cannot be read ({error}). Give a readable "
+            f"text file that holds only the key, or set {variable}."
+        ) from None
+    if not key:
+        raise VlmEvalError(
+            f"{given} is empty. Give a file that holds the key, or set {variable}."
+        )
+    return ApiKey(key)
+
+
+def pytest_sources(config: pytest.Config, variables: Mapping[str, str]) -> Sources:
+    """Return what pytest was given."""
+
+    def command(option: Option) -> str | None:
+        value = config.getoption(option.flag)
+        if isinstance(value, list):
+            return ",".join(value)
+        if value is not None:
+            return str(value)
+        return overrides.get(option.ini)
+
+    def ini(option: Option) -> str | None:
+        value = config.getini(option.ini)
+        return None if value in (None, "") else str(value)
+
+    # By -o NAME=VALUE a flag of the task file can be taken back on the command line.
+    overrides = dict(
+        text.split("=", 1)
+        for text in config.getoption("override_ini") or ()
+        if "=" in text
+    )
+    return Sources(
+        command=command,
+        ini=ini,
+        variables=variables,
+        folder=config.invocation_params.dir,
+        root=config.rootpath,
+        write_all=config.getoption("update_snapshots", False),
+        write_new=config.getoption("update_new_snapshots_only", False),
+    )

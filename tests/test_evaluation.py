@@ -1,0 +1,253 @@
+"""`pytest_vlmeval.evaluate`: a run without a session, the same run as a session's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import pytest_vlmeval
+from pytest_vlmeval import Results, evaluate
+from pytest_vlmeval.errors import VlmEvalError
+from tests.run_fixtures import Project, picture
+from tests.server_fixtures import ServerProcess
+
+
+@pytest.fixture
+def notebook(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Give a user's folder as the current one, with a dataset of four rows."""
+    project.write_math(4)
+    monkeypatch.chdir(project.pytester.path)
+    monkeypatch.setenv("VLM_ALLOW_MODIFIED_DATA", "yes")
+    return project
+
+
+def asked(server: ServerProcess) -> int:
+    """Count the questions of datasets that a server was asked."""
+    return sum("uestion" in str(each["text"]) for each in server.requests())
+
+
+def test_a_call_and_a_session_share_their_answers(
+    notebook: Project, server: ServerProcess
+) -> None:
+    """Each of them finds what the other one asked; options are named alike."""
+    (notebook.pytester.path / "pytest.ini").write_text(
+        "[pytest]\nvlm_max_tokens = 99\nvlm_system_prompt = Be brief.\n"
+    )
+    server.control(default="B")
+    told: list[str] = []
+    results = evaluate(
+        "tiny-vlm",
+        ["MathVision_MINI"],
+        api_base=server.url,
+        limit=3,
+        retries=1,
+        progress=told.append,
+    )
+    assert asked(server) == 3
+    # The ini file counts as it does for pytest.
+    assert server.requests()[-1]["params"] == {"max_tokens": 99, "temperature": 0.0}
+    assert results.model == "tiny-vlm"
+    session = notebook.ask(server.url)
+    session.assert_outcomes(passed=3, xfailed=2, deselected=1)
+    assert asked(server) == 4  # the fourth, which the call had left out
+    again = evaluate(
+        "tiny-vlm", "MathVision_MINI", api_base=server.url, progress=told.append
+    )
+    assert asked(server) == 4
+    assert again.run_id == results.run_id
+    assert len(notebook.stored("SELECT 1 FROM runs")) == 1
+    _check_tables(again)
+
+
+def _check_tables(results: Results) -> None:
+    scores = results.scores
+    assert scores[["dataset", "samples", "answered", "correct"]].values.tolist() == [
+        ["MathVision_MINI", 4, 4, 2]
+    ]
+    assert scores.loc[0, "value"] == 50
+    assert results.score("MathVision_MINI").value == 50
+    assert not scores.loc[0, "unscored"]
+    samples = results.samples
+    assert list(samples["index"]) == ["1", "2", "3", "4"]
+    assert list(samples["outcome"]) == ["wrong", "correct", "wrong", "correct"]
+    assert set(samples["answer"]) == {"B"}
+    main = results.metrics.query("main")
+    assert list(main["value"]) == [50]
+    page = results._repr_html_()
+    assert "<table" in page
+    assert "MathVision_MINI" in page
+    assert "50.00" in page
+    assert "MathVision_MINI" in str(results)
+    with pytest.raises(VlmEvalError) as caught:
+        results.score("MMStar")
+    assert str(caught.value) == (
+        "MMStar has no score: it was not asked. The datasets here are: MathVision_MINI."
+    )
+
+
+def test_frames_inside_an_event_loop(notebook: Project, server: ServerProcess) -> None:
+    """As in a notebook, where a loop runs; pictures in any form that Python has."""
+    server.control(default="yes")
+    image = Image.new("RGB", (8, 8), "red")
+    image.save("there.png")
+    frame = pd.DataFrame(
+        {
+            "question": ["Question 1?", "Question 2?", "Question 3?"],
+            "answer": ["yes", "no", "yes"],
+            "image": [image, picture(1), base64.b64encode(picture(2)).decode()],
+        }
+    )
+    paths = pd.DataFrame(
+        {"question": ["Question?"], "answer": ["yes"], "image_path": ["there.png"]}
+    )
+
+    async def cell() -> Results:
+        return evaluate(
+            model="tiny-vlm",
+            datasets={"mine": frame, "files": paths},
+            api_base=[server.url],
+            progress=lambda line: None,
+        )
+
+    results = asyncio.run(cell())
+    assert asked(server) == 4
+    sent = [each["images"] for each in server.requests() if each["images"]]
+    assert len(sent) >= 4
+    assert list(results.scores["dataset"]) == ["mine", "files"]
+    assert list(results.scores["correct"]) == [2, 1]
+    # Equal data are the same dataset, and asked once.
+    evaluate("tiny-vlm", {"mine": frame}, api_base=server.url, progress=str)
+    assert asked(server) == 4
+
+
+def test_a_call_without_scores_and_with_reports(
+    notebook: Project, server: ServerProcess
+) -> None:
+    results = evaluate(
+        "tiny-vlm",
+        ["MathVision_MINI"],
+        api_base=server.url,
+        mode="infer",
+        limit=2,
+        export=Path("out"),
+        progress=str,
+    )
+    assert dict(results.unscored) == {"MathVision_MINI": "only asked (mode='infer')"}
+    assert asked(server) == 2
+    assert (notebook.pytester.path / "out" / "samples.parquet").is_file()
+    assert any("results: " in remark for remark in results.remarks)
+    assert "<li>" in results._repr_html_()
+
+
+def count_answers(project: Project) -> int:
+    """Count the usable answers in the store, which may not be there yet."""
+    if not project.store.exists():
+        return 0
+    try:
+        query = "SELECT 1 FROM answers WHERE state = 'answered'"
+        return len(project.stored(query))
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_an_interrupted_call_ends_and_keeps_its_answers(
+    notebook: Project, server: ServerProcess
+) -> None:
+    server.control(rules=[{"contains": "<3>", "latency_s": 60}])
+    code = (
+        "import pytest_vlmeval as p\n"
+        f"p.evaluate('tiny-vlm', 'MathVision_MINI', api_base='{server.url}')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True
+    )
+    while count_answers(notebook) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert count_answers(notebook) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "evaluate() was given no dataset. Name some: datasets=['MMStar']; "),
+        ({"datasets": "MMStarr"}, "MMStarr"),
+        (
+            {"datasets": "no.tsv"},
+            "no: there is no file",
+        ),
+        (
+            {"limitt": 3},
+            "evaluate() has no keyword limitt. Did you mean limit? Its keywords are "
+            "the options of `pytest --help` without --vlm-, with _ for -.",
+        ),
+        (
+            {"api_key": "k"},
+            "evaluate() has no keyword api_key, as keys in a notebook are shared with "
+            "it: set VLM_API_KEY, or give api_key_file.",
+        ),
+        (
+            {"serve": "vllm {port}"},
+            "evaluate() has no keyword serve, which belongs to a pytest session: start "
+            "the server, and give its address as api_base.",
+        ),
+        (
+            {"limit": 0},
+            "limit=0 is not accepted: limit takes a whole number of at least 1 "
+            "(samples).",
+        ),
+        (
+            {"limit": object()},
+            "limit is of the type object. It takes what --vlm-limit takes: a whole "
+            "number of at least 1 (samples).",
+        ),
+        (
+            {"datasets": [3]},
+            "datasets has a int. It takes names, paths of tables, or a mapping of "
+            "names to DataFrames: {'mine': frame}.",
+        ),
+        (
+            {"datasets": {"a b": pd.DataFrame({"question": ["q"]})}},
+            "'a b' cannot be the name of a dataset: give one of letters from a to z, ",
+        ),
+        (
+            {"datasets": {"m": pd.DataFrame({"image": [3]})}},
+            "m, row 1: its image is of the type int. It takes bytes, a picture of "
+            "Pillow, base64, or a list of these.",
+        ),
+        ({"data": "MME"}, "evaluate() takes the datasets as datasets, not data."),
+    ],
+)
+def test_what_a_call_cannot_do(
+    notebook: Project, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        evaluate("demo", progress=str, **options)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+def test_importing_the_package_loads_no_engine() -> None:
+    probe = (
+        "import sys, pytest_vlmeval as p\n"
+        "heavy = {'pandas', 'sqlalchemy', 'openai', 'pydantic', 'yaml', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)), p.evaluate.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[] evaluate\n"
+    with pytest.raises(AttributeError, match="has no attribute 'evaluat'"):
+        _ = pytest_vlmeval.evaluat
