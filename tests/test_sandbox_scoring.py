@@ -254,7 +254,7 @@ def test_a_class_without_an_adapter(sandbox: Sandbox, tmp_path: Path) -> None:
         "TallyQA cannot be scored: ms-vlmeval's TallyQA is not among the classes that "
         "can (ImageMCQDataset, MMMUDataset, ImageYORNDataset, ImageVQADataset, "
         "OCRBench, MTVQADataset, MathVision, MathVista, MMVet, LLaVABench, "
-        "MMLongBench, ImageCaptionDataset, VCRDataset, VideoMME, "
+        "MMDUDataset, MMLongBench, ImageCaptionDataset, VCRDataset, VideoMME, "
         "MMBenchVideo). --vlm-mode=infer collects its answers."
     )
 
