@@ -156,6 +156,13 @@ def test_a_configuration_of_vlmevalkit(
     assert (shortcut.model, shortcut.backend) == ("Qwen2-VL-2B-Instruct", "local")
 
 
+def test_gpt4v_is_openai_s_where_no_address_is_given(load: Load) -> None:
+    task = {"model": {"a": {"class": "GPT4V", "model": "gpt-4o"}}, "data": {"MME": {}}}
+    assert load(task, name="c.json").api_bases == ("https://api.openai.com/v1",)
+    mine = load(task, name="c.json", environ={"VLM_API_BASE": "http://h/v1"})
+    assert (mine.api_bases, mine.remarks) == (("http://h/v1",), ())
+
+
 def test_a_class_that_is_not_there(
     load: Load, sandbox_environment: SandboxEnvironment
 ) -> None:

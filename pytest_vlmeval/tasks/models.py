@@ -17,7 +17,7 @@ OFFICIAL = "https://api.openai.com/v1"
 # (vlmeval/config.py, api/gpt.py, api/lmdeploy.py).
 OPENAI_CLASSES: Mapping[str, Mapping[str, str]] = {
     "CustomAPIModel": {"image-detail": "high"},
-    "GPT4V": {"image-detail": "low"},
+    "GPT4V": {"image-detail": "low", "api-base": OFFICIAL},
     "OpenAIWrapper": {"image-detail": "low"},
     "LMDeployAPI": {"max-tokens": "16384"},
 }
@@ -162,7 +162,8 @@ def _take_remote(reading: Reading, entry: Entry, place: str) -> None:
     for name in ("type", "name", "model"):
         left.pop(name, None)
     reading.key("api-key", left.pop("key", None), f"{place}key")
-    if "api-base" not in reading.values:
+    assumed = OPENAI_CLASSES[entry.class_name]
+    if "api-base" not in {*reading.values, *assumed}:
         raise reading.error(
             f"{place}api_base",
             " is missing: give the URL of the endpoint that serves the model, such as "
@@ -175,7 +176,7 @@ def _take_remote(reading: Reading, entry: Entry, place: str) -> None:
     if left:
         body = json.dumps(left, default=str)
         reading.set("extra-body", body, place.rstrip("."), left)
-    for option, text in OPENAI_CLASSES[entry.class_name].items():
+    for option, text in assumed.items():
         reading.set(option, text, place.rstrip("."), text, assumed=True)
 
 
