@@ -1,6 +1,7 @@
 # make demo   sets up what is missing, then evaluates the demo model
 # make test   sets up what is missing, then runs the tests
 # make test-slow     those that take longest: faults, hostile answers, simulations
+# make test-units    those that start no process, with PYTHON: other versions of it
 # make test-addons   those that build the sandbox's add-ons (ten minutes, 4 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
@@ -23,6 +24,7 @@ PLAIN := not addons and not swift and not ray and not postgres and not browser \
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 SPHINX := .cache/docs
+UNITS := .cache/units
 SPHINX_READY := $(SPHINX)/.ready
 # Ray, with all of .venv below it, which so stays as small as it is.
 RAY := .cache/ray
@@ -32,7 +34,7 @@ RAY_READY := $(RAY)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-addons test-browser test-swift test-ray test-postgres \
-	test-packaging model-environment docs picture lint typecheck demo-model clean
+	test-packaging test-units model-environment docs picture lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
@@ -65,6 +67,9 @@ test-browser: $(READY)
 
 test-packaging: $(READY)
 	$(BIN)/pytest -m packaging -rs $(PYTEST_ARGS)
+
+test-units: $(UNITS)/.ready
+	$(UNITS)/bin/pytest -n 2 --units -m "not slow and $(PLAIN)" $(PYTEST_ARGS)
 
 # Every warning is an error: a link that leads nowhere, a page that nothing leads to.
 docs: $(SPHINX_READY)
@@ -115,6 +120,9 @@ endef
 
 $(READY): pyproject.toml constraints.txt Makefile
 	$(call set_up,.venv,--constraint constraints.txt --editable '.[dev]')
+
+$(UNITS)/.ready: pyproject.toml constraints.txt Makefile
+	$(call set_up,$(UNITS),--constraint constraints.txt --editable '.[dev]')
 
 $(SPHINX_READY): docs/requirements.txt Makefile
 	$(call set_up,$(SPHINX),--requirement docs/requirements.txt)

@@ -9,7 +9,11 @@ from syrupy.data import SnapshotCollections
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.gates.baseline_file import read_baseline, write_baseline
+from pytest_vlmeval.gates.baseline_file import (
+    read_baseline,
+    unusable,
+    write_baseline,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -103,9 +107,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
         return gate.updated()
     for execution in held.executions.values():
         if isinstance(execution.exception, OSError | UnicodeDecodeError):
-            return gate.unreadable(
-                f"{path} cannot be used ({execution.exception}). Mend it, or remove it."
-            )
+            return gate.unreadable(unusable(path, execution.exception))
         if execution.exception is not None:
             raise execution.exception
     return comparison.result or gate.missing(command_of(config))

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 
+# Fixtures of sessions of pytest, of servers and of sandboxes.
+STARTING = {"pytester", "sandbox_environment", "vlm_server", "_vlm_server_process"}
+
+
 def pytest_configure() -> None:
     """Let what tests start keep its bytecode, and hear Ctrl-C.
 
@@ -31,6 +35,9 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let tests write the parts of the documentation that they find out."""
+    parser.addoption(
+        "--units", action="store_true", help="only tests that start no process"
+    )
     parser.addoption("--write-docs", action="store_true", help="write them anew")
     parser.addoption(
         "--screenshots",
@@ -38,6 +45,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where the tests of reports keep what the browser showed",
     )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what starts processes, where only the others are asked for."""
+    if not config.getoption("--units"):
+        return
+    left = [item for item in items if STARTING & set(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
 
 
 @pytest.fixture(scope="session")

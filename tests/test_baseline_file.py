@@ -77,7 +77,7 @@ def by_category(baseline: Baseline) -> Baseline:
 )
 def test_indexes_are_written_as_runs(indexes: list[str], text: str) -> None:
     assert write_runs(indexes) == text
-    assert read_runs(text) == indexes
+    assert read_runs(text, most=len(indexes)) == indexes
 
 
 def test_what_is_written_is_read_again() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
     from pytest_vlmeval.sandbox.process import Sandbox
+    from tests.hostile_scoring import Judge
 
     SandboxOf = Callable[[str], Sandbox]
 
@@ -63,19 +64,18 @@ def texts_for(name: str, marker: Path) -> list[Hostile]:
     return corpus(marker, long_bytes=LONG_BYTES if name in LONG else 20_000)
 
 
-def marked(name: str) -> object:
-    """Mark the datasets that only run with the add-ons."""
-    alone = name in WITH_ADDONS or name.startswith("VCR_")
-    return pytest.param(name, marks=[pytest.mark.addons] if alone else [])
+def marked(names: Iterable[str], make: object) -> Iterator[object]:
+    """Give parameters; datasets that only run with add-ons are marked so."""
+    for name in names:
+        alone = name in WITH_ADDONS or name.startswith("VCR_")
+        marks = [pytest.mark.addons] if alone else []
+        kind = getattr(make, "__name__", "").removesuffix("_for")
+        yield pytest.param(name, make, marks=marks, id=f"{name}-{kind}")
 
 
 # VCR's scoring asks no judge.
-JUDGED = [
-    marked(name)
-    for name in card()
-    if name not in SECRET and not name.startswith("VCR_")
-]
-UNJUDGED = [marked(name) for name in card() if name not in SECRET | NEEDING_A_JUDGE]
+JUDGED = [name for name in card() if name not in SECRET and not name.startswith("VCR_")]
+UNJUDGED = [name for name in card() if name not in SECRET | NEEDING_A_JUDGE]
 
 
 @pytest.fixture(scope="module")
@@ -196,39 +196,40 @@ def test_hostile_cells_of_tables_of_the_test(
     assert not marker.exists()
 
 
-@needs_seeds
-@pytest.mark.parametrize("name", UNJUDGED)
-def test_hostile_answers(
-    sandbox_of: SandboxOf,
-    catalog: dict[str, DatasetInfo],
-    tmp_path: Path,
-    marker: Path,
-    name: str,
-) -> None:
-    fair = seed_dataset(catalog[name])
-    sandbox = sandbox_of(fair.info.class_name)
-    found, hostile = score_with(sandbox, tmp_path, fair, texts_for(name, marker))
-    check_hostile(fair, found, hostile)
-    assert not marker.exists()
+def answers_for(name: str, marker: Path) -> tuple[list[Hostile], None]:
+    """Give hostile answers, and no judge to read them."""
+    return texts_for(name, marker), None
 
 
-@needs_seeds
-@pytest.mark.parametrize("name", JUDGED)
-def test_hostile_replies_of_a_judge(
-    sandbox_of: SandboxOf,
-    catalog: dict[str, DatasetInfo],
-    tmp_path: Path,
-    marker: Path,
-    name: str,
-) -> None:
-    fair = seed_dataset(catalog[name])
+def replies_for(name: str, marker: Path) -> tuple[list[Hostile], Judge]:
+    """Give answers that only a judge can read, and a judge of hostile replies."""
     texts = corpus(marker, long_bytes=20_000)
     if "MathVision" in name:
         texts = [it for it in texts if len(it.text) < 100]
-    plain = [Hostile("unreadable", "I cannot tell")] * len(texts)
-    judge = replies_of(it.text for it in texts)
+    unreadable = [Hostile("unreadable", "I cannot tell")] * len(texts)
+    return unreadable, replies_of(it.text for it in texts)
+
+
+@needs_seeds
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [*marked(UNJUDGED, answers_for), *marked(JUDGED, replies_for)],
+)
+def test_hostile_texts(
+    sandbox_of: SandboxOf,
+    catalog: dict[str, DatasetInfo],
+    tmp_path: Path,
+    marker: Path,
+    name: str,
+    make: Callable[[str, Path], tuple[list[Hostile], Judge | None]],
+) -> None:
+    fair = seed_dataset(catalog[name])
+    texts, judge = make(name, marker)
     sandbox = sandbox_of(fair.info.class_name)
-    found, hostile = score_with(sandbox, tmp_path, fair, plain, judge)
-    told = {each.index: each for each in found.verdicts if each.index in hostile}
-    assert not [each for each in told.values() if each.value]
+    found, hostile = score_with(sandbox, tmp_path, fair, texts, judge)
+    if judge is None:
+        check_hostile(fair, found, hostile)
+    else:
+        told = [each for each in found.verdicts if each.index in hostile]
+        assert not [each for each in told if each.value]
     assert not marker.exists()

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import ssl
+import struct
 import subprocess
 import tarfile
 import zipfile
@@ -19,8 +20,10 @@ import pytest
 from pytest_vlmeval.datasets.hub import HubAccess, SnapshotRequest
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.hub_settings import choose_hubs
+from pytest_vlmeval.sandbox.addons import LIGHT, VIDEO
 from tests.file_server import run_file_server
 from tests.hub_server import HubServer, run_hub_server
+from tests.run_fixtures import environment_with
 from tests.test_containment import run_inside
 
 if TYPE_CHECKING:
@@ -116,20 +119,31 @@ def bring(
     return access.bring(SnapshotRequest(kind, "org/set", None, None, None), "Set")
 
 
-def test_hugging_face_s_certificate_is_verified(
+@pytest.mark.parametrize(
+    ("kind", "said", "addons"),
+    [
+        ("huggingface", "Hugging Face", LIGHT),
+        pytest.param("modelscope", "ModelScope", VIDEO, marks=pytest.mark.addons),
+    ],
+)
+def test_a_hub_s_certificate_is_verified(
     certificate: Certificate,
-    sandbox_environment: SandboxEnvironment,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    said: str,
+    addons: frozenset[str],
 ) -> None:
-    python = sandbox_environment.python
+    python = environment_with(addons).python
     with run_hub_server(certificate.context) as hub:
         hub.repositories["org/set"] = {"a.tsv": b"index\n1\n"}
-        with pytest.raises(VlmEvalError, match=r"cannot be downloaded from Hugging"):
-            bring(hub, "huggingface", python, tmp_path, monkeypatch)
+        with pytest.raises(VlmEvalError, match=f"cannot be downloaded from {said}"):
+            bring(hub, kind, python, tmp_path, monkeypatch)
         assert not hub.requests
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
-        folder = bring(hub, "huggingface", python, tmp_path, monkeypatch)
+        # ModelScope's client is one of requests.
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(certificate.file))
+        folder = bring(hub, kind, python, tmp_path, monkeypatch)
         assert (folder / "a.tsv").read_bytes() == b"index\n1\n"
 
 
@@ -200,6 +214,64 @@ def hostile_zip() -> bytes:
     return out.getvalue()
 
 
+def declaring(size: int) -> bytes:
+    """Pack a megabyte of zeros, and say that it is `size` bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("zeros", bytes(2**20))
+    return out.getvalue().replace(struct.pack("<I", 2**20), struct.pack("<I", size))
+
+
+def bomb_tar() -> bytes:
+    """Pack the start of a file of 100 GB, which need not be there to be refused."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as packed:
+        packed.addfile(_member("zeros", size=100), io.BytesIO(bytes(100)))
+        packed.fileobj.write(_member("more", size=10**11).tobuf())
+        packed.fileobj.write(bytes(10_240))
+    return out.getvalue()
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "bomb.zip": lambda: declaring(4 * 10**9),
+    "bomb.tar.gz": bomb_tar,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_archive_that_holds_far_more_than_it_is(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(BOMBS[name]())
+    (tmp_path / "lie.zip").write_bytes(declaring(9))
+    (tmp_path / "good.zip").write_bytes(declaring(2**20))
+    found = run_inside(sandbox_environment, UNPACK.format(name=name), tmp_path)
+    size = (tmp_path / name).stat().st_size
+    said = f"the sandbox does not unpack {tmp_path}/{name}: of {size:,} bytes it would"
+    assert said.replace(f"{tmp_path}/", "") in found[0].replace(f"{tmp_path}/", "")
+    assert "over 200 times as many" in found[0]
+    assert "over 200 times as many" in found[1]
+    # One that says less than it holds makes no more than it says.
+    assert "BadZipFile" in found[2]
+    assert found[3] == "nothing"
+    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("inside*/*")}
+    assert sizes.pop("zeros") == 2**20
+    assert not sizes
+
+
+UNPACK = """
+import shutil, tarfile, zipfile
+def unpack(name, into):
+    opened = zipfile.ZipFile(name) if name.endswith("zip") else tarfile.open(name)
+    with opened:
+        opened.extractall(into)
+print(json.dumps([
+    attempt(lambda: unpack("{name}", "inside")),
+    attempt(lambda: shutil.unpack_archive("{name}", "inside")),
+    attempt(lambda: unpack("lie.zip", "inside")),
+    attempt(lambda: unpack("good.zip", "inside-good")),
+]))
+"""
 ARCHIVES: dict[str, Callable[[], bytes]] = {
     "slip.tar.gz": hostile_tar,
     "symlink.tar": lambda: linked_tar(tarfile.SYMTYPE, ".."),

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 from pytest_vlmeval.errors import VlmEvalError
-
-if TYPE_CHECKING:
-    from pytest_vlmeval.records import Setting
+from pytest_vlmeval.records import Setting
 
 # Counts changes of the layout, so that an older file is told apart from a broken one.
 FORMAT = 1
@@ -48,6 +46,13 @@ class Baseline:
     differ cannot be compared. `versions` is for the reader. `value` is
     `metrics[main_metric]` from 0 to `scale`.
     """
+
+    # How pydantic reads it: a text is no number, and a number is finite.
+    __pydantic_config__: ClassVar[dict[str, object]] = {
+        "strict": True,
+        "allow_inf_nan": False,
+        "revalidate_instances": "always",
+    }
 
     model: str
     dataset: str
@@ -115,31 +120,57 @@ def write_baseline(baseline: Baseline) -> str:
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
+def unusable(path: Path, error: Exception) -> str:
+    """Say that a baseline's file is there and cannot be opened, or is no text."""
+    return f"{path} cannot be used ({error}). Mend it, or remove it."
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read a baseline from its file; `VlmEvalError` names one that is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlmEvalError(unusable(path, error)) from None
+    return read_baseline(path, text)
+
+
 def read_baseline(path: Path, text: str) -> Baseline:
     """Make a baseline of its file's text; `VlmEvalError` names a file that is none."""
+    from pydantic import ValidationError
+
     try:
-        record = json.loads(text)
-        if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
-        if record.pop("format") != FORMAT:
-            raise ValueError("its format is another one")
-        wrong = set(record) ^ {field.name for field in fields(Baseline)}
-        if wrong:
-            raise ValueError(
-                f"it lacks, or should not have, {', '.join(sorted(wrong))}"
-            )
-        record["verdicts"] = tuple(_unpack(record["verdicts"]))
-        baseline = Baseline(**record)
-        if not baseline.samples == len(baseline.values) == len(baseline.verdicts):
-            raise ValueError(
-                f"it has {len(baseline.values)} verdicts on {baseline.samples} samples"
-            )
+        return _read(json.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except RecursionError:
+        why = "it is nested too deeply"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VlmEvalError(
-            f"{path} is not a baseline that this version can read ({error}). Take it "
-            "back from version control, or run the same command with "
-            "--snapshot-update to write it anew."
-        ) from None
+        why = str(error)
+    raise VlmEvalError(
+        f"{path} is not a baseline that this version can read ({why}). Take it "
+        "back from version control, or run the same command with "
+        "--snapshot-update to write it anew."
+    )
+
+
+def _read(record: Any) -> Baseline:
+    """Make a baseline of what is in a file; raises several errors."""
+    from pydantic import TypeAdapter
+
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    if record.pop("format") != FORMAT:
+        raise ValueError("its format is another one")
+    wrong = set(record) ^ {field.name for field in fields(Baseline)}
+    if wrong:
+        raise ValueError(f"it lacks, or should not have, {', '.join(sorted(wrong))}")
+    record["verdicts"] = tuple(_unpack(record["verdicts"]))
+    baseline = TypeAdapter(Baseline).validate_python(Baseline(**record))
+    if not baseline.samples == len(baseline.values) == len(baseline.verdicts):
+        raise ValueError(
+            f"it has {len(baseline.values)} verdicts on {baseline.samples} samples"
+        )
     return baseline
 
 
@@ -194,8 +225,11 @@ def _unpack(packed: Packed) -> Iterator[BaselineVerdict]:
         for runs, signs in lines.items():
             graded = not set(signs) <= set(SIGNS)
             values = signs.split(" ") if graded else list(signs)
-            for index, sign in zip(read_runs(runs), values, strict=True):
+            indexes = read_runs(runs, most=len(values))
+            for index, sign in zip(indexes, values, strict=True):
                 value = SIGNS[sign] if sign in SIGNS else float(sign)
+                if value is not None and not 0 <= value <= 1:
+                    raise ValueError(f"{index} has the verdict {sign}")
                 yield BaselineVerdict(index=index, category=category, value=value)
 
 
@@ -216,13 +250,16 @@ def write_runs(indexes: Sequence[str]) -> str:
     )
 
 
-def read_runs(text: str) -> list[str]:
-    """Return the indexes that `write_runs` wrote."""
+def read_runs(text: str, most: int) -> list[str]:
+    """Return the indexes that `write_runs` wrote; `ValueError` for more than `most`."""
     indexes: list[str] = []
     for run in text.split(" "):
         first, hyphen, last = run.partition("-")
         if hyphen:
-            indexes += map(str, range(int(first), int(last) + 1))
+            numbers = range(int(first), int(last) + 1)
+            if numbers[most:]:
+                raise ValueError(f"{run} are more than {most}")
+            indexes += map(str, numbers)
         else:
             indexes.append(_unescape(run))
     return indexes

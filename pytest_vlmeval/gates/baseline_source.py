@@ -12,8 +12,8 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.baseline_file import (
     Baseline,
     BaselinePlace,
+    load_baseline,
     place_baseline,
-    read_baseline,
 )
 from pytest_vlmeval.gates.baseline_record import (
     find_differences,
@@ -80,8 +80,8 @@ class Baselines:
     def _read(self, dataset: str, folder: Path) -> Baseline | None:
         path = self._place(dataset, folder).found
         try:
-            return read_baseline(path, path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, VlmEvalError):
+            return load_baseline(path)
+        except VlmEvalError:
             return None
 
     def gate(
@@ -131,7 +131,7 @@ class Baselines:
     def _find_regressed(self, score: Score, path: Path) -> Sequence[str]:
         if not path.is_file():
             return ()
-        baseline = read_baseline(path, path.read_text(encoding="utf-8"))
+        baseline = load_baseline(path)
         current = self._describe(score)
         if find_differences(baseline, current):
             return ()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import socket
 import sys
-import tarfile
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -23,6 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from pytest_vlmeval.sandbox.inside import (
+    archives,
     bounds,
     checksums,
     expressions,
@@ -72,9 +72,7 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     # dataset/utils/mathv.py:26 starts a process for each comparison.
     sys.modules["timeout_decorator"] = bounds.timeout_decorator()
-    # A class that unpacks a tar takes what Python 3.14 does not: members that lie
-    # outside of the folder, links to there, devices.
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    archives.bound_archives()
     base64.b64decode = _see_stand_ins(base64.b64decode)
 
 

@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import sys
-import tarfile
 import tempfile
 import time
 import traceback
@@ -108,8 +107,6 @@ def build_video(info: Info, shelf: dict[str, Any], job: Job) -> Any:
     # The frames are this process's own, and a hub's cache may be read-only.
     locks: Any = import_module("portalocker")
     locks.Lock = lambda *_given, **_settings: nullcontext()
-    # A member of an archive stays below the folder it is unpacked to.
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     cls = _find_class(info)
     if hasattr(cls, "LMUData_root"):  # set when its module was imported
         cls.LMUData_root = shelf["data_root"]
