@@ -7,6 +7,7 @@ print goes to the standard error. Ends with its standard input.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -36,6 +37,9 @@ def main() -> None:
     # Libraries print what they like; only we write to the pipe.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    # What was printed before the process is killed is to be in the log.
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
 
     def send(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
