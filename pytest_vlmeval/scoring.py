@@ -285,11 +285,8 @@ def find_scores(
 
 def _score_id(plan: Plan, entry: PlanEntry, stored: Stored, judge: str) -> str:
     """Name a score by all it is made of: which answers, scored by what."""
-    parts = [
-        plan.run_id,
-        entry.fingerprint,
-        plan.scorer,
-        judge,
-        [[index, each.seq if each else None] for index, each in stored.items()],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    parts = [plan.run_id, entry.fingerprint, plan.scorer, judge]
+    digest = hashlib.sha256(json.dumps(parts).encode())
+    for index, each in stored.items():
+        digest.update(json.dumps([index, each.seq if each else None]).encode())
+    return digest.hexdigest()[:32]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
@@ -51,6 +51,12 @@ def _or_fail(read: Callable[[], T]) -> T:
         message = str(error)
     # Outside of the handler, so that pytest does not show the error a second time.
     _fail(message)
+
+
+@lru_cache(maxsize=1_000)
+def _property(name: str, value: str) -> tuple[str, object]:
+    """Return what thousands of reports hold: kept once."""
+    return name, value
 
 
 class SampleView:
@@ -107,22 +113,22 @@ class SampleView:
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""
-        found: list[tuple[str, object]] = [("dataset", self.dataset)]
+        found: list[tuple[str, object]] = [_property("dataset", self.dataset)]
         found.append(("index", self.index))
         if self.category is not None:
-            found.append(("category", self.category))
+            found.append(_property("category", self.category))
         if self.reference is not None:
-            found.append(("reference", shorten(self.reference)))
+            found.append(_property("reference", shorten(self.reference)))
         answer: Answer | None = self.__dict__.get("answer")
         if answer is not None:
-            found.append(("state", answer.state))
+            found.append(_property("state", answer.state))
             found.append(("answer", shorten(answer.cell)))
             found.append(("latency_ms", round(answer.latency_ms, 1)))
             if answer.from_cache:
                 found.append(("from_cache", "true"))
         verdict: Verdict | None = self.__dict__.get("verdict")
         if verdict is not None:
-            found.append(("verdict", describe_verdict(verdict)))
+            found.append(_property("verdict", describe_verdict(verdict)))
             if verdict.repeats:
                 found.append(("right", describe_repeats(verdict)))
         return found

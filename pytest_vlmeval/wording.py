@@ -19,7 +19,8 @@ def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
     Halves of pairs of UTF-16 are replaced: no process can send them to another. What
     a terminal would obey stands as an escape.
     """
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
     if len(text) <= most:
         return printable(text)
     return f"{printable(text[:most])}... ({len(text)} characters in all)"

@@ -148,7 +148,12 @@ class Prompts:
 
 def read_index(prepared: PreparedDataset) -> list[IndexRow]:
     """Give what names the samples, in the dataset's order, without their prompts."""
-    return [IndexRow(*row) for row in _rows(prepared.folder, IndexRow.__slots__)]
+    # A category is that of thousands of samples: kept once.
+    once: dict[str | None, str | None] = {}
+    return [
+        IndexRow(index, *(once.setdefault(text, text) for text in rest))
+        for index, *rest in _rows(prepared.folder, IndexRow.__slots__)
+    ]
 
 
 def _key(
@@ -278,9 +283,12 @@ def _rows(folder: Path, columns: Sequence[str]) -> zip[tuple[str, ...]]:
 
 
 def _table(folder: Path, columns: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Without threads and the machinery of data sets, which cost 50 MB of memory.
+    # Arrow's own memory, in huge pages, would cost 28 MB; threads and the machinery of
+    # data sets 50.
+    pa.set_memory_pool(pa.system_memory_pool())
     with (
         _readable(folder),
         pq.ParquetFile(

@@ -201,9 +201,13 @@ def score_in_sandbox(
 
 
 def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredDataset:
+    columns: dict[str, list[Any]] = found["verdicts"]
+    rows = (
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    )
     verdicts = tuple(
-        Verdict(**{**verdict, "exchanges": tuple(verdict["exchanges"])})
-        for verdict in found["verdicts"]
+        Verdict(**row | {"exchanges": tuple(row["exchanges"])}) for row in rows
     )
     return ScoredDataset(
         **{

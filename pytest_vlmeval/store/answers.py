@@ -13,6 +13,8 @@ from pytest_vlmeval.records import Answer, Ask, Said
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.schema import answers, claims
 
+# Texts up to this length (an option's letter) are often the same.
+SHORT = 16
 _ANSWER_FIELDS = (
     "repeat",
     "state",
@@ -229,6 +231,7 @@ def _by_repeat(asks: Iterable[Ask]) -> dict[int, list[str]]:
 
 
 def _stored(row: sa.RowMapping) -> StoredAnswer:
+    text = row["text"]
     return StoredAnswer(
         seq=row["seq"],
         # The same for thousands of answers: kept once.
@@ -237,6 +240,10 @@ def _stored(row: sa.RowMapping) -> StoredAnswer:
             fingerprint=sys.intern(row["fingerprint"]),
             index=row["sample_index"],
             **{name: row[name] for name in _ANSWER_FIELDS}
-            | {"earlier": tuple(Said(*each) for each in row["earlier"])},
+            | {
+                "state": sys.intern(row["state"]),
+                "text": text if len(text) > SHORT else sys.intern(text),
+                "earlier": tuple(Said(*each) for each in row["earlier"]),
+            },
         ),
     )

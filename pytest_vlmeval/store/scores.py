@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -21,6 +22,8 @@ _CLAIMED: Mapping[str, Literal["taken", "done", "failed"]] = {
     "failed": "failed",
     "needs_judge": "failed",
 }
+# Verdicts that are written or read at once: 30,000 would take 20 MB for a moment.
+AT_ONCE = 1_000
 _TRIED_AGAIN = ("failed", "needs_judge", "incomplete")
 
 
@@ -70,24 +73,14 @@ class Scores:
             for name in Score.__dataclass_fields__
             if name not in ("verdicts", "metrics")
         }
-        rows = [
-            {
-                "score_id": score_id,
-                "sample_index": verdict.index,
-                "value": verdict.value,
-                "extracted": verdict.extracted,
-                "reason": verdict.reason,
-                "state": verdict.state,
-                "exchanges": list(verdict.exchanges),
-            }
-            for verdict in score.verdicts
-        ]
         failed = any(verdict.state == "judge_failed" for verdict in score.verdicts)
         with self._database.transaction(lock=f"score {score_id}") as connection:
             connection.execute(
                 sa.delete(verdicts).where(verdicts.c.score_id == score_id)
             )
-            if rows:
+            for start in range(0, len(score.verdicts), AT_ONCE):
+                part = score.verdicts[start : start + AT_ONCE]
+                rows = [_verdict_row(score_id, verdict) for verdict in part]
                 connection.execute(sa.insert(verdicts), rows)
             connection.execute(
                 sa.update(scores)
@@ -161,18 +154,33 @@ class Scores:
                 return NeedsJudgeError(row.error)
             judged = connection.execute(
                 sa.select(verdicts).where(verdicts.c.score_id == score_id)
-            ).all()
+            )
+            found = tuple(map(_verdict, judged.yield_per(AT_ONCE)))
         return Score(
             **{**row.score, "notes": tuple(row.score["notes"]), "repeats": ()},
-            verdicts=tuple(
-                Verdict(
-                    index=verdict.sample_index,
-                    value=verdict.value,
-                    extracted=verdict.extracted,
-                    reason=verdict.reason,
-                    state=verdict.state,
-                    exchanges=tuple(verdict.exchanges),
-                )
-                for verdict in judged
-            ),
+            verdicts=found,
         )
+
+
+def _verdict_row(score_id: str, verdict: Verdict) -> dict[str, object]:
+    return {
+        "score_id": score_id,
+        "sample_index": verdict.index,
+        "value": verdict.value,
+        "extracted": verdict.extracted,
+        "reason": verdict.reason,
+        "state": verdict.state,
+        "exchanges": list(verdict.exchanges),
+    }
+
+
+def _verdict(row: sa.Row[Any]) -> Verdict:
+    return Verdict(
+        index=row.sample_index,
+        value=row.value,
+        extracted=row.extracted,
+        # The same for thousands of verdicts: kept once.
+        reason=sys.intern(row.reason),
+        state=row.state,
+        exchanges=tuple(row.exchanges),
+    )

@@ -82,10 +82,16 @@ def score(
     return found | {
         "best": _best_case(info, family, job, texts, value),
         "scale": family.scale,
-        "verdicts": outcome.verdicts,
+        "verdicts": _columns(outcome.verdicts),
         "scoring": scoring if info["class_name"] in CORRECTED else "published",
         "notes": outcome.notes,
     }
+
+
+def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Give a list for each field: one object for each verdict would take 20 MB."""
+    names = verdicts[0] if verdicts else ()
+    return {name: [each[name] for each in verdicts] for name in names}
 
 
 def _prediction(family: Family, replies: list[str]) -> str | list[str]:
