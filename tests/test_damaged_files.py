@@ -22,7 +22,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.sources import read_key
 from pytest_vlmeval.store import Store
-from pytest_vlmeval.store.schema import metadata
+from pytest_vlmeval.store.schema import SCHEMA_VERSION, metadata
 from tests.sandbox_tables import choice_rows, prepare_rows
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ def test_a_store_of_version_2_says_how_to_go_on_and_stays_as_it_is(
     with pytest.raises(VlmEvalError) as caught:
         Store(tmp_path)
     assert str(caught.value) == (
-        f"{file} has the schema version 2, this version of pytest-vlmeval uses 3. "
-        "Choose another folder with --vlm-work-dir, or go on with the version that "
-        "wrote it."
+        f"{file} has the schema version 2, this version of pytest-vlmeval uses "
+        f"{SCHEMA_VERSION}. Choose another folder with --vlm-work-dir, or go on with "
+        "the version that wrote it."
     )
     assert dump(file) == before
 
