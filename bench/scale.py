@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
+from throughput import PLUGINS, USERS
 
 HERE = Path(__file__).parent
 PICTURES = 100
@@ -69,11 +70,12 @@ def write_table(path: Path, samples: int) -> None:
 def run(folder: Path, *arguments: str) -> Cost:
     """Run pytest and watch the memory of its process."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command.append("--vlm-allow-missing-baseline")
+    command += [*PLUGINS, "--vlm-allow-missing-baseline"]
     started, processor = time.perf_counter(), _processor_s()
     process = subprocess.Popen(
         [*command, *arguments],
         cwd=folder,
+        env=os.environ | USERS,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
