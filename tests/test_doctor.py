@@ -166,7 +166,7 @@ def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_gpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = machine.find_gpus(load(CUDA_VISIBLE_DEVICES=""))
-    assert elsewhere.text == "none here, and none is needed: the model runs elsewhere"
+    assert elsewhere.text == "none here, and this model needs none here"
     local = load("--vlm-backend=local", "--vlm-model=m", CUDA_VISIBLE_DEVICES="")
     assert machine.find_gpus(local).state == "note"
     local = load("--vlm-backend=local", "--vlm-model=m", CUDA_VISIBLE_DEVICES="0,3")

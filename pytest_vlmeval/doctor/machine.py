@@ -87,7 +87,7 @@ def find_gpus(settings: Settings) -> Finding:
             text="none was found, so that the model runs on the processor",
             remedy="Is nvidia-smi there, and CUDA_VISIBLE_DEVICES not empty?",
         )
-    text = "none here, and none is needed: the model runs elsewhere"
+    text = "none here, and this model needs none here"
     return Finding(about="GPU", state="ok", text=text)
 
 
