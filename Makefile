@@ -46,7 +46,7 @@ test-slow: $(READY)
 	$(BIN)/pytest -n 2 -m "slow and $(PLAIN)" $(PYTEST_ARGS)
 
 test-addons: $(READY)
-	$(BIN)/pytest -m addons $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m addons $(PYTEST_ARGS)
 
 model-environment: $(READY)
 	$(BIN)/python -m tests.model_environment
