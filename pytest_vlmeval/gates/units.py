@@ -104,9 +104,7 @@ def make_units(
     # the same resamples.
     asked = {index: row for index, row in rows.items() if index in verdicts}
     clusters = _clusters(asked.values(), media)
-    units = [
-        _unit(members, verdicts, clusters) for members in _shared(info, asked).values()
-    ]
+    units = [_unit(members, verdicts, clusters) for members in _shared(info, asked)]
     return Units(info, units, splits)
 
 
@@ -129,14 +127,16 @@ def shares_verdicts(info: DatasetInfo) -> bool:
 
 def _shared(
     info: DatasetInfo, samples: Mapping[str, IndexRow]
-) -> Mapping[tuple[bool, str], list[IndexRow]]:
+) -> Iterable[Sequence[IndexRow]]:
     """Join the samples that have one verdict."""
+    if not shares_verdicts(info):
+        return ([sample] for sample in samples.values())
     joined: dict[tuple[bool, str], list[IndexRow]] = {}
     for index, sample in samples.items():
-        group = sample.group if shares_verdicts(info) else None
+        group = sample.group
         key = (False, index) if group is None else (True, group)
         joined.setdefault(key, []).append(sample)
-    return joined
+    return joined.values()
 
 
 def _unit(
@@ -173,27 +173,30 @@ def _clusters(
     rows: Iterable[IndexRow], media: Callable[[str], Iterable[str]]
 ) -> Mapping[str, int]:
     """Give those samples one number that share a picture, a video or a group."""
-    parents: dict[tuple[str, str], tuple[str, str]] = {}
+    parents: list[int] = []
 
-    def root(key: tuple[str, str]) -> tuple[str, str]:
-        parents.setdefault(key, key)
-        while parents[key] != key:
-            parents[key] = parents[parents[key]]
-            key = parents[key]
-        return key
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
 
+    # The first sample that shows a picture, and the first of a group.
+    shown: dict[str, int] = {}
+    grouped: dict[str, int] = {}
     indexes = []
-    for row in rows:
+    for number, row in enumerate(rows):
         indexes.append(row.index)
-        keys = [("media", name) for name in media(row.index)]
+        parents.append(number)
+        firsts = [shown.setdefault(name, number) for name in media(row.index)]
         if row.group is not None:
-            keys.append(("group", row.group))
-        for key in keys:
-            parents[root(key)] = root(("sample", row.index))
-    numbers: dict[tuple[str, str], int] = {}
+            firsts.append(grouped.setdefault(row.group, number))
+        for first in firsts:
+            parents[root(first)] = root(number)
+    numbers: dict[int, int] = {}
     return {
-        index: numbers.setdefault(root(("sample", index)), len(numbers))
-        for index in indexes
+        index: numbers.setdefault(root(number), len(numbers))
+        for number, index in enumerate(indexes)
     }
 
 
