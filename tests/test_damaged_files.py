@@ -68,6 +68,10 @@ damages: st.SearchStrategy[Damage] = st.one_of(
 )
 
 
+# Of each table but the one that says the version.
+ROWS = 59
+
+
 @functools.cache
 def whole_store() -> bytes:
     """Give the file of a store with rows in every table."""
@@ -80,7 +84,7 @@ def whole_store() -> bytes:
                 continue
             names = ", ".join(f'"{column.name}"' for column in table.columns)
             marks = ", ".join("?" * len(table.columns))
-            for number in range(1, 60):
+            for number in range(1, ROWS + 1):
                 row = [_cell(column, number) for column in table.columns]
                 connection.execute(
                     f"INSERT INTO {table.name} ({names}) VALUES ({marks})", row
@@ -99,20 +103,25 @@ def _cell(column: sa.Column[object], number: int) -> object:
     return f"text {number} " * 20
 
 
-def read_all(work_dir: Path) -> None:
-    """Open a store and read every row of it."""
+def read_all(work_dir: Path) -> dict[str, int]:
+    """Open a store and read every row of it; return how many each table has."""
     store = Store(work_dir)
+    counts = {}
     try:
         for table in metadata.sorted_tables:
             with store._database.transaction(reading=True) as connection:
-                connection.execute(sa.select(table)).all()
+                rows = connection.execute(sa.select(table)).all()
+            counts[table.name] = len(rows)
+        return counts
     finally:
         store.close()
 
 
 def test_the_whole_store_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(whole_store())
-    read_all(tmp_path)
+    counts = read_all(tmp_path)
+    assert counts.pop("meta") == 1
+    assert set(counts.values()) == {ROWS}
 
 
 @pytest.mark.slow
