@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from pytest_vlmeval.errors import VlmEvalError
@@ -21,13 +21,21 @@ class Board:
 
     Answers of this process arrive through `add`; those of others are read from the
     store while somebody waits. Thread-safe. A `brief` one keeps of each answer only
-    its place in the store and its state, for those that only count.
+    its place in the store and its state, for those that only count. `on_new` is given
+    each answer that is taken in.
     """
 
     def __init__(
-        self, store: Store, plan: Plan, session_id: str, *, brief: bool = False
+        self,
+        store: Store,
+        plan: Plan,
+        session_id: str,
+        *,
+        brief: bool = False,
+        on_new: Callable[[StoredAnswer], None] = lambda stored: None,
     ) -> None:
         self._brief = brief
+        self._on_new = on_new
         # Of a brief one: the same answer for all of a dataset in one state.
         self._states: dict[tuple[str, str], Answer] = {}
         self._store = store
@@ -67,6 +75,7 @@ class Board:
                 before = known.get(answer.index)
                 if before is None or before.seq < stored.seq:
                     known[answer.index] = self._kept(stored)
+                    self._on_new(stored)
             self._changed.notify_all()
 
     def _kept(self, stored: StoredAnswer) -> StoredAnswer:
@@ -88,10 +97,10 @@ class Board:
     def refresh(self) -> None:
         """Read what other processes recorded since the last time."""
         new = self._store.answers.after(self._run_id, self._wanted, self._last_seq)
-        if new:
-            self.add(new)
+        for part in new:
+            self.add(part)
             with self._changed:
-                self._last_seq = max(self._last_seq, new[-1].seq)
+                self._last_seq = max(self._last_seq, part[-1].seq)
         self._refreshed_at = time.monotonic()
 
     def get(self, fingerprint: str, index: str, repeat: int = 0) -> StoredAnswer | None:

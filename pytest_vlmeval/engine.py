@@ -38,7 +38,7 @@ class Work:
     `request` reads the prompt of (fingerprint, index) and raises `VlmEvalError` for
     a row that cannot be asked. `retries` is how often one is sent again. `make_pool`
     opens the endpoints, which bound the requests in flight. `keep` writes what
-    `journal` holds to the store.
+    `journal` holds to the store. `release` lets go of what is needed for asking alone.
     """
 
     request: Callable[[str, str], Request]
@@ -46,6 +46,7 @@ class Work:
     journal: Journal
     make_pool: Callable[[], Pool]
     keep: Callable[[Sequence[FailedAttempt], Sequence[LimitChange]], None]
+    release: Callable[[], None]
 
 
 class Engine:
@@ -133,6 +134,7 @@ class Engine:
                 self._current = _Drain(self._work, self._queue, pool, executor)
                 await self._current.run()
         finally:
+            self._work.release()
             await pool.close()
 
 

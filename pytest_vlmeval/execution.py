@@ -15,10 +15,11 @@ from pytest_vlmeval.inference import Inference, name_troubles
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
-from pytest_vlmeval.scoring import Scorer, find_score, find_scores
+from pytest_vlmeval.scoring import Scorer
 from pytest_vlmeval.stopping import EarlyStops
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
+from pytest_vlmeval.stored_scores import find_score, find_scores
 from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:

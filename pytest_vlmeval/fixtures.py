@@ -33,35 +33,40 @@ def vlm_judge(vlm_run: Run) -> JudgePanel:
     return vlm_run.judges
 
 
+# These two do not ask for `vlm_run`: pytest would keep, for each item that does, a
+# finalizer of it to the end of the session, 700 bytes a sample.
+
+
 @pytest.fixture
 def vlm_sample(
-    request: pytest.FixtureRequest, vlm_run: Run
+    request: pytest.FixtureRequest,
 ) -> Iterator[SampleView | UnpreparedView]:
     """Give one sample of a dataset, with its answer and verdict."""
     parameter: SampleParameter | UnpreparedParameter = request.param
     if isinstance(parameter, UnpreparedParameter):
         yield UnpreparedView(parameter.error)
         return
-    folder = request.node.path.parent
-    view = SampleView(vlm_run, parameter.dataset, parameter.row, folder)
+    run, folder = get_run(request.config), request.node.path.parent
+    view = SampleView(run, parameter.dataset, parameter.row, folder)
     yield view
     request.node.user_properties.extend(view.properties())
-    _stop_at_outage(request, vlm_run)
+    _stop_at_outage(request, run)
 
 
 @pytest.fixture
 def vlm_score(
-    request: pytest.FixtureRequest, vlm_run: Run
+    request: pytest.FixtureRequest,
 ) -> Iterator[ScoreView | UnpreparedView]:
     """Give the score of a dataset, with its metrics and verdicts."""
     parameter: ScoreParameter | UnpreparedParameter = request.param
     if isinstance(parameter, UnpreparedParameter):
         yield UnpreparedView(parameter.error)
         return
-    view = ScoreView(vlm_run, parameter.dataset, request.node.path.parent)
+    run = get_run(request.config)
+    view = ScoreView(run, parameter.dataset, request.node.path.parent)
     yield view
     request.node.user_properties.extend(view.properties())
-    _stop_at_outage(request, vlm_run)
+    _stop_at_outage(request, run)
 
 
 def _stop_at_outage(request: pytest.FixtureRequest, run: Run) -> None:

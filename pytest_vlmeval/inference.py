@@ -124,6 +124,7 @@ class Inference:
             retries=self._settings.retries,
             journal=journal,
             make_pool=lambda: self._make_pool(journal.note_limit, aside),
+            release=self._library.release_prompts,
             keep=partial(
                 self._store.accounting.record, self._plan.run_id, self._session_id
             ),

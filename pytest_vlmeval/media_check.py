@@ -12,7 +12,7 @@ from pytest_vlmeval.models.capability import Finding, needed_for, try_media
 
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
-    from pytest_vlmeval.datasets.prepare import Prompts
+    from pytest_vlmeval.datasets.prepared import Prompts
     from pytest_vlmeval.models.capability import Capability
     from pytest_vlmeval.models.pooled import Endpoint
     from pytest_vlmeval.options import Settings

@@ -10,13 +10,13 @@ from pytest_vlmeval.datasets.sampling import shuffle
 from pytest_vlmeval.records import PlanEntry
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.records import PreparedDataset
 
 
 class Needed(NamedTuple):
-    """What the selected items need of a dataset: all of it, or these samples.
+    """What the selected items need of a dataset: all of it, or only these samples.
 
     `gated` says that its score is held against thresholds, `compared` in which folders
     against a baseline.

@@ -6,6 +6,8 @@ seen, so that the plugin costs next to nothing elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 
@@ -72,6 +74,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from pytest_vlmeval.session import begin_run
 
     begin_run(session)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the report of a wrong answer take little."""
+    report = yield
+    if hasattr(report, "wasxfail"):
+        from pytest_vlmeval import suite
+
+        suite.shorten(report, item, call)
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

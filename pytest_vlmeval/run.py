@@ -18,7 +18,7 @@ from pytest_vlmeval.sandbox.scored import is_scored
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.execution import Execution
     from pytest_vlmeval.gating import Gating
     from pytest_vlmeval.judge_forms import JudgePanel

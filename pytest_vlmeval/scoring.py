@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,6 +16,7 @@ from pytest_vlmeval.records import Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.repeats import NO_ANSWER, average
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault
+from pytest_vlmeval.stored_scores import name_score
 
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeQuestion, JudgeReply, Scoring
     from pytest_vlmeval.store import Store
     from pytest_vlmeval.store.answers import StoredAnswer
-
-    Stored = Mapping[str, StoredAnswer | None]
+    from pytest_vlmeval.stored_scores import Stored
 
 UNDECIDED = ("judge_failed", "judge_unclear")
 # Another process's scoring is looked at this often.
@@ -91,7 +89,7 @@ class Scorer:
             index: self._board.get(entry.fingerprint, index) for index in entry.indexes
         }
         for name in {entry.judge, *entry.judges}:
-            self._store.scores.forget(_score_id(self._plan, entry, stored, name))
+            self._store.scores.forget(name_score(self._plan, entry, stored, name))
 
     def verdict(self, entry: PlanEntry, index: str) -> Verdict:
         """Return the verdict of one sample of a scored dataset."""
@@ -129,7 +127,7 @@ class Scorer:
         finish: Callable[[Score], Score] = lambda score: score,
     ) -> Score:
         """Score by one judge, unless this or another process did so already."""
-        score_id = _score_id(self._plan, entry, stored, name)
+        score_id = name_score(self._plan, entry, stored, name)
         looked_at = time.monotonic()
         while True:
             state = self._store.scores.claim(
@@ -242,51 +240,3 @@ def _only_of(usable: Collection[str], verdict: Verdict) -> Verdict:
     if verdict.index in usable:
         return verdict
     return replace(verdict, value=None, extracted=None, reason=NO_ANSWER)
-
-
-def find_score(
-    store: Store, board: Board, plan: Plan, entry: PlanEntry, judge: str | None = None
-) -> Score | None:
-    """Return the stored score of what a session selected, if there is one.
-
-    `judge` names one of several, whose majority it is otherwise.
-    """
-    found = find_outcome(store, board, plan, entry, judge)
-    return found if isinstance(found, Score) else None
-
-
-def find_outcome(
-    store: Store, board: Board, plan: Plan, entry: PlanEntry, judge: str | None = None
-) -> Score | VlmEvalError | None:
-    """Return the stored score, why there is none, or None while it was not tried."""
-    scores = []
-    for repeat in range(plan.repeats):
-        stored = {
-            index: board.get(entry.fingerprint, index, repeat)
-            for index in entry.indexes
-        }
-        score_id = _score_id(plan, entry, stored, judge or entry.judge)
-        found = store.scores.load(score_id)
-        if not isinstance(found, Score):
-            return found
-        scores.append(found)
-    return average(scores)
-
-
-def find_scores(
-    store: Store, board: Board, plan: Plan, entry: PlanEntry
-) -> tuple[Score, ...]:
-    """Return the stored scores of each judge where there are several."""
-    if len(entry.judges) < 2:
-        return ()
-    found = [find_score(store, board, plan, entry, name) for name in entry.judges]
-    return tuple(score for score in found if score is not None)
-
-
-def _score_id(plan: Plan, entry: PlanEntry, stored: Stored, judge: str) -> str:
-    """Name a score by all it is made of: which answers, scored by what."""
-    parts = [plan.run_id, entry.fingerprint, plan.scorer, judge]
-    digest = hashlib.sha256(json.dumps(parts).encode())
-    for index, each in stored.items():
-        digest.update(json.dumps([index, each.seq if each else None]).encode())
-    return digest.hexdigest()[:32]

@@ -215,7 +215,7 @@ def register_reports(config: pytest.Config) -> None:
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
     _register_writer(config)
-    register_attachments(config)
+    register_attachments(config, lambda: get_run(config))
     if terminal is None or is_worker(config) or not is_model_given(config):
         return
     from pytest_vlmeval.reports.terminal import TerminalReport

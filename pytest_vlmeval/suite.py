@@ -15,7 +15,7 @@ from pytest_vlmeval.naming import named_datasets, selected_datasets
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.planning import Needed
     from pytest_vlmeval.run import Run
     from pytest_vlmeval.views import SampleView, ScoreView
@@ -143,6 +143,19 @@ def parameter_of(item: pytest.Item) -> Parameter | None:
     return None
 
 
+def shorten(
+    report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]
+) -> None:
+    """Keep of a wrong answer what is said of it, not where in the plugin.
+
+    That would take 800 bytes for each to the end of the session. What has a traceback
+    keeps it.
+    """
+    error = call.excinfo.value if call.excinfo is not None else None
+    if parameter_of(item) is not None and getattr(error, "pytrace", True) is False:
+        report.longrepr = str(error)
+
+
 def score_folders(items: Iterable[pytest.Item]) -> list[Path]:
     """Return the folders of the tests that ask for a score, each once."""
     return list(
@@ -204,7 +217,7 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
     return {
         name: Needed(
             whole=name in whole,
-            indexes=frozenset(found),
+            indexes=frozenset() if name in whole else frozenset(found),
             gated=name in gated,
             compared=frozenset(compared.get(name, ())),
         )

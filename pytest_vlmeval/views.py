@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.records import Answer, Score, Verdict
     from pytest_vlmeval.run import Run

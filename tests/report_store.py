@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from pytest_vlmeval.board import Board
-from pytest_vlmeval.datasets.prepare import COLUMNS
+from pytest_vlmeval.datasets.prepared import COLUMNS
 from pytest_vlmeval.records import (
     Answer,
     AnswerState,
@@ -21,8 +21,8 @@ from pytest_vlmeval.records import (
     Score,
     Verdict,
 )
-from pytest_vlmeval.scoring import _score_id
 from pytest_vlmeval.store import Store
+from pytest_vlmeval.stored_scores import name_score
 
 DATASET = "Artificial"
 FINGERPRINT = "Artificial-0123456789abcdef"
@@ -161,7 +161,7 @@ def _record_score(
     board = Board(store, plan, SESSION)
     board.refresh()
     stored = {index: board.get(FINGERPRINT, index) for index in entry.indexes}
-    score_id = _score_id(plan, entry, stored, entry.judge)
+    score_id = name_score(plan, entry, stored, entry.judge)
     verdicts = tuple(_verdict(each, exchange) for each in answers)
     correct = sum((each.value or 0) >= 0.5 for each in verdicts)
     value = 100 * correct / len(verdicts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import parts_of
 from tests.sandbox_tables import (

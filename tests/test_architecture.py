@@ -60,6 +60,7 @@ ORDER = (
     "judge_forms",
     "agreement",
     "repeats",
+    "stored_scores",
     "scoring",
     "gates",
     "reports.record",

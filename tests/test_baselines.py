@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.baseline_settings import BaselineSettings
-from pytest_vlmeval.datasets.prepare import IndexRow
+from pytest_vlmeval.datasets.prepared import IndexRow
 from pytest_vlmeval.gates.baseline_file import (
     Baseline,
     BaselinePlace,
@@ -20,7 +20,7 @@ from pytest_vlmeval.gates.baseline_record import find_differences, make_baseline
 from pytest_vlmeval.gates.baselines import BaselineGate
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.units import Units, make_units
-from pytest_vlmeval.prompts import PromptPart, Sample, parts_of
+from pytest_vlmeval.prompts import PromptPart, Sample
 from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 
 PATH = Path("__baselines__/tiny/Table.json")
@@ -88,11 +88,11 @@ class Table:
             for each in self.samples.values()
         }
 
-    def media(self, index: str) -> list[str]:
-        """Give the pictures of a sample."""
-        return [
-            part.media for part in parts_of(self.samples[index].prompt) if part.media
-        ]
+    @property
+    def shown(self) -> list[list[int]]:
+        """The number of the picture of each sample."""
+        pictures = [each.prompt[0][0].media for each in self.samples.values()]
+        return [[int(name.removesuffix(".png"))] for name in pictures]
 
     def baseline(self, score: Score, temperature: float = 0.0) -> Baseline:
         """Give the baseline that such a score makes."""
@@ -101,7 +101,7 @@ class Table:
             model="tiny",
             checksum="c0",
             rows=list(self.rows.values()),
-            read_prompt=lambda index: self.samples[index].prompt[0][1].text,
+            prompts=[each.prompt[0][1].text for each in self.samples.values()],
             generation={"temperature": temperature},
             package_version="0.0.20",
             plugin_version="0.1.0",
@@ -113,9 +113,8 @@ class Table:
         """Give the gate of a score."""
 
         def find_units(score: Score) -> Units | None:
-            return make_units(
-                score, self.info, self.rows, media=self.media, splits=dict
-            )
+            rows = self.rows.values()
+            return make_units(score, self.info, rows, shown=self.shown, splits=dict)
 
         return BaselineGate(
             score=score,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.records import DatasetInfo

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmeval.datasets.own import describe_own
-from pytest_vlmeval.datasets.prepare import read_index, read_samples
+from pytest_vlmeval.datasets.prepared import read_index, read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.sources import read_key

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pytest_vlmeval.datasets.prepare import IndexRow
+from pytest_vlmeval.datasets.prepared import IndexRow
 from pytest_vlmeval.datasets.sampling import shuffle
 from pytest_vlmeval.gates.early_stop import Decision, Stop, Whole, as_gate
 from pytest_vlmeval.gates.early_threshold import find_bounds

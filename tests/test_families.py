@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import read_index, read_samples
+from pytest_vlmeval.datasets.prepared import read_index, read_samples
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from tests.sandbox_tables import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.models.demo import open_picture
 from pytest_vlmeval.models.pictures import fit_picture
 from pytest_vlmeval.prompt_settings import Prompting

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import IndexRow, read_index
+from pytest_vlmeval.datasets.prepared import IndexRow, read_index
 from pytest_vlmeval.datasets.splits import read_splits
 from pytest_vlmeval.gates.measures import estimate, find_metric
 from pytest_vlmeval.gates.outcome import CategoryShare
@@ -68,9 +68,7 @@ KNOWN = {
 
 
 def units_of(found: Score, info: DatasetInfo, rows: list[IndexRow]) -> Units:
-    units = make_units(
-        found, info, {row.index: row for row in rows}, media=lambda _: (), splits=dict
-    )
+    units = make_units(found, info, rows, shown=[()] * len(rows), splits=dict)
     assert units is not None
     return units
 
@@ -99,11 +97,12 @@ def scored(
         scale=result.scale,
         verdicts=tuple(result.verdicts),
     )
+    samples = read_index(prepared)
     units = make_units(
         made,
         info,
-        {row.index: row for row in read_index(prepared)},
-        media=lambda _: (),
+        samples,
+        shown=[()] * len(samples),
         splits=lambda: read_splits(prepared),
     )
     assert units is not None
@@ -230,12 +229,12 @@ def test_the_order_of_verdicts_changes_nothing() -> None:
 
 def test_captions_have_no_units() -> None:
     made = make_score([verdict(n, None) for n in range(3)], 80.0)
-    rows = {row.index: row for row in make_rows(3)}
-    assert make_units(made, INFO, rows, media=lambda _: (), splits=dict) is None
+    found = make_units(made, INFO, make_rows(3), shown=[()] * 3, splits=dict)
+    assert found is None
 
 
 def test_samples_of_a_picture_or_a_group_are_a_cluster() -> None:
-    pictures = {"0": ["a"], "1": ["a", "b"], "2": ["b"], "3": ["c"], "4": [], "5": []}
+    shown: list[list[int]] = [[0], [0, 1], [1], [2], [], []]
     made = make_score([verdict(n, 1.0) for n in range(6)], 100.0)
     rows = [
         IndexRow(index=str(n), category=None, group=group, reference=None)
@@ -244,8 +243,8 @@ def test_samples_of_a_picture_or_a_group_are_a_cluster() -> None:
     units = make_units(
         made,
         INFO,
-        {row.index: row for row in rows},
-        media=lambda index: pictures[index],
+        rows,
+        shown=shown,
         splits=dict,
     )
     assert units is not None

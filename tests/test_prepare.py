@@ -13,11 +13,7 @@ import pandas as pd
 import pytest
 
 from pytest_vlmeval.datasets.catalog import demo_datasets
-from pytest_vlmeval.datasets.prepare import (
-    read_index,
-    read_references,
-    read_samples,
-)
+from pytest_vlmeval.datasets.prepared import read_index, read_references, read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import PromptPart, parts_of
 from pytest_vlmeval.records import PreparedDataset
@@ -219,10 +215,10 @@ def test_names_are_read_without_prompts(sandbox: Sandbox, tmp_path: Path) -> Non
 
     table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1))]))
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
-    known = read_index(prepared), read_references(prepared.folder)
+    known = read_index(prepared), list(read_references(prepared.folder))
     samples = prepared.folder / "samples.parquet"
     # Prompts are most of it; collecting 30,000 samples does not wait for them.
     pq.write_table(pq.read_table(samples).drop_columns(["prompt"]), samples)
-    assert (read_index(prepared), read_references(prepared.folder)) == known
+    assert (read_index(prepared), list(read_references(prepared.folder))) == known
     with pytest.raises(ValueError, match="not enough values"):
         read_samples(prepared)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pytest_vlmeval.datasets.download import FileAccess
-from pytest_vlmeval.datasets.prepare import prepare_dataset, read_index, read_samples
+from pytest_vlmeval.datasets.prepare import prepare_dataset
+from pytest_vlmeval.datasets.prepared import read_index, read_samples
 from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.records import DatasetInfo
 from tests.sandbox_tables import (

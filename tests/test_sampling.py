@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import IndexRow
+from pytest_vlmeval.datasets.prepared import IndexRow
 from pytest_vlmeval.datasets.sampling import draw, take_first
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.datasets.catalog import demo_datasets
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.calls import score_in_sandbox

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import read_index
+from pytest_vlmeval.datasets.prepared import read_index
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.addons import ADDONS
 from tests.sandbox_tables import (

@@ -105,10 +105,10 @@ def test_answers_survive_as_they_are(store: Store) -> None:
     earlier = tuple(Said(text, reasoning=text[::-1]) for text in texts)
     new.append(answer("all", "end", turns=len(texts) + 1, earlier=earlier))
     store.answers.record("r", "s", new)
-    found = store.answers.after("r", [DATA], 0)
+    (found,) = store.answers.after("r", [DATA], 0)
     assert [each.answer for each in found] == new
-    assert store.answers.after("r", [DATA], found[2].seq) == found[3:]
-    assert store.answers.after("other", [DATA], 0) == []
+    assert list(store.answers.after("r", [DATA], found[2].seq)) == [found[3:]]
+    assert list(store.answers.after("other", [DATA], 0)) == []
 
 
 def test_an_answer_ends_its_claim_and_is_not_asked_again(store: Store) -> None:
@@ -201,6 +201,18 @@ def test_heartbeat_keeps_and_then_frees(
     assert [each.state for each in store.leases.members("s")] == ["left", "live"]
 
 
+def test_answers_are_read_in_parts(store: Store) -> None:
+    new = [
+        Answer(fingerprint=name, index=str(number), state="answered")
+        for number in range(1_250)
+        for name in (DATA, "Other")
+    ]
+    kept = store.answers.record("r", "s", new)
+    parts = list(store.answers.after("r", [DATA], kept[9].seq))
+    assert [len(part) for part in parts] == [500, 500, 245]
+    assert [each for part in parts for each in part] == kept[10::2]
+
+
 def score(**more: object) -> Score:
     fields: dict[str, object] = {
         "dataset": "Data",
@@ -232,6 +244,7 @@ def test_a_score_is_computed_once(store: Store) -> None:
     store.scores.finish("id", score())
     assert store.scores.claim("id", "r", DATA, "s2", "you") == "done"
     assert store.scores.load("id") == score()
+    assert store.scores.load("id", brief=True) == score(verdicts=())
 
 
 def test_a_failed_scoring_is_tried_again_by_the_next_session(store: Store) -> None:
@@ -287,7 +300,7 @@ def test_processes_share_the_work_without_asking_twice(tmp_path: Path) -> None:
     ]
     assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     store = Store(tmp_path)
-    found = store.answers.after("r", [DATA], 0)
+    (found,) = store.answers.after("r", [DATA], 0)
     store.close()
     assert sorted(int(each.answer.index) for each in found) == list(range(301))
 

@@ -15,7 +15,8 @@ import pytest
 
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
 from pytest_vlmeval.datasets.download import FileAccess
-from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples
+from pytest_vlmeval.datasets.prepare import prepare_dataset
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.records import DatasetInfo, Hub

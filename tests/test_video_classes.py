@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pytest_vlmeval.datasets.catalog import locate_package
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from tests.hub_sets import lines
 from tests.video_files import colours, write_video

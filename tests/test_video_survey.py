@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vlmeval.datasets.prepare import read_samples
+from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.sandbox.addons import HUB, VIDEO, addons_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -28,7 +28,7 @@ from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 from pytest_vlmeval.sandbox.scored import is_scored
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepare import IndexRow, Prompts
+    from pytest_vlmeval.datasets.prepared import IndexRow, Prompts
     from pytest_vlmeval.options import Settings
 
 
@@ -47,6 +47,7 @@ class Library:
         self._prepared: dict[str, PreparedDataset | VlmEvalError] = {}
         self._index: dict[str, Sequence[IndexRow]] = {}
         self._prompts: dict[str, Prompts] = {}
+        self._shown: dict[str, Sequence[frozenset[int]]] = {}
         self._own: dict[str, Path] = {}
         self._clash: tuple[Path, Path] | None = None
         self._described: dict[str, DatasetInfo | VlmEvalError] = {}
@@ -208,15 +209,19 @@ class Library:
 
     def rows(self, name: str) -> Sequence[IndexRow]:
         """Return index, category, group and reference of every sample, in order."""
-        from pytest_vlmeval.datasets.prepare import read_index
+        from pytest_vlmeval.datasets.prepared import read_index
 
         if name not in self._index:
             self._index[name] = read_index(self.prepared(name))
         return self._index[name]
 
-    def media(self, name: str, index: str) -> frozenset[str]:
-        """Return the pictures and videos of a sample, named by their content."""
-        return self.prompts(name).media(index)
+    def shown(self, name: str) -> Sequence[frozenset[int]]:
+        """Return the pictures and videos that each sample shows, by number."""
+        from pytest_vlmeval.datasets.prepared import read_shown
+
+        if name not in self._shown:
+            self._shown[name] = read_shown(self.prepared(name))
+        return self._shown[name]
 
     def splits(self, name: str) -> Mapping[str, str]:
         """Return the split of each sample, where its table has a column of them."""
@@ -226,11 +231,23 @@ class Library:
 
     def prompts(self, name: str) -> Prompts:
         """Return the prompts of a dataset's samples."""
-        from pytest_vlmeval.datasets.prepare import Prompts
+        from pytest_vlmeval.datasets.prepared import Prompts
 
-        if name not in self._prompts:
-            self._prompts[name] = Prompts(self.prepared(name))
-        return self._prompts[name]
+        # The engine lets go of them in a thread of its own.
+        prompts = self._prompts.get(name)
+        if prompts is None:
+            prompts = self._prompts[name] = Prompts(self.prepared(name))
+        return prompts
+
+    def prompt_texts(self, name: str) -> Iterator[str]:
+        """Give the prompt of each sample as it is kept, in order; "" for none."""
+        from pytest_vlmeval.datasets.prepared import read_prompts
+
+        return read_prompts(self.prepared(name))
+
+    def release_prompts(self) -> None:
+        """Let go of all prompts; they are read again where they are needed."""
+        self._prompts = {}
 
     def request(self, name: str, index: str) -> Request:
         """Return the prompt of a sample; `VlmEvalError` for a row that has none."""

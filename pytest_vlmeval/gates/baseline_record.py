@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.baseline_file import Baseline, BaselineVerdict
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.records import Score, Setting, Verdict
 
 DIGITS = 4
@@ -25,8 +25,8 @@ def make_baseline(
     *,
     model: str,
     checksum: str,
-    rows: Iterable[IndexRow],
-    read_prompt: Callable[[str], str],
+    rows: Sequence[IndexRow],
+    prompts: Iterable[str],
     generation: Mapping[str, Setting | None],
     package_version: str,
     plugin_version: str,
@@ -34,13 +34,14 @@ def make_baseline(
 ) -> Baseline:
     """Return what a score is as a baseline.
 
-    `rows` name the samples of the dataset in its order, `read_prompt` gives all that
-    is asked with one. The versions are those of ms-vlmeval and of this plugin, and
-    `selected` the samples whose prompts make the digest: None for those scored.
+    `rows` name the samples of the dataset in its order, `prompts` are all that is
+    asked with each of them. The versions are those of ms-vlmeval and of this plugin,
+    `selected` are the samples whose prompts make the digest: None for those scored.
     """
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
     chosen = verdicts if selected is None else selected
-    rows = [row for row in rows if row.index in chosen]
+    asked = zip(rows, prompts, strict=True)
+    digest = digest_prompts(pair for pair in asked if pair[0].index in chosen)
     return Baseline(
         model=model,
         dataset=score.dataset,
@@ -51,7 +52,7 @@ def make_baseline(
         samples=score.samples,
         answered=score.answered,
         correct=score.correct,
-        data={"checksum": checksum, "prompts": digest_prompts(rows, read_prompt)},
+        data={"checksum": checksum, "prompts": digest},
         generation=generation,
         scoring=_scoring(score, package_version),
         versions={"pytest-vlmeval": plugin_version, "scorer": score.scorer},
@@ -81,12 +82,11 @@ def _describe(
             )
 
 
-def digest_prompts(rows: Iterable[IndexRow], read_prompt: Callable[[str], str]) -> str:
+def digest_prompts(asked: Iterable[tuple[IndexRow, str]]) -> str:
     """Return a digest of what is asked, and of what is right."""
     digest = hashlib.sha256()
-    for row in rows:
-        asked = [row.index, read_prompt(row.index), row.reference]
-        digest.update(json.dumps(asked).encode())
+    for row, prompt in asked:
+        digest.update(json.dumps([row.index, prompt, row.reference]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -148,7 +148,7 @@ class Baselines:
             model=self.model,
             checksum=library.prepared(name).checksum,
             rows=library.rows(name),
-            read_prompt=library.prompts(name).text,
+            prompts=library.prompt_texts(name),
             generation=self._generation,
             package_version=package.version,
             plugin_version=version("pytest-vlmeval"),

@@ -96,7 +96,8 @@ def _ways(score: Score, units: Units, metric: Metric) -> Iterator[Remade]:
 
 
 def _means(score: Score, units: Sequence[Unit], *, main: bool) -> Iterator[Remade]:
-    columns = np.array([[unit.value, 1.0] for unit in units])
+    columns = np.ones((len(units), 2))
+    columns[:, 0] = [unit.value for unit in units]
     # Shares and percentages; OCRBench counts points.
     scales = (score.scale,) if main else (1.0, 100.0, float(len(units)))
     for scale in scales:

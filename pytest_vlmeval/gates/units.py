@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,10 +21,14 @@ from pytest_vlmeval.gates.outcome import CategoryShare
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 
 WORST = 5
+# The numbers of the pictures and videos that a sample shows.
+Shown = Collection[int]
+# A sample, and the number of its cluster.
+Numbered = tuple["IndexRow", int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,23 +99,25 @@ Splits = Mapping[str, str]
 def make_units(
     score: Score,
     info: DatasetInfo,
-    rows: Mapping[str, IndexRow],
+    rows: Iterable[IndexRow],
     *,
-    media: Callable[[str], Iterable[str]],
+    shown: Iterable[Shown],
     splits: Callable[[], Splits],
 ) -> Units | None:
     """Return the units of a score; None where single samples have no verdicts.
 
-    `media` gives what a sample shows, named by its content.
+    `shown` has what each of the rows shows: the numbers of pictures and videos.
     """
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
     if all(verdict.value is None for verdict in verdicts.values()):
         return None
     # In the order of the dataset, whatever that of the verdicts: every process draws
     # the same resamples.
-    asked = {index: row for index, row in rows.items() if index in verdicts}
-    clusters = _clusters(asked.values(), media)
-    units = [_unit(members, verdicts, clusters) for members in _shared(info, asked)]
+    pairs = zip(rows, shown, strict=True)
+    asked = ((row, shows) for row, shows in pairs if row.index in verdicts)
+    units = [
+        _unit(members, verdicts) for members in _shared(info, _number_clusters(asked))
+    ]
     return Units(info, units, splits)
 
 
@@ -114,8 +127,8 @@ def find_units(library: Library, score: Score) -> Units | None:
     return make_units(
         score,
         library.prepared(name).info,
-        {row.index: row for row in library.rows(name)},
-        media=lambda index: library.media(name, index),
+        library.rows(name),
+        shown=library.shown(name),
         splits=lambda: library.splits(name),
     )
 
@@ -126,31 +139,27 @@ def shares_verdicts(info: DatasetInfo) -> bool:
 
 
 def _shared(
-    info: DatasetInfo, samples: Mapping[str, IndexRow]
-) -> Iterable[Sequence[IndexRow]]:
+    info: DatasetInfo, samples: Iterable[Numbered]
+) -> Iterable[Sequence[Numbered]]:
     """Join the samples that have one verdict."""
     if not shares_verdicts(info):
-        return ([sample] for sample in samples.values())
-    joined: dict[tuple[bool, str], list[IndexRow]] = {}
-    for index, sample in samples.items():
+        return ([sample] for sample in samples)
+    joined: dict[tuple[bool, str], list[Numbered]] = {}
+    for sample, cluster in samples:
         group = sample.group
-        key = (False, index) if group is None else (True, group)
-        joined.setdefault(key, []).append(sample)
+        key = (False, sample.index) if group is None else (True, group)
+        joined.setdefault(key, []).append((sample, cluster))
     return joined.values()
 
 
-def _unit(
-    members: Sequence[IndexRow],
-    verdicts: Mapping[str, Verdict],
-    clusters: Mapping[str, int],
-) -> Unit:
-    first = members[0]
-    found = [verdicts[each.index] for each in members]
+def _unit(members: Sequence[Numbered], verdicts: Mapping[str, Verdict]) -> Unit:
+    first, cluster = members[0]
+    found = [verdicts[each.index] for each, _ in members]
     verdict = next(filter(_is_known, found), found[0])
     return Unit(
         index=first.index,
         value=_value(verdict),
-        cluster=clusters[first.index],
+        cluster=cluster,
         category=first.category,
         group=first.group,
         reference=first.reference,
@@ -169,9 +178,9 @@ def _value(verdict: Verdict) -> float:
     return sum(each or 0.0 for each in verdict.repeats) / len(verdict.repeats)
 
 
-def _clusters(
-    rows: Iterable[IndexRow], media: Callable[[str], Iterable[str]]
-) -> Mapping[str, int]:
+def _number_clusters(
+    samples: Iterable[tuple[IndexRow, Shown]],
+) -> Iterator[Numbered]:
     """Give those samples one number that share a picture, a video or a group."""
     parents: list[int] = []
 
@@ -182,22 +191,20 @@ def _clusters(
         return number
 
     # The first sample that shows a picture, and the first of a group.
-    shown: dict[str, int] = {}
+    seen: dict[int, int] = {}
     grouped: dict[str, int] = {}
-    indexes = []
-    for number, row in enumerate(rows):
-        indexes.append(row.index)
+    rows = []
+    for number, (row, shown) in enumerate(samples):
+        rows.append(row)
         parents.append(number)
-        firsts = [shown.setdefault(name, number) for name in media(row.index)]
+        firsts = [seen.setdefault(each, number) for each in shown]
         if row.group is not None:
             firsts.append(grouped.setdefault(row.group, number))
         for first in firsts:
             parents[root(first)] = root(number)
     numbers: dict[int, int] = {}
-    return {
-        index: numbers.setdefault(root(number), len(numbers))
-        for number, index in enumerate(indexes)
-    }
+    for number, row in enumerate(rows):
+        yield row, numbers.setdefault(root(number), len(numbers))
 
 
 def sum_by_cluster(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.run import Run
 
 # Large enough to read, small enough for a report that keeps each test's own copy:
 # the longest side in pixels, and WebP's quality.
@@ -19,10 +23,13 @@ MOST = 8
 class Attachments:
     """Adds the pictures of its sample to each failed item, as those plugins take them.
 
-    Lives in every process that runs tests.
+    Lives in every process that runs tests. `find_run` gives the run of this one.
     """
 
-    def __init__(self, *, html: bool, allure: bool) -> None:
+    def __init__(
+        self, find_run: Callable[[], Run], *, html: bool, allure: bool
+    ) -> None:
+        self._find_run = find_run
         self._html = html
         self._allure = allure
 
@@ -33,9 +40,30 @@ class Attachments:
         """Attach pictures to the report of a failure."""
         report = yield
         if report.when == "call" and report.failed:
-            for name, picture in _pictures(item):
+            for name, picture in self._pictures(item):
                 self._attach(report, picture, name)
         return report
+
+    def _pictures(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
+        """Give the pictures of an item's sample, with their names, if it has one."""
+        from pytest_vlmeval.prompts import parts_of
+        from pytest_vlmeval.reports.pictures import Tier, encode
+        from pytest_vlmeval.views import SampleView
+
+        sample = getattr(item, "funcargs", {}).get("vlm_sample")
+        if not isinstance(sample, SampleView):
+            return
+        library = self._find_run().library
+        try:
+            request = library.request(sample.dataset, sample.index)
+        except VlmEvalError:
+            return  # A row that cannot be asked; the failure says why.
+        parts = parts_of(request.turns)
+        media = [part.media for part in parts if part.kind == "image"]
+        for number, name in enumerate(media[:MOST], 1):
+            picture = encode(request.media_folder / name, Tier(SIDE, QUALITY))
+            if picture is not None:
+                yield f"{sample.dataset}-{sample.index}, picture {number}", picture
 
     def _attach(self, report: pytest.TestReport, picture: str, name: str) -> None:
         if self._html:
@@ -53,32 +81,10 @@ class Attachments:
             )
 
 
-def _pictures(item: pytest.Item) -> Iterator[tuple[str, str]]:
-    """Give the pictures of an item's sample with their names; none without a sample."""
-    from pytest_vlmeval.prompts import parts_of
-    from pytest_vlmeval.reports.pictures import Tier, encode
-    from pytest_vlmeval.views import SampleView
-
-    fixtures = getattr(item, "funcargs", {})
-    sample, run = fixtures.get("vlm_sample"), fixtures.get("vlm_run")
-    if run is None or not isinstance(sample, SampleView):
-        return
-    try:
-        request = run.library.request(sample.dataset, sample.index)
-    except VlmEvalError:
-        return  # A row that cannot be asked; the failure says why.
-    parts = parts_of(request.turns)
-    media = [part.media for part in parts if part.kind == "image"]
-    for number, name in enumerate(media[:MOST], 1):
-        picture = encode(request.media_folder / name, Tier(SIDE, QUALITY))
-        if picture is not None:
-            yield f"{sample.dataset}-{sample.index}, picture {number}", picture
-
-
-def register_attachments(config: pytest.Config) -> None:
+def register_attachments(config: pytest.Config, find_run: Callable[[], Run]) -> None:
     """Stand by where pytest-html or allure-pytest writes a report."""
     html = bool(config.getoption("htmlpath", None))
     allure = bool(config.getoption("allure_report_dir", None))
     if html or allure:
-        attachments = Attachments(html=html, allure=allure)
+        attachments = Attachments(find_run, html=html, allure=allure)
         config.pluginmanager.register(attachments, "vlmeval-attachments")

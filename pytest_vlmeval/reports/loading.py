@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.board import Board
-from pytest_vlmeval.datasets.prepare import find_prepared, read_samples_of
+from pytest_vlmeval.datasets.prepare import find_prepared
+from pytest_vlmeval.datasets.prepared import read_samples_of
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import Sample
 from pytest_vlmeval.records import PlanEntry, Score, Verdict
@@ -20,7 +21,7 @@ from pytest_vlmeval.reports.record import (
     RunReport,
     SampleReport,
 )
-from pytest_vlmeval.scoring import find_outcome, find_scores
+from pytest_vlmeval.stored_scores import find_outcome, find_scores
 
 if TYPE_CHECKING:
     from pytest_vlmeval.accounts import RunAccount

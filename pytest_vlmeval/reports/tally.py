@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.reports.summary import Share, wilson
@@ -32,14 +33,21 @@ def looks_right(reference: str, text: str) -> bool | None:
 
 
 class Tally:
-    """Counts the answers of one dataset as they arrive, each once."""
+    """Counts the answers of one dataset as they arrive, each once.
+
+    `references` gives each sample's index with what its answer is compared with.
+    """
 
     def __init__(
-        self, session_id: str, references: Mapping[str, str | None], wanted: set[str]
+        self, session_id: str, references: Iterable[tuple[str, str | None]]
     ) -> None:
         self._session_id = session_id
-        self._references = references
-        self._wanted = wanted
+        # Only those that a glance can tell: other references may be long.
+        self._references = {
+            index: sys.intern(reference)
+            for index, reference in references
+            if reference and looks_right(reference, "") is not None
+        }
         self._right: dict[tuple[str, int], bool] = {}
         self.retries = 0
         self.tokens = 0
@@ -47,8 +55,6 @@ class Tally:
     def add(self, stored: StoredAnswer) -> None:
         """Take in an answer, the newest for its sample."""
         answer = stored.answer
-        if answer.index not in self._wanted:
-            return
         if stored.session_id == self._session_id:
             self.retries += answer.retries
             self.tokens += answer.prompt_tokens + answer.completion_tokens

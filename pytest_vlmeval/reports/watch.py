@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_vlmeval.accounts import RunAccount
 from pytest_vlmeval.board import Board
-from pytest_vlmeval.datasets.prepare import find_prepared, read_references
+from pytest_vlmeval.datasets.prepare import find_prepared
+from pytest_vlmeval.datasets.prepared import read_references
 from pytest_vlmeval.records import Plan, PlanEntry, Score
 from pytest_vlmeval.reports.summary import Share
 from pytest_vlmeval.reports.tally import Tally
-from pytest_vlmeval.scoring import find_score, find_scores
 from pytest_vlmeval.store import Store
+from pytest_vlmeval.store.answers import StoredAnswer
+from pytest_vlmeval.stored_scores import find_score, find_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,22 +80,16 @@ class Watch:
     ) -> None:
         self._store = store
         self._plan = plan
-        self._board = Board(store, plan, session_id, brief=True)
-        self._references = {
-            entry.fingerprint: _references(cache_dir, entry) for entry in plan.entries
-        }
+        self._cache_dir = cache_dir
+        self._board = Board(store, plan, session_id, brief=True, on_new=self._count)
         self._tallies = {
-            entry.fingerprint: Tally(
-                session_id, self._references[entry.fingerprint], set(entry.indexes)
-            )
+            entry.fingerprint: Tally(session_id, _references(cache_dir, entry))
             for entry in plan.entries
         }
-        self._last_seq = 0
 
     def progress(self) -> Progress:
         """Return how far each dataset is, in the plan's order."""
         self._board.refresh()
-        self._count()
         settled = self._board.progress()
         tallies = self._tallies
         return Progress(
@@ -111,14 +107,8 @@ class Watch:
             tokens=sum(each.tokens for each in tallies.values()),
         )
 
-    def _count(self) -> None:
-        """Take in the answers since the last time."""
-        new = self._store.answers.after(
-            self._plan.run_id, list(self._tallies), self._last_seq
-        )
-        for stored in new:
-            self._tallies[stored.answer.fingerprint].add(stored)
-            self._last_seq = stored.seq
+    def _count(self, stored: StoredAnswer) -> None:
+        self._tallies[stored.answer.fingerprint].add(stored)
 
     def account(self) -> RunAccount:
         """Return what the run has asked for these datasets, and what it cost."""
@@ -129,7 +119,7 @@ class Watch:
         self._board.refresh()
         results = []
         for entry in self._plan.entries:
-            score = find_score(self._store, self._board, self._plan, entry)
+            score = find_score(self._store, self._board, self._plan, entry, brief=True)
             results.append(
                 DatasetResult(
                     dataset=entry.dataset,
@@ -147,12 +137,12 @@ class Watch:
         """Say why a dataset whose samples are all answered has no score."""
         if self._board.answered(entry.fingerprint) < len(entry.indexes):
             return ""
-        known = self._references[entry.fingerprint]
+        known = dict(_references(self._cache_dir, entry))
         if known and all(known.get(index) is None for index in entry.indexes):
             return "no reference answers"
         return "not scored"
 
 
-def _references(cache_dir: Path, entry: PlanEntry) -> Mapping[str, str | None]:
+def _references(cache_dir: Path, entry: PlanEntry) -> Iterable[tuple[str, str | None]]:
     folder = find_prepared(cache_dir, entry.dataset, entry.fingerprint)
-    return {} if folder is None else read_references(folder)
+    return () if folder is None else read_references(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -206,9 +207,7 @@ def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredData
         dict(zip(columns, row, strict=True))
         for row in zip(*columns.values(), strict=True)
     )
-    verdicts = tuple(
-        Verdict(**row | {"exchanges": tuple(row["exchanges"])}) for row in rows
-    )
+    verdicts = tuple(Verdict(**row | _compact(**row)) for row in rows)
     return ScoredDataset(
         **{
             **found,
@@ -216,6 +215,17 @@ def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredData
             "notes": (*prepared.notes, *found["notes"]),
         }
     )
+
+
+def _compact(
+    index: str, reason: str, exchanges: list[int], **other: object
+) -> dict[str, Any]:
+    """Keep texts once that are known by many, or the same for thousands of verdicts."""
+    return {
+        "index": sys.intern(index),
+        "reason": sys.intern(reason),
+        "exchanges": tuple(exchanges),
+    }
 
 
 def _on_ask(judge: AskJudge) -> OnAsk:

@@ -29,6 +29,8 @@ _NOTHING: Mapping[str, Any] = {
     "completion_tokens": 0,
     **dict.fromkeys(RANKS),
 }
+# Texts stay out of what the database sorts.
+SUMMED = ("attempts", "latency_ms", "prompt_tokens", "completion_tokens")
 ONE_TURN = sa.literal(1)
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -132,7 +134,7 @@ def _sum_up(
         ranked = (
             sa.select(
                 *groups,
-                table,
+                *(table.c[name] for name in SUMMED),
                 timed.label("timed"),
                 sa.case((answered, 1), else_=0).label("answered"),
                 turns.label("turns_asked"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,6 +13,8 @@ from pytest_vlmeval.records import Answer, Ask, Said
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.schema import answers, claims
 
+# Answers that are read at once: 30,000 would take 20 MB for a moment.
+AT_ONCE = 1_000
 # Texts up to this length (an option's letter) are often the same.
 SHORT = 16
 _ANSWER_FIELDS = (
@@ -122,16 +124,20 @@ class Answers:
 
     def after(
         self, run_id: str, fingerprints: Iterable[str], seq: int
-    ) -> list[StoredAnswer]:
-        """Return the answers recorded after `seq`, oldest first."""
-        with self._database.transaction(reading=True) as connection:
-            rows = connection.execute(
-                sa.select(answers)
-                .where(answers.c.run_id == run_id, answers.c.seq > seq)
-                .order_by(answers.c.seq)
-            ).mappings()
-            wanted = set(fingerprints)
-            return [_stored(row) for row in rows if row["fingerprint"] in wanted]
+    ) -> Iterator[list[StoredAnswer]]:
+        """Give the answers recorded after `seq` in parts, oldest first."""
+        wanted = set(fingerprints)
+        query = sa.select(answers).where(answers.c.run_id == run_id)
+        query = query.order_by(answers.c.seq).limit(AT_ONCE)
+        while True:
+            with self._database.transaction(reading=True) as connection:
+                new = query.where(answers.c.seq > seq)
+                rows = connection.execute(new).mappings().all()
+            if part := [_stored(row) for row in rows if row["fingerprint"] in wanted]:
+                yield part
+            if len(rows) < AT_ONCE:
+                return
+            seq = rows[-1]["seq"]
 
     def in_flight(self, run_id: str) -> int:
         """Return how many asks of a run some process is at now."""
@@ -234,11 +240,11 @@ def _stored(row: sa.RowMapping) -> StoredAnswer:
     text = row["text"]
     return StoredAnswer(
         seq=row["seq"],
-        # The same for thousands of answers: kept once.
+        # The same for thousands of answers, or known by many: kept once.
         session_id=sys.intern(row["session_id"]),
         answer=Answer(
             fingerprint=sys.intern(row["fingerprint"]),
-            index=row["sample_index"],
+            index=sys.intern(row["sample_index"]),
             **{name: row[name] for name in _ANSWER_FIELDS}
             | {
                 "state": sys.intern(row["state"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -162,7 +163,10 @@ def read_plans(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[P
     found = connection.execute(
         sa.select(selections).where(selections.c.selection_id.in_(names))
     )
-    indexes = {each.selection_id: tuple(each.indexes) for each in found}
+    # The session's own process knows them too: kept once.
+    indexes = {
+        each.selection_id: tuple(map(sys.intern, each.indexes)) for each in found
+    }
     return [
         Plan(
             run_id=row.run_id,

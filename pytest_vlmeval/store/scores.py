@@ -140,8 +140,13 @@ class Scores:
                     return tuple(score["metrics"])
         return ()
 
-    def load(self, score_id: str) -> Score | VlmEvalError | None:
-        """Return a score, why there is none, or None while it is not done."""
+    def load(
+        self, score_id: str, *, brief: bool = False
+    ) -> Score | VlmEvalError | None:
+        """Return a score, why there is none, or None while it is not done.
+
+        A `brief` one comes without its verdicts.
+        """
         with self._database.transaction(reading=True) as connection:
             row = connection.execute(
                 sa.select(scores).where(scores.c.score_id == score_id)
@@ -152,10 +157,7 @@ class Scores:
                 return VlmEvalError(row.error)
             if row.state == "needs_judge":
                 return NeedsJudgeError(row.error)
-            judged = connection.execute(
-                sa.select(verdicts).where(verdicts.c.score_id == score_id)
-            )
-            found = tuple(map(_verdict, judged.yield_per(AT_ONCE)))
+            found = () if brief else _load_verdicts(connection, score_id)
         return Score(
             **{**row.score, "notes": tuple(row.score["notes"]), "repeats": ()},
             verdicts=found,
@@ -174,12 +176,19 @@ def _verdict_row(score_id: str, verdict: Verdict) -> dict[str, object]:
     }
 
 
+def _load_verdicts(connection: sa.Connection, score_id: str) -> tuple[Verdict, ...]:
+    judged = connection.execute(
+        sa.select(verdicts).where(verdicts.c.score_id == score_id)
+    )
+    return tuple(map(_verdict, judged.yield_per(AT_ONCE)))
+
+
 def _verdict(row: sa.Row[Any]) -> Verdict:
     return Verdict(
-        index=row.sample_index,
+        # Known by many, or the same for thousands of verdicts: kept once.
+        index=sys.intern(row.sample_index),
         value=row.value,
         extracted=row.extracted,
-        # The same for thousands of verdicts: kept once.
         reason=sys.intern(row.reason),
         state=row.state,
         exchanges=tuple(row.exchanges),
