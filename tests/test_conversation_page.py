@@ -11,8 +11,8 @@ from pytest_vlmeval.prompts import PromptPart
 from pytest_vlmeval.records import Answer, Said
 from pytest_vlmeval.reports.html import write_html
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
+from tests.report_browser import Open, browser, open_report
 from tests.run_fixtures import picture
-from tests.test_report_page import Open, browser, open_report
 
 __all__ = ["browser", "open_report"]
 pytestmark = pytest.mark.browser
