@@ -1,71 +1,20 @@
-"""The store: runs, claims, answers, leases and scores, also from several processes."""
+"""The store: runs, claims, answers and scores, also from several processes."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
-from pytest_vlmeval.records import (
-    Answer,
-    Ask,
-    Plan,
-    PlanEntry,
-    Said,
-    Score,
-    Verdict,
-)
-from pytest_vlmeval.store import Store, leases
-from pytest_vlmeval.store.leases import make_owner
-
-DATA = "Data-1"
-
-
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
-)
-def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
-    url: str | None = None
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    store = Store(tmp_path, url)
-    yield store
-    store.close()
-
-
-def answer(index: str, text: str = "A", **more: object) -> Answer:
-    fields = {"state": "answered", "text": text, **more}
-    return Answer(fingerprint=DATA, index=index, **fields)  # type: ignore[arg-type]
-
-
-def claim(
-    store: Store, session_id: str, owner: str, indexes: Sequence[str]
-) -> list[str]:
-    """Claim samples of the run r and return their indexes."""
-    asks = [Ask(index) for index in indexes]
-    found = store.answers.claim("r", session_id, owner, DATA, asks)
-    return [ask.sample for ask in found]
-
-
-def owner_of(pid: int) -> str:
-    """Name a process of this machine."""
-    machine, _, _ = make_owner().rsplit(":", 2)
-    return f"{machine}:{pid}:0"
-
-
-def dead_owner() -> str:
-    """Name a process of this machine that is gone."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return owner_of(process.pid)
+from pytest_vlmeval.records import Answer, Plan, PlanEntry, Said, Score, Verdict
+from pytest_vlmeval.store import Store
+from tests.store_calls import DATA, answer, claim
+from tests.store_calls import store as store
 
 
 def test_same_settings_are_one_run_others_another(store: Store) -> None:
@@ -124,81 +73,6 @@ def test_an_unusable_answer_is_asked_again_by_the_next_session(
     store.answers.record("r", "s", [answer("1", state=state)])
     assert claim(store, "s", "me", ["1"]) == []
     assert claim(store, "s2", "me", ["1"]) == ["1"]
-
-
-def test_who_misses_many_beats_of_another_is_dead(store: Store) -> None:
-    store.leases.join("gone", "s", "r", 0)
-    store.leases.join("slow", "s", "r", 1)
-    store.leases.join("me", "s", "r", 2)
-    for owner, index in (("gone", "1"), ("slow", "2")):
-        claim(store, "s", owner, [index])
-    assert store.scores.claim("score", "r", DATA, "s", "gone") == "mine"
-    mine = leases.Heartbeat(store.leases, "me")
-    for number in range(leases.MISSED_BEATS):
-        if number % 10 == 0:
-            store.leases.beat("slow")
-        mine.beat()
-    assert claim(store, "s", "me", ["1", "2"]) == []
-    mine.beat()
-    assert claim(store, "s", "me", ["1", "2"]) == ["1"]
-    assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
-    states = {each.owner: each.state for each in store.leases.members("s")}
-    assert states == {"gone": "dead", "slow": "live", "me": "live"}
-
-
-def test_who_was_held_up_and_beats_again_is_back(store: Store) -> None:
-    store.leases.join("me", "s", "r", 0)
-    store.leases.bury(["me"])
-    leases.Heartbeat(store.leases, "me").beat()
-    assert [each.state for each in store.leases.members("s")] == ["live"]
-
-
-def test_leases_of_a_dead_process_end_at_once(store: Store) -> None:
-    gone, here, there = dead_owner(), make_owner(), f"elsewhere:{os.getpid()}:0"
-    for number, owner in enumerate((gone, here, there), 1):
-        store.leases.join(owner, "s", "r", number)
-        claim(store, "s", owner, [str(number)])
-    assert store.scores.claim("score", "r", DATA, "s", gone) == "mine"
-    store.leases.release_dead()
-    assert claim(store, "s", "me", ["1", "2", "3"]) == ["1"]
-    assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_zombie_is_dead(store: Store) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.read()  # It has ended, and nobody has asked for its status.
-    owner = owner_of(process.pid)
-    store.leases.join(owner, "s", "r", 0)
-    claim(store, "s", owner, ["1"])
-    end = time.monotonic() + 10
-    while not claim(store, "s", "me", ["1"]):
-        assert time.monotonic() < end
-        store.leases.release_dead()
-    process.wait()
-    process.stdout.close()
-
-
-def test_heartbeat_keeps_and_then_frees(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leases, "BEAT_S", 0.05)
-    beaten = threading.Event()
-    store.leases.join("me", "s", "r", 0)
-    store.leases.join("you", "s", "r", 1)
-    claim(store, "s", "me", ["1"])
-    heartbeat = leases.Heartbeat(store.leases, "me", beaten.set)
-    watching = leases.Heartbeat(store.leases, "you")
-    heartbeat.start()
-    for _ in range(leases.MISSED_BEATS + 2):
-        beaten.clear()
-        assert beaten.wait(30)
-        watching.beat()
-    assert claim(store, "s", "you", ["1"]) == []
-    heartbeat.stop()
-    assert claim(store, "s", "you", ["1"]) == ["1"]
-    assert [each.state for each in store.leases.members("s")] == ["left", "live"]
 
 
 def test_answers_are_read_in_parts(store: Store) -> None:
