@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.records import PreparedDataset
-from tests.sandbox_tables import describe, score, write_table
+from tests.judged_rows import rows_only
+from tests.sandbox_tables import score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_vlmeval.records import Scoring
@@ -18,21 +17,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
     from tests.judge_calls import OpenJudge
     from tests.sandbox_tables import Row
-
-
-def rows_only(
-    folder: Path, class_name: str, rows: Sequence[Row], name: str | None = None
-) -> PreparedDataset:
-    """Give a dataset that has nothing but what scoring reads."""
-    table = write_table(folder / "rows.tsv", rows)
-    return PreparedDataset(
-        info=describe(table, class_name, name or class_name),
-        folder=folder,
-        fingerprint="",
-        checksum="",
-        modified=False,
-        sample_count=len(rows),
-    )
 
 
 def given(found: ScoredDataset) -> list[float | None]:
