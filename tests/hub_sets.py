@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
-from collections.abc import Mapping, Sequence
-from typing import Any
-
+from tests.hub_files import json_lines, lines, parquet, tape
 from tests.sandbox_tables import cell, draw
 from tests.video_sets import archive, as_json
 
@@ -24,48 +19,6 @@ QUESTION = {
 ROWS = [{"index": n, **QUESTION, "image": cell(PICTURES[n])} for n in range(2)]
 
 
-def lines(rows: Sequence[Mapping[str, object]], *drop: str) -> bytes:
-    """Write a TSV without some columns."""
-    names = [name for name in rows[0] if name not in drop]
-    cells = [names, *([str(row[name]) for name in names] for row in rows)]
-    return "".join("\t".join(line) + "\n" for line in cells).encode()
-
-
-def json_lines(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Write a row as JSON on each line."""
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def parquet(rows: Sequence[Mapping[str, object]], *pictures: str) -> bytes:
-    """Write Parquet as Hugging Face does, with columns or lists of `pictures`."""
-    # Here, as every session of this checkout reads what tests import.
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist(list(rows))
-    features: dict[str, Any] = {
-        name: {"dtype": str(kind), "_type": "Value"}
-        for name, kind in zip(table.schema.names, table.schema.types, strict=True)
-        if not pa.types.is_nested(kind)
-    }
-    for name in pictures:
-        features[name] = {"_type": "Image"}
-        if pa.types.is_list(table.schema.field(name).type):
-            features[name] = {"feature": {"_type": "Image"}, "_type": "List"}
-    for name in {"steps", "options"} & set(table.schema.names):
-        features[name] = {
-            "feature": {"dtype": "string", "_type": "Value"},
-            "_type": "List",
-        }
-    if len(features) == len(table.schema.names):
-        features = {name: features[name] for name in table.schema.names}
-        known = json.dumps({"info": {"features": features}})
-        table = table.replace_schema_metadata({"huggingface": known})
-    out = io.BytesIO()
-    pq.write_table(table, out)
-    return out.getvalue()
-
-
 def stored(number: int) -> dict[str, object]:
     """Give a picture as Parquet of Hugging Face holds it."""
     return {"bytes": PICTURES[number], "path": f"{number}.png"}
@@ -74,17 +27,6 @@ def stored(number: int) -> dict[str, object]:
 def split(name: str, content: bytes) -> dict[str, bytes]:
     """Give the file of a split."""
     return {f"data/{name}-00000-of-00001.parquet": content}
-
-
-def tape(files: Mapping[str, bytes]) -> bytes:
-    """Pack files into a compressed tar."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as packed:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            packed.addfile(member, io.BytesIO(data))
-    return out.getvalue()
 
 
 def zipped(folder: str = "") -> dict[str, bytes]:
@@ -337,6 +279,6 @@ FILES: dict[str, bytes] = {
     "part-ac": lines(NEEDLES)[50:60],
     "part-ad": lines(NEEDLES)[60:70],
     "part-ae": lines(NEEDLES)[70:],
-    "dataset-old.tar.gz": tape(CHARTS),
-    "dataset-iclr.tar.gz": tape({"direct_600/0.png": PICTURES[0]}),
+    "dataset-old.tar.gz": tape(CHARTS, "gz"),
+    "dataset-iclr.tar.gz": tape({"direct_600/0.png": PICTURES[0]}, "gz"),
 }

@@ -15,10 +15,10 @@ from PIL import Image
 from pytest_vlmeval.datasets.catalog import locate_package
 from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
-from tests.hub_sets import lines
+from tests.hub_files import lines, tape
 from tests.video_files import colours, write_video
 from tests.video_layouts import repositories
-from tests.video_questions import FILM, MOVED, SPATIAL, Files, tape
+from tests.video_questions import FILM, MOVED, SPATIAL, Files
 from tests.video_sets import VideoUser, archive, as_json, prompts, write_files
 
 pytestmark = pytest.mark.addons

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from tests.hub_sets import lines, parquet
+from tests.hub_files import lines, parquet, tape
 from tests.sandbox_tables import draw
 from tests.video_questions import (
-    CLIP,
     FILM,
-    LEARNED,
     MOVED,
     MOVING,
     PICTURE,
     SPATIAL,
-    SPOKEN,
-    WATCHED,
     Files,
     cgbench,
     counting,
@@ -24,13 +20,56 @@ from tests.video_questions import (
     megabench,
     mvbench,
     tampered,
-    tape,
     tempcompass,
     videommev2,
     videommmu,
     worldsense,
 )
 from tests.video_sets import archive, as_json, mmbench_video, video_mme, videos
+
+CLIP = {
+    "video_id": "v",
+    "video_path": "v.mp4",
+    "question": "Q?",
+    "candidates": ["a", "b"],
+    "correct_choice": 0,
+    "subtitle_path": "v.json",
+    "starting_timestamp_for_subtitles": 0,
+    "duration": 6.0,
+}
+SPOKEN = {
+    "index": 0,
+    "video": "v",
+    "video_id": "v",
+    "visual_path": "visual/v.mp4",
+    "audio_path": "audio/v.wav",
+    "audio_visual_path": "visual/v.mp4",
+    "question": "Q?",
+    "choices": "['a', 'b']",
+    "answer": "A",
+}
+WATCHED = {
+    "index": 0,
+    "video": "v.mp4",
+    "video_path": "v.mp4",
+    "question": "Q?",
+    "answer": "a",
+}
+LEARNED = "plotQA needle ego count order anomaly_reco topic_reasoning sub_scene summary"
+THOUGHT = {
+    "video_id": "v",
+    "question": "Q?",
+    "answer": "A",
+    **dict.fromkeys(("duration", "question_prompt", "capability"), "x"),
+}
+# A question about two videos.
+SEVERAL = {
+    "video_paths": ["v.mp4", "w.mp4"],
+    "question": "Q?",
+    "options": ["A. a", "B. b"],
+    "ground_truth": "A",
+    "task": "Counting",
+}
 
 
 def watched(count: int, **columns: str) -> bytes:
@@ -50,26 +89,43 @@ ELSEWHERE = {
 @cache
 def repositories() -> dict[str, Files]:
     """Give all of them by name."""
-    known = _repositories()
+    known = {
+        **_published(),
+        **_long(),
+        **_lessons(),
+        **_spatial(),
+        **_moments(),
+        **egoexo(),
+    }
     return {**known, **{other: known[name] for name, other in ELSEWHERE.items()}}
 
 
-def _repositories() -> dict[str, Files]:
-    films = dict.fromkeys(MOVING, FILM)
-    learned = list(enumerate(LEARNED.split(), start=1))
-    lesson = {**MOVED, "duration": 6}
-    minutes = (10, 30, 60, 120, 240)
-    super_films = {f"{n}mins.zip": archive({"v.mp4": FILM}) for n in minutes}
-    # A preset takes the hundredth part.
-    movies = [{**WATCHED, "index": n, "mode": "global"} for n in range(100)]
-    movies.append({**WATCHED, "index": 100, "mode": "breakpoint"})
+def _published() -> dict[str, Files]:
+    """Give those of classes that make their tables of several files."""
     return {
         "opencompass/MMBench-Video": mmbench_video(videos("red", "blue")),
-        "OpenGVLab/MVBench": mvbench(films),
+        "OpenGVLab/MVBench": mvbench(dict.fromkeys(MOVING, FILM)),
         **{f"Srikant86/MVTamperBench{end}": tampered() for end in ("", "Start", "End")},
         "lmms-lab/Video-MME": video_mme(videos("one", "two")),
         "MME-Benchmarks/Video-MME-v2": videommev2(),
         "lmms-lab/VideoMMMU": videommmu(),
+        # Three classes in one, which ms-vlmeval itself cannot build.
+        "lmms-lab/TempCompass": tempcompass(),
+        "CG-Bench/CG-Bench": cgbench(),
+        "CG-Bench/CG-AV-Counting": counting(),
+        "honglyhly/WorldSense": worldsense(),
+        "TIGER-Lab/MEGA-Bench": megabench(),
+    }
+
+
+def _long() -> dict[str, Files]:
+    """Give those about long videos, which most have in tars."""
+    learned = list(enumerate(LEARNED.split(), start=1))
+    lesson = {**MOVED, "duration": 6}
+    # A preset takes the hundredth part.
+    movies = [{**WATCHED, "index": n, "mode": "global"} for n in range(100)]
+    movies.append({**WATCHED, "index": 100, "mode": "breakpoint"})
+    return {
         # It takes the folder of a cache that is not there yet; its parts are tars.
         "longvideobench/LongVideoBench": {
             "lvb_val.json": as_json([CLIP]),
@@ -83,19 +139,6 @@ def _repositories() -> dict[str, Files]:
             },
             **{f"MLVU/video/{number}_{name}/v.mp4": FILM for number, name in learned},
         },
-        # Three classes in one, which ms-vlmeval itself cannot build.
-        "lmms-lab/TempCompass": tempcompass(),
-        "CG-Bench/CG-Bench": cgbench(),
-        "CG-Bench/CG-AV-Counting": counting(),
-        "honglyhly/WorldSense": worldsense(),
-        "TIGER-Lab/MEGA-Bench": megabench(),
-        "zhangzicheng/Q-Bench-Video": {
-            "video.zip": archive({"video/v.mp4": FILM}),
-            **{
-                f"qbenchvideo_single_{kind}.tsv": watched(1, video_path="video/v.mp4")
-                for kind in ("MCQ", "VQA")
-            },
-        },
         "Enxin/VLMEval-MovieChat1k": {
             "MovieChat1k.tsv": lines(movies),
             "videos.tar": tape({"videos/v.mp4": FILM}),
@@ -103,6 +146,19 @@ def _repositories() -> dict[str, Files]:
         "Enxin/VLMEval-VDC": {
             "VDC.tsv": watched(1, caption_type="short"),
             "videos.tar": tape({"videos/v.mp4": FILM}),
+        },
+    }
+
+
+def _lessons() -> dict[str, Files]:
+    """Give those that ask for reasons, qualities and what was taught."""
+    return {
+        "zhangzicheng/Q-Bench-Video": {
+            "video.zip": archive({"video/v.mp4": FILM}),
+            **{
+                f"qbenchvideo_single_{kind}.tsv": watched(1, video_path="video/v.mp4")
+                for kind in ("MCQ", "VQA")
+            },
         },
         "TencentARC/Video-Holmes": {
             "test_Video-Holmes.json": as_json(
@@ -123,26 +179,19 @@ def _repositories() -> dict[str, Files]:
             },
             "youtube_videos.tar": tape({"youtube_videos/v.mp4": FILM}),
         },
-        **egoexo(),
-        # Files that go to LMUData, of two repositories.
-        "mjuicem/DREAM-1k-VLMEvalKit": {"DREAM-1K.tsv": watched(1, video="video/v")},
-        "omni-research/DREAM-1K": {"video/video.zip": archive({"video/v.mp4": FILM})},
         "lmms-lab/video-tt": {
-            "data/test-00000-of-00001.parquet": parquet(
-                [
-                    {
-                        "video_id": "v",
-                        "question": "Q?",
-                        "answer": "A",
-                        **dict.fromkeys(
-                            ("duration", "question_prompt", "capability"), "x"
-                        ),
-                    }
-                ]
-            ),
+            "data/test-00000-of-00001.parquet": parquet([THOUGHT]),
             "Benchmark-AllVideos-LQ.zip": archive({"v.mp4": FILM}),
         },
-        # Tables at addresses, videos in repositories; some files by pattern.
+    }
+
+
+def _spatial() -> dict[str, Files]:
+    """Give those of tables at addresses, with their videos; some files by pattern."""
+    minutes = (10, 30, 60, 120, 240)
+    super_films = {f"{n}mins.zip": archive({"v.mp4": FILM}) for n in minutes}
+    frames = {f"frames/{n}.jpg": draw(n, "JPEG") for n in range(4)}
+    return {
         "nyu-visionx/VSI-Bench": {"a.zip": archive({"v.mp4": FILM})},
         "nyu-visionx/VSI-SUPER-Recall": super_films,
         "nyu-visionx/VSI-SUPER-Count": super_films,
@@ -151,23 +200,18 @@ def _repositories() -> dict[str, Files]:
             "raw_data/dsr-bench.zip": archive({"dsr-bench/v.mp4": FILM})
         },
         "franky-veteran/SITE-Bench": {"a.zip": archive({"v.mp4": FILM})},
-        "rbler/MMSI-Video-Bench": {
-            "frames.zip": archive(
-                {f"frames/{n}.jpg": draw(n, "JPEG") for n in range(4)}
-            )
-        },
+        "rbler/MMSI-Video-Bench": {"frames.zip": archive(frames)},
+    }
+
+
+def _moments() -> dict[str, Files]:
+    """Give those about a moment, a speaker, several videos or what happens in one."""
+    return {
+        # Files that go to LMUData, of two repositories.
+        "mjuicem/DREAM-1k-VLMEvalKit": {"DREAM-1K.tsv": watched(1, video="video/v")},
+        "omni-research/DREAM-1K": {"video/video.zip": archive({"video/v.mp4": FILM})},
         "MVU-Eval-Team/MVU-Eval-Data": {
-            "MVU_Eval.json": as_json(
-                {
-                    "0": {
-                        "video_paths": ["v.mp4", "w.mp4"],
-                        "question": "Q?",
-                        "options": ["A. a", "B. b"],
-                        "ground_truth": "A",
-                        "task": "Counting",
-                    }
-                }
-            ),
+            "MVU_Eval.json": as_json({"0": SEVERAL}),
             "videos.zip": archive({"v.mp4": FILM, "w.mp4": FILM}),
         },
         "insomnia7/omtg_bench": {

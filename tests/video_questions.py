@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
 
-from tests.hub_sets import lines, parquet
+from tests.hub_files import lines, parquet, tape
 from tests.sandbox_tables import draw
 from tests.video_files import colours, write_video
 from tests.video_sets import archive, as_json
@@ -22,35 +21,7 @@ FILM = write_video(colours(24, 1), 4)
 PICTURE = draw(1, "JPEG")
 SUBTITLES = b"1\n00:00:00,000 --> 00:00:05,000\nHello there\n"
 
-CLIP = {
-    "video_id": "v",
-    "video_path": "v.mp4",
-    "question": "Q?",
-    "candidates": ["a", "b"],
-    "correct_choice": 0,
-    "subtitle_path": "v.json",
-    "starting_timestamp_for_subtitles": 0,
-    "duration": 6.0,
-}
-SPOKEN = {
-    "index": 0,
-    "video": "v",
-    "video_id": "v",
-    "visual_path": "visual/v.mp4",
-    "audio_path": "audio/v.wav",
-    "audio_visual_path": "visual/v.mp4",
-    "question": "Q?",
-    "choices": "['a', 'b']",
-    "answer": "A",
-}
 MOVED = {"video": "v.mp4", "question": "Q?", "answer": "a", "candidates": ["a", "b"]}
-WATCHED = {
-    "index": 0,
-    "video": "v.mp4",
-    "video_path": "v.mp4",
-    "question": "Q?",
-    "answer": "a",
-}
 # Questions about space, whose tables have addresses of their own.
 SPATIAL = {
     "index": 0,
@@ -86,18 +57,6 @@ MOVING = {
     "nturgbd": "fine_grained_pose",
     "vlnqa": "egocentric_navigation",
 }
-LEARNED = "plotQA needle ego count order anomaly_reco topic_reasoning sub_scene summary"
-
-
-def tape(files: Mapping[str, bytes], mode: str = "") -> bytes:
-    """Pack files into a tar."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=f"w:{mode}") as packed:  # type: ignore[call-overload]
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            packed.addfile(member, io.BytesIO(data))
-    return out.getvalue()
 
 
 def tempcompass() -> Files:
