@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,64 +111,57 @@ def test_the_marker_would_be_made(marker: Path) -> None:
     assert marker.is_file()
 
 
-def own_tables(folder: Path) -> list[Fair]:
-    """Give small datasets that the test makes, one of each way to score."""
-    counts = {"category": ["a"] * 2, "split": ["val"] * 2}
-    options = {"A": ["red"] * 2, "B": ["blue"] * 2, **counts}
-    kinds = ["Regular Text Recognition"] * 2
-    typed = {
-        "question_type": ["free_form"] * 2,
-        "answer_type": ["integer"] * 2,
-        "choices": ["[]"] * 2,
-        "precision": ["0"] * 2,
-        "answer_option": NUMBERS,
-        "skills": ["['arithmetic']"] * 2,
-        "task": ["sums"] * 2,
-    }
-    tables = [
-        ("MMStar", "ImageMCQDataset", rows_of("AB", **options), "AA"),
-        ("Own_circular", "ImageMCQDataset", rows_of("AB", **options), "AA"),
-        ("MMMU_DEV_VAL", "MMMUDataset", rows_of("AB", **options), "AA"),
-        ("POPE", "ImageYORNDataset", rows_of(["Yes", "No"], **counts), ["Yes"] * 2),
-        (
-            "DocVQA_VAL",
-            "ImageVQADataset",
-            rows_of(["['seven']", "['okapi']"]),
-            ["seven"],
-        ),
-        ("ChartQA_TEST", "ImageVQADataset", rows_of(NUMBERS, **counts), RIGHT),
-        ("Own", "ImageVQADataset", rows_of(["seven", "eight"]), ["seven"] * 2),
-        (
-            "MathVision",
-            "MathVision",
-            rows_of(NUMBERS, choices=["[]"] * 2, **counts),
-            RIGHT,
-        ),
-        ("MathVista_MINI", "MathVista", rows_of(NUMBERS, **typed), RIGHT),
-        (
-            "OCRBench",
-            "OCRBench",
-            rows_of(["['seven']", "['okapi']"], category=kinds),
-            ["seven"],
-        ),
-        (
-            "MTVQA_TEST",
-            "MTVQADataset",
-            rows_of(["seven", "okapi"], category=["FR"] * 2),
-            ["seven"],
-        ),
-    ]
-    fair = []
-    for name, class_name, rows, answers in tables:
+COUNTS = {"category": ["a"] * 2, "split": ["val"] * 2}
+OPTIONS = {"A": ["red"] * 2, "B": ["blue"] * 2, **COUNTS}
+KINDS = ["Regular Text Recognition"] * 2
+TYPED = {
+    "question_type": ["free_form"] * 2,
+    "answer_type": ["integer"] * 2,
+    "choices": ["[]"] * 2,
+    "precision": ["0"] * 2,
+    "answer_option": NUMBERS,
+    "skills": ["['arithmetic']"] * 2,
+    "task": ["sums"] * 2,
+}
+# Name, class, references and further columns, fair answers: one of each way to score.
+TABLES: list[tuple[str, str, Sequence[str], dict[str, list[str]], Sequence[str]]] = [
+    ("MMStar", "ImageMCQDataset", "AB", OPTIONS, "AA"),
+    ("Own_circular", "ImageMCQDataset", "AB", OPTIONS, "AA"),
+    ("MMMU_DEV_VAL", "MMMUDataset", "AB", OPTIONS, "AA"),
+    ("POPE", "ImageYORNDataset", ["Yes", "No"], COUNTS, ["Yes"] * 2),
+    ("DocVQA_VAL", "ImageVQADataset", ["['seven']", "['okapi']"], {}, ["seven"]),
+    ("ChartQA_TEST", "ImageVQADataset", NUMBERS, COUNTS, RIGHT),
+    ("Own", "ImageVQADataset", ["seven", "eight"], {}, ["seven"] * 2),
+    ("MathVision", "MathVision", NUMBERS, {"choices": ["[]"] * 2, **COUNTS}, RIGHT),
+    ("MathVista_MINI", "MathVista", NUMBERS, TYPED, RIGHT),
+    (
+        "OCRBench",
+        "OCRBench",
+        ["['seven']", "['okapi']"],
+        {"category": KINDS},
+        ["seven"],
+    ),
+    (
+        "MTVQA_TEST",
+        "MTVQADataset",
+        ["seven", "okapi"],
+        {"category": ["FR"] * 2},
+        ["seven"],
+    ),
+]
+
+
+def own_tables(folder: Path) -> Iterator[Fair]:
+    """Give small datasets that the test makes."""
+    for name, class_name, references, columns, answers in TABLES:
         assert class_name in CLASSES
         plain = [
             {key: str(cell) for key, cell in row.items() if key != "image"}
-            for row in rows
+            for row in rows_of(references, **columns)
         ]
         info = describe(folder / f"{name}.tsv", class_name)
         said = dict(zip("01", [*answers, "nothing"], strict=False))
-        fair.append(Fair(info, plain, said, {"0": 1.0, "1": 0.0}))
-    return fair
+        yield Fair(info, plain, said, {"0": 1.0, "1": 0.0})
 
 
 def test_hostile_answers_to_tables_of_the_test(
