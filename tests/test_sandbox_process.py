@@ -7,10 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,24 +16,16 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import describe_sandbox
-from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
-from tests.sandbox_tables import cell, describe, draw, prepare, write_table
+from pytest_vlmeval.sandbox.process import Sandbox
+from tests.sandbox_calls import call_prepare
+from tests.sandbox_calls import large_table as large_table
+from tests.sandbox_calls import own_sandbox as own_sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 PROC = Path("/proc")
 needs_proc = pytest.mark.skipif(not (PROC / "self").exists(), reason="no /proc here")
-
-
-@pytest.fixture
-def own_sandbox(sandbox_environment: SandboxEnvironment) -> Iterator[Sandbox]:
-    """Give a sandbox that the test may break."""
-    sandbox = Sandbox(sandbox_environment.python)
-    yield sandbox
-    sandbox.close()
 
 
 def children(parent: int) -> list[int]:
@@ -80,43 +70,6 @@ def wait_until_gone(process: int, limit_s: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-@pytest.fixture(scope="module")
-def large_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a table that takes about a second to prepare."""
-    rows = [
-        {"index": i, "question": "?", "image": cell(draw(i, "BMP", (500, 500)))}
-        for i in range(40)
-    ]
-    return write_table(tmp_path_factory.mktemp("large") / "Large.tsv", rows)
-
-
-def call_prepare(
-    sandbox: Sandbox,
-    table: Path,
-    folder: Path,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    deadline_s: float = 60.0,
-) -> None:
-    """Prepare a table of open questions, which tells its progress."""
-    info = describe(table, "ImageVQADataset")
-    plain = {
-        "name": info.name,
-        "class_name": info.class_name,
-        "module": info.module,
-        "modality": info.modality,
-        "rules": info.name,
-        "url": "",
-    }
-    sandbox.call(
-        "prepare",
-        {"info": plain, "tsv": str(table), "folder": str(folder), "shelf": None},
-        task=f"Preparing {info.name}",
-        deadline_s=deadline_s,
-        longer="--vlm-patience",
-        on_progress=on_progress,
-    )
 
 
 def test_it_is_ready_soon_after_the_start(own_sandbox: Sandbox) -> None:
@@ -201,20 +154,6 @@ def test_one_that_died_between_two_calls_is_replaced(
     assert describe_sandbox(own_sandbox).ms_vlmeval
 
 
-def test_closing_ends_a_call_under_way(
-    own_sandbox: Sandbox, large_table: Path, tmp_path: Path
-) -> None:
-    def close(done: int, total: int) -> None:
-        closing = threading.Thread(target=own_sandbox.close)
-        closing.start()
-        closing.join()
-
-    with pytest.raises(VlmEvalError, match=r"^Preparing Large was stopped: the run"):
-        call_prepare(own_sandbox, large_table, tmp_path, on_progress=close)
-    with pytest.raises(VlmEvalError, match=r"^The sandbox is closed: the run is"):
-        describe_sandbox(own_sandbox)
-
-
 @needs_proc
 def test_it_dies_with_its_parent(
     sandbox_environment: SandboxEnvironment, tmp_path: Path
@@ -237,62 +176,6 @@ def test_it_dies_with_its_parent(
         (process,) = children(parent.pid)
         parent.kill()
     assert wait_until_gone(process)
-
-
-def test_it_serves_several_threads(sandbox: Sandbox) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(describe_sandbox, [sandbox] * 16))) == 1
-
-
-def test_progress_arrives_while_the_call_runs(
-    sandbox: Sandbox, large_table: Path, tmp_path: Path
-) -> None:
-    seen: list[tuple[int, int]] = []
-    call_prepare(
-        sandbox,
-        large_table,
-        tmp_path,
-        on_progress=lambda done, total: seen.append((done, total)),
-    )
-    done, total = seen[0]
-    assert 0 < done < total == large_table.stat().st_size
-
-
-def test_an_interrupted_call_leaves_nothing_for_the_next(
-    own_sandbox: Sandbox, large_table: Path, tmp_path: Path
-) -> None:
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        call_prepare(own_sandbox, large_table, tmp_path, on_progress=interrupt)
-    assert describe_sandbox(own_sandbox).ms_vlmeval
-
-
-def test_a_bug_inside_keeps_its_traceback(sandbox: Sandbox, tmp_path: Path) -> None:
-    rows = [{"index": 1, "question": "?", "answer": "x", "image": "0" * 80}]
-    table = write_table(tmp_path / "One.tsv", rows)
-    prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
-    with pytest.raises(
-        SandboxFault, match=r"(?s)Traceback.*ValueError: 1 answers, wit"
-    ):
-        sandbox.call(
-            "score",
-            {
-                "info": {
-                    "name": "One",
-                    "class_name": "ImageVQADataset",
-                    "module": "image_vqa",
-                    "modality": "image",
-                    "rules": "One",
-                    "url": "",
-                },
-                "rows": str(prepared.folder / "rows.tsv"),
-                "answers": [["7", "no such row"]],
-            },
-            task="Scoring One",
-        )
-    assert describe_sandbox(sandbox).ms_vlmeval
 
 
 def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
