@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_vlmeval.datasets.prepared import read_samples
-from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.process import Sandbox
 from tests.sandbox_tables import media_of
 from tests.video_sets import (
@@ -26,7 +25,6 @@ from tests.video_sets import (
     prompts,
     video_mme,
     videos,
-    write_files,
 )
 
 if TYPE_CHECKING:
@@ -40,13 +38,6 @@ UPSTREAM = Path(__file__).with_name("upstream_videos.py")
 def kinds(prompt: list[tuple[str, Any]]) -> list[str]:
     """Give the kinds of a prompt's parts."""
     return [kind for kind, _ in prompt]
-
-
-def fail(user: VideoUser, name: str, **settings: Any) -> str:
-    """Give the text of the error that preparing ends with."""
-    with pytest.raises(VlmEvalError) as caught:
-        user.prepare(name, **settings)
-    return str(caught.value)
 
 
 def test_video_mme_from_the_hub_once(user: VideoUser) -> None:
@@ -90,6 +81,24 @@ def test_modelscope_is_asked_where_it_is_preferred(user: VideoUser) -> None:
     assert not (user.folder / "hf").exists()
 
 
+def prompts_of_upstream(task: Mapping[str, object], python: Path, folder: Path) -> Any:
+    """Give the prompts that ms-vlmeval makes of what is in the hub's cache."""
+    (folder / "task.json").write_text(json.dumps(task))
+    subprocess.run(
+        [python, UPSTREAM, "task.json", "found.json"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        env={
+            **os.environ,
+            "VLMEVALKIT_USE_MODELSCOPE": "0",
+            "HF_HUB_OFFLINE": "1",
+            "LMUData": str(folder),
+        },
+    )
+    return json.loads((folder / "found.json").read_text())
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "video_url"),
     [
@@ -123,20 +132,7 @@ def test_prompts_equal_those_of_upstream(
         "settings": settings,
         "video_llm": video_url,
     }
-    (tmp_path / "task.json").write_text(json.dumps(task))
-    subprocess.run(
-        [video_environment.python, UPSTREAM, "task.json", "found.json"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        env={
-            **os.environ,
-            "VLMEVALKIT_USE_MODELSCOPE": "0",
-            "HF_HUB_OFFLINE": "1",
-            "LMUData": str(tmp_path),
-        },
-    )
-    expected = json.loads((tmp_path / "found.json").read_text())
+    expected = prompts_of_upstream(task, video_environment.python, tmp_path)
     ours = [
         [
             [kind, value if kind == "text" else hashlib.sha256(value).hexdigest()]
@@ -170,32 +166,6 @@ def test_the_file_itself_is_linked(user: VideoUser) -> None:
     assert user.prepare("Video-MME").fingerprint != prepared.fingerprint
 
 
-def test_a_broken_and_a_missing_video_are_samples_with_an_error(
-    user: VideoUser,
-) -> None:
-    films = {**videos("good"), "broken": b"no video at all" * 100}
-    repository = video_mme({**films, "gone": b""})
-    packed = video_mme(films)
-    repository["videos_chunked_01.zip"] = packed["videos_chunked_01.zip"]
-    user.hub.repositories[VIDEO_MME] = repository
-    prepared = user.prepare("Video-MME")
-    errors = [sample.error for sample in read_samples(prepared)]
-    folder = user.snapshot(VIDEO_MME) / "video"
-    assert errors[:2] == [None, None]
-    assert str(errors[2]).startswith(
-        f"row 3 (index 2): the video {folder / 'broken.mp4'} cannot be decoded: "
-    )
-    assert errors[4] == (
-        f"row 5 (index 4): the video {folder / 'gone.mp4'} is not there"
-    )
-    sent = read_samples(user.prepare("Video-MME", video_url=True))
-    assert sent[2].error is None
-    assert sent[4].error == (
-        f"row 5 (index 4): the video {folder / 'gone.mp4'} cannot be sent: it is not "
-        "there"
-    )
-
-
 def test_all_questions_about_a_video_in_one_prompt(user: VideoUser) -> None:
     user.hub.repositories[MMBENCH_VIDEO] = mmbench_video(videos("red", "blue"))
     prepared = user.prepare("MMBench_Video_8frame_pack", modified=True)
@@ -207,108 +177,8 @@ def test_all_questions_about_a_video_in_one_prompt(user: VideoUser) -> None:
     _, red = prompts(prepared)
     assert kinds(red) == ["text", *["image"] * 8, "text"]
     assert red[-1][1] == ('Questions: \n{"0": "What?", "1": "Where?"}\nAnswers: \n')
-    assert fail(user, "MMBench_Video_8frame_pack", modified=True, video_url=True) == (
+    assert user.fail("MMBench_Video_8frame_pack", modified=True, video_url=True) == (
         "MMBench_Video_8frame_pack asks all questions about a video at once, which "
         "ms-vlmeval does with frames only. Leave out --vlm-video-url, or choose a "
         "dataset whose name does not end in _pack."
-    )
-
-
-def test_a_table_that_is_not_the_published_one(user: VideoUser) -> None:
-    files = mmbench_video(videos("red", "blue"))
-    user.hub.repositories[MMBENCH_VIDEO] = files
-    checksum = hashlib.md5(files["MMBench-Video.tsv"]).hexdigest()
-    message = fail(user, "MMBench-Video")
-    table = user.snapshot(MMBENCH_VIDEO) / "MMBench-Video.tsv"
-    assert message == (
-        f"MMBench-Video: {table} is not the published file: its MD5 is {checksum}, the "
-        "published one 98f7df3eb1007fc375ea6fe88a98e2ff. Remove it to have it "
-        "downloaded again, or evaluate it as it is with --vlm-allow-modified-data; its "
-        "score is then marked as modified."
-    )
-    prepared = user.prepare("MMBench-Video", modified=True)
-    assert (prepared.modified, prepared.checksum) == (True, checksum)
-
-
-def test_a_table_that_cannot_be_made_anew(user: VideoUser) -> None:
-    files = video_mme(videos("one"))
-    del files["videomme/test-00000-of-00001.parquet"]
-    files["Video-MME.tsv"] = b"index\tvideo_path\n0\tvideo/one.mp4\n"
-    user.hub.repositories[VIDEO_MME] = files
-    message = fail(user, "Video-MME")
-    assert (
-        "the published one 85bdd91f9b29a99354c23b97ab7c113c, and ms-vlmeval" in message
-    )
-    assert "cannot make it anew (FileNotFoundError: " in message
-    assert message.endswith(
-        "Remove it to have it downloaded again, or evaluate it as it is with "
-        "--vlm-allow-modified-data; its score is then marked as modified."
-    )
-
-
-def test_a_repository_that_lacks_files(user: VideoUser) -> None:
-    files = video_mme(videos("one"))
-    del files["subtitle.zip"]
-    user.hub.repositories[VIDEO_MME] = files
-    message = fail(user, "Video-MME")
-    folder = user.snapshot(VIDEO_MME)
-    assert message.startswith(
-        f"Video-MME: ms-vlmeval cannot use what is in {folder} (FileNotFoundError: "
-    )
-    assert message.endswith(
-        "If a download or its unpacking was cut short there, remove that folder and "
-        "run the same command again."
-    )
-    # What was unpacked before the failure would be taken for all of it.
-    assert not (folder / "video").exists()
-    user.hub.repositories[VIDEO_MME] = video_mme(videos("one"))
-    shutil.rmtree(folder.parents[1])
-    assert user.prepare("Video-MME").sample_count == 2
-
-
-class Hostile:
-    """Runs a command where it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, ("false",)
-
-
-@pytest.mark.parametrize(
-    ("films", "reason"),
-    [
-        (Hostile(), "is not a file of videos: it wants posix.system."),
-        ({"red": Hostile()}, "is not a file of videos: it wants posix.system."),
-        (
-            {"../red": b"mp4"},
-            "is not a file of videos: it should hold bytes by plain names, and nothing "
-            "else.",
-        ),
-        (
-            {"red": "text"},
-            "is not a file of videos: it should hold bytes by plain names, and nothing "
-            "else.",
-        ),
-    ],
-)
-def test_a_hostile_pickle(user: VideoUser, films: object, reason: str) -> None:
-    user.hub.repositories[MMBENCH_VIDEO] = mmbench_video(films)
-    message = fail(user, "MMBench-Video", modified=True)
-    path = user.snapshot(MMBENCH_VIDEO) / "video_pkl" / "video_0.pkl"
-    assert message == f"{path} {reason}"
-
-
-def test_a_folder_as_mirror(user: VideoUser, tmp_path: Path) -> None:
-    mirror = tmp_path / "mirror"
-    write_files(mirror / VIDEO_MME, video_mme(videos("one")))
-    before = sorted(mirror.rglob("*"))
-    for path in [*before, mirror / VIDEO_MME, mirror]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    prepared = user.prepare("Video-MME", mirror=mirror, offline=True)
-    assert prepared.sample_count == 2
-    assert sorted(mirror.rglob("*")) == before
-    assert not user.hub.requests
-    assert fail(user, "MMBench-Video", mirror=mirror) == (
-        f"MMBench-Video: --vlm-data-mirror={mirror} has no folder "
-        f"{MMBENCH_VIDEO}. Put the files of that repository there, or leave the option "
-        "out."
     )

@@ -18,6 +18,7 @@ from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset
 from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.datasets.videos import show_videos
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import Sample, parts_of
 from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset
 from pytest_vlmeval.sandbox.addons import VIDEO
@@ -150,6 +151,12 @@ class VideoUser:
             sandbox_fingerprint="tests",
             video_url=video_url,
         )
+
+    def fail(self, name: str, **settings: Any) -> str:
+        """Give the text of the error that preparing ends with."""
+        with pytest.raises(VlmEvalError) as caught:
+            self.prepare(name, **settings)
+        return str(caught.value)
 
     def snapshot(self, repository: str) -> Path:
         """Give the folder of a repository in the cache of Hugging Face's client."""
