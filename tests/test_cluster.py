@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 
 import pytest
 
 from pytest_vlmeval.cluster_settings import ClusterSettings
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.cluster.connection import connect
-from pytest_vlmeval.options import Settings
+from tests.option_calls import Load
+from tests.option_calls import load as load
 from tests.run_fixtures import Project
-from tests.test_options import load as load
-
-Load = Callable[..., Settings]
 
 
 def test_the_cluster_is_that_of_the_environment(load: Load) -> None:

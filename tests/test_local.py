@@ -17,8 +17,8 @@ from pytest_vlmeval.models.local_check import check_model, order_of
 from pytest_vlmeval.models.local_names import find_model, read_models
 from pytest_vlmeval.options import Settings
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from tests.option_calls import load as load
 from tests.run_fixtures import Project
-from tests.test_options import load as load
 
 
 def test_names_are_read_from_the_real_configuration(

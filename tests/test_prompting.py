@@ -19,9 +19,9 @@ from pytest_vlmeval.models.pictures import fit_picture, target_size
 from pytest_vlmeval.options import Settings
 from pytest_vlmeval.prompt_settings import Prompting
 from pytest_vlmeval.prompts import PromptPart
+from tests.option_calls import load as load
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
-from tests.test_options import load as load
 
 
 def draw(width: int, height: int, kind: str, mode: str = "RGB") -> bytes:

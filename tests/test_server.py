@@ -11,7 +11,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.devices import choose_devices, find_devices
 from pytest_vlmeval.models.server import find_address
 from pytest_vlmeval.options import Settings
-from tests.test_options import load as load
+from tests.option_calls import load as load
 
 UVICORN = "INFO:     Uvicorn running on {} (Press CTRL+C to quit)"
 
