@@ -12,9 +12,9 @@ from pytest_vlmeval.sandbox.addons import HUB, VIDEO
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from tests.hub_server import HubServer
 from tests.hub_sets import REPOSITORIES
+from tests.invented_tables import invented_table
 from tests.run_fixtures import CACHE_DIR, Project, endpoint, environment_with
 from tests.server_fixtures import ServerProcess
-from tests.test_survey import invented_table
 from tests.video_layouts import repositories
 
 pytestmark = pytest.mark.addons
