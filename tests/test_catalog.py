@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +22,6 @@ from pytest_vlmeval.records import DatasetInfo
 from tests.sandbox_tables import shared_file
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.catalog import VlmevalPackage
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 # What the classes say when they are imported, the light way.
@@ -76,16 +71,11 @@ IMPORTABLE = [
 
 
 @pytest.fixture(scope="module")
-def package(sandbox_environment: SandboxEnvironment) -> VlmevalPackage:
-    """Give the place of ms-vlmeval in the sandbox's environment."""
-    return locate_package(sandbox_environment.python)
-
-
-@pytest.fixture(scope="module")
 def catalog(
-    package: VlmevalPackage, tmp_path_factory: pytest.TempPathFactory
+    sandbox_environment: SandboxEnvironment, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, DatasetInfo]:
     """Give the catalog, read from the sources."""
+    package = locate_package(sandbox_environment.python)
     return load_catalog(package.folder, tmp_path_factory.mktemp("catalog"))
 
 
@@ -195,79 +185,6 @@ def test_where_the_files_of_a_preset_are(catalog: Mapping[str, DatasetInfo]) -> 
     assert tampered.md5 != catalog["MVTamperBench"].md5
     assert catalog["Video-MME"].repository == "lmms-lab/Video-MME"
     assert catalog["MMStar"].repository == ""
-
-
-def test_a_second_reading_comes_from_the_cache(
-    package: VlmevalPackage, tmp_path: Path
-) -> None:
-    first = load_catalog(package.folder, tmp_path)
-    start = time.monotonic()
-    assert load_catalog(package.folder, tmp_path) == first
-    assert time.monotonic() - start < 0.2
-    (memory,) = (tmp_path / "catalog").iterdir()
-    memory.write_text("{broken")
-    assert load_catalog(package.folder, tmp_path) == first
-    assert json.loads(memory.read_text())
-
-
-def test_another_version_is_read_anew(package: VlmevalPackage, tmp_path: Path) -> None:
-    folder = tmp_path / "vlmeval"
-    shutil.copytree(
-        package.folder / "dataset",
-        folder / "dataset",
-        ignore=lambda _, names: [n for n in names if not n.endswith(".py")],
-    )
-    names = load_catalog(folder, tmp_path)
-    module = folder / "dataset" / "image_yorn.py"
-    module.write_text(module.read_text().replace("'POPE':", "'POPE2':"))
-    listing = folder / "dataset" / "__init__.py"
-    os.utime(listing, ns=(1, 1))
-    assert "POPE2" not in names
-    assert "POPE2" in load_catalog(folder, tmp_path)
-
-
-def test_a_cache_that_cannot_be_written_does_no_harm(
-    package: VlmevalPackage, tmp_path: Path
-) -> None:
-    not_a_folder = tmp_path / "file"
-    not_a_folder.touch()
-    assert "MMStar" in load_catalog(package.folder, not_a_folder)
-
-
-def test_the_package_is_found_without_starting_python(
-    package: VlmevalPackage, sandbox_environment: SandboxEnvironment
-) -> None:
-    assert (package.folder / "dataset" / "__init__.py").is_file()
-    assert package.folder.is_relative_to(sandbox_environment.python.parent.parent)
-    assert package.version[0].isdigit()
-
-
-def test_a_python_elsewhere_is_asked_once(
-    package: VlmevalPackage, sandbox_environment: SandboxEnvironment, tmp_path: Path
-) -> None:
-    count = tmp_path / "starts"
-    python = tmp_path / "python"
-    python.write_text(
-        f'#!/bin/sh\necho >> {count}\nexec {sandbox_environment.python} "$@"\n'
-    )
-    python.chmod(0o755)
-    assert locate_package(python, tmp_path) == package
-    assert locate_package(python, tmp_path) == package
-    assert len(count.read_text().splitlines()) == 1
-
-
-def test_an_environment_without_ms_vlmeval(tmp_path: Path) -> None:
-    with pytest.raises(VlmEvalError) as caught:
-        locate_package(Path(sys.executable), tmp_path)
-    text = str(caught.value)
-    assert text.startswith(
-        f"ms-vlmeval is not in the environment of {sys.executable}: "
-        "importlib.metadata.PackageNotFoundError"
-    )
-    assert text.endswith(
-        "--vlm-setup builds an environment that has it, --vlm-sandbox-python takes "
-        "another one."
-    )
 
 
 def test_the_bundled_datasets_have_a_file() -> None:
