@@ -16,11 +16,7 @@ from zipfile import ZipFile
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.addons import ADDONS, LIGHT, VIDEO, read_requirements
-from pytest_vlmeval.sandbox.environment import (
-    SandboxEnvironment,
-    ensure_built,
-)
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,27 +272,3 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
         "/sandbox: *File exists*. That folder must be writable and have 1 GB free. "
         f"Mend that, or give an environment of your own: {OWN}.",
     )
-
-
-ENVIRONMENTS: set[frozenset[str]] = {LIGHT, VIDEO, *ADDONS.values()}
-
-
-# Sorted, as every process of xdist has to collect the same names.
-@pytest.mark.parametrize(
-    "names", sorted("-".join(sorted(names)) for names in ENVIRONMENTS)
-)
-def test_every_pin_is_one_exact_version(names: str) -> None:
-    addons = frozenset(filter(None, names.split("-")))
-    pins = [
-        line.partition(";")[0]
-        for line in read_requirements(addons).splitlines()
-        if not line.startswith("#")
-    ]
-
-    assert "ms-vlmeval==0.0.20" in pins
-    assert all(pin.count("==") == 1 and " " not in pin for pin in pins)
-    packages = [pin.partition("==")[0].lower() for pin in pins]
-    assert len(set(packages)) == len(packages)
-    assert not {"torch", "pip"} & set(packages)
-    # Tables of hubs are Parquet.
-    assert ("pyarrow" in packages) == bool(addons & {"video", "hub"})
