@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from demo_model.checkpoint import write_checkpoint
 from pytest_vlmeval.models.client import Reply, Request
 from pytest_vlmeval.prompts import PromptPart
 from tests.model_environment import ensure_model_environment
+from tests.ray_nodes import Nodes
 from tests.run_fixtures import Project, endpoint
 from tests.server_fixtures import ServerProcess
 from tests.test_runs import answers, asked, finish, wait_for
@@ -22,42 +22,6 @@ from tests.test_swift import ANSWERS, BENCHMARK, DEMO, REACHED, demo_answers
 ray = pytest.importorskip("ray", reason="make test-ray installs it")
 
 pytestmark = pytest.mark.ray
-
-# The smallest store that Ray takes, in bytes.
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-
-
-class Nodes:
-    """A cluster whose head takes no replica, and as many nodes as a test wants."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        head = {**NODE, "num_cpus": 0, "include_dashboard": False}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.address = str(self._cluster.address)
-        self._nodes: list[Any] = []
-
-    def have(self, count: int) -> None:
-        """Add or remove nodes until there are so many."""
-        while len(self._nodes) > count:
-            self._cluster.remove_node(self._nodes.pop())
-        while len(self._nodes) < count:
-            self.add()
-        # Until the head knows of it.
-        self._cluster.wait_for_nodes()
-
-    def add(self) -> None:
-        """Start a node."""
-        self._nodes.append(self._cluster.add_node(**NODE))
-
-    def kill_first(self) -> None:
-        """Kill the oldest node with all its processes."""
-        self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
-
-    def close(self) -> None:
-        """End everything."""
-        self._cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -219,21 +183,27 @@ def test_an_address_without_a_cluster_is_told(
     )
 
 
-def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
-    from pytest_vlmeval.models.cluster.media import Copies, Shelf
-
-    nodes.have(1)
-    ray.init(nodes.address, log_to_driver=False, logging_level=logging.ERROR)
-    (tmp_path / "aa.png").write_bytes(b"a" * 10)
-    (tmp_path / "bb.png").write_bytes(b"b" * 10)
-    rows = tmp_path / "rows.tsv"
+def requests_in(folder: Path) -> Callable[..., Request]:
+    """Write two pictures and rows; give what asks about pictures by their names."""
+    (folder / "aa.png").write_bytes(b"a" * 10)
+    (folder / "bb.png").write_bytes(b"b" * 10)
+    rows = folder / "rows.tsv"
     rows.write_text("index\n1\n")
 
     def request(*names: str) -> Request:
         parts = [PromptPart(kind="image", media=name) for name in names]
         origin = {"dataset": "Mine", "rows": str(rows)}
-        return Request(turns=(tuple(parts),), media_folder=tmp_path, origin=origin)
+        return Request(turns=(tuple(parts),), media_folder=folder, origin=origin)
 
+    return request
+
+
+def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
+    from pytest_vlmeval.models.cluster.media import Copies, Shelf
+
+    nodes.have(1)
+    ray.init(nodes.address, log_to_driver=False, logging_level=logging.ERROR)
+    request = requests_in(tmp_path)
     shelf = Shelf()
     first, media = shelf.pack(request("aa.png"))
     assert str(tmp_path) not in repr(first)
