@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -51,59 +53,60 @@ class FileServer:
         return [given for verb, _, given in self.requests if verb == "GET"]
 
 
-def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            """Tell a size; steps are for GET alone."""
-            self._answer(Step(wait_s=server.head_wait_s))
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, files: FileServer, *arguments: Any) -> None:
+        self._files = files
+        super().__init__(*arguments)
 
-        def do_GET(self) -> None:
-            """Answer with the next step, or as a well-behaved server."""
-            self._answer(server.steps.pop(0) if server.steps else Step())
+    def do_HEAD(self) -> None:
+        """Tell a size; steps are for GET alone."""
+        self._answer(Step(wait_s=self._files.head_wait_s))
 
-        def _answer(self, step: Step) -> None:
-            given = self.headers.get("Range", "")
-            server.requests.append((self.command, self.path, given))
-            content = step.content or server.files.get(self.path.lstrip("/"))
-            time.sleep(step.wait_s)
-            if step.status != 200 or content is None:
-                self.send_response(404 if content is None else step.status)
-                for name, value in step.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            tag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
-            same = self.headers.get("If-Range", tag) == tag
-            start = int(given[6:-1]) if given and step.ranges and same else 0
-            self._head(step, content, start, tag)
-            if self.command == "GET":
-                self.wfile.write(content[start : step.cut_at])
-                self.close_connection = step.cut_at is not None
+    def do_GET(self) -> None:
+        """Answer with the next step, or as a well-behaved server."""
+        self._answer(self._files.steps.pop(0) if self._files.steps else Step())
 
-        def _head(self, step: Step, content: bytes, start: int, tag: str) -> None:
-            self.send_response(206 if start else 200)
-            if start:
-                end, total = len(content) - 1, len(content)
-                self.send_header("Content-Range", f"bytes {start}-{end}/{total}")
-            self.send_header("Content-Length", str(step.length or len(content) - start))
-            if step.versioned:
-                self.send_header("ETag", tag)
+    def _answer(self, step: Step) -> None:
+        given = self.headers.get("Range", "")
+        self._files.requests.append((self.command, self.path, given))
+        content = step.content or self._files.files.get(self.path.lstrip("/"))
+        time.sleep(step.wait_s)
+        if step.status != 200 or content is None:
+            self.send_response(404 if content is None else step.status)
             for name, value in step.headers.items():
                 self.send_header(name, value)
+            self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        tag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
+        same = self.headers.get("If-Range", tag) == tag
+        start = int(given[6:-1]) if given and step.ranges and same else 0
+        self._head(step, content, start, tag)
+        if self.command == "GET":
+            self.wfile.write(content[start : step.cut_at])
+            self.close_connection = step.cut_at is not None
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep the terminal clean."""
+    def _head(self, step: Step, content: bytes, start: int, tag: str) -> None:
+        self.send_response(206 if start else 200)
+        if start:
+            end, total = len(content) - 1, len(content)
+            self.send_header("Content-Range", f"bytes {start}-{end}/{total}")
+        self.send_header("Content-Length", str(step.length or len(content) - start))
+        if step.versioned:
+            self.send_header("ETag", tag)
+        for name, value in step.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the terminal clean."""
 
 
 @contextmanager
 def run_file_server(context: ssl.SSLContext | None = None) -> Iterator[FileServer]:
     """Run a server in a thread; with `context` over TLS."""
     server = FileServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as running:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, server)) as running:
         # Failed handshakes are what a test of TLS wants.
         running.handle_error = lambda *_: None  # type: ignore[method-assign]
         if context is not None:
