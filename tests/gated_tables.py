@@ -40,14 +40,17 @@ def write_own(
     project.pytester.makepyfile(test_own=OWN.format(datasets=datasets))
 
 
-def answers(server: ServerProcess, **wrong: int) -> None:
-    """Answer `red`, but for the first `wrong` questions of each dataset."""
-    rules = [
+def answers(server: ServerProcess, *further: dict[str, object], **wrong: int) -> None:
+    """Answer `red`, but for the first `wrong` questions of each dataset.
+
+    Further rules are for what none of these is about.
+    """
+    rules: list[dict[str, object]] = [
         {"contains": f"{name} <{n}>", "answer": "blue"}
         for name, count in wrong.items()
         for n in range(count)
     ]
-    server.control(default="red", rules=rules)
+    server.control(default="red", rules=[*rules, *further])
 
 
 def thresholds_of(project: Project) -> Path:

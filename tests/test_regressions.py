@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.baseline_projects import (
-    BASELINE,
-    COUNT,
-    SCORES,
-    baseline_of,
-    worsen,
-)
+from tests.baseline_projects import BASELINE, COUNT, SCORES, baseline_of, worsen
 from tests.run_fixtures import Project, endpoint, properties
 from tests.server_fixtures import ServerProcess
 
@@ -50,6 +46,27 @@ def test_a_baseline_is_made_once_and_the_same_run_passes(
     assert len(server.requests()) == COUNT
 
 
+EIGHT_LOST = [
+    "MathVision_MINI is worse than its baseline.",
+    "  value     80.00 of 100 [[]*[]], 90 % paired score (Tango), around the baseline",
+    f"  baseline  100.00 in {BASELINE}",
+    "  change    -20.00 points of right answers [[]-*, -*[]], 90 % paired score "
+    "(Tango)",
+    "  p         0.00391 that so many are lost by chance (exact McNemar test, level "
+    "0.05)",
+    "  flips     8 lost (right, now wrong), 0 gained",
+    "  power     a drop of * points is found four times in five",
+    "  lost      1, 3, 5, 7, 9, 11, 13, 15",
+    "  samples   40",
+]
+
+
+def properties_of_gate(cases: Mapping[str, ET.Element]) -> dict[str, str]:
+    """Return what JUnit has of the baseline's gate, by its last words."""
+    found = properties(cases["test_no_regression[MathVision_MINI]"])
+    return {name.rpartition(": ")[2]: value for name, value in found.items()}
+
+
 def test_a_regression_fails_and_names_what_was_lost(
     gated: Project, server: ServerProcess
 ) -> None:
@@ -58,24 +75,8 @@ def test_a_regression_fails_and_names_what_was_lost(
     arguments = (*endpoint(server.url), "--vlm-fresh")
     result, cases = gated.junit(*arguments)
     result.assert_outcomes(passed=COUNT - 8 + 1, xfailed=8, failed=1)
-    result.stdout.fnmatch_lines(
-        [
-            "MathVision_MINI is worse than its baseline.",
-            "  value     80.00 of 100 [[]*[]], 90 % paired score (Tango), around the "
-            "baseline",
-            f"  baseline  100.00 in {BASELINE}",
-            "  change    -20.00 points of right answers [[]-*, -*[]], 90 % paired "
-            "score (Tango)",
-            "  p         0.00391 that so many are lost by chance (exact McNemar test, "
-            "level 0.05)",
-            "  flips     8 lost (right, now wrong), 0 gained",
-            "  power     a drop of * points is found four times in five",
-            "  lost      1, 3, 5, 7, 9, 11, 13, 15",
-            "  samples   40",
-        ]
-    )
-    found = properties(cases["test_no_regression[MathVision_MINI]"])
-    kept = {name.rpartition(": ")[2]: value for name, value in found.items()}
+    result.stdout.fnmatch_lines(EIGHT_LOST)
+    kept = properties_of_gate(cases)
     assert (kept["outcome"], kept["lost"], kept["gained"]) == ("failed", "8", "0")
     assert kept["expected"] == "100.0"
     assert gated.stored("SELECT outcome, fails FROM gates WHERE gate = 'baseline'") == [
@@ -96,8 +97,7 @@ def test_a_regression_fails_and_names_what_was_lost(
     worsen(server, 3)
     result, cases = gated.junit(*arguments, *SCORES)
     result.assert_outcomes(passed=2)
-    found = properties(cases["test_no_regression[MathVision_MINI]"])
-    kept = {name.rpartition(": ")[2]: value for name, value in found.items()}
+    kept = properties_of_gate(cases)
     assert kept["outcome"] == "inconclusive"
     assert int(kept["needed samples"]) > COUNT
     assert "is below its baseline, which may be chance. It passes" in kept["reason"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from tests.test_stop_early import EARLY, answers, demand, write_one
 
 COUNT = 400
 TOLD = re.compile(r"one stopped after (\d+) of 400 samples: ")
+WORSE = (
+    "the paired test of all would find it worse than its baseline, with an error of at "
+    "most 0.05 (--vlm-stop-early)"
+)
 SCORES = ("-k", "not test_sample")
 
 
@@ -50,6 +55,13 @@ def gates_of(project: Project) -> dict[str, dict[str, object]]:
     return {str(gate["gate"]): gate for gate in found}
 
 
+def stopped_after(gates: Mapping[str, Mapping[str, object]]) -> int:
+    """Return the number of samples that were enough, as the message has it."""
+    told = TOLD.match(str(gates["early stop"]["message"]))
+    assert told is not None
+    return int(told[1])
+
+
 def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     project: Project, server: ServerProcess
 ) -> None:
@@ -64,15 +76,9 @@ def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     result.assert_outcomes(passed=1, failed=1)
     assert asked_since(server, before) < COUNT / 4
     found = gates_of(project)
-    told = TOLD.match(str(found["early stop"]["message"]))
-    assert told is not None
-    counted = int(told[1])
+    counted = stopped_after(found)
     assert counted <= asked_since(server, before)
-    reason = (
-        f"one stopped after {counted} of 400 samples: the paired test of all would "
-        "find it worse than its baseline, with an error of at most 0.05 "
-        "(--vlm-stop-early)"
-    )
+    reason = f"one stopped after {counted} of 400 samples: {WORSE}"
     result.stdout.fnmatch_lines(
         [
             "one is worse than its baseline.",

@@ -31,15 +31,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_a_swift_task_runs_as_it_is(
-    project: Project, vlm_server: Server, installed: Path
-) -> None:
-    """Its model, pictures, prompt, judge and limit are those of the file."""
-    server = vlm_server(models=["qwen-vl-chat"], api_key=CANARY)
-    judge = vlm_server(models=["qwen2-7b-instruct"], default="1")
-    project.write_math(4)
-    place = installed / "benchmarks"
-    task = swift_task(
+def judged_task(server: ServerProcess, judge: ServerProcess) -> dict[str, Any]:
+    """Give the task of a model with a key, and of a judge that needs none."""
+    return swift_task(
         top={"work_dir": "outputs"},
         model={
             "api_base": f"{server.url}/chat/completions",
@@ -52,7 +46,17 @@ def test_a_swift_task_runs_as_it_is(
         OPENAI_API_BASE=f"{judge.url}/chat/completions",
         LOCAL_LLM="qwen2-7b-instruct",
     )
-    write_task(project.pytester.path / "task.yaml", task)
+
+
+def test_a_swift_task_runs_as_it_is(
+    project: Project, vlm_server: Server, installed: Path
+) -> None:
+    """Its model, pictures, prompt, judge and limit are those of the file."""
+    server = vlm_server(models=["qwen-vl-chat"], api_key=CANARY)
+    judge = vlm_server(models=["qwen2-7b-instruct"], default="1")
+    project.write_math(4)
+    place = installed / "benchmarks"
+    write_task(project.pytester.path / "task.yaml", judged_task(server, judge))
     # Without a path it runs in the suite that comes with the plugin.
     (project.pytester.path / "test_math.py").write_text("assert False")
     arguments = ["--vlm-config=task.yaml", "--vlm-max-tokens=64", "-n2"]
