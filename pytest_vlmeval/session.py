@@ -17,14 +17,14 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.forecast import DownloadOnly, Forecast
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.attachments import register_attachments
-from pytest_vlmeval.reports.screen import Screen
+from pytest_vlmeval.reports.screen import Relay, Screen
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server_keeper import ServerKeeper
     from pytest_vlmeval.run import Run
     from pytest_vlmeval.sharing import Share
 
-SCREEN_KEY = pytest.StashKey[Screen]()
+SCREEN_KEY = pytest.StashKey[Screen | Relay]()
 RUN_KEY = pytest.StashKey["Run"]()
 FORECAST_KEY = pytest.StashKey[Forecast]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
@@ -32,8 +32,10 @@ KEEPER_KEY: pytest.StashKey[ServerKeeper] = pytest.StashKey()
 SESSION_ID_KEY = pytest.StashKey[str]()
 # The key under which a worker tells its controller why nothing can be run.
 USAGE_ERROR = "vlmeval_usage_error"
-# The key under which the controller gives its workers the session's name.
+# The keys under which the controller gives its workers the session's name, and a
+# channel for the lines that they announce.
 SESSION_ID = "vlmeval_session_id"
+LINES = "vlmeval_lines"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -174,14 +176,24 @@ def close_run(config: pytest.Config) -> None:
 class Controller:
     """What xdist's controller does for its workers, which have no terminal."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, announce: Callable[[str], None]) -> None:
         self._session_id = session_id
+        self._announce = announce
+        self._announced: set[str] = set()
         self._usage_errors: list[str] = []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give all workers one name in the store."""
+        """Give all workers one name in the store, and each a way to say something."""
         node.workerinput[SESSION_ID] = self._session_id
+        node.workerinput[LINES] = channel = node.gateway.newchannel()
+        channel.setcallback(self._say_once)
+
+    def _say_once(self, line: str) -> None:
+        """Say what one worker found out, or all of them, in the one terminal."""
+        if line not in self._announced:
+            self._announced.add(line)
+            self._announce(line)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -202,21 +214,22 @@ class Controller:
 def register_reports(config: pytest.Config) -> None:
     """Open the screen; register what only the process with the terminal does."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
+    register_attachments(config, lambda: get_run(config))
+    if is_worker(config):
+        config.stash[SCREEN_KEY] = Relay(_worker(config).workerinput[LINES].send)
+        return
     config.stash[SCREEN_KEY] = screen = Screen(terminal)
     if is_controller(config):
-        config.pluginmanager.register(
-            Controller(get_session_id(config)), "vlmeval-controller"
-        )
+        controller = Controller(get_session_id(config), screen.announce)
+        config.pluginmanager.register(controller, "vlmeval-controller")
         if is_model_given(config):
-            # Ahead of the workers, whose announcements reach no terminal.
+            # Ahead of the workers, all but one of which would wait for it.
             build_environment(config, screen.announce)
-    if not is_worker(config):
-        _keep_servers(config, screen)
+    _keep_servers(config, screen)
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
     _register_writer(config)
-    register_attachments(config, lambda: get_run(config))
-    if terminal is None or is_worker(config) or not is_model_given(config):
+    if terminal is None or not is_model_given(config):
         return
     from pytest_vlmeval.reports.terminal import TerminalReport
 
@@ -243,7 +256,7 @@ def _keep_servers(config: pytest.Config, screen: Screen) -> None:
 
 def _register_writer(config: pytest.Config) -> None:
     asked = is_given("report", config) or is_given("export", config)
-    if asked and is_model_given(config) and not is_worker(config):
+    if asked and is_model_given(config):
         from pytest_vlmeval.reports.writing import ReportWriter
 
         writer = ReportWriter(get_settings(config), get_session_id(config))

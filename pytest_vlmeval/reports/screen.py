@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -16,8 +17,7 @@ class Screen:
 
     pytest captures its standard output while a module is collected and a test runs,
     which is just when there is something to say; so this writes to a copy of the
-    descriptor, taken while nothing is captured. Workers of xdist have no terminal
-    and say it on their standard error. Thread-safe.
+    descriptor, taken while nothing is captured. Thread-safe.
     """
 
     def __init__(self, terminal: pytest.TerminalReporter | None) -> None:
@@ -31,6 +31,9 @@ class Screen:
     def announce(self, line: str) -> None:
         """Print a line of its own, wherever pytest is."""
         with self._lock:
+            # What a worker sends while the session ends.
+            if self._file.closed:
+                return
             self.erase()
             start = "\n" if self._column() else ""
             self._write(f"{start}vlmeval: {line}\n")
@@ -79,3 +82,18 @@ class Screen:
     def _write(self, text: str) -> None:
         self._file.write(text)
         self._file.flush()
+
+
+class Relay:
+    """What a worker of xdist has for a screen: its lines go to its controller's."""
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send = send
+
+    def announce(self, line: str) -> None:
+        """Send a line, if the controller still lives."""
+        with suppress(OSError):
+            self._send(line)
+
+    def close(self) -> None:
+        """Do nothing: the connection is xdist's."""
