@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.capability import Finding, needed_for, try_media
+from pytest_vlmeval.models.capability import (
+    NAMES,
+    REMEDIES,
+    Finding,
+    needed_for,
+    try_media,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.board import Board
@@ -22,17 +28,6 @@ if TYPE_CHECKING:
 
 # The datasets that need something of the endpoint.
 Needs = Mapping["Capability", Sequence[str]]
-
-NAMES: dict[Capability, str] = {
-    "image": "pictures",
-    "images": "several pictures in one prompt",
-    "video": "videos",
-}
-HINTS: dict[Capability, str] = {
-    "image": "Is it a vision-language model, and served as one?",
-    "images": "vLLM takes more by --limit-mm-per-prompt.",
-    "video": "Without --vlm-video-url frames of each video are sent.",
-}
 
 
 def find_needs(
@@ -129,12 +124,12 @@ def explain_lack(name: str, lacking: Sequence[Finding], needs: Needs) -> str:
         f"{'needs' if len(needs[f.capability]) == 1 else 'need'} ({f.words})"
         for f in shown
     ]
-    hints = " ".join(HINTS[finding.capability] for finding in shown)
+    remedies = " ".join(REMEDIES[finding.capability] for finding in shown)
     return "\n".join(
         [
             f"The endpoint {name} answers a prompt of text alone, but refuses:",
             *lines,
-            f"{hints} Give another by --vlm-api-base, leave these datasets out, or "
+            f"{remedies} Give another by --vlm-api-base, leave these datasets out, or "
             "ask all the same by --vlm-media-check=warn.",
         ]
     )

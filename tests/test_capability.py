@@ -232,7 +232,7 @@ def test_a_model_without_eyes_is_told_with_all_that_need_them(
             "refuses:",
             f"    pictures, which one, several need ({server.url} answered 400: no "
             "eyes)",
-            "Is it a vision-language model, and served as one? *",
+            "Serve a vision-language model. *",
         ]
     )
     # The words are answered, the pictures are asked for all the same.

@@ -51,7 +51,7 @@ def test_a_run_that_would_go_well(
             "ok*versions*Python *, pytest-vlmeval *, pytest *, openai *, pandas *",
             f"ok*model*qwen-vl-chat is served at {server.url}",
             f"ok*media*{server.url} takes several pictures in one prompt",
-            f"ok*media*{server.url} takes a picture",
+            f"ok*media*{server.url} takes pictures",
             f"ok*judge*qwen3 is served at {judge.url}",
             f"ok*data root*{project.data_root}, * GB free",
             "ok*cache*GB free",
@@ -125,7 +125,7 @@ def test_models_of_every_kind(load: Load, server: ServerProcess) -> None:
             "note",
             "refuses several pictures in one prompt",
         ),
-        ({"status": 503}, "trouble", "gave no answer to a picture"),
+        ({"status": 503}, "trouble", "gave no answer to pictures"),
     ],
 )
 def test_media_that_are_not_taken(

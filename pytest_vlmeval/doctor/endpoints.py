@@ -10,29 +10,19 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.doctor.finding import Finding, from_error
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.capability import try_media
+from pytest_vlmeval.models.capability import NAMES, REMEDIES, try_media
 from pytest_vlmeval.models.factory import NO_MODEL, create_judge_pool, create_pool
 from pytest_vlmeval.models.limiter import Concurrency
 
 if TYPE_CHECKING:
     from pytest_vlmeval.doctor.finding import State
     from pytest_vlmeval.models.capability import Capability
+    from pytest_vlmeval.models.capability import Finding as Tried
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.pooled import Endpoint
     from pytest_vlmeval.options import Settings
 
 ONE = Concurrency(1, adaptive=False)
-MEDIA: dict[Capability, str] = {
-    "image": "a picture",
-    "images": "several pictures in one prompt",
-    "video": "a video",
-}
-REMEDIES: dict[Capability, str] = {
-    "image": "Serve a vision-language model, or leave datasets with pictures out.",
-    "images": "Datasets with one picture in a question run; vLLM takes more by "
-    "--limit-mm-per-prompt.",
-    "video": "Leave --vlm-video-url out: frames of each video are sent then.",
-}
 
 
 async def find_model(settings: Settings) -> list[Finding]:
@@ -78,23 +68,22 @@ async def _media_of(endpoint: Endpoint, settings: Settings) -> list[Finding]:
     if settings.video_url:
         wanted.add("video")
     tried = await try_media(endpoint.client, wanted, settings.prompting)
-    found = []
-    for each in tried:
-        what = MEDIA[each.capability]
-        if each.state == "accepted":
-            text = f"{endpoint.name} takes {what}"
-            found.append(Finding(about="media", state="ok", text=text))
-            continue
-        text = f"{endpoint.name} refuses {what}: {each.words}"
-        remedy = REMEDIES[each.capability]
-        # Most datasets have one picture in a question.
-        state: State = "note" if each.capability == "images" else "trouble"
-        if each.state == "unknown":
-            text = f"{endpoint.name} gave no answer to {what}: {each.words}"
-            remedy = "See the server's log; a run may end there too."
-            state = "trouble"
-        found.append(Finding(about="media", state=state, text=text, remedy=remedy))
-    return found
+    return [_describe(endpoint.name, each) for each in tried]
+
+
+def _describe(name: str, it: Tried) -> Finding:
+    what, remedy = NAMES[it.capability], REMEDIES[it.capability]
+    if it.state == "accepted":
+        return Finding(about="media", state="ok", text=f"{name} takes {what}")
+    state: State = "trouble"
+    text = f"{name} refuses {what}: {it.words}"
+    if it.state == "unknown":
+        text = f"{name} gave no answer to {what}: {it.words}"
+        remedy = "See the server's log; a run may end there too."
+    elif it.capability == "images":
+        state = "note"
+        remedy += " Datasets with one picture in a question run all the same."
+    return Finding(about="media", state=state, text=text, remedy=remedy)
 
 
 async def find_judges(settings: Settings) -> list[Finding]:

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 Capability = Literal["image", "images", "video"]
 State = Literal["accepted", "refused", "unknown"]
 
+NAMES: dict[Capability, str] = {
+    "image": "pictures",
+    "images": "several pictures in one prompt",
+    "video": "videos",
+}
+# What to do where an endpoint refuses one.
+REMEDIES: dict[Capability, str] = {
+    "image": "Serve a vision-language model.",
+    "images": "vLLM takes more by --limit-mm-per-prompt.",
+    "video": "Without --vlm-video-url frames of each video are sent.",
+}
+
 PROBES = Path(__file__).parent / "probe"
 # A server may compile what it needs at its first request.
 TRY_LIMIT_S = 60.0
