@@ -15,11 +15,12 @@ from pytest_vlmeval.inference import Inference, name_troubles
 from pytest_vlmeval.judge import create_judges
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.revision import find_revision
+from pytest_vlmeval.run_state import RunState
 from pytest_vlmeval.scoring import Scorer
 from pytest_vlmeval.stopping import EarlyStops
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import Heartbeat, make_owner
-from pytest_vlmeval.stored_scores import find_score, find_scores
+from pytest_vlmeval.stored_scores import StoredScores
 from pytest_vlmeval.submission import write_submission
 
 if TYPE_CHECKING:
@@ -54,92 +55,80 @@ class Execution:
         announce: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._library = library
-        self._session_id = session_id
         self._announce = announce
         self._entries = {entry.dataset: entry for entry in entries}
-        self._owner = owner = make_owner()
-        self._store = Store(settings.work_dir, settings.store)
-        self._plan = self._open_run(entries)
-        self._store.leases.join(owner, session_id, self._plan.run_id, share.number)
-        self._board = Board(self._store, self._plan, session_id)
-        self._board.refresh()
+        self._is_first = share.number == 0
+        self.state = state = self._begin(library, session_id, share.number)
         self._judges = create_judges(
             settings,
-            self._store,
+            state.store,
             share.concurrency(settings.concurrency),
             servers,
-            asked_in=(self._plan.run_id, session_id),
+            asked_in=(state.plan.run_id, session_id),
         )
-        self._is_first = share.number == 0
-        self._inference = inference = self._make_inference(share, servers)
-        self._heartbeat = Heartbeat(self._store.leases, owner, inference.divide)
-        self._scorer = self._make_scorer()
-        narrow = partial(self._store.runs.narrow_plan, session_id)
+        self._inference = Inference(
+            state, share=share, servers=servers, announce=announce
+        )
+        self._heartbeat = Heartbeat(
+            state.store.leases, state.owner, self._inference.divide
+        )
+        self._scorer = Scorer(state, self._judges)
+        self._stored = StoredScores(state.store, state.board, state.plan)
+        narrow = partial(state.store.runs.narrow_plan, session_id)
         self.early = EarlyStops(
-            settings.gates, library, self._board, self._scorer, narrow
+            settings.gates, library, state.board, self._scorer, narrow
         )
 
-    def _make_inference(self, share: Share, servers: Servers) -> Inference:
-        return Inference(
-            self._settings,
-            self._library,
-            *self.parts,
-            session_id=self._session_id,
-            owner=self._owner,
-            share=share,
-            servers=servers,
-            announce=self._announce,
+    def _begin(self, library: Library, session_id: str, number: int) -> RunState:
+        """Open the store, find the run or make it, and join it."""
+        owner = make_owner()
+        store = Store(self._settings.work_dir, self._settings.store)
+        plan = self._open_run(store, library.scorer, session_id)
+        store.leases.join(owner, session_id, plan.run_id, number)
+        board = Board(store, plan, session_id)
+        board.refresh()
+        return RunState(
+            settings=self._settings,
+            library=library,
+            store=store,
+            board=board,
+            plan=plan,
+            session_id=session_id,
+            owner=owner,
         )
 
-    def _make_scorer(self) -> Scorer:
-        return Scorer(
-            self._plan,
-            self._store,
-            self._board,
-            self._library,
-            session_id=self._session_id,
-            owner=self._owner,
-            judges=self._judges,
-            scoring=self._settings.scoring,
-            deadline_s=self._settings.score_timeout_s,
-            only_stored=self._settings.mode == "score",
-        )
-
-    def _open_run(self, entries: Sequence[PlanEntry]) -> Plan:
+    def _open_run(self, store: Store, scorer: str, session_id: str) -> Plan:
         settings = self._settings
-        self._store.leases.release_dead()
-        self._check_other()
-        run_id = self._store.runs.open(
-            identify(settings), self._session_id, fresh=settings.fresh
-        )
+        store.leases.release_dead()
+        self._check_other(store)
+        run_id = store.runs.open(identify(settings), session_id, fresh=settings.fresh)
         plan = Plan(
             run_id=run_id,
-            scorer=self._library.scorer,
-            entries=tuple(entries),
+            scorer=scorer,
+            entries=tuple(self._entries.values()),
             repeats=settings.repeat,
         )
-        self._store.runs.save_plan(self._session_id, plan, find_revision(Path.cwd()))
+        store.runs.save_plan(session_id, plan, find_revision(Path.cwd()))
         return plan
 
-    def _check_other(self) -> None:
+    def _check_other(self, store: Store) -> None:
         """Tell a wrong run to be compared with now, not when all is asked."""
         name = self._settings.baselines.compare_with
         if name is None:
             return
         own = None
         if not self._settings.fresh:
-            own = self._store.runs.find(identify(self._settings))
+            own = store.runs.find(identify(self._settings))
         try:
-            self._store.history.find_other(own, name)
+            store.history.find_other(own, name)
         except VlmEvalError:
-            self._store.close()
+            store.close()
             raise
 
     @property
     def unlike(self) -> list[str]:
         """How other runs of this model, going on in the store, differ from this."""
-        others = self._store.runs.others(self._plan.run_id)
+        others = self.state.store.runs.others(self.state.plan.run_id)
         return tell_apart(identify(self._settings), others)
 
     def start(self) -> None:
@@ -150,10 +139,11 @@ class Execution:
         self._heartbeat.start()
         self._check_judges()
         if self._settings.mode == "score":
-            self._board.fail(VlmEvalError(NOT_STORED))
+            self.state.board.fail(VlmEvalError(NOT_STORED))
             return
         self.early.start()
-        if not any(self._board.is_wanting(e.fingerprint) for e in self._plan.entries):
+        board, entries = self.state.board, self._entries.values()
+        if not any(board.is_wanting(entry.fingerprint) for entry in entries):
             return
         self._inference.start()
         # One is enough: others start one where they are the first to score.
@@ -165,7 +155,7 @@ class Execution:
         for name in self._entries:
             # One that cannot be had is told by the score that needs it.
             with suppress(VlmEvalError):
-                self._library.sandbox_for(name).start()
+                self.state.library.sandbox_for(name).start()
 
     def _check_judges(self) -> None:
         """Check every judge of a dataset that has no complete score by it yet."""
@@ -178,7 +168,7 @@ class Execution:
     def _awaits(self, entry: PlanEntry, judge: str) -> bool:
         if judge not in entry.judges:
             return False
-        score = find_score(self._store, self._board, self._plan, entry, judge)
+        score = self._stored.find(entry, judge)
         return score is None or any(
             verdict.state == "judge_failed" for verdict in score.verdicts
         )
@@ -196,17 +186,17 @@ class Execution:
         for judge in self._judges.values():
             judge.close()
         self._heartbeat.stop(stopped=stopped)
-        self._store.close()
+        self.state.store.close()
 
     def answer(self, dataset: str, index: str) -> Answer:
         """Wait for the answer of a sample; `VlmEvalError` if none will come."""
         entry = self._asked(dataset, index)
-        return self._board.wait(entry.fingerprint, index).answer
+        return self.state.board.wait(entry.fingerprint, index).answer
 
     def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
         """Wait for the answers of a sample, one for each time it is asked."""
         entry = self._asked(dataset, index)
-        stored = self._board.wait_all(entry.fingerprint, index)
+        stored = self.state.board.wait_all(entry.fingerprint, index)
         return tuple(each.answer for each in stored)
 
     def score(self, dataset: str) -> Score:
@@ -224,12 +214,11 @@ class Execution:
         }
         if not usable:
             return None
-        return write_submission(self._settings, self._library, dataset, usable)
+        return write_submission(self._settings, self.state.library, dataset, usable)
 
     def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
         """Return the score of each judge, where there are several."""
-        entry = self.early.narrowed(self._entries[dataset])
-        return find_scores(self._store, self._board, self._plan, entry)
+        return self._stored.by_judge(self.early.narrowed(self._entries[dataset]))
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""
@@ -238,8 +227,3 @@ class Execution:
     def _asked(self, dataset: str, index: str) -> PlanEntry:
         """Return what is needed of a dataset, where that includes a sample."""
         return self.early.check_asked(self._entries[dataset], index)
-
-    @property
-    def parts(self) -> tuple[Store, Board, Plan]:
-        """The store, what of it is known here, and what the session needs."""
-        return self._store, self._board, self._plan

@@ -14,12 +14,10 @@ from pytest_vlmeval.identity import generation_of
 from pytest_vlmeval.planning import Needed
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.execution import Execution
     from pytest_vlmeval.gates.baselines import BaselineGate
     from pytest_vlmeval.gates.early_stop import EarlyGate
     from pytest_vlmeval.gates.outcome import GateResult
-    from pytest_vlmeval.options import Settings
     from pytest_vlmeval.records import PlanEntry, Score
 
 
@@ -33,16 +31,14 @@ class Gating:
 
     def __init__(
         self,
-        settings: Settings,
-        library: Library,
         execution: Execution,
         *,
-        session_id: str,
         needed: Mapping[str, Needed],
         folders: Sequence[Path],
     ) -> None:
-        self._settings = settings
-        self._library = library
+        state = execution.state
+        self._settings = settings = state.settings
+        self._library = library = state.library
         self._execution = execution
         self._needed = needed
         # Else each gate reads its own when it is its turn.
@@ -55,10 +51,7 @@ class Gating:
             {name: need.compared for name, need in needed.items()} if ahead else {},
         )
         self._gates = SessionGates(
-            settings,
-            library,
-            *execution.parts,
-            session_id=session_id,
+            state,
             needed=needed,
             folders=folders,
             baselines=self._baselines,

@@ -20,16 +20,12 @@ from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.sharing import part_of
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.board import Board
-    from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.media_check import Needs
     from pytest_vlmeval.models.factory import NoteLimit
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
-    from pytest_vlmeval.options import Settings
-    from pytest_vlmeval.records import Plan
+    from pytest_vlmeval.run_state import RunState
     from pytest_vlmeval.sharing import Share
-    from pytest_vlmeval.store import Store
 
 ONE_PROCESS = (
     "--vlm-engine=ray and -n exclude each other: one process hands the samples to all "
@@ -46,34 +42,24 @@ STOPPED = (
 class Inference:
     """This process's part of the asking: its engine, and its part of the requests.
 
-    Nothing is asked before `start`. The answers go to `store` and `board`.
+    Nothing is asked before `start`. The answers go to the store and the board.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        library: Library,
-        store: Store,
-        board: Board,
-        plan: Plan,
+        state: RunState,
         *,
-        session_id: str,
-        owner: str,
         share: Share,
         servers: Servers,
         announce: Callable[[str], None],
     ) -> None:
-        self._settings = settings
-        self._library = library
-        self._store = store
-        self._board = board
-        self._plan = plan
-        self._session_id = session_id
-        self._owner = owner
+        self._state = state
+        # Those of the state, but for servers that are started for the run.
+        self._settings = state.settings
         self._share = share
         self._servers = servers
         self._announce = announce
-        self._concurrency = share.concurrency(settings.concurrency)
+        self._concurrency = share.concurrency(state.settings.concurrency)
         self._engine: Engine | None = None
         self._part = 0
         self._dividing = threading.Lock()
@@ -83,10 +69,10 @@ class Inference:
         if self._settings.cluster is not None and self._share.processes > 1:
             raise VlmEvalError(ONE_PROCESS)
         self._settings = self._servers.settle(self._settings)
-        names = {entry.fingerprint: entry.dataset for entry in self._plan.entries}
+        names = {entry.fingerprint: entry.dataset for entry in self._state.plan.entries}
         queue = self._queue(names)
         aside = asyncio.run(self._check_model(self._find_needs(queue)))
-        self._engine = Engine(self._work(names, aside), queue, self._board)
+        self._engine = Engine(self._work(names, aside), queue, self._state.board)
         self.divide()
 
     def divide(self) -> None:
@@ -94,12 +80,12 @@ class Inference:
 
         One without any part claims nothing yet: the engine starts with the first.
         """
-        members = self._store.leases.members(self._session_id)
+        members = self._state.store.leases.members(self._state.session_id)
         if any(member.state == "stopped" for member in members):
             self._break_off()
             return
         total = self._settings.concurrency or AUTO_CEILING
-        part = part_of(total, self._owner, members, self._share.processes)
+        part = part_of(total, self._state.owner, members, self._share.processes)
         with self._dividing:
             if self._engine is None or part in (0, self._part):
                 return
@@ -116,28 +102,24 @@ class Inference:
                 self._engine.break_off(STOPPED)
 
     def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
-        journal = Journal(str(self._settings.model))
+        state, journal = self._state, Journal(str(self._settings.model))
         return Work(
             request=lambda name, index: write_request(
-                self._library, self._settings, names[name], index
+                state.library, self._settings, names[name], index
             ),
             retries=self._settings.retries,
             journal=journal,
             make_pool=lambda: self._make_pool(journal.note_limit, aside),
-            release=self._library.release_prompts,
+            release=state.library.release_prompts,
             keep=partial(
-                self._store.accounting.record, self._plan.run_id, self._session_id
+                state.store.accounting.record, state.plan.run_id, state.session_id
             ),
         )
 
     def _queue(self, names: Mapping[str, str]) -> Queue:
-        prompts = self._library.prompts
+        prompts = self._state.library.prompts
         return Queue(
-            self._plan,
-            self._store,
-            self._board,
-            session_id=self._session_id,
-            owner=self._owner,
+            self._state,
             read_prompt=lambda name, index: prompts(names[name]).text(index),
             identity=identify(self._settings),
             cached=not self._settings.fresh,
@@ -151,7 +133,8 @@ class Inference:
         """Return what has to be tried of an endpoint; nothing of other models."""
         if self._settings.backend != "endpoint" or self._settings.media_check == "off":
             return {}
-        return find_needs(self._plan, self._board, queue, self._library.prompts)
+        state = self._state
+        return find_needs(state.plan, state.board, queue, state.library.prompts)
 
     async def _check_model(self, needs: Needs) -> Collection[str]:
         """Return the endpoints that cannot be asked now, where others can."""
@@ -160,13 +143,7 @@ class Inference:
             troubles = await pool.check()
             name_troubles(troubles, self._announce)
             if needs:
-                media = MediaCheck(
-                    self._settings,
-                    self._store,
-                    self._plan.run_id,
-                    self._session_id,
-                    self._announce,
-                )
+                media = MediaCheck(self._state, self._announce)
                 usable = [each for each in pool.endpoints if each.name not in troubles]
                 await media.check(usable[0], needs)
         finally:

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepared import Prompts
     from pytest_vlmeval.models.capability import Capability
     from pytest_vlmeval.models.pooled import Endpoint
-    from pytest_vlmeval.options import Settings
     from pytest_vlmeval.queue import Queue
     from pytest_vlmeval.records import Ask, Plan
-    from pytest_vlmeval.store import Store
+    from pytest_vlmeval.run_state import RunState
 
 # The datasets that need something of the endpoint.
 Needs = Mapping["Capability", Sequence[str]]
@@ -53,18 +52,11 @@ class MediaCheck:
     `announce` is told what could not be found out.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        run_id: str,
-        session_id: str,
-        announce: Callable[[str], None],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._run_id = run_id
-        self._session_id = session_id
+    def __init__(self, state: RunState, announce: Callable[[str], None]) -> None:
+        self._settings = state.settings
+        self._store = state.store
+        self._run_id = state.plan.run_id
+        self._session_id = state.session_id
         self._announce = announce
 
     async def check(self, endpoint: Endpoint, needs: Needs) -> None:

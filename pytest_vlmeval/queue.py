@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.records import Answer, Ask
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.board import Board
-    from pytest_vlmeval.records import Plan
-    from pytest_vlmeval.store import Store
+    from pytest_vlmeval.run_state import RunState
 
 # How many answers are looked up in the cache at once.
 LOOK_UP = 256
@@ -33,25 +31,21 @@ class Queue:
 
     def __init__(
         self,
-        plan: Plan,
-        store: Store,
-        board: Board,
+        state: RunState,
         *,
-        session_id: str,
-        owner: str,
         read_prompt: ReadPrompt,
         identity: Mapping[str, object],
         cached: bool,
     ) -> None:
-        self._plan = plan
-        self._store = store
-        self._board = board
-        self._session_id = session_id
-        self._owner = owner
+        self._plan = plan = state.plan
+        self._store = state.store
+        self._board = state.board
+        self._session_id = state.session_id
+        self._owner = state.owner
         self._read_prompt = read_prompt
         self._identity = json.dumps(identity, sort_keys=True).encode()
         self._cached = cached
-        self._cache_after = store.runs.cache_after(plan.run_id)
+        self._cache_after = state.store.runs.cache_after(plan.run_id)
         # Of what this process has claimed and not yet recorded.
         self._keys: dict[tuple[str, Ask], str] = {}
 

@@ -177,10 +177,7 @@ class Run:
             if needed[entry.dataset].whole and self.why_unscored(entry.dataset) is None
         ]
         gating = Gating(
-            self.settings,
-            self.library,
             execution,
-            session_id=self._session_id,
             needed={entry.dataset: needed[entry.dataset] for entry in scored},
             folders=folders,
         )
@@ -194,8 +191,7 @@ class Run:
     def abandon(self, reason: str) -> None:
         """Tell who waits for an answer that none will come, and why."""
         if self._execution is not None:
-            _, board, _ = self._execution.parts
-            board.fail(VlmEvalError(reason))
+            self._execution.state.board.fail(VlmEvalError(reason))
 
     def close(self, *, finish: bool = False) -> None:
         """End everything that runs, or `finish` what is asked; answers stay."""

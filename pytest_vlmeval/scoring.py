@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.agreement import choose_by_majority, unite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import MajorityJudge
-from pytest_vlmeval.records import Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.records import PlanEntry, Score, Verdict
 from pytest_vlmeval.repeats import NO_ANSWER, average
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault
 from pytest_vlmeval.stored_scores import name_score
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.board import Board
-    from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.judge import Judge
-    from pytest_vlmeval.records import JudgeQuestion, JudgeReply, Scoring
-    from pytest_vlmeval.store import Store
+    from pytest_vlmeval.records import JudgeQuestion, JudgeReply
+    from pytest_vlmeval.run_state import RunState
     from pytest_vlmeval.store.answers import StoredAnswer
     from pytest_vlmeval.stored_scores import Stored
 
@@ -37,30 +35,15 @@ DEAD_S = 2.0
 class Scorer:
     """Scores what a session selected of each dataset, or reads the stored score."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        board: Board,
-        library: Library,
-        *,
-        session_id: str,
-        owner: str,
-        judges: Mapping[str, Judge],
-        scoring: Scoring,
-        deadline_s: float | None,
-        only_stored: bool,
-    ) -> None:
-        self._plan = plan
-        self._store = store
-        self._board = board
-        self._library = library
-        self._session_id = session_id
-        self._owner = owner
+    def __init__(self, state: RunState, judges: Mapping[str, Judge]) -> None:
+        self._settings = state.settings
+        self._plan = state.plan
+        self._store = state.store
+        self._board = state.board
+        self._library = state.library
+        self._session_id = state.session_id
+        self._owner = state.owner
         self._judges = judges
-        self._scoring = scoring
-        self._deadline_s = deadline_s
-        self._only_stored = only_stored
         self._scores: dict[str, Score | VlmEvalError] = {}
         self._verdicts: dict[str, Mapping[str, Verdict]] = {}
         self._lock = threading.Lock()
@@ -158,7 +141,7 @@ class Scorer:
         try:
             return self._board.wait(entry.fingerprint, index, repeat)
         except VlmEvalError:
-            if self._only_stored:
+            if self._settings.mode == "score":
                 return None
             raise
 
@@ -196,8 +179,8 @@ class Scorer:
             self._library.prepared(entry.dataset),
             [(index, usable.get(index)) for index in entry.indexes],
             judge=None if judge is None else _for_dataset(judge, entry.fingerprint),
-            scoring=self._scoring,
-            deadline_s=self._deadline_s,
+            scoring=self._settings.scoring,
+            deadline_s=self._settings.score_timeout_s,
         )
         verdicts = tuple(_only_of(usable, each) for each in scored.verdicts)
         return Score(

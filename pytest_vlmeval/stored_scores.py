@@ -19,60 +19,50 @@ if TYPE_CHECKING:
     Stored = Mapping[str, StoredAnswer | None]
 
 
-def find_score(
-    store: Store,
-    board: Board,
-    plan: Plan,
-    entry: PlanEntry,
-    judge: str | None = None,
-    *,
-    brief: bool = False,
-) -> Score | None:
-    """Return the stored score of what a session selected, if there is one.
+class StoredScores:
+    """Finds them by the answers that a board knows."""
 
-    `judge` names one of several, whose majority it is otherwise. A `brief` score may
-    come without its verdicts.
-    """
-    found = find_outcome(store, board, plan, entry, judge, brief=brief)
-    return found if isinstance(found, Score) else None
+    def __init__(self, store: Store, board: Board, plan: Plan) -> None:
+        self._store = store
+        self._board = board
+        self._plan = plan
 
+    def find(
+        self, entry: PlanEntry, judge: str = "", *, brief: bool = False
+    ) -> Score | None:
+        """Return the score of a dataset, if there is one.
 
-def find_outcome(
-    store: Store,
-    board: Board,
-    plan: Plan,
-    entry: PlanEntry,
-    judge: str | None = None,
-    *,
-    brief: bool = False,
-) -> Score | VlmEvalError | None:
-    """Return the stored score, why there is none, or None while it was not tried.
+        `judge` names one of several, whose majority it is otherwise. A `brief` score
+        may come without its verdicts.
+        """
+        found = self.outcome(entry, judge, brief=brief)
+        return found if isinstance(found, Score) else None
 
-    A `brief` one may come without its verdicts.
-    """
-    scores = []
-    for repeat in range(plan.repeats):
-        stored = {
-            index: board.get(entry.fingerprint, index, repeat)
-            for index in entry.indexes
-        }
-        score_id = name_score(plan, entry, stored, judge or entry.judge)
-        # Of several repeats the verdicts make the score.
-        found = store.scores.load(score_id, brief=brief and plan.repeats == 1)
-        if not isinstance(found, Score):
-            return found
-        scores.append(found)
-    return average(scores)
+    def outcome(
+        self, entry: PlanEntry, judge: str = "", *, brief: bool = False
+    ) -> Score | VlmEvalError | None:
+        """Return the score, why there is none, or None while it was not tried."""
+        repeats = range(self._plan.repeats)
+        scores = []
+        for repeat in repeats:
+            stored = {
+                index: self._board.get(entry.fingerprint, index, repeat)
+                for index in entry.indexes
+            }
+            score_id = name_score(self._plan, entry, stored, judge or entry.judge)
+            # Of several repeats the verdicts make the score.
+            found = self._store.scores.load(score_id, brief=brief and len(repeats) == 1)
+            if not isinstance(found, Score):
+                return found
+            scores.append(found)
+        return average(scores)
 
-
-def find_scores(
-    store: Store, board: Board, plan: Plan, entry: PlanEntry
-) -> tuple[Score, ...]:
-    """Return the stored scores of each judge where there are several."""
-    if len(entry.judges) < 2:
-        return ()
-    found = [find_score(store, board, plan, entry, name) for name in entry.judges]
-    return tuple(score for score in found if score is not None)
+    def by_judge(self, entry: PlanEntry) -> tuple[Score, ...]:
+        """Return the scores of each judge where there are several."""
+        if len(entry.judges) < 2:
+            return ()
+        found = [self.find(entry, name) for name in entry.judges]
+        return tuple(score for score in found if score is not None)
 
 
 def name_score(plan: Plan, entry: PlanEntry, stored: Stored, judge: str) -> str:

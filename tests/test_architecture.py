@@ -52,6 +52,7 @@ ORDER = (
     "datasets",
     "store",
     "board",
+    "run_state",
     "sharing",
     "queue",
     "asking",

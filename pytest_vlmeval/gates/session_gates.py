@@ -13,17 +13,14 @@ from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.gates.units import find_units
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.board import Board
-    from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.gates.baseline_source import Baselines
     from pytest_vlmeval.gates.baselines import BaselineGate
     from pytest_vlmeval.gates.false_discoveries import Key
     from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.gates.thresholds import Threshold
-    from pytest_vlmeval.options import Settings
     from pytest_vlmeval.planning import Needed
-    from pytest_vlmeval.records import Plan, PlanEntry, Score
-    from pytest_vlmeval.store import Store
+    from pytest_vlmeval.records import PlanEntry, Score
+    from pytest_vlmeval.run_state import RunState
 
 
 class SessionGates:
@@ -37,13 +34,8 @@ class SessionGates:
 
     def __init__(
         self,
-        settings: Settings,
-        library: Library,
-        store: Store,
-        board: Board,
-        plan: Plan,
+        state: RunState,
         *,
-        session_id: str,
         needed: Mapping[str, Needed],
         folders: Sequence[Path],
         baselines: Baselines,
@@ -51,12 +43,13 @@ class SessionGates:
         find_stop: Callable[[str], Stop | Whole | None],
         narrowed: Callable[[PlanEntry], PlanEntry],
     ) -> None:
-        self._library = library
-        self._store = store
-        self._board = board
-        self._plan = plan
-        self._session_id = session_id
-        self._entries = {entry.dataset: entry for entry in plan.entries}
+        settings = state.settings
+        self._library = state.library
+        self._store = state.store
+        self._board = state.board
+        self._plan = state.plan
+        self._session_id = state.session_id
+        self._entries = {entry.dataset: entry for entry in state.plan.entries}
         self._find_stop = find_stop
         self._narrowed = narrowed
         self._model = settings.model or ""
@@ -70,7 +63,7 @@ class SessionGates:
             list(needed),
             gated={name for name, need in needed.items() if need.gated},
             read_score=read_score,
-            find_units=partial(find_units, library),
+            find_units=partial(find_units, state.library),
             count_cut_off=self._count_cut_off,
             compare=self._compare,
             find_stop=find_stop,

@@ -21,7 +21,7 @@ from pytest_vlmeval.reports.record import (
     RunReport,
     SampleReport,
 )
-from pytest_vlmeval.stored_scores import find_outcome, find_scores
+from pytest_vlmeval.stored_scores import StoredScores
 
 if TYPE_CHECKING:
     from pytest_vlmeval.accounts import RunAccount
@@ -88,7 +88,8 @@ class _Loader:
         plan = replace(session.plan, entries=(entry,))
         board = Board(self._store, plan, session.session_id)
         board.refresh()
-        found = find_outcome(self._store, board, plan, entry)
+        stored = StoredScores(self._store, board, plan)
+        found = stored.outcome(entry)
         score = found if isinstance(found, Score) else None
         folder = find_prepared(self._cache_dir, entry.dataset, entry.fingerprint)
         return DatasetReport(
@@ -99,7 +100,7 @@ class _Loader:
             samples=_samples(entry, folder, board, score),
             score=score,
             no_score=str(found) if isinstance(found, VlmEvalError) else "",
-            by_judge=find_scores(self._store, board, plan, entry),
+            by_judge=stored.by_judge(entry),
             past=tuple(each for each in past if each.fingerprint == entry.fingerprint),
             gates=tuple(
                 each

@@ -15,7 +15,7 @@ from pytest_vlmeval.reports.summary import Share
 from pytest_vlmeval.reports.tally import Tally
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.answers import StoredAnswer
-from pytest_vlmeval.stored_scores import find_score, find_scores
+from pytest_vlmeval.stored_scores import StoredScores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +117,10 @@ class Watch:
     def results(self) -> list[DatasetResult]:
         """Return what became of each dataset."""
         self._board.refresh()
+        stored = StoredScores(self._store, self._board, self._plan)
         results = []
         for entry in self._plan.entries:
-            score = find_score(self._store, self._board, self._plan, entry, brief=True)
+            score = stored.find(entry, brief=True)
             results.append(
                 DatasetResult(
                     dataset=entry.dataset,
@@ -128,7 +129,7 @@ class Watch:
                     modified=entry.modified,
                     score=score,
                     no_score="" if score else self._why_no_score(entry),
-                    by_judge=find_scores(self._store, self._board, self._plan, entry),
+                    by_judge=stored.by_judge(entry),
                 )
             )
         return results
