@@ -13,7 +13,15 @@ import pandas as pd
 import pytest
 
 from pytest_vlmeval.datasets.catalog import demo_datasets
-from pytest_vlmeval.datasets.prepared import read_index, read_references, read_samples
+from pytest_vlmeval.datasets.prepared import (
+    AT_ONCE,
+    Prompts,
+    read_index,
+    read_prompts,
+    read_references,
+    read_samples,
+    read_shown,
+)
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import PromptPart, parts_of
 from pytest_vlmeval.records import PreparedDataset
@@ -222,3 +230,27 @@ def test_names_are_read_without_prompts(sandbox: Sandbox, tmp_path: Path) -> Non
     assert (read_index(prepared), list(read_references(prepared.folder))) == known
     with pytest.raises(ValueError, match="not enough values"):
         read_samples(prepared)
+
+
+def test_more_rows_than_are_written_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    count = AT_ONCE + 3
+    pictures = [cell(draw(seed)) for seed in range(2)]
+    rows = choice_rows([pictures[number % 2] for number in range(count)])
+    # Letters of one, three and four bytes, and in every other row no category.
+    rows[AT_ONCE] = {**rows[AT_ONCE], "question": "看图 🖼 ?"}
+    table = write_table(tmp_path / "T.tsv", rows)
+    prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
+    samples = read_samples(prepared)
+    assert [sample.index for sample in samples] == [str(n) for n in range(count)]
+    assert "看图 🖼 ?" in samples[AT_ONCE].prompt[0][1].text
+    assert samples[AT_ONCE].category == "colour"
+    assert samples[AT_ONCE + 1].category is None
+    assert all(sample.reference == "AB"[int(sample.index) % 2] for sample in samples)
+    # The same pictures have the same number.
+    shown = read_shown(prepared)
+    assert shown == [shown[number % 2] for number in range(count)]
+    assert shown[0] != shown[1]
+    prompts = Prompts(prepared)
+    assert [prompts.text(each.index) for each in samples] == list(
+        read_prompts(prepared)
+    )

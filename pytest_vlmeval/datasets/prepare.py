@@ -176,4 +176,7 @@ def _column(values: Sequence[str | None]) -> pa.Array:
     valid = np.packbits([value is not None for value in values], bitorder="little")
     offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
     buffers = [pa.py_buffer(part) for part in (valid, offsets, b"".join(texts))]
-    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+    column = pa.Array.from_buffers(pa.string(), len(texts), buffers)
+    # Where there are more bytes than offsets can count, they are not rising.
+    column.validate(full=True)
+    return column
