@@ -29,6 +29,18 @@ def reader(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
+@pytest.fixture
+def served(
+    reader: Project,
+    vlm_server: Callable[..., ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> ServerProcess:
+    """Give a server of the README's model, at the address that runs take."""
+    server = vlm_server(models=["qwen2-vl"], default="B")
+    monkeypatch.setenv("VLM_API_BASE", server.url)
+    return server
+
+
 def test_the_two_commands_are_what_ci_runs() -> None:
     lines = block(README, "Two commands").splitlines()
     named = [re.sub(r"\s+#.*", "", line) for line in lines]
@@ -42,15 +54,9 @@ def test_the_command_without_a_checkout_is_that_of_the_wheel_s_test() -> None:
 
 
 @pytest.mark.slow
-def test_a_served_model(
-    reader: Project,
-    vlm_server: Callable[..., ServerProcess],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    server = vlm_server(models=["qwen2-vl"], default="B")
-    monkeypatch.setenv("VLM_API_BASE", server.url)
+def test_a_served_model(reader: Project, served: ServerProcess) -> None:
     heading = "A model that swift serves"
-    code = block(README, heading, number=1).replace("http://host:8000/v1", server.url)
+    code = block(README, heading, number=1).replace("http://host:8000/v1", served.url)
     output = run_shell(code, reader.pytester.path).stdout
     found = [
         (re.findall(r"(\d+) passed", line), re.findall(r"(\d+) xfailed", line))
@@ -60,18 +66,15 @@ def test_a_served_model(
     everything = (["14"], ["12"])
     assert found == [everything, (["12"], ["10"]), everything, ([], ["1"])]
     # In whichever of these runs, each question was asked once.
-    asked = [str(each["text"]) for each in server.requests()]
+    asked = [str(each["text"]) for each in served.requests()]
     assert len([text for text in asked if "Question <" in text]) == 24
 
 
 def test_a_judge(
-    reader: Project,
-    vlm_server: Callable[..., ServerProcess],
-    monkeypatch: pytest.MonkeyPatch,
+    reader: Project, served: ServerProcess, vlm_server: Callable[..., ServerProcess]
 ) -> None:
-    server = vlm_server(models=["qwen2-vl"], default="I think it is the second")
+    served.control(models=["qwen2-vl"], default="I think it is the second")
     judge = vlm_server(models=["qwen2-7b-instruct"], judge="good")
-    monkeypatch.setenv("VLM_API_BASE", server.url)
     code = block(README, "A judge").replace("http://127.0.0.1:8866/v1", judge.url)
     output = run_shell(code, reader.pytester.path).stdout
     assert "judge qwen2-7b-instruct" in output
@@ -80,33 +83,24 @@ def test_a_judge(
 
 @pytest.mark.slow
 def test_a_gate(
-    reader: Project,
-    vlm_server: Callable[..., ServerProcess],
-    monkeypatch: pytest.MonkeyPatch,
+    reader: Project, served: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = vlm_server(models=["qwen2-vl"], default="B")
     folder = reader.pytester.path
-    monkeypatch.setenv("VLM_API_BASE", server.url)
     monkeypatch.delenv("VLM_ALLOW_MISSING_BASELINE")
     once, always = block(README, "A gate in CI").splitlines()
     assert run_shell(once, folder).returncode == 0
     assert list((folder / "benchmarks/__baselines__/qwen2-vl").iterdir())
     assert run_shell(always, folder).returncode == 0
     assert (folder / "report.html").is_file()
-    server.control(models=["qwen2-vl"], default="C")
+    served.control(models=["qwen2-vl"], default="C")
     worse = run_shell(always, folder, {"VLM_FRESH": "yes"})
     assert worse.returncode == pytest.ExitCode.TESTS_FAILED
     assert "MathVision_MINI is worse than its baseline." in worse.stdout
     assert "is worse than its baseline" in read(folder / "report.xml")
 
 
-def test_own_data(
-    reader: Project,
-    vlm_server: Callable[..., ServerProcess],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    server = vlm_server(models=["qwen2-vl"], default="B")
-    monkeypatch.setenv("VLM_API_BASE", server.url)
+@pytest.mark.usefixtures("served")
+def test_own_data(reader: Project) -> None:
     folder = reader.pytester.path
     picture = ROOT / "docs/images/report.webp"
     rows = [
