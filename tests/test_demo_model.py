@@ -236,8 +236,9 @@ def test_shipped_files() -> None:
 
 
 def test_checkpoint_has_the_published_ids_and_shapes(tmp_path: Path) -> None:
-    checkpoint = pytest.importorskip("demo_model.checkpoint", exc_type=ImportError)
-    checkpoint.write_checkpoint(tmp_path)
+    from demo_model.checkpoint import write_checkpoint
+
+    write_checkpoint(tmp_path)
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
@@ -255,15 +256,6 @@ def test_checkpoint_has_the_published_ids_and_shapes(tmp_path: Path) -> None:
     assert tokenizer.encode("red<|im_end|>").ids[-1] == 151_645
     small = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
     assert tokenizer.encode("Is it red?").ids == small.encode("Is it red?").ids
-
-
-@pytest.mark.slow
-def test_transformers_answers_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    checkpoint = pytest.importorskip("demo_model.checkpoint", exc_type=ImportError)
-    compare = pytest.importorskip("demo_model.compare", exc_type=ImportError)
-    checkpoint.write_checkpoint(tmp_path)
-    assert compare.count_differences(tmp_path) == 0
 
 
 def test_import_is_light() -> None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,25 @@ def demo_answers(project: Project) -> list[tuple[object, ...]]:
         return project.stored(ANSWERS)
     finally:
         project.store = given
+
+
+def test_transformers_answers_as_the_onnx_files_do(
+    checkpoint: Path, model_environment: Path
+) -> None:
+    # What runs those files is beside pytest alone; all else is of that environment.
+    code = (
+        "import sys; sys.path.append(sys.argv.pop()); "
+        "from demo_model.compare import main; main()"
+    )
+    command = [str(model_environment / "bin/python"), "-c", code, str(checkpoint)]
+    done = subprocess.run(
+        [*command, sysconfig.get_path("purelib")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "0 answers differ\n"), done.stderr
 
 
 def test_swift_answers_as_the_demo_model_does(swift: Swift) -> None:
