@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +21,8 @@ from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_built
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UV = shutil.which("uv")
+# That of the project's own environment, which is not on PATH.
+SCRIPTS = sysconfig.get_path("scripts")
 PINS = "tiny-wheel==1.0\n"
 OWN = (
     "--vlm-sandbox-python=PATH takes a Python 3.11 or newer in whose environment "
@@ -159,11 +160,10 @@ def test_builds_once_then_starts_at_once(
         build(root, "tiny-wheel==1.1\n", offline=True)
 
 
-@pytest.mark.skipif(UV is None, reason="uv is not on PATH")
 def test_uv_builds_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = os.pathsep.join([os.environ["PATH"], str(Path(str(UV)).parent)])
+    path = os.pathsep.join([os.environ["PATH"], SCRIPTS])
     monkeypatch.setenv("PATH", path)
     environment, lines = build(tmp_path)
 
