@@ -6,6 +6,7 @@ Under xdist every worker has one; the controller has none and reads the store.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,6 +181,8 @@ class Controller:
         self._session_id = session_id
         self._announce = announce
         self._announced: set[str] = set()
+        # Each worker's lines come in a thread of their own.
+        self._announcing = threading.Lock()
         self._usage_errors: list[str] = []
 
     @pytest.hookimpl(optionalhook=True)
@@ -191,9 +194,10 @@ class Controller:
 
     def _say_once(self, line: str) -> None:
         """Say what one worker found out, or all of them, in the one terminal."""
-        if line not in self._announced:
-            self._announced.add(line)
-            self._announce(line)
+        with self._announcing:
+            if line not in self._announced:
+                self._announced.add(line)
+                self._announce(line)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

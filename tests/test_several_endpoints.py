@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_vlmeval.session import Controller
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
 from tests.test_judge_runs import benchmark, judged_by, write_choices
@@ -92,3 +96,27 @@ def test_the_summary_tells_the_costs_of_each_dataset_and_judge(
             f"  AI2D_TEST: 4 requests, {USAGE}",
         ]
     )
+
+
+class SlowLine(str):
+    """A line that takes so long to be looked up that threads meet."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        time.sleep(0.05)
+        return super().__hash__()
+
+
+def test_what_all_workers_find_out_at_once_is_said_once() -> None:
+    said: list[str] = []
+    listening: list[Callable[[str], None]] = []
+    channel = SimpleNamespace(setcallback=listening.append)
+    controller = Controller("session", said.append)
+    for _ in range(4):
+        gateway = SimpleNamespace(newchannel=lambda: channel)
+        node = SimpleNamespace(workerinput={}, gateway=gateway)
+        controller.pytest_configure_node(node)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda say: say(SlowLine("gone")), listening))
+    assert said == ["gone"]

@@ -151,7 +151,8 @@ def _write_parquet(folder: Path) -> None:
     import pyarrow.parquet as pq
 
     lines = folder / "samples.jsonl"
-    schema = pa.schema([(name, pa.string()) for name in COLUMNS])
+    # Large: all prompts together may have more than 2 GB.
+    schema = pa.schema([(name, pa.large_string()) for name in COLUMNS])
     with (
         lines.open(encoding="utf-8") as file,
         pq.ParquetWriter(
@@ -174,9 +175,6 @@ def _column(values: Sequence[str | None]) -> pa.Array:
 
     texts = [b"" if value is None else value.encode() for value in values]
     valid = np.packbits([value is not None for value in values], bitorder="little")
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     buffers = [pa.py_buffer(part) for part in (valid, offsets, b"".join(texts))]
-    column = pa.Array.from_buffers(pa.string(), len(texts), buffers)
-    # Where there are more bytes than offsets can count, they are not rising.
-    column.validate(full=True)
-    return column
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from pytest_vlmeval.records import Answer, Ask, Said
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import AT_ONCE, Database
 from pytest_vlmeval.store.schema import answers, claims
 
-# Answers that are read at once: 30,000 would take 20 MB for a moment.
-AT_ONCE = 1_000
 # Texts up to this length (an option's letter) are often the same.
 SHORT = 16
 _ANSWER_FIELDS = (

@@ -12,6 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.store.location import LOCK, Location, is_locked, open_database
 
+# Rows that are written or read at once: 30,000 would take 20 MB for a moment.
+AT_ONCE = 1_000
+
 
 class Database:
     """The open database; its failures become a `VlmEvalError`."""

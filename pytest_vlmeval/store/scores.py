@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import Score, Verdict
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import AT_ONCE, Database
 from pytest_vlmeval.store.schema import scores, verdicts
 
 # A score is "incomplete" where a judge gave no reply, which it may another time.
@@ -22,8 +22,6 @@ _CLAIMED: Mapping[str, Literal["taken", "done", "failed"]] = {
     "failed": "failed",
     "needs_judge": "failed",
 }
-# Verdicts that are written or read at once: 30,000 would take 20 MB for a moment.
-AT_ONCE = 1_000
 _TRIED_AGAIN = ("failed", "needs_judge", "incomplete")
 
 
