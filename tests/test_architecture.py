@@ -1,4 +1,4 @@
-"""The directions of the imports, who alone may import what, and how large files are."""
+"""The directions of the imports, and who alone may import what."""
 
 from __future__ import annotations
 
@@ -118,11 +118,6 @@ PYTEST_SIDE = {
     "plugin",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOT = Path(__file__).parent.parent
-# What tests the package, and what measures it.
-BESIDE = sorted(
-    path for name in ("tests", "bench") for path in (ROOT / name).rglob("*.py")
-)
 
 
 def name_of(path: Path) -> str:
@@ -221,21 +216,3 @@ def test_only_the_options_read_the_environment() -> None:
     assert {name for name in readers if not name.startswith("sandbox.inside")} == {
         "options"
     }
-
-
-def name_in_checkout(path: Path) -> str:
-    """Return a dotted name, that of a module of the package without the package's."""
-    if path in MODULES:
-        return name_of(path)
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
-
-
-@pytest.mark.parametrize("path", [*MODULES, *BESIDE], ids=name_in_checkout)
-def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") < 300
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            length = node.end_lineno - node.lineno + 1
-            assert length <= 40, f"{node.name} has {length} lines"
