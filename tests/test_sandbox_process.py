@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,41 @@ def test_one_that_died_between_two_calls_is_replaced(
     os.kill(process, signal.SIGKILL)
     assert wait_until_gone(process)
     assert describe_sandbox(own_sandbox).ms_vlmeval
+
+
+@needs_proc
+def test_a_call_that_a_dying_process_never_took_is_sent_to_another(
+    own_sandbox: Sandbox, new_children: NewChildren
+) -> None:
+    """A stopped process is alive as far as anybody can see, and takes nothing."""
+    describe_sandbox(own_sandbox)
+    (first,) = new_children()
+    os.kill(first, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as executor:
+        call = executor.submit(describe_sandbox, own_sandbox)
+        with pytest.raises(TimeoutError):
+            call.result(timeout=0.5)
+        os.kill(first, signal.SIGKILL)
+        assert call.result(timeout=60).ms_vlmeval
+    assert new_children() != [first]
+
+
+@needs_proc
+def test_a_fresh_process_that_dies_is_not_tried_again(
+    own_sandbox: Sandbox, new_children: NewChildren
+) -> None:
+    """One that cannot start would be started for ever."""
+    with ThreadPoolExecutor(1) as executor:
+        call = executor.submit(describe_sandbox, own_sandbox)
+        end = time.monotonic() + 10
+        while not (processes := new_children()) and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(processes[0], signal.SIGKILL)
+        with pytest.raises(VlmEvalError) as caught:
+            call.result(timeout=60)
+    assert str(caught.value).startswith(
+        "Starting the sandbox ended with its sandbox process (signal SIGKILL). Run "
+    )
 
 
 @needs_proc

@@ -34,12 +34,17 @@ class SandboxFault(Exception):
     """A bug met inside the sandbox; the text ends with the traceback from there."""
 
 
+class CallNotTaken(HelperEnded):
+    """The process ended before it took the call, of which so nothing was done."""
+
+
 class Sandbox:
     """Runs functions of `sandbox/inside/` in a helper process, one at a time.
 
     The process starts with the first call, or earlier with `start()`, and serves all
     further ones. One that misses its deadline or dies is ended with all it started;
-    the next call gets a fresh one. Usable from several threads.
+    the next call gets a fresh one, and so does a call that the process died without
+    taking. Usable from several threads.
     """
 
     def __init__(self, python: Path, *, deadline_s: float = DEADLINE_S) -> None:
@@ -84,10 +89,20 @@ class Sandbox:
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         with self._lock:
+            served_before = bool(self._helpers)
             helper = self._running()
             try:
                 listeners = Listeners(on_progress, on_ask)
-                return self._converse(helper, method, params, limit_s, listeners)
+                try:
+                    return self._converse(helper, method, params, limit_s, listeners)
+                except CallNotTaken:
+                    # A process that is killed looks alive until its last thread has
+                    # ended. What it never took can be sent to another, once.
+                    if not served_before or self._closed:
+                        raise
+                    self._drop()
+                    helper = self._running()
+                    return self._converse(helper, method, params, limit_s, listeners)
             except TimeoutError:
                 self._drop()
                 more = f" ({longer} gives it more time)" if longer else ""
@@ -144,6 +159,11 @@ class Sandbox:
         end = time.monotonic() + limit_s
         number = next(self._calls)
         helper.send({"call": number, "method": method, "params": dict(params)})
+        try:
+            taken = helper.receive(end - time.monotonic())
+        except HelperEnded as ended:
+            raise CallNotTaken(*ended.args) from None
+        assert taken == {"taken": number}, taken
         while True:
             message = helper.receive(end - time.monotonic())
             if "progress" in message and on_progress is not None:

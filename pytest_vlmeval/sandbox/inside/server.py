@@ -89,6 +89,8 @@ def main(parent_pid: int) -> None:
     methods = _load_methods(channel)
     while True:
         message = channel.receive()
+        # Said before anything is done: a call not taken can be sent to another process.
+        channel.send({"taken": message["call"]})
         if isinstance(methods, dict):
             channel.send(_answer(methods[message["method"]], message["params"]))
         else:
