@@ -19,31 +19,31 @@ from pytest_vlmeval.sandbox.inside.bounds import (
 def test_too_much_time_is_a_timeout() -> None:
     start = time.monotonic()
     with pytest.raises(TimeoutError, match=r"^took longer than 0\.1 s$"), bounded(0.1):
-        time.sleep(5)
-    assert time.monotonic() - start < 2
+        time.sleep(60)
+    assert time.monotonic() - start < 30
 
 
 def test_a_large_power_is_interrupted() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     nine = 9
     with pytest.raises(TimeoutError), bounded(0.3):
         _ = nine**nine**nine
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_code_that_swallows_the_alarm_gets_it_again() -> None:
     def stubborn() -> None:
         for _ in range(2):
             try:
-                time.sleep(20)
+                time.sleep(60)
             except BaseException:
                 continue
-        time.sleep(20)
+        time.sleep(60)
 
     start = time.monotonic()
     with pytest.raises(TimeoutError), bounded(0.1):
         stubborn()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 50
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
@@ -90,6 +90,6 @@ def test_slow_comparisons_share_an_allowance() -> None:
     reason = r"^took longer than 0\.25 s$"
     with pytest.raises(TimeoutError, match=reason), allowance.bounded(60):
         time.sleep(60)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
     allowance.renew()
     assert allowance.left_s == SLOW_SECONDS

@@ -29,10 +29,12 @@ def package(sandbox_environment: SandboxEnvironment) -> VlmevalPackage:
 def test_a_second_reading_comes_from_the_cache(
     package: VlmevalPackage, tmp_path: Path
 ) -> None:
+    start = time.process_time()
     first = load_catalog(package.folder, tmp_path)
-    start = time.monotonic()
+    reading_s = time.process_time() - start
+    start = time.process_time()
     assert load_catalog(package.folder, tmp_path) == first
-    assert time.monotonic() - start < 0.2
+    assert time.process_time() - start < reading_s / 3
     (memory,) = (tmp_path / "catalog").iterdir()
     memory.write_text("{broken")
     assert load_catalog(package.folder, tmp_path) == first

@@ -81,12 +81,12 @@ def test_a_mirror_is_asked_instead(file_server: FileServer, tmp_path: Path) -> N
 def test_a_slow_server_makes_a_size_unknown(
     file_server: FileServer, tmp_path: Path
 ) -> None:
-    file_server.head_wait_s = 2.0
+    file_server.head_wait_s = 20.0
     start = time.monotonic()
     plan = plan_downloads(
         infos(file_server, Slow=10), data_root=tmp_path, deadline_s=0.3
     )
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 15
     assert plan.summary() == "to download: of unknown size: Slow"
 
 

@@ -106,9 +106,9 @@ def test_other_locals_are_not_seen(value: object) -> None:
 
 def test_a_cell_with_many_pictures_is_read() -> None:
     pictures = ["A" * 2_000_000, "B" * 1_000_000, ""]
-    start = time.monotonic()
+    start = time.process_time()
     assert evaluate(str(pictures)) == pictures
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("text", ["1+" * MAX_LENGTH + "1", "['a'," + "1," * MAX_LENGTH])
@@ -122,10 +122,10 @@ def test_other_long_texts_are_refused_unread(text: str) -> None:
     ["2**19999*" * 900 + "1", "((((9**99)**99)**99)**99)", "1<<(1<<(1<<30))"],
 )
 def test_sizes_and_so_time_are_bounded(source: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises((RefusedExpressionError, RecursionError)):
         evaluate(source)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_code_is_refused() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +32,7 @@ def run_benchmark(
 
 
 def test_the_demo_answers_well(project: Project) -> None:
-    started = time.monotonic()
     result, cases = run_benchmark(project, "test_demo.py", "--vlm-model=demo")
-    took_s = time.monotonic() - started
     assert result.ret == 0
     scores = {
         name: float(properties(cases[f"test_score[{name}]"])["score"])
@@ -46,7 +43,6 @@ def test_the_demo_answers_well(project: Project) -> None:
     assert scores["DemoOpen"] >= 90
     samples = [name for name in cases if name.startswith("test_sample")]
     assert len(samples) == 120
-    assert took_s < 30
 
 
 def test_the_demo_under_xdist_gives_the_same(project: Project) -> None:

@@ -73,13 +73,12 @@ def wait_until_gone(process: int, limit_s: float = 10.0) -> bool:
     return False
 
 
-def test_it_is_ready_soon_after_the_start(own_sandbox: Sandbox) -> None:
+def test_starting_waits_for_nothing(own_sandbox: Sandbox) -> None:
     start = time.monotonic()
     own_sandbox.start()
-    assert time.monotonic() - start < 0.5
+    started_s = time.monotonic() - start
     assert describe_sandbox(own_sandbox).ms_vlmeval
-    # Two seconds are the aim; a loaded machine takes longer.
-    assert time.monotonic() - start < 10
+    assert started_s < (time.monotonic() - start) / 2
 
 
 @needs_proc

@@ -140,7 +140,7 @@ def test_hostile_answers_run_nothing_and_harm_no_others(
         assert {verdict.value for verdict in hostile} == {0}
         assert good.value == right
     assert not marker.exists()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300
 
 
 def test_odd_answers_keep_every_character(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_ten_thousand_long_answers(sandbox: Sandbox, tmp_path: Path) -> None:
     answers = [(i, "yes " + "so " * 330) for i in range(10_000)]
     start = time.monotonic()
     found = score(sandbox, prepared, answers)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300
     assert len(found.verdicts) == 10_000
     assert found.value == 100
 
