@@ -186,7 +186,9 @@ class Verdict:
     "judge_unclear" (no usable one), the last two without a value; `exchanges` are
     the numbers of what was asked of the judge. Where each sample is asked several
     times `value` is the mean over `repeats`, the values of each time, and None where
-    one of them is; `extracted` and `reason` are those of the first time.
+    one of them is; `extracted` and `reason` are those of the first time. `corrected`
+    is what corrected scoring gives where a published verdict differs from it, None
+    where it does not.
     """
 
     index: str
@@ -196,11 +198,29 @@ class Verdict:
     state: VerdictState = "matched"
     exchanges: tuple[int, ...] = ()
     repeats: tuple[float | None, ...] = ()
+    corrected: float | None = None
+
+    @property
+    def rests_on_defect(self) -> bool:
+        """Whether it is better than what corrected scoring gives."""
+        return self.corrected is not None and (self.value or 0) > self.corrected
 
     @property
     def right(self) -> int:
         """How many of the repeats were right."""
         return sum(value is not None and value >= 0.5 for value in self.repeats)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundScore:
+    """A published score with the verdicts that rest on a known defect counted as wrong.
+
+    There are `defects` such verdicts; the others make `value` and `metrics`.
+    """
+
+    defects: int
+    value: float
+    metrics: Mapping[str, float] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +237,8 @@ class Score:
     `notes` say what else makes the numbers differ from those. Where each sample is
     asked several times `value`, `best` and `metrics` are means over the repeats, whose
     values `repeats` has in order; only what every time was answered is `answered`.
+    `differing` counts the published verdicts that corrected scoring does not give,
+    `sound` is what is left without those that rest on a defect, None where none does.
     """
 
     dataset: str
@@ -235,6 +257,8 @@ class Score:
     scoring: Scoring = "published"
     notes: tuple[str, ...] = ()
     repeats: tuple[float, ...] = ()
+    differing: int = 0
+    sound: SoundScore | None = None
     verdicts: tuple[Verdict, ...] = field(repr=False, default=())
 
     @property

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pytest_vlmeval.records import Score, Verdict
+from pytest_vlmeval.records import Score, SoundScore, Verdict
 
 RIGHT_FROM = 0.5
 # The reason of a verdict on a sample that has no usable answer.
@@ -41,6 +41,8 @@ def average(scores: Sequence[Score]) -> Score:
             each.state != "matched" and each.value is None for each in verdicts
         ),
         notes=tuple(dict.fromkeys(note for each in scores for note in each.notes)),
+        differing=sum(each.corrected is not None for each in verdicts),
+        sound=_average_sound(scores, verdicts),
         verdicts=verdicts,
     )
 
@@ -52,6 +54,23 @@ def _average_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]
         for name in metrics[0]
         if all(name in each for each in metrics)
     }
+
+
+def _average_sound(
+    scores: Sequence[Score], verdicts: Sequence[Verdict]
+) -> SoundScore | None:
+    """Return what is left on average without defects; of most repeats it is all."""
+    sound = [each.sound for each in scores]
+    if not any(sound):
+        return None
+    pairs = list(zip(scores, sound, strict=True))
+    return SoundScore(
+        defects=sum(verdict.rests_on_defect for verdict in verdicts),
+        value=_mean([score.value if it is None else it.value for score, it in pairs]),
+        metrics=_average_metrics(
+            [score.metrics if it is None else it.metrics for score, it in pairs]
+        ),
+    )
 
 
 def _average_verdicts(scores: Sequence[Score]) -> tuple[Verdict, ...]:
@@ -70,7 +89,21 @@ def _average_verdict(verdicts: Sequence[Verdict]) -> Verdict:
         # The first that has none says why.
         missing = next(each for each in verdicts if each.value is None)
         return replace(missing, exchanges=exchanges, repeats=values)
-    return replace(verdicts[0], value=_mean(known), exchanges=exchanges, repeats=values)
+    corrected = None
+    if any(each.corrected is not None for each in verdicts):
+        corrected = _mean(
+            [
+                value if each.corrected is None else each.corrected
+                for each, value in zip(verdicts, known, strict=True)
+            ]
+        )
+    return replace(
+        verdicts[0],
+        value=_mean(known),
+        exchanges=exchanges,
+        repeats=values,
+        corrected=corrected,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -199,6 +199,8 @@ class Scorer:
             scale=scored.scale,
             scoring=scored.scoring,
             notes=scored.notes,
+            differing=sum(each.corrected is not None for each in verdicts),
+            sound=scored.sound,
             verdicts=verdicts,
         )
 

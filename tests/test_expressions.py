@@ -9,6 +9,7 @@ import pytest
 from pytest_vlmeval.sandbox.inside.expressions import (
     MAX_LENGTH,
     RefusedExpressionError,
+    calculate,
     confined_eval,
     evaluate,
     refuse_code,
@@ -138,3 +139,39 @@ def test_a_long_list_of_any_texts_is_a_literal() -> None:
     assert evaluate(str(texts)) == texts
     with pytest.raises(RefusedExpressionError):
         evaluate(str([*texts, 1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("42", 42),
+        (" -1.5e3 ", -1500),
+        ("2^3", 8),
+        ("2**3", 8),
+        ("(1 + 2) * 3 / 4", 2.25),
+        ("+7", 7),
+    ],
+)
+def test_a_number_is_calculated(text: str, value: float) -> None:
+    assert calculate(text) == value
+
+
+NAMES_AND_WORDS = ["a", "+a", "(a)", "a or b", "3 or 4", "5 and 7", "not 1"]
+NAMES_AND_WORDS += ["1 if 1 else 2", "len", "asw", "True", "None", "...", "'5'"]
+OTHER_OPERATORS = ["1 < 2", "[5]", "(5,)", "{5}", "~5", "6 & 3", "6 | 3", "5 << 1"]
+OTHER_OPERATORS += ["7 // 2", "7 % 4", "abs(-3)", "9^9^9", "1+" * MAX_LENGTH]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*NAMES_AND_WORDS, *OTHER_OPERATORS],
+)
+def test_what_is_more_than_a_number_is_not_calculated(text: str) -> None:
+    with pytest.raises((RefusedExpressionError, SyntaxError)):
+        calculate(text)
+
+
+@pytest.mark.parametrize("text", ["", "1 2", "the answer is 3", "2x"])
+def test_what_is_no_expression_is_not_calculated(text: str) -> None:
+    with pytest.raises(SyntaxError):
+        calculate(text)

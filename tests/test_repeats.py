@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from pytest_vlmeval.records import Score, Verdict
+from pytest_vlmeval.records import Score, SoundScore, Verdict
 from pytest_vlmeval.repeats import average
 from tests.run_fixtures import Project, endpoint, properties
 from tests.server_fixtures import ServerProcess
@@ -70,6 +71,28 @@ def test_a_sample_without_a_verdict_in_one_repeat_has_none() -> None:
     assert first.repeats == (1.0, None)
     assert (second.value, second.reason) == (None, "no usable answer")
     assert (found.answered, found.undecided, found.correct) == (1, 1, 0)
+
+
+def test_defects_of_single_repeats_are_averaged() -> None:
+    right = Verdict(index="1", value=1.0)
+    by_defect = Verdict(index="1", value=1.0, corrected=0.0)
+    sound = SoundScore(defects=1, value=0, metrics={"Overall": 0})
+    found = average(
+        [
+            score(100, [by_defect], sound=sound, differing=1),
+            score(100, [right]),
+            score(0, [replace(right, value=0.0)]),
+        ]
+    )
+    [verdict] = found.verdicts
+    assert verdict.value == pytest.approx(2 / 3)
+    assert verdict.corrected == pytest.approx(1 / 3)
+    assert found.differing == 1
+    assert found.sound is not None
+    assert found.sound.defects == 1
+    assert found.sound.value == pytest.approx(100 / 3)
+    assert found.sound.metrics == {"Overall": pytest.approx(100 / 3)}
+    assert average([score(100, [right]), score(100, [right])]).sound is None
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])

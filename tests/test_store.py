@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
-from pytest_vlmeval.records import Answer, Plan, PlanEntry, Said, Score, Verdict
+from pytest_vlmeval.records import (
+    Answer,
+    Plan,
+    PlanEntry,
+    Said,
+    Score,
+    SoundScore,
+    Verdict,
+)
 from pytest_vlmeval.store import Store
 from tests.store_calls import DATA, answer, claim
 from tests.store_calls import store as store
@@ -106,7 +114,10 @@ def score(**more: object) -> Score:
         "verdicts": (
             Verdict(index="1", value=1.0, extracted="A", reason="r"),
             Verdict(index="2", value=None, state="judge_unclear", exchanges=(3, 4)),
+            Verdict(index="3", value=1.0, corrected=0.0),
         ),
+        "differing": 1,
+        "sound": SoundScore(defects=1, value=25.0, metrics={"Overall": 0.25}),
     }
     return Score(**{**fields, **more})  # type: ignore[arg-type]
 
@@ -220,7 +231,7 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
         Store(tmp_path)
     assert str(error.value) == (
         f"{tmp_path / 'store.sqlite'} has the schema version 99, this version of "
-        "pytest-vlmeval uses 4. Choose another folder with --vlm-work-dir, or go on "
+        "pytest-vlmeval uses 5. Choose another folder with --vlm-work-dir, or go on "
         "with the version that wrote it."
     )
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from pytest_vlmeval.records import JudgeQuestion, Verdict
+from pytest_vlmeval.records import JudgeQuestion, SoundScore, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,9 @@ class ScoredDataset:
     from 0 to `scale`, with what the judge did not decide counted as wrong, in `best`
     as right. One verdict per answer, in the dataset's order. `scoring` is
     "corrected" where a defect of ms-vlmeval's published scores was mended; `notes` say
-    what else makes the numbers differ from those.
+    what else makes the numbers differ from those. `sound` is what is left of a
+    published score without the verdicts that rest on a known defect, None where none
+    does.
     """
 
     metrics: Mapping[str, float]
@@ -61,6 +63,7 @@ class ScoredDataset:
     scale: float = 100
     scoring: Scoring = "published"
     notes: tuple[str, ...] = ()
+    sound: SoundScore | None = None
 
 
 def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
@@ -208,11 +211,14 @@ def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredData
         for row in zip(*columns.values(), strict=True)
     )
     verdicts = tuple(Verdict(**row | _compact(**row)) for row in rows)
+    defects = sum(verdict.rests_on_defect for verdict in verdicts)
+    sound = found["sound"]
     return ScoredDataset(
         **{
             **found,
             "verdicts": verdicts,
             "notes": (*prepared.notes, *found["notes"]),
+            "sound": sound and SoundScore(defects=defects, **sound),
         }
     )
 

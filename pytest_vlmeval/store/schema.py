@@ -6,7 +6,7 @@ import re
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # What one of the databases refuses in a text: NUL, and halves of surrogate pairs.
 _REFUSED = re.compile("[\x00\x01\ud800-\udfff]")
@@ -174,6 +174,7 @@ verdicts = sa.Table(
     sa.Column("reason", AnyText, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("exchanges", sa.JSON, nullable=False),
+    sa.Column("corrected", sa.Float, nullable=True),
 )
 
 # What the gates of a session found: one row per gate and metric, "" for no metric.

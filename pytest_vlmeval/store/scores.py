@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
-from pytest_vlmeval.records import Score, Verdict
+from pytest_vlmeval.records import Score, SoundScore, Verdict
 from pytest_vlmeval.store.database import AT_ONCE, Database
 from pytest_vlmeval.store.schema import scores, verdicts
 
@@ -69,7 +70,7 @@ class Scores:
         fields = {
             name: getattr(score, name)
             for name in Score.__dataclass_fields__
-            if name not in ("verdicts", "metrics")
+            if name not in ("verdicts", "metrics", "sound")
         }
         failed = any(verdict.state == "judge_failed" for verdict in score.verdicts)
         with self._database.transaction(lock=f"score {score_id}") as connection:
@@ -85,7 +86,11 @@ class Scores:
                 .where(scores.c.score_id == score_id)
                 .values(
                     state="incomplete" if failed else "done",
-                    score={**fields, "metrics": dict(score.metrics)},
+                    score={
+                        **fields,
+                        "metrics": dict(score.metrics),
+                        "sound": score.sound and asdict(score.sound),
+                    },
                 )
             )
 
@@ -156,8 +161,14 @@ class Scores:
             if row.state == "needs_judge":
                 return NeedsJudgeError(row.error)
             found = () if brief else _load_verdicts(connection, score_id)
+        sound = row.score["sound"]
         return Score(
-            **{**row.score, "notes": tuple(row.score["notes"]), "repeats": ()},
+            **{
+                **row.score,
+                "notes": tuple(row.score["notes"]),
+                "repeats": (),
+                "sound": sound and SoundScore(**sound),
+            },
             verdicts=found,
         )
 
@@ -171,6 +182,7 @@ def _verdict_row(score_id: str, verdict: Verdict) -> dict[str, object]:
         "reason": verdict.reason,
         "state": verdict.state,
         "exchanges": list(verdict.exchanges),
+        "corrected": verdict.corrected,
     }
 
 
@@ -190,4 +202,5 @@ def _verdict(row: sa.Row[Any]) -> Verdict:
         reason=sys.intern(row.reason),
         state=row.state,
         exchanges=tuple(row.exchanges),
+        corrected=row.corrected,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.sandbox.inside.bounds import timeout_decorator
-from pytest_vlmeval.sandbox.inside.expressions import evaluate
+from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
 from pytest_vlmeval.sandbox.inside.judging import run_tasks
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 # The classes with a defect whose mend changes published numbers.
-CORRECTED = {"MathVista", "VideoMME"}
+CORRECTED = {"MathVision", "MathVista", "VideoMME"}
 UNNAMED = "unnamed"
+# Numbers that differ by less are the same (dataset/utils/mathv.py:38).
+NEAR = 1e-6
 
 
 def alias_log(_module: ModuleType) -> None:
@@ -189,6 +192,38 @@ def mend_mathvista(module: Any) -> None:
     module.post_check = post_check
 
 
+def mend_formulas(module: Any) -> None:
+    """Answer dataset/utils/mathv.py:36: an answer is evaluated among the variables.
+
+    There the answer "a" is the reference, as are "+a", "a or b" and "1 if a else 2";
+    "3 or 4" is 3, and "2^3" is 1. The value of a root is never compared (:43). Changes
+    published numbers, so it acts only in corrected scoring.
+    """
+    upstream = module.is_equal
+
+    def compare(said: str, known: str) -> bool:
+        with suppress(ArithmeticError, SyntaxError, ValueError):
+            return bool(abs(calculate(known) - calculate(said)) < NEAR)
+        try:
+            difference = module.latex2sympy(known) - module.latex2sympy(said)
+            # Symbols may cancel out; what is left of them equals nothing.
+            return bool(not difference.free_symbols and abs(difference.n()) < NEAR)
+        except TimeoutError:
+            raise
+        except Exception:
+            return False
+
+    compare_in_time = timeout_decorator().timeout()(compare)
+
+    def is_equal(asw: object, gt_asw: object) -> bool:
+        if current_job().scoring == "published":
+            return bool(upstream(asw, gt_asw))
+        said, known = (str(text).lower().strip() for text in (asw, gt_asw))
+        return said == known or bool(compare_in_time(said, known))
+
+    module.is_equal = is_equal
+
+
 def mend_video_options(module: Any) -> None:
     """Answer dataset/utils/videomme.py:120: the judge never sees the options.
 
@@ -285,6 +320,7 @@ AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.mmvet": mend_counts,
     "vlmeval.dataset.image_mt": mend_counts,
     "vlmeval.dataset.utils.mmdu": mend_conversations,
+    "vlmeval.dataset.utils.mathv": mend_formulas,
     "vlmeval.dataset.utils.mathvista": mend_mathvista,
     "vlmeval.dataset.utils.videomme": mend_video_options,
     "vlmeval.dataset.utils.vqa_eval": mend_distances,

@@ -24,12 +24,14 @@ from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE
 from pytest_vlmeval.sandbox.inside.video_classes import scored_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.families import Family, Outcome
-    from pytest_vlmeval.sandbox.inside.job import Ask
+    from pytest_vlmeval.sandbox.inside.job import Ask, Question
 
+# Stands for an answer that is worth nothing: it matches no reference.
+NO_WORD = "\ufffd"
 HALVES = re.compile("[\ud800-\udfff]")
 NEEDS_JUDGE = (
     "{name} is scored by a judge only, and there is none. Its answers are kept: run "
@@ -62,8 +64,10 @@ def score(
     not shown to the judge. `ask` sends questions to the judge, without which answers
     are matched exactly. What the judge did not decide counts as wrong, and as right in
     `best`. `scoring` in the result is what was used: "corrected" only where there is
-    something to correct. Raises NeedsJudgeError, and VlmEvalError for a class without
-    an adapter and a dataset without references.
+    something to correct. A published verdict that corrected scoring does not give has
+    that one in `corrected`, and `sound` is the score in which those that are too good
+    count as wrong, None where there are none. Raises NeedsJudgeError, and VlmEvalError
+    for a class without an adapter and a dataset without references.
     """
     family = find_family(info)
     if family.judge == "required" and ask is None:
@@ -74,18 +78,87 @@ def score(
     job.unanswered = frozenset(index for index, said in answers if said is None)
     texts = {index: _prediction(family, said or []) for index, said in answers}
     outcome = _evaluate(info, family, job, texts)
-    metrics = flatten(outcome.result)
-    main_metric, value = family.main(info, metrics, outcome.verdicts)
-    if family.judge == "partial" and ask is None:
-        main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
-    found = {"metrics": metrics, "main_metric": main_metric, "value": value}
+    found = _measure(info, family, job, outcome)
     return found | {
-        "best": _best_case(info, family, job, texts, value),
+        "best": _best_case(info, family, job, texts, found["value"]),
+        "sound": _without_defects(info, family, job, texts, outcome),
         "scale": family.scale,
         "verdicts": _columns(outcome.verdicts),
         "scoring": scoring if info["class_name"] in CORRECTED else "published",
         "notes": outcome.notes,
     }
+
+
+def _measure(
+    info: dict[str, str], family: Family, job: Job, outcome: Outcome
+) -> dict[str, Any]:
+    """Give the metrics, and which of them ranks the dataset with its value."""
+    metrics = flatten(outcome.result)
+    main_metric, value = family.main(info, metrics, outcome.verdicts)
+    if family.judge == "partial" and job.ask is None:
+        main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
+    return {"metrics": metrics, "main_metric": main_metric, "value": value}
+
+
+def _without_defects(
+    info: dict[str, Any],
+    family: Family,
+    job: Job,
+    texts: dict[str, Any],
+    outcome: Outcome,
+) -> dict[str, Any] | None:
+    """Mark the published verdicts that corrected scoring does not give.
+
+    The judge is not asked again: what only it could say of an answer, and was not
+    asked as published, is wrong here. Gives metrics and value of the score in which
+    the answers with too good a verdict are worth nothing.
+    """
+    if job.scoring == "corrected" or info["class_name"] not in CORRECTED:
+        return None
+    again = replace(job, ask=job.ask and _replay(job), on_progress=_silent, tasks={})
+    corrected = {
+        each["index"]: each["value"] or 0.0
+        for each in _evaluate(
+            info, family, replace(again, scoring="corrected"), texts
+        ).verdicts
+    }
+    too_good = set()
+    for each in outcome.verdicts:
+        value, other = each["value"], corrected[each["index"]]
+        if value is not None and value != other:
+            each["corrected"] = other
+            if value > other:
+                too_good.add(each["index"])
+    if not too_good:
+        return None
+    again.tasks = {}
+    again.unanswered |= too_good
+    texts = {key: NO_WORD if key in too_good else said for key, said in texts.items()}
+    found = _measure(info, family, again, _evaluate(info, family, again, texts))
+    return {"metrics": found["metrics"], "value": found["value"]}
+
+
+def _silent(_done: int, _total: int) -> None:
+    pass
+
+
+def _replay(job: Job) -> Ask:
+    """Give a judge that repeats what it said, and has no reply to anything new."""
+
+    def ask(questions: Sequence[Question]) -> list[Mapping[str, Any]]:
+        return [_said_before(job, dict(question)) for question in questions]
+
+    return ask
+
+
+def _said_before(job: Job, question: Question) -> Mapping[str, Any]:
+    task, attempt = job.tasks.get(question.pop("task")), question.pop("attempt")
+    exchanges = task.exchanges if task is not None else ()
+    same = [each for each in exchanges if each.question == question]
+    if attempt < len(same):
+        found = same[attempt]
+        return {"number": found.number, "text": found.text, "error": found.error}
+    return {"number": 0, "text": None, "error": "not asked"}
 
 
 def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -84,6 +84,7 @@ def verdict(
         "reason": str(reason)[:MAX_REASON],
         "state": "matched" if task is None else task.state,
         "exchanges": [] if task is None else [each.number for each in task.exchanges],
+        "corrected": None,
     }
 
 
