@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.prompt_settings import AS_IT_IS
+from pytest_vlmeval.sandbox.rows import FILE
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
@@ -34,5 +35,5 @@ def _origin(library: Library, dataset: str, index: str) -> dict[str, str]:
         "index": index,
         "kind": prepared.info.kind,
         "modality": prepared.info.modality,
-        "rows": str(prepared.folder / "rows.tsv"),
+        "rows": str(prepared.folder / FILE),
     }

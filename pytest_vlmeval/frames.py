@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.rows import HALVES, NO_CHARACTER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +40,10 @@ def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Pat
         ]
     if "image_path" in table:
         table["image_path"] = [_paths(cell, here) for cell in table["image_path"]]
-    text = table.to_csv(sep="\t", index=False, lineterminator="\n")
-    data = text.encode("utf-8", "replace")
+    text = table.to_csv(
+        sep="\t", index=False, lineterminator="\n", quoting=csv.QUOTE_ALL
+    )
+    data = HALVES.sub(NO_CHARACTER, text).encode()
     path = folder / hashlib.sha256(data).hexdigest()[:16] / f"{name}.tsv"
     if not path.is_file():
         try:

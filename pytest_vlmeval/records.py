@@ -68,7 +68,7 @@ class DatasetInfo:
 class PreparedDataset:
     """A dataset on disk, ready to be asked and scored.
 
-    `folder` holds `samples.parquet`, `rows.tsv` (the rows without their pictures)
+    `folder` holds `samples.parquet`, `rows.parquet` (the rows without their pictures)
     and `media/`. `fingerprint` names name, file checksum and ms-vlmeval version;
     `modified` is true when the file is not the published one. `notes` say how the
     dataset is asked where there is a choice.

@@ -18,7 +18,7 @@ from pytest_vlmeval.records import JudgeQuestion, JudgeReply, PreparedDataset
 from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault
 from tests.conformance import repository_folder
-from tests.sandbox_tables import FIXTURES, seed_rows, values, write_table
+from tests.sandbox_tables import FIXTURES, seed_rows, values, write_rows_file
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
@@ -87,7 +87,7 @@ def _score(
     answers: Mapping[str, str],
     judge: Judge | None = None,
 ) -> ScoredDataset:
-    write_table(folder / "rows.tsv", rows)
+    write_rows_file(folder, rows)
     prepared = PreparedDataset(
         info=info,
         folder=folder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.records import PreparedDataset
-from tests.sandbox_tables import describe, write_table
+from tests.sandbox_tables import describe, write_rows_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def rows_only(
     folder: Path, class_name: str, rows: Sequence[Row], name: str | None = None
 ) -> PreparedDataset:
     """Give a dataset that has nothing but what scoring reads."""
-    table = write_table(folder / "rows.tsv", rows)
+    table = write_rows_file(folder, rows)
     return PreparedDataset(
         info=describe(table, class_name, name or class_name),
         folder=folder,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -18,6 +19,7 @@ from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset
 from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset, Verdict
 from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
+from pytest_vlmeval.sandbox.rows import FILE, write_rows
 
 if TYPE_CHECKING:
     from pytest_vlmeval.judge import Judge
@@ -66,6 +68,19 @@ def write_table(path: Path, rows: Sequence[Row]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def write_rows_file(folder: Path, rows: Sequence[Row], *, own: bool = False) -> Path:
+    """Write rows as a prepared dataset has them; of a published table by default."""
+    table = write_table(folder / "table.tsv", rows)
+    csv.field_size_limit(2**28)
+    with table.open(encoding="utf-8", newline="") as file:
+        names, *cells = csv.reader(file, delimiter="\t")
+    texts = {name: [row[at] for row in cells] for at, name in enumerate(names)}
+    read = None if own else pd.read_csv(table, sep="\t")
+    table.unlink()
+    write_rows(folder / FILE, texts, read)
+    return folder / FILE
 
 
 def choice_rows(pictures: list[str]) -> list[Row]:

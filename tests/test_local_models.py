@@ -19,6 +19,7 @@ from pytest_vlmeval.models.local import LocalClient
 from pytest_vlmeval.prompts import PromptPart
 from tests.model_environment import ensure_model_environment
 from tests.run_fixtures import Project, picture
+from tests.sandbox_tables import write_rows_file
 from tests.test_runs import answers, finish, wait_for
 from tests.test_swift import BENCHMARK, DEMO
 
@@ -104,8 +105,8 @@ def question(folder: Path, text: str = "What colour is it?", rows: str = "") -> 
 def test_a_class_builds_its_own_prompt_where_it_has_one(
     tmp_path: Path, python: Path, checkpoint: Path, honoured: bool
 ) -> None:
-    rows = tmp_path / "rows.tsv"
-    rows.write_text("index\tquestion\tA\tB\tanswer\n7\tWhich <7>?\tred\tblue\tA\n")
+    row = {"index": 7, "question": "Which <7>?", "A": "red", "B": "blue", "answer": "A"}
+    rows = write_rows_file(tmp_path, [row])
     arguments: dict[str, Value] = {
         "use_custom_prompt": honoured,
         "min_pixels": None,

@@ -26,6 +26,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import PromptPart, parts_of
 from pytest_vlmeval.records import PreparedDataset
 from pytest_vlmeval.sandbox.process import Sandbox
+from pytest_vlmeval.sandbox.rows import read_frame, read_texts
 from tests.sandbox_tables import (
     cell,
     choice_rows,
@@ -93,13 +94,9 @@ def test_rows_keep_their_values_without_their_pictures(
     table = write_table(tmp_path / "T.tsv", rows)
     prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
     expected = pd.read_csv(table, sep="\t").drop(columns="image")
-    pd.testing.assert_frame_equal(
-        pd.read_csv(prepared.folder / "rows.tsv", sep="\t"), expected
-    )
-    raw = pd.read_csv(
-        prepared.folder / "rows.tsv", sep="\t", dtype=str, keep_default_na=False
-    )
-    assert list(raw["question"]) == odd
+    rows_file = prepared.folder / "rows.parquet"
+    pd.testing.assert_frame_equal(read_frame(rows_file), expected)
+    assert read_texts(rows_file)["question"] == odd
 
 
 @pytest.mark.parametrize(

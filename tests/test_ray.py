@@ -187,7 +187,7 @@ def requests_in(folder: Path) -> Callable[..., Request]:
     """Write two pictures and rows; give what asks about pictures by their names."""
     (folder / "aa.png").write_bytes(b"a" * 10)
     (folder / "bb.png").write_bytes(b"b" * 10)
-    rows = folder / "rows.tsv"
+    rows = folder / "rows.parquet"
     rows.write_text("index\n1\n")
 
     def request(*names: str) -> Request:

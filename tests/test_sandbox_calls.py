@@ -79,7 +79,7 @@ def test_a_bug_inside_keeps_its_traceback(sandbox: Sandbox, tmp_path: Path) -> N
                     "rules": "One",
                     "url": "",
                 },
-                "rows": str(prepared.folder / "rows.tsv"),
+                "rows": str(prepared.folder / "rows.parquet"),
                 "answers": [["7", "no such row"]],
             },
             task="Scoring One",

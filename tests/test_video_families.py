@@ -11,7 +11,13 @@ import pytest
 
 from pytest_vlmeval.errors import NeedsJudgeError
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset, Scoring, Setting
-from tests.sandbox_tables import score, seed_rows, shared_file, values, write_table
+from tests.sandbox_tables import (
+    score,
+    seed_rows,
+    shared_file,
+    values,
+    write_rows_file,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.judge import Judge
@@ -88,7 +94,7 @@ def score_rows(
     scoring: Scoring = "published",
 ) -> ScoredDataset:
     """Score answers to rows that have nothing but what scoring reads."""
-    write_table(folder / "rows.tsv", rows)
+    write_rows_file(folder, rows)
     prepared = PreparedDataset(
         info=info,
         folder=folder,

@@ -15,19 +15,16 @@ from pytest_vlmeval.datasets.prepared import AT_ONCE, COLUMNS, count_samples
 from pytest_vlmeval.datasets.videos import describe_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset
+from pytest_vlmeval.sandbox.rows import text_array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pyarrow as pa
-
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.datasets.locating import DatasetFiles
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
 # Counts changes in what is written, so that older folders are not read.
-FORMAT = 2
+FORMAT = 3
 
 
 def prepare_dataset(
@@ -154,7 +151,7 @@ def _write_parquet(folder: Path) -> None:
     # Large: all prompts together may have more than 2 GB.
     schema = pa.schema([(name, pa.large_string()) for name in COLUMNS])
     with (
-        lines.open(encoding="utf-8") as file,
+        lines.open(encoding="utf-8", errors="surrogatepass") as file,
         pq.ParquetWriter(
             folder / "samples.parquet", schema, write_page_checksum=True
         ) as writer,
@@ -163,18 +160,6 @@ def _write_parquet(folder: Path) -> None:
             rows = [json.loads(line) for line in part]
             for row in rows:
                 row["prompt"] = json.dumps(row["prompt"], ensure_ascii=False)
-            columns = [_column([row[name] for row in rows]) for name in COLUMNS]
+            columns = [text_array([row[name] for row in rows]) for name in COLUMNS]
             writer.write_batch(pa.record_batch(columns, schema=schema))
     lines.unlink()
-
-
-def _column(values: Sequence[str | None]) -> pa.Array:
-    """Return texts as Arrow has them; its own `array` imports pandas, 60 MB."""
-    import numpy as np
-    import pyarrow as pa
-
-    texts = [b"" if value is None else value.encode() for value in values]
-    valid = np.packbits([value is not None for value in values], bitorder="little")
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    buffers = [pa.py_buffer(part) for part in (valid, offsets, b"".join(texts))]
-    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.prompts import Sample, parts_of, read_prompt
+from pytest_vlmeval.sandbox.rows import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.prompts import Turn
     from pytest_vlmeval.records import PreparedDataset
 
+SAMPLES = "samples.parquet"
 COLUMNS = ("index", "category", "group", "reference", "error", "prompt")
 _REFERENCES = ("index", "reference")
 # Rows that are written, or made Python objects, at once.
@@ -128,24 +130,8 @@ def read_shown(prepared: PreparedDataset) -> list[frozenset[int]]:
 def count_samples(folder: Path) -> int:
     import pyarrow.parquet as pq
 
-    with _readable(folder):
-        return int(pq.read_metadata(folder / "samples.parquet").num_rows)
-
-
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """Say what a damaged folder of the cache means; it is never replaced unasked."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise VlmEvalError(
-            f"{folder / 'samples.parquet'} is damaged or gone: {reason}. Remove the "
-            f"folder {folder}, and the dataset is prepared again; answers are kept in "
-            "the run store."
-        ) from None
+    with readable(folder / SAMPLES):
+        return int(pq.read_metadata(folder / SAMPLES).num_rows)
 
 
 def _rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -165,9 +151,9 @@ def _samples(folder: Path) -> Iterator[pq.ParquetFile]:
     # Arrow's own memory, in huge pages, would cost 28 MB; threads and the machinery of
     # data sets 50.
     pa.set_memory_pool(pa.system_memory_pool())
-    path = folder / "samples.parquet"
+    path = folder / SAMPLES
     with (
-        _readable(folder),
+        readable(path),
         pq.ParquetFile(path, page_checksum_verification=True) as file,
     ):
         yield file

@@ -6,7 +6,6 @@ column `prediction`; in ms-vlmeval 0.0.20 `infer_data_job` writes it (inference.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.reports.html import write_whole
+from pytest_vlmeval.sandbox.rows import FILE, read_texts
 
 if TYPE_CHECKING:
     from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
@@ -23,6 +23,7 @@ FAILED = "Failed to obtain answer via API."
 # What a cell of Excel holds at most, and what it cannot hold.
 XLSX_LONGEST = 32_767
 _XLSX_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff￾￿]")
+_SEPARATORS = re.compile('[\t\r\n"]')
 NEEDS_OPENPYXL = (
     "--vlm-predictions=xlsx needs openpyxl, which is not installed: pip install "
     "openpyxl, or write --vlm-predictions=tsv."
@@ -61,22 +62,19 @@ def write_predictions(
 
 def _table(dataset: DatasetReport) -> Table | None:
     """Return the selected rows with their predictions, as text."""
-    file = dataset.folder and dataset.folder / "rows.tsv"
+    file = dataset.folder and dataset.folder / FILE
     if file is None or not file.is_file():
         return None
     samples = {each.index: each for each in dataset.samples}
-    # A cell may be longer than csv's own limit.
-    csv.field_size_limit(2**31 - 1)
-    with file.open(encoding="utf-8", newline="") as source:
-        reader = csv.reader(source, delimiter="\t")
-        heading = next(reader)
-        place = heading.index("index")
-        rows = [
-            [*row, _prediction(samples[row[place]])]
-            for row in reader
-            if row[place] in samples
-        ]
-    return [[*heading, "prediction"], *rows]
+    texts = read_texts(file)
+    rows = [
+        [*row, _prediction(samples[index])]
+        for index, row in zip(
+            texts["index"], zip(*texts.values(), strict=True), strict=True
+        )
+        if index in samples
+    ]
+    return [[*texts, "prediction"], *rows]
 
 
 def _prediction(sample: SampleReport) -> str:
@@ -93,9 +91,15 @@ def _prediction(sample: SampleReport) -> str:
 
 
 def _as_tsv(table: Table) -> bytes:
-    out = io.StringIO(newline="")
-    csv.writer(out, delimiter="\t", lineterminator="\n").writerows(table)
-    return out.getvalue().encode("utf-8", "replace")
+    lines = ("\t".join(map(_quoted, row)) + "\n" for row in table)
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def _quoted(cell: str) -> str:
+    """Put a cell into quotes if need be: Python's csv forgets lone carriage returns."""
+    if _SEPARATORS.search(cell) is None:
+        return cell
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def _as_xlsx(table: Table) -> tuple[bytes, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from pytest_vlmeval.records import JudgeQuestion, SoundScore, Verdict
+from pytest_vlmeval.sandbox.rows import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ def prepare_in_sandbox(
     on_progress: Progress | None = None,
     shelf: Shelf | None = None,
 ) -> int:
-    """Write `rows.tsv`, `samples.jsonl` and `media/` into `folder`; count samples.
+    """Write `rows.parquet`, `samples.jsonl` and `media/` into `folder`; count samples.
 
     Without a table the dataset's class makes one from what is on the shelf.
     """
@@ -140,7 +141,7 @@ def prepare_videos_in_sandbox(
     video_url: bool,
     on_progress: Progress | None = None,
 ) -> int:
-    """Write `rows.tsv`, `samples.jsonl` and `media/` into `folder`; count samples."""
+    """Do the same for videos, whose class makes the rows."""
     found = sandbox.call(
         "prepare_videos",
         {
@@ -190,7 +191,7 @@ def score_in_sandbox(
         "score",
         {
             "info": _plain(prepared.info),
-            "rows": str((prepared.folder / "rows.tsv").absolute()),
+            "rows": str((prepared.folder / FILE).absolute()),
             "answers": answers,
             "judged": judge is not None,
             "scoring": scoring,
@@ -260,7 +261,7 @@ def submit_in_sandbox(
         "submit",
         {
             "info": _plain(prepared.info),
-            "rows": str((prepared.folder / "rows.tsv").absolute()),
+            "rows": str((prepared.folder / FILE).absolute()),
             "answers": answers,
             "folder": str(folder.absolute()),
         },

@@ -69,6 +69,9 @@ UNPICKLED = {
 def install() -> None:
     """Close the process and mend ms-vlmeval's modules as they are imported."""
     sys.addaudithook(_refuse)
+    # Where pyarrow is installed, pandas would keep texts in it, with functions of its
+    # own for them; here a score is the same in every environment.
+    pd.set_option("mode.string_storage", "python")
     sys.meta_path.insert(0, _Finder())
     # dataset/utils/mathv.py:26 starts a process for each comparison.
     sys.modules["timeout_decorator"] = bounds.timeout_decorator()

@@ -13,14 +13,14 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.building import build_dataset, find_class
 from pytest_vlmeval.sandbox.inside.hubs import Needed, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, NoTableError, running
-from pytest_vlmeval.sandbox.inside.own import read_rows
+from pytest_vlmeval.sandbox.inside.own import is_own, take_own
 from pytest_vlmeval.sandbox.inside.pictures import (
     BASE64,
     SHORTEST_PICTURE,
     STAND_IN,
     PictureStore,
 )
-from pytest_vlmeval.sandbox.inside.tables import split_table
+from pytest_vlmeval.sandbox.inside.tables import take_table
 from pytest_vlmeval.sandbox.inside.video_classes import locate_videos
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def locate(
         store = _NoStore(Path(scratch), Path(scratch), linked=False)
         try:
             job = Job(
-                rows=_read_rows(info, shelf["table"], Path(scratch), store),
+                rows=_read_rows(info, shelf["table"], store),
                 folder=Path(scratch),
                 url=info["url"],
                 on_progress=on_progress,
@@ -74,16 +74,12 @@ class _NoStore(PictureStore):
         return STAND_IN + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_rows(
-    info: Info, table: str | None, scratch: Path, store: PictureStore
-) -> pd.DataFrame:
+def _read_rows(info: Info, table: str | None, store: PictureStore) -> pd.DataFrame:
     if table is None:
         return pd.DataFrame()
-    slim = scratch / f"{info['rules']}.tsv"
-    split_table(
-        Path(table), scratch / "rows.tsv", slim, store.stand_in, lambda *_: None
-    )
-    return read_rows(slim, info)
+    if is_own(info):
+        return take_own(Path(table), info, store.stand_in).frame
+    return take_table(Path(table), store.stand_in, lambda *_: None).frame
 
 
 def _with_checksum(info: Info, request: dict[str, Any]) -> dict[str, Any]:

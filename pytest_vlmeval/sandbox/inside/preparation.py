@@ -15,13 +15,14 @@ from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.hubs import take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
-from pytest_vlmeval.sandbox.inside.own import read_rows
+from pytest_vlmeval.sandbox.inside.own import is_own, take_own
 from pytest_vlmeval.sandbox.inside.pictures import (
     SHORTEST_PICTURE,
     PictureError,
     PictureStore,
 )
-from pytest_vlmeval.sandbox.inside.tables import split_table
+from pytest_vlmeval.sandbox.inside.tables import table_of, take_table
+from pytest_vlmeval.sandbox.rows import FILE, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,13 +38,12 @@ def prepare(
     folder: str,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Fill `folder` with `rows.tsv`, `samples.jsonl` and `media/`.
+    """Fill `folder` with `rows.parquet`, `samples.jsonl` and `media/`.
 
     Without `tsv` the dataset's class makes the table from what is on the `shelf`.
-    `rows.tsv` holds all rows as they are, without the column `image`, so that pandas
-    reads the same values from it later. `on_progress` gets bytes of the table first,
-    then rows. A row whose picture or prompt fails is a
-    sample with an `error`. Raises VlmEvalError when the table itself cannot be used.
+    `rows.parquet` holds all rows, without the column `image`. `on_progress` gets bytes
+    of the table first, then rows. A row whose picture or prompt fails is a sample
+    with an `error`. Raises VlmEvalError when the table itself cannot be used.
     """
     target = Path(folder)
     media = target / "media"
@@ -66,7 +66,7 @@ def prepare(
         with running(job):
             writer = _SampleWriter(info, job, Path(tsv or scratch), numbers, errors)
             if tsv is None:
-                writer.write_rows(target / "rows.tsv")
+                writer.write_rows(target / FILE)
             count = writer.write(target / "samples.jsonl")
     return {"samples": count}
 
@@ -78,11 +78,14 @@ def _read_table(
     if tsv is None:
         return {}, {}
     assert job.pictures is not None
-    slim = job.folder / f"{info['rules']}.tsv"
-    split_table(
-        Path(tsv), target / "rows.tsv", slim, job.pictures.stand_in, job.on_progress
-    )
-    job.rows = read_rows(slim, info)
+    stand_in = job.pictures.stand_in
+    if is_own(info):
+        table = take_own(Path(tsv), info, stand_in)
+        write_rows(target / FILE, table.texts)
+    else:
+        table = take_table(Path(tsv), stand_in, job.on_progress)
+        write_rows(target / FILE, table.texts, table.frame)
+    job.rows = table.frame
     numbers = _check_columns(info, job.rows, tsv)
     return numbers, _set_aside_broken(job.rows, numbers)
 
@@ -181,8 +184,7 @@ class _SampleWriter:
     def write_rows(self, path: Path) -> None:
         """Write the table that the class made, without its pictures."""
         data = self._dataset.data
-        own = [name for name in data if str(name) != "image"]
-        data[own].to_csv(path, sep="\t", index=False)
+        write_rows(path, *table_of(data))
         self._numbers = {str(index): at for at, index in enumerate(data["index"], 1)}
         if len(self._numbers) < len(data):
             raise VlmEvalError(
@@ -192,7 +194,7 @@ class _SampleWriter:
 
     def write(self, path: Path) -> int:
         data = self._dataset.data
-        with path.open("w", encoding="utf-8") as file:
+        with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
             for position in range(len(data)):
                 sample = self._sample(data.iloc[position])
                 file.write(json.dumps(sample, ensure_ascii=False) + "\n")

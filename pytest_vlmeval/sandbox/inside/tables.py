@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import csv
+import io
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
+from pytest_vlmeval.sandbox.rows import HALVES, NO_CHARACTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_vlmeval.sandbox.inside.job import Job, Progress
 
@@ -31,29 +33,56 @@ def read_table(path: Path) -> pd.DataFrame:
         raise _no_table(path, error) from error
 
 
-def split_table(
-    source: Path,
-    rows: Path,
-    slim: Path,
-    stand_in: Callable[[str], str],
-    on_progress: Progress,
-) -> None:
-    """Copy a table twice: to `rows` without its column `image`, and to `slim`.
+class Table(NamedTuple):
+    """A dataset's table without its images: its cells, and how pandas reads them.
 
-    In `slim` each picture is what `stand_in` gives for its base64 text. Values stay as
-    they are written, so that pandas reads the same from the copies. `on_progress` gets
-    bytes. Raises VlmEvalError for what is not a table.
+    `texts` are the cells as they are written, without the column `image`; in that of
+    `frame` each image is what stands for it.
     """
+
+    texts: Mapping[str, Sequence[str]]
+    frame: pd.DataFrame
+
+
+def take_table(
+    source: Path, stand_in: Callable[[str], str], on_progress: Progress
+) -> Table:
+    """Read a table piece by piece, each image replaced by what `stand_in` gives for it.
+
+    What is left is small. pandas reads it again as a whole, since it takes the types
+    of columns from all of their cells. `on_progress` gets bytes. Raises VlmEvalError
+    for what is not a table.
+    """
+    slim = io.StringIO()
+    texts: dict[str, list[str]] = {}
     done = 0
     for piece in _pieces(source, on_progress):
         if "image" in piece:
-            piece["image"] = [_slim(cell, stand_in) for cell in piece["image"]]
-        _append(piece.drop(columns="image", errors="ignore"), rows, done)
-        _append(piece, slim, done)
+            piece["image"] = [slim_cell(cell, stand_in) for cell in piece["image"]]
+        for name in piece:
+            texts.setdefault(str(name), []).extend(piece[name])
+        _write(piece, slim, header=not done)
         done += len(piece)
-    if not done:
-        for copy in (rows, slim):
-            read_table(source).to_csv(copy, sep="\t", index=False)
+    if done:
+        slim.seek(0)
+        frame = pd.read_csv(slim, sep="\t")
+    else:
+        frame = read_table(source)
+        texts = {str(name): [] for name in frame}
+    texts.pop("image", None)
+    return Table(texts, frame)
+
+
+def table_of(data: pd.DataFrame) -> Table:
+    """Give the rows that a class made as if they had been read from a table."""
+    slim = io.StringIO()
+    own = [name for name in data if str(name) != "image"]
+    _write(data[own], slim, header=True)
+    # No text that UTF-8 has holds half a character, and pandas refuses it.
+    plain = HALVES.sub(NO_CHARACTER, slim.getvalue())
+    written = pd.read_csv(io.StringIO(plain), sep="\t", dtype=str, na_filter=False)
+    texts = {str(name): list(written[name]) for name in written}
+    return Table(texts, pd.read_csv(io.StringIO(plain), sep="\t"))
 
 
 def load_slim(path: Path, job: Job) -> pd.DataFrame:
@@ -62,12 +91,7 @@ def load_slim(path: Path, job: Job) -> pd.DataFrame:
     As for the dataset's own table, no more of them than a piece is held.
     """
     assert job.pictures is not None
-    slim = job.folder / f".{path.name}.slim"
-    split_table(path, Path(os.devnull), slim, job.pictures.stand_in, job.on_progress)
-    try:
-        return read_table(slim)
-    finally:
-        slim.unlink()
+    return take_table(path, job.pictures.stand_in, job.on_progress).frame
 
 
 def stand_in_frame(data: pd.DataFrame, job: Job) -> pd.DataFrame:
@@ -105,18 +129,13 @@ def _pieces(source: Path, on_progress: Progress) -> Iterator[pd.DataFrame]:
         raise _no_table(source, error) from error
 
 
-def _append(piece: pd.DataFrame, path: Path, done: int) -> None:
-    piece.to_csv(
-        path,
-        sep="\t",
-        index=False,
-        encoding="utf-8",
-        mode="a" if done else "w",
-        header=not done,
-    )
+def _write(piece: pd.DataFrame, out: io.StringIO, *, header: bool) -> None:
+    # In quotes a cell may hold any character; a lone carriage return without them
+    # ends the row.
+    piece.to_csv(out, sep="\t", index=False, header=header, quoting=csv.QUOTE_ALL)
 
 
-def _slim(cell: str, stand_in: Callable[[str], str]) -> str:
+def slim_cell(cell: str, stand_in: Callable[[str], str]) -> str:
     """Replace the pictures of a cell, which holds one or a list of them."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return stand_in(cell)

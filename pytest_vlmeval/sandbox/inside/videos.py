@@ -12,8 +12,10 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.tables import table_of
 from pytest_vlmeval.sandbox.inside.video_classes import build_video, video_job
 from pytest_vlmeval.sandbox.inside.video_media import VideoError, VideoMedia
+from pytest_vlmeval.sandbox.rows import FILE, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,7 @@ def prepare_videos(
     video_url: bool,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Fill `folder` with `rows.tsv`, `samples.jsonl` and `media/`.
+    """Fill `folder` with `rows.parquet`, `samples.jsonl` and `media/`.
 
     A row whose video or prompt fails is a sample with an `error`. With `video_url`
     the prompts have the files of the videos, otherwise their frames.
@@ -45,7 +47,7 @@ def prepare_videos(
     random.seed(info["name"])
     with video_job(shelf, scratch, on_progress) as job:
         dataset = build_video(info, shelf, job)
-        dataset.data.to_csv(target / "rows.tsv", sep="\t", index=False)
+        write_rows(target / FILE, *table_of(dataset.data))
         media = VideoMedia(target / "media", scratch)
         writer = _VideoWriter(info, dataset, media, job, video_url)
         count = writer.write(target / "samples.jsonl")
@@ -83,7 +85,7 @@ class _VideoWriter:
         )
         self._check_unique([index for index, _ in groups])
         count = 0
-        with path.open("w", encoding="utf-8") as file:
+        with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
             for position, (index, row) in enumerate(groups):
                 sample = self._sample(position, index, row)
                 if sample is not None:

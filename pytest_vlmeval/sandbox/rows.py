@@ -1,0 +1,205 @@
+"""A dataset's rows on disk, `rows.parquet`: what is written there, and what is read.
+
+The sandbox writes the file and both sides read it; nothing else knows its layout. Of
+each column of the table, without its images, one field holds the cells as they are
+written. Where pandas reads something else than these texts, as numbers and missing
+cells, another field holds that, so that no table has to be read as text again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_vlmeval.errors import VlmEvalError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+FILE = "rows.parquet"
+# In the file's metadata, a record of each column as JSON.
+KEY = b"pytest_vlmeval.rows"
+# Half a character is no text: what stands for it is what stands for it in answers.
+HALVES = re.compile("[\ud800-\udfff]")
+NO_CHARACTER = "\ufffd"
+
+
+class Column(NamedTuple):
+    """A column's name, the fields of its texts and of what pandas reads, and as what.
+
+    `kind` is "text" where a cell is its text and missing if that is empty, "str" for
+    texts and null for missing cells, "array" for numbers, "json" for mixed values.
+    """
+
+    name: str
+    texts: str
+    values: str
+    kind: str
+
+
+def write_rows(
+    path: Path, texts: Mapping[str, Sequence[str]], read: pd.DataFrame | None = None
+) -> None:
+    """Write the cells of a table, with what pandas `read` where that is not the text.
+
+    Without `read` a cell is its text, and a missing one where that is empty.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields: dict[str, pa.Array] = {}
+    columns = []
+    for name, cells in texts.items():
+        field = values = _unused(name, fields)
+        fields[field] = text_array(cells)
+        kind = "text"
+        if read is not None:
+            kind, found = _as_field(read[name], cells)
+            if found is not None:
+                values = _unused(f"{name} as pandas reads it", fields)
+                fields[values] = found
+        columns.append(Column(name, field, values, kind))
+    schema = pa.schema(
+        [(name, field.type) for name, field in fields.items()],
+        metadata={KEY: json.dumps(columns).encode()},
+    )
+    table = pa.Table.from_arrays(list(fields.values()), schema=schema)
+    pq.write_table(table, path, write_page_checksum=True)
+
+
+def read_texts(
+    path: Path, names: Collection[str] | None = None
+) -> dict[str, list[str]]:
+    """Return the cells as they are written, by column; only those in `names`."""
+    with _opened(path) as (file, columns):
+        wanted = [each for each in columns if names is None or each.name in names]
+        table = file.read([each.texts for each in wanted], use_threads=False)
+        return {each.name: table[each.texts].to_pylist() for each in wanted}
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Return the rows as pandas reads them from the dataset's table."""
+    pandas: Any = import_module("pandas")
+    with _opened(path) as (file, columns):
+        table = file.read([each.values for each in columns], use_threads=False)
+        found = {
+            each.name: _as_series(table[each.values], each.kind, pandas)
+            for each in columns
+        }
+    frame: pd.DataFrame = pandas.DataFrame(found)
+    return frame
+
+
+def frame_of(texts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return a table in which each cell is its text, missing where that is empty."""
+    pandas: Any = import_module("pandas")
+    frame: pd.DataFrame = pandas.DataFrame(
+        {
+            name: pandas.Series([cell or None for cell in cells], dtype="str")
+            for name, cells in texts.items()
+        }
+    )
+    return frame
+
+
+def text_array(values: Sequence[str | None]) -> pa.Array:
+    """Return texts as Arrow has them; its own `array` imports pandas, 60 MB."""
+    import numpy as np
+    import pyarrow as pa
+
+    encoded = [_encode(value or "") for value in values]
+    valid = np.packbits([value is not None for value in values], bitorder="little")
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    buffers = [pa.py_buffer(part) for part in (valid, offsets, b"".join(encoded))]
+    return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return HALVES.sub(NO_CHARACTER, text).encode()
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say what a damaged folder of the cache means; it is never replaced unasked."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise VlmEvalError(
+            f"{path} is damaged or gone: {reason}. Remove the folder {path.parent}, "
+            "and the dataset is prepared again; answers are kept in the run store."
+        ) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, list[Column]]]:
+    import pyarrow.parquet as pq
+
+    with (
+        readable(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        yield file, [Column(*each) for each in json.loads(file.metadata.metadata[KEY])]
+
+
+def _unused(name: str, fields: Collection[str]) -> str:
+    """Return a field's name: the column's, as far as UTF-8 has it and it is free."""
+    name = _encode(name).decode()
+    number = 1
+    found = name
+    while found in fields:
+        number += 1
+        found = f"{name} ({number})"
+    return found
+
+
+def _as_field(
+    values: pd.Series[Any], cells: Sequence[str]
+) -> tuple[str, pa.Array | None]:
+    """Return the kind of a column and what to write; None where the texts are that."""
+    import pyarrow as pa
+
+    if values.dtype.kind in "biuf":
+        return "array", pa.array(values.to_numpy())
+    plain = [None if _is_missing(value) else value for value in values]
+    if str(values.dtype) == "str":
+        same = plain == list(cells)
+        return "str", None if same else text_array(plain)
+    return "json", text_array([json.dumps(_plain(value)) for value in plain])
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or bool(value != value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as Python itself has it, where it is numpy's."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _as_series(field: pa.ChunkedArray, kind: str, pandas: Any) -> Any:
+    if kind == "array":
+        return pandas.Series(field.to_numpy())
+    cells = field.to_pylist()
+    if kind == "text":
+        return pandas.Series([cell or None for cell in cells], dtype="str")
+    if kind == "str":
+        return pandas.Series(cells, dtype="str")
+    values = [json.loads(cell) for cell in cells]
+    missing = float("nan")
+    return pandas.Series(
+        [missing if value is None else value for value in values], dtype=object
+    )
