@@ -14,6 +14,7 @@ from pytest_vlmeval.errors import (
     printable,
 )
 from pytest_vlmeval.wording import (
+    describe_corrected,
     describe_repeats,
     describe_verdict,
     list_score,
@@ -129,6 +130,8 @@ class SampleView:
         verdict: Verdict | None = self.__dict__.get("verdict")
         if verdict is not None:
             found.append(_property("verdict", describe_verdict(verdict)))
+            if corrected := describe_corrected(verdict):
+                found.append(_property("corrected_verdict", corrected))
             if verdict.repeats:
                 found.append(("right", describe_repeats(verdict)))
         return found
@@ -156,6 +159,8 @@ class SampleView:
             reason = f"answered {shorten(said.strip(), 80)}, reference {known}"
             if verdict.repeats:
                 reason += f" (right {describe_repeats(verdict)})"
+            if corrected := describe_corrected(verdict):
+                reason += f" (--vlm-scoring=corrected: {corrected})"
             self._gate(reason)
             raise pytest.xfail.Exception(reason, pytrace=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import printable
@@ -38,6 +39,13 @@ def describe_verdict(verdict: Verdict) -> str:
     if verdict.value in (0.0, 1.0):
         return "correct" if verdict.value else "wrong"
     return f"{verdict.value:.3f}"
+
+
+def describe_corrected(verdict: Verdict) -> str | None:
+    """Say what corrected scoring makes of a published verdict; None for the same."""
+    if verdict.corrected is None:
+        return None
+    return describe_verdict(replace(verdict, value=verdict.corrected))
 
 
 def why_undecided(verdict: Verdict) -> str:
@@ -105,6 +113,9 @@ def list_score(score: Score) -> list[tuple[str, object]]:
         ("modified_data", str(score.modified).lower()),
         ("scorer", score.scorer),
         ("scoring", score.scoring),
+        ("differing_verdicts", score.differing),
+        ("verdicts_by_defect", score.sound.defects if score.sound else 0),
+        *([("score_without_defects", score.sound.value)] if score.sound else []),
         *(("note", note) for note in score.notes),
         *((f"metric: {name}", value) for name, value in score.metrics.items()),
         *list_repeats(score),

@@ -21,7 +21,7 @@ from pytest_vlmeval.gates.baselines import BaselineGate
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.units import Units, make_units
 from pytest_vlmeval.prompts import PromptPart, Sample
-from pytest_vlmeval.records import DatasetInfo, Score, Verdict
+from pytest_vlmeval.records import DatasetInfo, Score, SoundScore, Verdict
 
 PATH = Path("__baselines__/tiny/Table.json")
 GRADED = DatasetInfo(name="Table", class_name="ImageVQADataset", module="m", kind="vqa")
@@ -136,6 +136,52 @@ class Table:
         text = write_baseline(self.baseline(self.score(before)))
         gate = self.gate(self.score(after), level)
         return gate.compare(read_baseline(PATH, text))
+
+
+def by_defect(score: Score, *indexes: int) -> Score:
+    """Give a score some of whose verdicts rest on a known defect."""
+    verdicts = tuple(
+        replace(each, corrected=0.0) if int(each.index) in indexes else each
+        for each in score.verdicts
+    )
+    count = len(indexes)
+    left = SoundScore(defects=count, value=score.value - count, metrics={})
+    return replace(score, verdicts=verdicts, differing=count, sound=left)
+
+
+def test_a_gain_by_defects_hides_no_loss() -> None:
+    """Of 100 samples 30 were right; now 40 others are, by a defect."""
+    table = Table(100)
+    before, after = [1.0] * 30 + [0.0] * 70, [0.0] * 30 + [1.0] * 40 + [0.0] * 30
+    old, new = table.score(before), table.score(after)
+    plain = table.gate(new).compare(table.baseline(old))
+    assert (plain.outcome, plain.fails) == ("passed", False)
+    new = by_defect(new, *range(30, 70))
+    found = table.gate(new).compare(table.baseline(old))
+    assert (found.outcome, found.fails, found.value) == ("failed", True, 40)
+    lines = found.message.splitlines()
+    assert lines[0] == (
+        "Table is worse than its baseline without the verdicts that rest on a known "
+        "defect of ms-vlmeval's scoring, and did not before."
+    )
+    assert "  without   40 verdicts that are new counted as wrong" in lines
+    assert "40 of 100 verdicts rest on a known defect" in found.message
+    assert "--snapshot-update" in found.message
+
+
+def test_a_baseline_keeps_which_verdicts_rest_on_a_defect() -> None:
+    """So what rested on one before and does now is no loss."""
+    table = Table(100)
+    score = by_defect(table.score([1.0] * 50 + [0.0] * 50), *range(40))
+    text = write_baseline(table.baseline(score))
+    assert '"defects": "0-39"' in text
+    baseline = read_baseline(PATH, text)
+    assert baseline.defects == table.baseline(score).defects
+    found = table.gate(score).compare(baseline)
+    assert (found.outcome, found.fails) == ("passed", False)
+    assert "40 of 100 verdicts rest on a known defect" in found.message
+    plain = write_baseline(table.baseline(table.score([1.0] * 100)))
+    assert "defects" not in plain
 
 
 def test_rotations_of_a_question_are_lost_once() -> None:

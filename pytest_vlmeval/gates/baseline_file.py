@@ -44,7 +44,8 @@ class Baseline:
     `data` names what was asked (checksum of the file, digest of the prompts),
     `generation` how, `scoring` what judged the answers: runs in which any of these
     differ cannot be compared. `versions` is for the reader. `value` is
-    `metrics[main_metric]` from 0 to `scale`.
+    `metrics[main_metric]` from 0 to `scale`. `defects` are the samples whose verdict
+    rests on a known defect of the published scoring.
     """
 
     # How pydantic reads it: a text is no number, and a number is finite.
@@ -68,6 +69,7 @@ class Baseline:
     scoring: Mapping[str, str]
     versions: Mapping[str, str]
     verdicts: tuple[BaselineVerdict, ...]
+    defects: tuple[str, ...] = ()
 
     @cached_property
     def values(self) -> Mapping[str, float | None]:
@@ -117,6 +119,9 @@ def write_baseline(baseline: Baseline) -> str:
     }
     record["value"] = round(baseline.value, 6)
     record["verdicts"] = _pack(baseline.verdicts)
+    del record["defects"]
+    if baseline.defects:
+        record["defects"] = write_runs(baseline.defects)
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -162,10 +167,13 @@ def _read(record: Any) -> Baseline:
         raise ValueError("it is no JSON object")
     if record.pop("format") != FORMAT:
         raise ValueError("its format is another one")
+    defects = record.setdefault("defects", "")
     wrong = set(record) ^ {field.name for field in fields(Baseline)}
     if wrong:
         raise ValueError(f"it lacks, or should not have, {', '.join(sorted(wrong))}")
     record["verdicts"] = tuple(_unpack(record["verdicts"]))
+    most = len(record["verdicts"])
+    record["defects"] = tuple(read_runs(defects, most)) if defects else ()
     baseline = TypeAdapter(Baseline).validate_python(Baseline(**record))
     if not baseline.samples == len(baseline.values) == len(baseline.verdicts):
         raise ValueError(

@@ -57,6 +57,11 @@ def make_baseline(
         scoring=_scoring(score, package_version),
         versions={"pytest-vlmeval": plugin_version, "scorer": score.scorer},
         verdicts=tuple(_describe(rows, verdicts)),
+        defects=tuple(
+            row.index
+            for row in rows
+            if row.index in verdicts and verdicts[row.index].rests_on_defect
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from pytest_vlmeval.gates.baseline_wording import (
     describe_comparison,
     lost_line,
 )
+from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.gates.outcome import (
     GateOutcome,
     GateResult,
@@ -25,7 +26,11 @@ from pytest_vlmeval.records import Verdict
 
 if TYPE_CHECKING:
     from pytest_vlmeval.baseline_settings import BaselineSettings
-    from pytest_vlmeval.gates.baseline_file import Baseline, BaselinePlace
+    from pytest_vlmeval.gates.baseline_file import (
+        Baseline,
+        BaselinePlace,
+        BaselineVerdict,
+    )
     from pytest_vlmeval.gates.early_stop import Stop
     from pytest_vlmeval.gates.false_discoveries import Adjusted
     from pytest_vlmeval.gates.outcome import Inconclusive
@@ -74,7 +79,8 @@ class BaselineGate:
         pair = self.pair(baseline)
         if pair is None:
             return self._as_a_whole(baseline)
-        return self._decided(baseline, self._test(*pair), pair[1])
+        result = self._decided(baseline, self._test(*pair), pair[1])
+        return result if result.fails else self._sound(baseline, pair[0], result)
 
     def p_value(self, baseline: Baseline) -> float | None:
         """Return that of a drop by chance; None where verdicts are not compared."""
@@ -222,9 +228,49 @@ class BaselineGate:
             blocks.needed_line(needed, it.samples),
             blocks.worst_line(worst),
             self._version_line(baseline),
+            self._defects_line(),
             blocks.see_line(self.score.dataset),
         ]
         return replace(result, message=blocks.write_block(title, lines))
+
+    def _sound(
+        self, baseline: Baseline, before: Units, result: GateResult
+    ) -> GateResult:
+        """Fail what passes only by verdicts that rest on a known defect.
+
+        Those that did so in the baseline, too, are no change.
+        """
+        new = set(self.current.defects) - set(baseline.defects)
+        now = self._units(replace(self.current, verdicts=self._without(new)))
+        if not new or now is None:
+            return result
+        it = self._test(before, now)
+        if not is_failure(decide(it), RULE, self.inconclusive):
+            return result
+        message = blocks.write_block(
+            f"{self.score.dataset} is worse than its baseline without the verdicts "
+            "that rest on a known defect of ms-vlmeval's scoring, and did not before.",
+            [
+                blocks.value_line(self.score.value, self.score.scale, result.interval),
+                ("baseline", self._baseline_text(baseline, it)),
+                ("without", f"{len(new):,} verdicts that are new counted as wrong"),
+                *describe_comparison(it, None),
+                ("defects", describe_defects(self.score) or ""),
+                (
+                    "accept",
+                    "by making this score the baseline: the same command with "
+                    "--snapshot-update",
+                ),
+                blocks.see_line(self.score.dataset),
+            ],
+        )
+        return replace(result, outcome="failed", fails=True, message=message)
+
+    def _without(self, defects: Collection[str]) -> tuple[BaselineVerdict, ...]:
+        return tuple(
+            replace(each, value=0.0) if each.index in defects else each
+            for each in self.current.verdicts
+        )
 
     def _expected(self, baseline: Baseline, it: Comparison) -> float:
         """Return what the baseline was, of the same samples where that can be told."""
@@ -253,6 +299,10 @@ class BaselineGate:
             level=1 - 2 * it.level,
             method=f"{it.interval_method}, around the baseline",
         )
+
+    def _defects_line(self) -> blocks.Line | None:
+        said = describe_defects(self.score)
+        return None if said is None else ("defects", said)
 
     def _version_line(self, baseline: Baseline) -> blocks.Line | None:
         before = baseline.versions.get("pytest-vlmeval")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates import blocks
+from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.gates.outcome import (
     GateOutcome,
     GateResult,
@@ -32,13 +33,18 @@ WHAT_FOLLOWS = {True: "fails", False: "passes"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A metric beside its threshold; `estimate` is None where it has no interval."""
+    """A metric beside its threshold; `estimate` is None where it has no interval.
+
+    `sound` is the same without the verdicts that rest on a known defect, None where
+    there are none, or they are accepted.
+    """
 
     score: Score
     threshold: Threshold
     metric: Metric
     estimate: Estimate | None
     worst: tuple[CategoryShare, ...]
+    sound: Assessment | None = None
 
     @property
     def rule(self) -> Rule:
@@ -70,7 +76,7 @@ def decide(
     """Return what a gate found: what decided it early, where something did.
 
     `adjusted`, which counts the other gates of the run, decides instead of the gate's
-    own p-value.
+    own p-value. What passes has to pass without the verdicts that rest on a defect.
     """
     stopped = stop and stop.outcome("threshold")
     outcome = stopped or _outcome(it, adjusted)
@@ -97,7 +103,31 @@ def decide(
         fails=fails,
         message="",
     )
-    return replace(result, message=_message(it, result, adjusted, stop))
+    result = replace(result, message=_message(it, result, adjusted, stop))
+    if result.fails or it.sound is None:
+        return result
+    sound = decide(it.sound, inconclusive=inconclusive)
+    return _refuse(it, result, sound) if sound.fails else result
+
+
+def _refuse(it: Assessment, result: GateResult, sound: GateResult) -> GateResult:
+    """Fail what passes only by verdicts that rest on a known defect."""
+    scale = None if it.metric.name else it.score.scale
+    message = blocks.write_block(
+        f"{result.dataset}: {result.metric} is below its threshold without the "
+        "verdicts that rest on a known defect of ms-vlmeval's scoring.",
+        [
+            blocks.value_line(it.metric.value, scale, result.interval),
+            ("without", blocks.value_line(sound.value or 0, scale, sound.interval)[1]),
+            ("threshold", _threshold(it)),
+            ("source", it.threshold.source) if it.threshold.source else None,
+            ("defects", describe_defects(it.score) or ""),
+            ("accept", "with accept_defects = true beside min in thresholds.toml"),
+            blocks.samples_line(result.samples, result.clusters),
+            blocks.see_line(result.dataset),
+        ],
+    )
+    return replace(result, outcome="failed", fails=True, message=message)
 
 
 def _message(
@@ -121,9 +151,15 @@ def _message(
             ("stopped", stop.reason) if stop else None,
             blocks.needed_line(result.needed_samples, result.samples),
             blocks.worst_line(it.worst),
+            _defects(it),
             blocks.see_line(result.dataset),
         ],
     )
+
+
+def _defects(it: Assessment) -> blocks.Line | None:
+    said = describe_defects(it.score)
+    return None if said is None else ("defects", said)
 
 
 def _outcome(it: Assessment, adjusted: Adjusted | None) -> GateOutcome:

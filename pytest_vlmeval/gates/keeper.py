@@ -134,6 +134,7 @@ class Gatekeeper:
         self, score: Score, units: Units | None, threshold: Threshold
     ) -> Assessment:
         from pytest_vlmeval.gates.decision import Assessment
+        from pytest_vlmeval.gates.defects import without_defects
         from pytest_vlmeval.gates.measures import estimate, find_metric
 
         self._check(score, threshold)
@@ -141,12 +142,17 @@ class Gatekeeper:
         found = None
         if units is not None:
             found = estimate(score, units, metric, threshold.level)
+        sound = None
+        if score.sound is not None and not threshold.accept_defects:
+            left = without_defects(score)
+            sound = self._compare(left, self._find_units(left), threshold)
         return Assessment(
             score=score,
             threshold=threshold,
             metric=metric,
             estimate=found,
             worst=() if units is None else units.worst_categories(),
+            sound=sound,
         )
 
     def _check(self, score: Score, threshold: Threshold) -> None:
@@ -162,12 +168,14 @@ class Gatekeeper:
 
     def _without_threshold(self, score: Score) -> GateResult:
         """Return the result of a score that has no threshold, with its interval."""
+        from pytest_vlmeval.gates.defects import describe_defects
         from pytest_vlmeval.gates.measures import estimate, find_metric
 
         units = self._find_units(score)
         metric = find_metric(score, "")
         found = units and estimate(score, units, metric, DEFAULT_LEVEL)
         where = self._thresholds.path or "there is no thresholds.toml"
+        defects = describe_defects(score)
         return GateResult(
             dataset=score.dataset,
             gate="threshold",
@@ -182,6 +190,7 @@ class Gatekeeper:
             message=(
                 f"{score.dataset}: {score.main_metric} = {score.value:.2f} passes "
                 f"whatever it is: no threshold is for {self._model} ({where})."
+                + (f" {defects}." if defects else "")
             ),
         )
 

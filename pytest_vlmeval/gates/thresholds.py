@@ -46,6 +46,7 @@ class _Demand(_Strict):
     rule: Rule = DEFAULT_RULE
     level: Level = DEFAULT_LEVEL
     source: str = ""
+    accept_defects: bool = False
 
 
 class _DatasetDemands(_Strict):
@@ -55,6 +56,7 @@ class _DatasetDemands(_Strict):
     rule: Rule = DEFAULT_RULE
     level: Level = DEFAULT_LEVEL
     source: str = ""
+    accept_defects: bool = False
     metrics: dict[str, _Demand] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -75,7 +77,8 @@ class Threshold(NamedTuple):
     """What a metric of a dataset has to reach; `metric` is "" for its score.
 
     `minimum` is in the metric's unit, the score's from 0 to its scale. `level` is
-    that of the one confidence bound that decides.
+    that of the one confidence bound that decides. Unless it may `accept_defects`, it
+    has to be reached without the verdicts that rest on a known defect, too.
     """
 
     dataset: str
@@ -85,6 +88,7 @@ class Threshold(NamedTuple):
     level: float
     pattern: str
     source: str
+    accept_defects: bool = False
 
 
 class Thresholds:
@@ -206,8 +210,9 @@ def _explain(path: Path, error: ValidationError) -> str:
         lines.append(f"  {place}: {what}{hint}")
     lines.append(
         'Accepted is [MODEL.DATASET] with min, rule ("point", "confident-below" or '
-        '"confident-above"), level (0.5 to 1) and source (a text), and '
-        "[MODEL.DATASET.metrics.NAME] with the same for a further metric."
+        '"confident-above"), level (0.5 to 1), source (a text) and accept_defects '
+        "(true or false), and [MODEL.DATASET.metrics.NAME] with the same for a further "
+        "metric."
     )
     return "\n".join(lines)
 
@@ -222,10 +227,20 @@ def _thresholds(
             rule=demands.rule,
             level=demands.level,
             source=demands.source,
+            accept_defects=demands.accept_defects,
         )
         named.insert(0, ("", own))
     return [
-        Threshold(dataset, name, each.min, each.rule, each.level, pattern, each.source)
+        Threshold(
+            dataset,
+            name,
+            each.min,
+            each.rule,
+            each.level,
+            pattern,
+            each.source,
+            each.accept_defects,
+        )
         for name, each in named
     ]
 

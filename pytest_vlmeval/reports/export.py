@@ -58,6 +58,7 @@ def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "answer": answer.cell if answer else None,
                 "reasoning": answer.reasoning if answer else None,
                 "extracted": verdict.extracted if verdict else None,
+                "corrected": verdict.corrected if verdict else None,
                 "verdict": verdict.state if verdict else None,
                 "reason": verdict.reason if verdict else None,
                 "error": answer.error if answer else None,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.reports import charts
 from pytest_vlmeval.reports.page_data import pack_report
 from pytest_vlmeval.reports.pictures import embed_pictures
@@ -75,6 +76,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     )
     environment.filters |= {"time": _time, "number": _number, "duration": _duration}
     environment.globals["charts"] = charts
+    environment.globals["describe_defects"] = describe_defects
     pictures = embed_pictures(report, max_mb)
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.reports.summary import score_before, summarize
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ def format_summary(report: RunReport) -> str:
         headings += ["before", "lost", "won"]
     lines += ["", _row(headings), _row(["---"] * len(headings))]
     lines += [_row(_cells(each, report)) for each in report.datasets]
+    said = [
+        (each.dataset, describe_defects(each.score))
+        for each in report.datasets
+        if each.score
+    ]
+    for dataset, defects in said:
+        if defects is not None:
+            lines += ["", _plain(f"{dataset}: {defects}")]
     gates = [gate for each in report.datasets for gate in each.gates]
     if gates:
         lines += ["", "## Gates", "", _row(["dataset", "gate", "outcome", "reason"])]

@@ -139,6 +139,9 @@ def _detail(
         found |= {
             "value": verdict.value,
             "repeats": list(verdict.repeats),
+            "corrected": None
+            if verdict.corrected is None
+            else f"{verdict.corrected:g}",
             "extracted": verdict.extracted and _cut(verdict.extracted),
             "reason": _cut(verdict.reason),
             "judged": list(_exchanges(report, verdict.exchanges)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_vlmeval.agreement import compare_judges, describe
+from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.records import Score
 from pytest_vlmeval.reports.watch import DatasetResult
 
@@ -23,7 +24,7 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    return [*lines, *_notes(results), *_judges(results)]
+    return [*lines, *_notes(results), *_defects(results), *_judges(results)]
 
 
 def _judges(results: Sequence[DatasetResult]) -> list[str]:
@@ -62,6 +63,14 @@ def _notes(results: Sequence[DatasetResult]) -> list[str]:
         for note in result.score.notes if result.score else ():
             about.setdefault(note, []).append(result.dataset)
     return [f"{', '.join(names)}: {note}" for note, names in about.items()]
+
+
+def _defects(results: Sequence[DatasetResult]) -> list[str]:
+    """Return how many published verdicts rest on a known defect, by dataset."""
+    said = {
+        each.dataset: describe_defects(each.score) for each in results if each.score
+    }
+    return [f"{dataset}: {text}" for dataset, text in said.items() if text is not None]
 
 
 def _row(result: DatasetResult) -> tuple[str, ...]:

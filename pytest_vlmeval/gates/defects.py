@@ -1,0 +1,62 @@
+"""Verdicts that rest on a known defect of ms-vlmeval's scoring: said, and left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import Score, Verdict
+
+PAGE = "docs/datasets.md#known-defects-of-the-published-scoring"
+
+
+def describe_defects(score: Score) -> str | None:
+    """Say how many published verdicts corrected scoring does not give; None for none.
+
+    Those that are too good come first: a score should not rest on them.
+    """
+    sound = score.sound
+    defects = 0 if sound is None else sound.defects
+    missed = score.differing - defects
+    if sound is None:
+        if not missed:
+            return None
+        return (
+            f"{missed} of {score.samples} verdicts are wrong by a known defect of "
+            f"ms-vlmeval's scoring ({PAGE}); --vlm-scoring=corrected counts them right"
+        )
+    also = f", {missed} others are wrong by one" if missed else ""
+    return (
+        f"{defects} of {score.samples} verdicts rest on a known defect of ms-vlmeval's "
+        f"scoring ({PAGE}), without them it is {sound.value:.2f}{also}; "
+        "--vlm-scoring=corrected counts them right"
+    )
+
+
+def without_defects(score: Score) -> Score:
+    """Return what is left of a score where verdicts that rest on a defect are wrong."""
+    sound = score.sound
+    assert sound is not None
+    return replace(
+        score,
+        value=sound.value,
+        # A mean over nothing is no metric: it had one by the defect alone.
+        metrics={name: sound.metrics.get(name, 0.0) for name in score.metrics},
+        verdicts=tuple(map(_without_defect, score.verdicts)),
+        sound=None,
+    )
+
+
+def _without_defect(verdict: Verdict) -> Verdict:
+    if not verdict.rests_on_defect:
+        return verdict
+    # Of several repeats only some may rest on it.
+    return replace(
+        verdict, value=verdict.corrected if verdict.repeats else 0.0, repeats=()
+    )
+
+
+def find_defects(score: Score) -> tuple[str, ...]:
+    """Return the indexes of the samples whose verdict rests on a defect."""
+    return tuple(each.index for each in score.verdicts if each.rests_on_defect)
