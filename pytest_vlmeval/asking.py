@@ -6,11 +6,12 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
 from pytest_vlmeval.models.client import Reply, Request, RequestError
-from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.models.pooled import Attempt
 from pytest_vlmeval.records import Answer, AnswerState, Said
 
@@ -74,10 +75,17 @@ class Asker:
         self._journal = journal
         self._random = random.Random()
 
-    async def ask(self, fingerprint: str, index: str, request: Request) -> Answer:
+    async def ask(
+        self,
+        fingerprint: str,
+        index: str,
+        request: Request,
+        place: Place | None = None,
+    ) -> Answer:
         """Ask turn by turn, until one has no usable reply.
 
         Each has its own retries, and goes with the model's own replies to those before.
+        Before a retry others may have the `place`, unless there is a reply to lose.
         """
         asked: list[Answer] = []
         for number, _ in enumerate(request.turns, start=1):
@@ -86,12 +94,15 @@ class Asker:
                 turns=request.turns[:number],
                 replies=tuple(each.text for each in asked),
             )
-            asked.append(await self._ask_turn(fingerprint, index, so_far))
+            lent = place if number == 1 else None
+            asked.append(await self._ask_turn(fingerprint, index, so_far, lent))
             if asked[-1].state != "answered":
                 break
         return _join(asked, len(request.turns))
 
-    async def _ask_turn(self, fingerprint: str, index: str, request: Request) -> Answer:
+    async def _ask_turn(
+        self, fingerprint: str, index: str, request: Request, place: Place | None
+    ) -> Answer:
         """Send the request, again while its error may pass, at most `retries` times.
 
         A 400 is confirmed once, alone: swift answers so to all that it has taken
@@ -114,7 +125,8 @@ class Asker:
             delay_s = next(delays, None) if error.retryable else None
             if delay_s is None:
                 return _failure(fingerprint, index, attempts, attempt, error)
-            await asyncio.sleep(delay_s)
+            async with place.lent() if place else nullcontext():
+                await asyncio.sleep(delay_s)
 
     def _delays(self) -> Iterator[float]:
         """Give the seconds before each retry: exponential with jitter.

@@ -17,7 +17,7 @@ from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import OutageError, Request
-from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Ask
 
@@ -162,7 +162,10 @@ class _Drain:
         self._walk: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
-        self._received: asyncio.Queue[Answer] = asyncio.Queue()
+        # What was received and is not stored yet, each with what waits for that.
+        self._received: deque[tuple[Answer, asyncio.Future[None]]] = deque()
+        self._arrived = asyncio.Event()
+        self._store_failed = False
 
     async def run(self) -> None:
         """Ask until nothing is missing, or `end`; the first error ends everything."""
@@ -173,12 +176,11 @@ class _Drain:
                 await asyncio.wait([self._walk])
                 if self._requests:
                     await asyncio.wait(self._requests)
-                await self._received.join()
                 recorder.cancel()
         finally:
             # What was received while the loop was being ended.
-            rest = [self._received.get_nowait() for _ in range(self._received.qsize())]
-            self._record(rest)
+            if not self._store_failed:
+                self._executor.submit(self._record).result()
 
     def end(self) -> None:
         """Claim no more; what is claimed is still asked."""
@@ -192,7 +194,6 @@ class _Drain:
                 await self._ask_dataset(group, fingerprint, deque(asks))
             if self._requests:
                 await asyncio.wait(self._requests)
-                await self._received.join()
             elif await self._in_store(self._queue.missing):
                 await asyncio.sleep(OTHERS_S)
                 await self._in_store(self._queue.release_dead)
@@ -230,32 +231,51 @@ class _Drain:
             await self._settled.wait()
 
     async def _ask(self, fingerprint: str, ask: Ask) -> None:
+        """Ask from a place, and keep it until the answer is stored."""
+        async with self._pool.place() as place:
+            answer = await self._answer(fingerprint, ask, place)
+            stored = asyncio.get_running_loop().create_future()
+            self._received.append((answer, stored))
+            self._arrived.set()
+            await stored
+
+    async def _answer(self, fingerprint: str, ask: Ask, place: Place) -> Answer:
         try:
             request = self._work.request(fingerprint, ask.sample)
         except VlmEvalError as error:
             answer = failed_answer(fingerprint, ask.sample, str(error))
         else:
-            answer = await self._asker.ask(fingerprint, ask.sample, request)
+            answer = await self._asker.ask(fingerprint, ask.sample, request, place)
         if ask.repeat:
             answer = replace(answer, repeat=ask.repeat)
-        self._received.put_nowait(answer)
+        return answer
 
     async def _record_all(self) -> None:
         """Write the answers as they come; those that came together share a commit."""
         while True:
-            new = [await self._received.get()]
-            new += [self._received.get_nowait() for _ in range(self._received.qsize())]
-            await self._in_store(partial(self._record, new))
-            for _ in new:
-                self._received.task_done()
+            await self._arrived.wait()
+            self._arrived.clear()
+            for stored in await self._in_store(self._record):
+                # One whose task was cancelled meanwhile is stored all the same.
+                if not stored.done():
+                    stored.set_result(None)
 
-    def _record(self, new: Sequence[Answer]) -> None:
-        """Keep answers, and what the journal holds; runs in the store's thread."""
-        attempts, changes = self._work.journal.take()
-        if attempts or changes:
-            self._work.keep(attempts, changes)
-        if new:
-            self._queue.record(new)
+    def _record(self) -> list[asyncio.Future[None]]:
+        """Keep what was received, and what the journal holds; in the store's thread.
+
+        Returns what waited for it.
+        """
+        new = [self._received.popleft() for _ in range(len(self._received))]
+        try:
+            attempts, changes = self._work.journal.take()
+            if attempts or changes:
+                self._work.keep(attempts, changes)
+            if new:
+                self._queue.record([answer for answer, _ in new])
+        except BaseException:
+            self._store_failed = True
+            raise
+        return [stored for _, stored in new]
 
     async def _in_store(self, query: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, query)

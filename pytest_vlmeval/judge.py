@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -103,44 +104,43 @@ class Judge:
     ) -> dict[str, JudgeReply]:
         asker = Asker(pool, self._retries, self._journal)
         failures = _Failures(pool)
+        loop = asyncio.get_running_loop()
 
         async def ask(name: str, question: JudgeQuestion) -> tuple[str, JudgeReply]:
-            answer = await _ask_one(asker, failures, fingerprint, name, question)
+            try:
+                async with pool.place() as place:
+                    request = _request(question)
+                    answer = await asker.ask(fingerprint, name, request, place)
+                    failures.note(answer.error if answer.state == "failed" else "")
+                    return name, await keep(name, question, answer)
+            except OutageError as error:
+                failed = failed_answer(fingerprint, name, str(error))
+                return name, await keep(name, question, failed)
+
+        async def keep(
+            name: str, question: JudgeQuestion, answer: Answer
+        ) -> JudgeReply:
             asked_for = self._run_id, fingerprint
-            reply = self._store.exchanges.record(
-                self.name, name, question, answer, asked_for
-            )
-            return name, reply
+            record = partial(self._store.exchanges.record, self.name, name, question)
+            write = partial(record, answer, asked_for)
+            return await loop.run_in_executor(executor, write)
 
-        tasks = [
-            asyncio.create_task(ask(name, question))
-            for name, question in questions.items()
-        ]
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            attempts, changes = self._journal.take()
-            self._store.accounting.record(
-                self._run_id, self._session_id, attempts, changes
-            )
+        # However long the store takes, the requests in flight go on.
+        with ThreadPoolExecutor(1, "vlmeval-exchanges") as executor:
+            tasks = [
+                asyncio.create_task(ask(name, question))
+                for name, question in questions.items()
+            ]
+            try:
+                found = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                attempts, changes = self._journal.take()
+                self._store.accounting.record(
+                    self._run_id, self._session_id, attempts, changes
+                )
         return dict(found)
-
-
-async def _ask_one(
-    asker: Asker,
-    failures: _Failures,
-    fingerprint: str,
-    name: str,
-    question: JudgeQuestion,
-) -> Answer:
-    try:
-        answer = await asker.ask(fingerprint, name, _request(question))
-    except OutageError as error:
-        return failed_answer(fingerprint, name, str(error))
-    failures.note(answer.error if answer.state == "failed" else "")
-    return answer
 
 
 class MajorityJudge:

@@ -41,7 +41,7 @@ class Concurrency(NamedTuple):
 class _Round:
     started: float
     clean: bool = True
-    most_in_flight: int = 0
+    most_used: int = 0
     latencies_s: list[float] = field(default_factory=list)
 
 
@@ -93,11 +93,15 @@ class Limiter:
         """Whether another request may be sent now."""
         return self.in_flight < self.limit and self._clock() >= self.closed_until
 
-    def begin(self) -> None:
-        """Count a request that is being sent."""
+    def begin(self, held: int = 0) -> None:
+        """Count a request that is being sent.
+
+        `held` slots are used, too: their requests are answered, but not yet stored.
+        """
         self.in_flight += 1
-        if self.in_flight > self._round.most_in_flight:
-            self._round.most_in_flight = self.in_flight
+        used = self.in_flight + held
+        if used > self._round.most_used:
+            self._round.most_used = used
 
     def end(self) -> None:
         """Count a request that is done with, however it ended."""
@@ -132,8 +136,8 @@ class Limiter:
 
     def _close_round(self) -> None:
         done, now = self._round, self._clock()
-        self._round = _Round(now, most_in_flight=self.in_flight)
-        if done.most_in_flight < USED * self.limit:
+        self._round = _Round(now, most_used=self.in_flight)
+        if done.most_used < USED * self.limit:
             return
         latencies = sorted(done.latencies_s)
         measured = _Measured(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import OutageError, Reply, Request, RequestError
@@ -46,6 +48,8 @@ class Pool:
         self._answered_at: float | None = None
         self._waiting: deque[asyncio.Future[Endpoint]] = deque()
         self._waiting_alone: deque[asyncio.Future[Endpoint]] = deque()
+        self._places = 0
+        self._waiting_outside: deque[asyncio.Future[None]] = deque()
         self._probes: set[asyncio.Task[None]] = set()
         self._broken: OutageError | None = None
 
@@ -134,6 +138,47 @@ class Pool:
         for endpoint in self.endpoints:
             await endpoint.client.close()
 
+    def place(self) -> Place:
+        """Give what keeps the replies that nobody has stored yet within bounds.
+
+        `async with` waits for one of as many places as requests may be in flight.
+        Whoever asks keeps it until the reply is stored: so after a crash no more is
+        asked again than may be in flight.
+        """
+        return Place(self)
+
+    async def take_place(self) -> None:
+        """Wait for a place; `OutageError` if nothing will be asked any more."""
+        self.raise_outage()
+        if self._answered_at is None:
+            self._begin()
+        if not self._waiting_outside and self._places < self.capacity:
+            self._places += 1
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting_outside.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and not future.exception():
+                self.leave_place()
+            raise
+
+    def leave_place(self) -> None:
+        """Give a place back."""
+        self._places -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting_outside:
+            if self._waiting_outside[0].done():
+                self._waiting_outside.popleft()
+            elif self._places < self.capacity:
+                self._places += 1
+                self._waiting_outside.popleft().set_result(None)
+            else:
+                break
+
     # Who is served next
 
     async def _acquire(self, *, alone: bool) -> Endpoint:
@@ -161,11 +206,18 @@ class Pool:
 
     def _enter(self, endpoint: Endpoint) -> Endpoint:
         endpoint.begun += 1
-        endpoint.limiter.begin()
+        endpoint.limiter.begin(self._held())
         return endpoint
+
+    def _held(self) -> int:
+        """Return an endpoint's part of the places whose requests are answered."""
+        healthy = sum(not each.aside for each in self.endpoints)
+        in_flight = sum(each.limiter.in_flight for each in self.endpoints)
+        return max(0, self._places - in_flight) // max(1, healthy)
 
     def _serve(self) -> None:
         """Give free slots to what waits, first what has to be alone."""
+        self._let_in()
         self._serve_alone()
         while self._waiting:
             if self._waiting[0].done():
@@ -275,5 +327,35 @@ class Pool:
         for future in (*self._waiting, *self._waiting_alone):
             if not future.done():
                 future.set_exception(self._broken)
+        for outside in self._waiting_outside:
+            if not outside.done():
+                outside.set_exception(self._broken)
         self._waiting.clear()
         self._waiting_alone.clear()
+        self._waiting_outside.clear()
+
+
+class Place:
+    """A place in a pool, from `async with` to its end; see `Pool.place`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._taken = False
+
+    async def __aenter__(self) -> Self:
+        await self._pool.take_place()
+        self._taken = True
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._taken:
+            self._pool.leave_place()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Let others have it meanwhile, by whoever has no reply to lose."""
+        self._pool.leave_place()
+        self._taken = False
+        yield
+        await self._pool.take_place()
+        self._taken = True

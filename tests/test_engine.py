@@ -1,0 +1,63 @@
+"""What is asked and what is kept, whatever befalls the store or the process."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.engine_calls import CONCURRENCY, Asking, count_answers
+from tests.server_fixtures import ServerProcess
+from tests.test_runs import wait_for
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_what_waits_for_the_store_keeps_its_place(
+    tmp_path: Path, server: ServerProcess
+) -> None:
+    """So that a kill at this moment loses no more than may be in flight."""
+    server.control(default="B", latency_s=0.02)
+    asking = Asking(server.url, tmp_path, [str(number) for number in range(60)])
+    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    asking.engine.start()
+    wait_for(lambda: count_answers(tmp_path) >= 10)
+    other.execute("BEGIN IMMEDIATE")
+    kept = count_answers(tmp_path)
+    wait_for(lambda: len(server.requests()) >= kept + CONCURRENCY)
+    # Ample time for all that was claimed ahead.
+    time.sleep(1)
+    assert len(server.requests()) == kept + CONCURRENCY
+    other.rollback()
+    other.close()
+    wait_for(lambda: not asking.board.missing("Data-1"))
+    asking.close()
+    assert set(Counter(each["text"] for each in server.requests()).values()) == {1}
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_costs_no_more_than_what_was_in_flight(
+    tmp_path: Path, server: ServerProcess
+) -> None:
+    server.control(default="B", latency_s=0.005)
+    command = [sys.executable, "-m", "tests.engine_calls", server.url, str(tmp_path)]
+    found = subprocess.run(
+        [*command, "200", "4711"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lost = json.loads(found.stdout)
+    busy = [each for each in lost if each]
+    sys.stdout.write(
+        f"{len(lost)} kills at concurrency {CONCURRENCY}: {len(busy)} lost answers, "
+        f"{max(lost)} at most, {sum(lost) / len(lost):.1f} on average; "
+        f"{len(server.requests())} requests\n"
+    )
+    assert len(lost) == 200
+    assert min(lost) >= 0
+    assert max(lost) <= CONCURRENCY
+    assert len(busy) > 50
