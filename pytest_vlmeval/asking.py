@@ -5,18 +5,36 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
-from pytest_vlmeval.models.client import Reply, Request, RequestError
+from pytest_vlmeval.models.client import ErrorKind, Reply, Request, RequestError
+from pytest_vlmeval.models.endings import Ending
 from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.models.pooled import Attempt
 from pytest_vlmeval.records import Answer, AnswerState, Said
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
+# States of answers whose text never scores, by how they ended, and of errors that are
+# about the answer rather than the request.
+_UNUSABLE: Mapping[Ending, AnswerState] = {
+    "cut_off": "cut_off",
+    "filtered": "filtered",
+    "refused": "refused",
+    "broken_off": "aborted",
+}
+_WHY_UNUSABLE: Mapping[AnswerState, str] = {
+    "filtered": "a filter of the server stopped the answer (finish_reason {!r})",
+    "refused": "the reply is marked as a refusal",
+    "aborted": "the server broke the answer off (finish_reason {!r})",
+}
+_FAILED: Mapping[ErrorKind, AnswerState] = {
+    "filtered": "filtered",
+    "aborted": "aborted",
+}
 
 
 class Journal:
@@ -119,7 +137,8 @@ class Asker:
             self._journal.note_failure(fingerprint, index, attempt)
             error = attempt.error
             assert error is not None
-            if error.status == 400 and not attempt.alone and not alone:
+            is_malformed = error.status == 400 and error.kind == "status"
+            if is_malformed and not attempt.alone and not alone:
                 alone = True
                 continue
             delay_s = next(delays, None) if error.retryable else None
@@ -166,7 +185,7 @@ def _failure(
     return Answer(
         fingerprint=fingerprint,
         index=index,
-        state="failed",
+        state=_FAILED.get(error.kind, "failed"),
         error=str(error),
         attempts=attempts,
         latency_ms=1000 * attempt.latency_s,
@@ -176,15 +195,18 @@ def _failure(
 def _answer(
     fingerprint: str, index: str, attempts: int, attempt: Attempt, reply: Reply
 ) -> Answer:
-    state: AnswerState = "answered" if reply.text.strip() else "empty"
-    if reply.finish_reason == "length":
-        state = "cut_off"
+    state = _UNUSABLE.get(reply.ending)
+    if state is None:
+        state = "answered" if reply.text.strip() else "empty"
+    why = _WHY_UNUSABLE.get(state, "").format(reply.finish_reason)
     return Answer(
         fingerprint=fingerprint,
         index=index,
         state=state,
+        error=why,
         text=reply.text,
         reasoning=reply.reasoning,
+        finish_reason=reply.finish_reason,
         attempts=attempts,
         latency_ms=1000 * attempt.latency_s,
         prompt_tokens=reply.prompt_tokens,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Answer, Ask, Plan
+from pytest_vlmeval.records import Answer, AnswerState, Ask, Plan
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.answers import StoredAnswer, counts
 
@@ -37,7 +38,7 @@ class Board:
         self._brief = brief
         self._on_new = on_new
         # Of a brief one: the same answer for all of a dataset in one state.
-        self._states: dict[tuple[str, str], Answer] = {}
+        self._states: dict[tuple[str, str, str], Answer] = {}
         self._store = store
         self._run_id = plan.run_id
         self._session_id = session_id
@@ -83,8 +84,13 @@ class Board:
             return stored
         answer = stored.answer
         kept = self._states.setdefault(
-            (answer.fingerprint, answer.state),
-            Answer(fingerprint=answer.fingerprint, index="", state=answer.state),
+            (answer.fingerprint, answer.state, answer.finish_reason),
+            Answer(
+                fingerprint=answer.fingerprint,
+                index="",
+                state=answer.state,
+                finish_reason=answer.finish_reason,
+            ),
         )
         return replace(stored, answer=kept)
 
@@ -162,6 +168,15 @@ class Board:
                     for each in known
                 )
                 for index in self._in_order[fingerprint]
+            )
+
+    def endings(self, fingerprint: str) -> Counter[tuple[AnswerState, str]]:
+        """Count the answers to a dataset's asks by state and finish_reason."""
+        with self._changed:
+            return Counter(
+                (stored.answer.state, stored.answer.finish_reason)
+                for known in self._known[fingerprint]
+                for stored in known.values()
             )
 
     def progress(self) -> Mapping[str, int]:

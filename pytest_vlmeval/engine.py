@@ -15,7 +15,7 @@ from typing import TypeVar
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
 from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.board import Board
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.queue import Queue
@@ -244,6 +244,9 @@ class _Drain:
             request = self._work.request(fingerprint, ask.sample)
         except VlmEvalError as error:
             answer = failed_answer(fingerprint, ask.sample, str(error))
+        except Exception as error:
+            why = f"its prompt cannot be made: {describe(error)}"
+            answer = failed_answer(fingerprint, ask.sample, why)
         else:
             answer = await self._asker.ask(fingerprint, ask.sample, request, place)
         if ask.repeat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+TEXT_LIMIT = 300  # characters of another library's exception in a message
 # Joins letters and emoji, and does nothing else.
 _JOINERS = {"\n", "\t", "\u200c", "\u200d"}
 
@@ -20,6 +21,12 @@ def printable(text: str) -> str:
         else sign.encode("unicode_escape").decode()
         for sign in text
     )
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's class and the beginning of its text, in one line."""
+    text = printable(" ".join(str(error)[:TEXT_LIMIT].split()))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class VlmEvalError(Exception):

@@ -15,14 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.asking import Asker, Journal, failed_answer
+from pytest_vlmeval.errors import describe
 from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.factory import NoteLimit, create_judge_pool
 from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.models.standing import StandingPool
 from pytest_vlmeval.prompts import PromptPart
-from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply
+from pytest_vlmeval.records import (
+    UNANSWERED,
+    Answer,
+    JudgeQuestion,
+    JudgeReply,
+    lose,
+)
 from pytest_vlmeval.store import Store
+from pytest_vlmeval.store.database import is_of_store
 from pytest_vlmeval.store.exchanges import identify_question
 
 if TYPE_CHECKING:
@@ -111,7 +119,8 @@ class Judge:
                 async with pool.place() as place:
                     request = _request(question)
                     answer = await asker.ask(fingerprint, name, request, place)
-                    failures.note(answer.error if answer.state == "failed" else "")
+                    unanswered = answer.state in UNANSWERED
+                    failures.note(answer.error if unanswered else "")
                     return name, await keep(name, question, answer)
             except OutageError as error:
                 failed = failed_answer(fingerprint, name, str(error))
@@ -120,9 +129,7 @@ class Judge:
         async def keep(
             name: str, question: JudgeQuestion, answer: Answer
         ) -> JudgeReply:
-            asked_for = self._run_id, fingerprint
-            record = partial(self._store.exchanges.record, self.name, name, question)
-            write = partial(record, answer, asked_for)
+            write = partial(self._record, name, question, answer, fingerprint)
             return await loop.run_in_executor(executor, write)
 
         # However long the store takes, the requests in flight go on.
@@ -141,6 +148,20 @@ class Judge:
                     self._run_id, self._session_id, attempts, changes
                 )
         return dict(found)
+
+    def _record(
+        self, name: str, question: JudgeQuestion, answer: Answer, fingerprint: str
+    ) -> JudgeReply:
+        """Keep a reply; one that the store does not take fails alone."""
+        record = partial(self._store.exchanges.record, self.name, name, question)
+        asked_for = self._run_id, fingerprint
+        try:
+            return record(answer, asked_for)
+        except Exception as error:
+            if is_of_store(error):
+                raise
+            why = f"the reply cannot be stored: {describe(error)}"
+            return record(lose(answer, why), asked_for)
 
 
 class MajorityJudge:

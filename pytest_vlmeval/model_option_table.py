@@ -14,7 +14,7 @@ from pytest_vlmeval.option_values import (
     parse_one_of,
     parse_whole,
 )
-from pytest_vlmeval.prompt_settings import RESERVED, parse_body
+from pytest_vlmeval.prompt_settings import RESERVED, parse_body, parse_think_tags
 
 _COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
 
@@ -87,6 +87,23 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         f"a JSON object without {', '.join(RESERVED)}",
         "further members of each request's body, such as '{\"top_k\": 1}'",
         metavar="JSON",
+    ),
+    make_option(
+        "think-tags",
+        parse_think_tags,
+        "names of tags, or pairs of them, separated by commas or blanks",
+        "tags around what the model thinks, beside those that are known (<think>, "
+        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>",
+        metavar="TAGS",
+    ),
+    make_option(
+        "max-reply-mb",
+        parse_number(0, above=True),
+        "a number above 0 (MB)",
+        "longest reply of a model or a judge, in MB (10^6 bytes, unpacked); a longer "
+        "one is no answer",
+        default="32",
+        metavar="MB",
     ),
     make_option(
         "media-check",

@@ -36,8 +36,8 @@ REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
     "model limit sample seed nframe fps video_url scoring concurrency repeat store "
-    "max_tokens temperature retries mode fresh allow_modified_data offline data_mirror "
-    "download_max_gb download_only sandbox_python media_check"
+    "max_tokens temperature max_reply_mb retries mode fresh allow_modified_data "
+    "offline data_mirror download_max_gb download_only sandbox_python media_check"
 ).split()
 
 
@@ -53,9 +53,10 @@ class Settings:
     where the store is unless `store` names a database (its URL may hold a password and
     is never printed as it is), `cache_dir` what can be made again (sandbox environment,
     prepared datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts
-    10^9 bytes, `report_max_mb` 10^6. `run` names the stored run that a report is about.
-    Of each video `nframe` frames are shown, or `fps` per second, or with `video_url`
-    the file; `hubs` are where videos come from, first the one ms-vlmeval prefers.
+    10^9 bytes, `report_max_mb` and `max_reply_mb` 10^6. `run` names the stored run
+    that a report is about. Of each video `nframe` frames are shown, or `fps` per
+    second, or with `video_url` the file; `hubs` are where videos come from, first the
+    one ms-vlmeval prefers.
     `classes` are the classes of ms-vlmeval that a task file names for datasets,
     `remarks` what there is to say of that file.
     """
@@ -84,6 +85,7 @@ class Settings:
     max_tokens: int
     temperature: float
     timeout_s: float
+    max_reply_mb: float
     retries: int
     outage_s: float
     mode: Mode

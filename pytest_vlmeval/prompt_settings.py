@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pytest_vlmeval.errors import VlmEvalError
 
 # What requests are made of: options of their own, or the prompt itself.
 RESERVED = ("model", "messages", "max_tokens", "temperature", "stream", "n")
+
+
+# What opens and what closes the thoughts of a model.
+TagPair = tuple[str, str]
+NO_PAIRS = "Tags come in pairs"
+_NAME = re.compile(r"[\w:.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +28,7 @@ class Prompting:
     `image_size` bounds the longest side of a picture, in pixels, `max_pixels` its area;
     larger ones are made smaller, in their proportions. `image_detail` is OpenAI's hint
     to the server. `extra_body` is the JSON of an object that is added to each request.
+    `think_tags` are around a model's thoughts in its answers, beside those known.
     """
 
     image_size: int | None = None
@@ -27,6 +36,12 @@ class Prompting:
     image_detail: str | None = None
     system_prompt: str | None = None
     extra_body: str = ""
+    think_tags: str = ""
+
+    @property
+    def tag_pairs(self) -> tuple[TagPair, ...]:
+        """The tags in pairs."""
+        return pair_tags(self.think_tags) if self.think_tags else ()
 
     def identity(self) -> dict[str, str | int]:
         """Return what tells runs apart, of those that are set."""
@@ -45,6 +60,7 @@ def choose_prompting(values: Mapping[str, Any], backend: str) -> Prompting:
         image_detail=values["image-detail"],
         system_prompt=values["system-prompt"],
         extra_body=values["extra-body"] or "",
+        think_tags=values["think-tags"] or "",
     )
     given = [f"--vlm-{name.replace('_', '-')}" for name in prompting.identity()]
     if backend == "demo" and given:
@@ -61,3 +77,29 @@ def parse_body(text: str) -> str:
     if not isinstance(body, dict) or not body or set(body) & set(RESERVED):
         raise ValueError
     return json.dumps(body, sort_keys=True)
+
+
+@lru_cache(maxsize=8)
+def pair_tags(text: str) -> tuple[TagPair, ...]:
+    """Read tags around thoughts, separated by commas or blanks; ValueError for others.
+
+    A name stands for `<name>` and `</name>`; other tags come in pairs.
+    """
+    words = iter(text.replace(",", " ").split())
+    pairs = []
+    for word in words:
+        if _NAME.fullmatch(word):
+            pairs.append((f"<{word}>", f"</{word}>"))
+            continue
+        closing = next(words, "")
+        if not closing or closing == word or _NAME.fullmatch(closing):
+            raise ValueError(NO_PAIRS)
+        pairs.append((word, closing))
+    if not pairs:
+        raise ValueError(NO_PAIRS)
+    return tuple(pairs)
+
+
+def parse_think_tags(text: str) -> str:
+    """Read tags around thoughts, and write them one way."""
+    return " ".join(tag for pair in pair_tags(text) for tag in pair)

@@ -13,7 +13,12 @@ Setting = str | int | float | bool
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "corrected"]
-AnswerState = Literal["answered", "cut_off", "empty", "failed"]
+AnswerState = Literal[
+    "answered", "cut_off", "empty", "filtered", "refused", "aborted", "failed"
+]
+# States of samples that got no answer, and of those with none that a judge may give.
+UNANSWERED: tuple[AnswerState, ...] = ("failed", "aborted")
+WITHHELD: tuple[AnswerState, ...] = (*UNANSWERED, "filtered", "refused")
 VerdictState = Literal["matched", "judged", "judge_failed", "judge_unclear"]
 
 
@@ -102,8 +107,11 @@ class Answer:
     """What came back for one sample, whatever it was.
 
     `cut_off` is an answer that ended at the token limit, `empty` one without text,
-    `failed` a request that got none; `error` then says why. `reasoning` is what a
-    model thought before its answer, which is `text` alone. Of a prompt with several
+    `filtered` one that a filter of the server stopped, `refused` one that the model's
+    reply declares a refusal, `aborted` one that the server broke off, `failed` a
+    request that got none; `error` then says why. `reasoning` is what a model thought
+    before its answer, which is `text` alone. `finish_reason` is the server's word for
+    how it ended. Of a prompt with several
     `turns` they are those of the last turn that was asked, and `earlier` the replies
     to those before it; a turn without a usable reply is the last. `latency_ms` is that
     of the last attempt, or the sum of those of each turn; attempts and tokens are
@@ -120,6 +128,7 @@ class Answer:
     text: str = ""
     reasoning: str = ""
     error: str = ""
+    finish_reason: str = ""
     attempts: int = 1
     latency_ms: float = 0.0
     prompt_tokens: int = 0
@@ -147,6 +156,19 @@ class Answer:
     def retries(self) -> int:
         """How many requests were sent again."""
         return max(0, self.attempts - len(self.earlier) - 1)
+
+
+def lose(answer: Answer, why: str) -> Answer:
+    """Return what is left of an answer that cannot be kept."""
+    return Answer(
+        fingerprint=answer.fingerprint,
+        index=answer.index,
+        repeat=answer.repeat,
+        state="failed",
+        error=why,
+        attempts=answer.attempts,
+        turns=answer.turns,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

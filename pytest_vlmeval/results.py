@@ -70,7 +70,7 @@ class Results:
                     "standard_error": each.score.standard_error if each.score else None,
                     "samples": len(each.samples),
                     "answered": sum(
-                        sample.outcome not in ("missing", "failed", "cut_off", "empty")
+                        sample.answer is not None and sample.answer.state == "answered"
                         for sample in each.samples
                     ),
                     "correct": sum(s.outcome == "correct" for s in each.samples),

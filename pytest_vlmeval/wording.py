@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import printable
+from pytest_vlmeval.models.endings import calls_tools
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import Answer, Score, Verdict
 
+# What the templates of most models that think read, Qwen's among them.
+NO_THINKING = '{"chat_template_kwargs": {"enable_thinking": false}}'
 # Longer answers are shortened in reports; the store keeps them whole.
 LONGEST_SHOWN = 2_000
 
@@ -80,9 +83,31 @@ def _why_unusable(answer: Answer) -> str:
             "began: " + shorten(answer.text, 200)
         )
     if answer.state == "empty":
-        return "the model returned an empty text."
+        return _why_empty(answer)
+    if answer.state in ("filtered", "refused"):
+        said = f": {shorten(answer.text, 200)}" if answer.text.strip() else "."
+        return answer.error.rstrip(".") + said
     asked = f" (asked {answer.attempts} times)" if one and answer.attempts > 1 else ""
     return f"{answer.error}{asked}"
+
+
+def _why_empty(answer: Answer) -> str:
+    if calls_tools(answer.finish_reason):
+        return (
+            "the model called a tool and returned no text, though no request offers "
+            "one. Start the server without a parser of tool calls (vLLM and SGLang: "
+            "without --tool-call-parser), so that the text stays in the answer."
+        )
+    if not answer.reasoning:
+        return "the model returned an empty text."
+    end = answer.reasoning if len(answer.reasoning) <= 200 else answer.reasoning[-200:]
+    return (
+        "the model returned reasoning and no answer after it. If the answer stands in "
+        "the reasoning, the server took it for thoughts: start the server without its "
+        "reasoning parser (vLLM and SGLang: without --reasoning-parser). If the model "
+        "only thought, switch thinking off, as by "
+        f"--vlm-extra-body='{NO_THINKING}'. The reasoning ends: {shorten(end)}"
+    )
 
 
 def list_repeats(score: Score) -> list[tuple[str, object]]:

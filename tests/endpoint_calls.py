@@ -23,6 +23,7 @@ class Changes(TypedDict, total=False):
     temperature: float | None
     timeout_s: float
     concurrency: int
+    max_reply_mb: float
 
 
 def client_of(url: str, **changes: Unpack[Changes]) -> EndpointClient:
@@ -34,6 +35,7 @@ def client_of(url: str, **changes: Unpack[Changes]) -> EndpointClient:
         temperature=changes.get("temperature", 0.5),
         timeout_s=changes.get("timeout_s", 20),
         concurrency=changes.get("concurrency", 8),
+        max_reply_mb=changes.get("max_reply_mb", 32),
     )
 
 
@@ -51,6 +53,10 @@ def ask(url: str, request: Request, **changes: Unpack[Changes]) -> Reply:
             await client.close()
 
     return asyncio.run(run())
+
+
+def check(url: str, **changes: Unpack[Changes]) -> None:
+    asyncio.run(client_of(url, **changes).check())
 
 
 def ask_error(

@@ -50,8 +50,10 @@ def test_an_answer_with_its_account(server: ServerProcess) -> None:
         {"fault": "broken_body"},
         {"fault": "truncated_json"},
         {"fault": "error_body"},
+        {"choice": {"message": {"content": "A"}, "finish_reason": "abort"}},
+        {"raw": "[" * 100_000},
     ],
-    ids=lambda fault: str(fault.get("status", fault.get("fault"))),
+    ids=lambda fault: str(fault.get("status", fault.get("fault", next(iter(fault))))),
 )
 def test_what_may_pass_is_asked_again(
     server: ServerProcess, fault: dict[str, object]
@@ -102,6 +104,9 @@ def test_a_server_that_hangs_is_given_up(server: ServerProcess) -> None:
         ({"answer": " \n"}, "empty"),
         ({"answer": "It is", "finish_reason": "length"}, "cut_off"),
         ({"answer": "", "finish_reason": "length"}, "cut_off"),
+        ({"answer": "A", "finish_reason": "model_length"}, "cut_off"),
+        ({"answer": "A", "finish_reason": "content_filter"}, "filtered"),
+        ({"answer": "", "finish_reason": "SAFETY"}, "filtered"),
     ],
 )
 def test_answers_that_cannot_be_used_have_their_own_state(

@@ -74,7 +74,29 @@ def test_an_answer_ends_its_claim_and_is_not_asked_again(store: Store) -> None:
     assert claim(store, "s2", "you", ["1"]) == []
 
 
-@pytest.mark.parametrize("state", ["failed", "empty", "cut_off"])
+@pytest.mark.parametrize(
+    "odd",
+    [{"prompt_tokens": 10**23}, {"earlier": (Said("A\ud800", object()),)}],  # type: ignore[arg-type]
+)
+def test_an_answer_that_no_database_takes_fails_alone(
+    store: Store, odd: dict[str, object]
+) -> None:
+    claim(store, "s", "me", ["1", "2", "3"])
+    odd_one = answer("2", "B", attempts=3, turns=2, **odd)
+    kept = store.answers.record("r", "s", [answer("1"), odd_one, answer("3")])
+    (found,) = store.answers.after("r", [DATA], 0)
+    assert found == kept
+    first, lost, last = (each.answer for each in found)
+    assert (first, last) == (answer("1"), answer("3"))
+    assert (lost.state, lost.text, lost.attempts, lost.turns) == ("failed", "", 3, 2)
+    assert lost.error.startswith("the answer cannot be stored: ")
+    assert claim(store, "s", "me", ["1", "2", "3"]) == []
+    assert claim(store, "s2", "me", ["1", "2", "3"]) == ["2"]
+
+
+@pytest.mark.parametrize(
+    "state", ["failed", "empty", "cut_off", "filtered", "refused", "aborted"]
+)
 def test_an_unusable_answer_is_asked_again_by_the_next_session(
     store: Store, state: str
 ) -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
-from pytest_vlmeval.models.thinking import split_thoughts
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_vlmeval.models.thinking import THINK_TAGS, split_thoughts
+from pytest_vlmeval.prompt_settings import TagPair, pair_tags, parse_think_tags
 from tests.endpoint_calls import ask, text_request
 from tests.server_fixtures import ServerProcess
+
+CHANNELS = (
+    "<|channel|>analysis<|message|>B? C?<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>A"
+)
 
 
 @pytest.mark.parametrize(
@@ -21,10 +31,82 @@ from tests.server_fixtures import ServerProcess
         ("<think>It may be", "It may be", "", False),
         ("<think>a</think><think>b", "ab", "", False),
         ("Tags such as <think> are", "", "Tags such as <think> are", True),
+        ("<thinking>B? C?</thinking>A", "B? C?", "A", True),
+        ("<thought>B? C?</thought>A", "B? C?", "A", True),
+        ("<reasoning>B? C?</reasoning>A", "B? C?", "A", True),
+        ("<seed:think>B? C?</seed:think>A", "B? C?", "A", True),
+        ("[THINK]B? C?[/THINK]A", "B? C?", "A", True),
+        ("<THINK>B? C?</Think>A", "B? C?", "A", True),
+        ("Sure. <think>B? C?</think>A", "B? C?", "Sure. A", True),
+        ("<think>x</think>A<think>y</think>", "xy", "A", True),
+        ("<think>A</think>", "A", "", True),
+        (
+            "<think>Then </think> comes</think>B",
+            "Then </think> comes",
+            "B",
+            True,
+        ),
+        ("<think>a<think>b</think>c</think>A", "a<think>b</think>c", "A", True),
+        ("<think>a</thought>b</think>A", "a</thought>b", "A", True),
+        ("<thought>a</think>b", "a</think>b", "", False),
+        (CHANNELS, "B? C?", "A", True),
+        (CHANNELS + "<|return|>", "B? C?", "A", True),
+        ("<|channel|>final<|message|>A", "", "A", True),
+        ("<|channel|>analysis<|message|>B? C", "B? C", "", False),
+        ("analysisB? C?assistantfinalA", "B? C?", "A", True),
+        # What only mentions the words is an answer.
+        ("`<think>` opens it, `</think>` ends it: A", "", None, True),
+        ('It says "<reasoning>" and "</reasoning>".', "", None, True),
+        ("The analysis is mine, reasoning by thought: A", "", None, True),
+        ("The token <|channel|> comes first", "", None, True),
+        ("A <thinking> cap, [think] and so on", "", None, True),
     ],
 )
-def test_tags(text: str, reasoning: str, answer: str, closed: bool) -> None:
-    assert split_thoughts(text) == (reasoning, answer, closed)
+def test_tags(text: str, reasoning: str, answer: str | None, closed: bool) -> None:
+    expected = (reasoning, text if answer is None else answer, closed)
+    assert split_thoughts(text) == expected
+
+
+def test_tags_of_ones_own() -> None:
+    more = pair_tags("mull, <|plan|>,<|/plan|>")
+    assert parse_think_tags("mull") == parse_think_tags("<mull>,</mull>")
+    assert more == (("<mull>", "</mull>"), ("<|plan|>", "<|/plan|>"))
+    assert split_thoughts("<Mull>B?</mull>A") == ("", "<Mull>B?</mull>A", True)
+    assert split_thoughts("<Mull>B?</mull>A", more) == ("B?", "A", True)
+    assert split_thoughts("<|plan|>B?<|/plan|>A", more) == ("B?", "A", True)
+    assert split_thoughts("<think>B?</think>A", more) == ("B?", "A", True)
+
+
+@pytest.mark.parametrize("text", ["", " , ", "<mull>", "<mull>,<mull>", "<mull>,mull"])
+def test_what_is_no_pair_of_tags(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\ATags come in pairs\Z"):
+        parse_think_tags(text)
+
+
+ALL_TAGS = [tag for pair in THINK_TAGS for tag in pair]
+PIECES = st.sampled_from([*ALL_TAGS, "A", " ", "B? ", "`", "<|channel|>", "<|end|>"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_nothing_is_lost_and_an_answer_has_no_thoughts(text: str) -> None:
+    found = split_thoughts(text)
+    letters = sorted(sign for sign in text if sign in "AB")
+    kept = sorted(s for s in found.reasoning + found.answer if s in "AB")
+    assert kept == letters or "|>" in text
+    if not found.closed:
+        assert found.answer == ""
+
+
+@pytest.mark.parametrize("pair", [THINK_TAGS[0], THINK_TAGS[6]])
+def test_a_long_text_full_of_tags_takes_no_time(pair: TagPair) -> None:
+    opening, closing = pair
+    started = time.process_time()
+    for unit in (opening, f"x{opening}", closing, f"{closing}</thought>", opening * 2):
+        split_thoughts(f"x {unit * 50_000}")
+        split_thoughts(f"x {unit * 50_000}{closing}")
+        split_thoughts(f"{opening}x{closing}y" * 50_000)
+    assert time.process_time() - started < 10
 
 
 def test_thoughts_in_a_field_of_their_own(server: ServerProcess) -> None:

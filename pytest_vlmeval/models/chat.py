@@ -12,24 +12,36 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_vlmeval.errors import printable
+from pytest_vlmeval.errors import describe, printable
 from pytest_vlmeval.models.client import Reply, RequestError
+from pytest_vlmeval.models.endings import (
+    TOOL_CALLS,
+    calls_tools,
+    find_ending,
+    is_filter_code,
+)
 from pytest_vlmeval.models.thinking import split_thoughts
 from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.prompt_settings import Prompting
+    from pytest_vlmeval.prompt_settings import Prompting, TagPair
     from pytest_vlmeval.prompts import PromptPart, Turn
 
 WORDS_LIMIT = 500  # characters of a server's own words in an error text
 RETRY_AFTER_LIMIT_S = 300.0
+MOST_CLEANED = 20_000  # characters of them that are looked through
+REASON_LIMIT = 80  # characters of a finish_reason that are kept
+# What no reply has in tokens. Sums over turns and samples fit into any database.
+COUNT_LIMIT = 100_000_000
+# How deep parts of a content may hold parts.
+DEPTH_LIMIT = 5
 _BASE64 = re.compile(
     r"data:[\w.+/-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{120,}"
 )
@@ -181,28 +193,106 @@ class ReplyReader:
         forms = {secret, json.dumps(secret)[1:-1]} if secret else set()
         self._secrets = {ApiKey(form) for form in forms}
 
-    def read(self, body: bytes) -> Reply:
-        """Read the body of a 200; `RequestError` "protocol" if it holds no answer."""
+    def read(self, body: bytes, more_tags: Sequence[TagPair] = ()) -> Reply:
+        """Read the body of a 200; `RequestError` if it holds no answer.
+
+        That is "aborted" where the server broke the answer off, else "protocol":
+        whatever a body holds, it is no other exception. `more_tags` are around
+        thoughts too.
+        """
+        try:
+            return self._read(body, more_tags)
+        except RequestError:
+            raise
+        except Exception as error:
+            raise self._error(f"what cannot be read: {describe(error)}") from None
+
+    def _read(self, body: bytes, more_tags: Sequence[TagPair]) -> Reply:
         choice, usage = self._first_choice(body)
         message = choice.get("message")
         if not isinstance(message, dict):
             raise self._error("a choice without a message")
-        finish_reason = choice.get("finish_reason") or "stop"
-        text = _text(message)
-        thought = message.get("reasoning_content") or message.get("reasoning")
-        if text is None:
-            if not thought and finish_reason not in {"length", "content_filter"}:
-                raise self._error("null content")
-            text = ""
-        thoughts = split_thoughts(text)
-        parts = (thought if isinstance(thought, str) else "", thoughts.reasoning)
+        finish_reason = self._finish_reason(choice)
+        said = _read_content(message.get("content"))
+        if said is None:
+            found = type(message["content"]).__name__
+            raise self._error(f"a content that is no text but of the type {found}")
+        thought = _first_text(message, "reasoning_content", "reasoning")
+        thoughts = split_thoughts(said.text, more_tags)
+        text = thoughts.answer
+        if not thoughts.closed:
+            finish_reason = "length"
+        refusal = _first_text(message, "refusal") or said.refusal
+        if refusal.strip():
+            text, finish_reason = text or refusal, "refusal"
+        elif not text.strip() and message.get("tool_calls"):
+            finish_reason = TOOL_CALLS
+        ending = find_ending(finish_reason)
+        if ending == "broken_off":
+            raise self._aborted(finish_reason, choice, text)
+        reasoning = "\n".join(
+            filter(None, (thought, said.reasoning, thoughts.reasoning))
+        )
+        is_nothing = message.get("content") is None and not (reasoning or text)
+        is_whole = ending in ("complete", "unknown") and not calls_tools(finish_reason)
+        if is_nothing and is_whole:
+            raise self._error("null content")
         return Reply(
-            text=thoughts.answer,
-            finish_reason=str(finish_reason) if thoughts.closed else "length",
-            reasoning="\n".join(filter(None, parts)),
+            text=_UNSTORABLE.sub("\ufffd", text),
+            finish_reason=finish_reason,
+            reasoning=_UNSTORABLE.sub("\ufffd", reasoning),
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
         )
+
+    def _finish_reason(self, choice: Mapping[str, object]) -> str:
+        """Return the reason in one line, "stop" where there is none."""
+        reason = choice.get("finish_reason")
+        if isinstance(reason, dict):  # as SGLang has it: {"type": "length", ...}
+            reason = reason.get("type")
+        if reason is None:
+            reason = ""
+        if not isinstance(reason, str):
+            found = type(reason).__name__
+            raise self._error(
+                f"a finish_reason that is no text but of the type {found}"
+            )
+        return printable(" ".join(reason.split())[:REASON_LIMIT]) or "stop"
+
+    def _aborted(
+        self, finish_reason: str, choice: Mapping[str, object], text: str
+    ) -> RequestError:
+        """Name an answer that the server did not finish; another try may do better."""
+        error = choice.get("error")
+        words = f": {self._clean(_words({'error': error}))}" if error else ""
+        began = f"; it began: {self._clean(text[:200])}" if text.strip() else ""
+        return RequestError(
+            f"{self._source} broke the answer off (finish_reason {finish_reason!r})"
+            f"{words}{began}",
+            kind="aborted",
+            retryable=True,
+        )
+
+    def bug(self, error: Exception) -> RequestError:
+        """Name any other exception on the way of one request, which fails alone."""
+        return RequestError(
+            f"asking {self._source} failed: {self._clean(describe(error))}",
+            kind="bug",
+            retryable=False,
+        )
+
+    def is_filtered(self, body: bytes) -> bool:
+        """Whether an error body says that a filter stopped the prompt."""
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return False
+        error = value.get("error") if isinstance(value, dict) else None
+        if not isinstance(error, dict):
+            error = value if isinstance(value, dict) else {}
+        inner = error.get("innererror")
+        codes = [error.get("code"), inner.get("code") if isinstance(inner, dict) else 0]
+        return any(map(is_filter_code, codes))
 
     def words(self, body: bytes) -> str:
         """Give an error body's own words in one line, "" if there are none.
@@ -214,9 +304,12 @@ class ReplyReader:
         text = body.decode("utf-8", errors="replace")
         try:
             value = json.loads(text)
-        except ValueError:
-            value = text
-        words = _words(value) if isinstance(value, dict) else text
+            words = _words(value) if isinstance(value, dict) else text
+        except (ValueError, RecursionError):
+            words = text
+        return self._clean(words[:MOST_CLEANED])
+
+    def _clean(self, words: str) -> str:
         for secret in self._secrets:
             words = words.replace(secret, "***")
         words = " ".join(_BASE64.sub("<base64 data>", words).split())
@@ -228,6 +321,8 @@ class ReplyReader:
         """Give the first choice of a completion, and its usage."""
         try:
             completion = json.loads(body)
+        except RecursionError:
+            raise self._error("JSON that is nested too deep to be read") from None
         except ValueError:  # truncated, no JSON at all, or not UTF-8
             shown = self.words(body) or "an empty body"
             raise self._error(f"what is not JSON: {shown}") from None
@@ -244,20 +339,71 @@ class ReplyReader:
         )
 
 
-def _text(message: Mapping[str, object]) -> str | None:
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "".join(
-            str(part.get("text") or "") for part in content if isinstance(part, dict)
-        )
-    if content is None:
-        content = message.get("refusal")
-    return _UNSTORABLE.sub("\ufffd", content) if isinstance(content, str) else None
+class _Content(NamedTuple):
+    """What a message holds: its answer, what it thought, why it refuses."""
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+
+
+def _read_content(content: object) -> _Content | None:
+    """Read a text, or parts of one of which some hold thoughts; None for another."""
+    if content is None or isinstance(content, str):
+        return _Content(content or "")
+    parts = [content] if isinstance(content, dict) else content
+    if not isinstance(parts, list):
+        return None
+    found: dict[str, list[str]] = {"text": [], "reasoning": [], "refusal": []}
+    for part in parts:
+        if isinstance(part, str):
+            found["text"].append(part)
+        elif isinstance(part, dict):
+            found[_kind(part)].append(_text_of(part))
+    return _Content(**{kind: "".join(texts) for kind, texts in found.items()})
+
+
+def _kind(part: Mapping[str, object]) -> str:
+    """Say what a part of a content is: "text", "reasoning" or "refusal"."""
+    kind = str(part.get("type", "text")).lower()
+    if kind == "refusal":
+        return kind
+    is_thought = "reason" in kind or "think" in kind or "thought" in kind
+    return "reasoning" if is_thought or part.get("thought") is True else "text"
+
+
+def _text_of(part: object, depth: int = 0) -> str:
+    """Return the text of a part, which may lie in parts of its own."""
+    if isinstance(part, str):
+        return part
+    if depth > DEPTH_LIMIT:
+        return ""
+    if isinstance(part, list):
+        return "".join(_text_of(each, depth + 1) for each in part)
+    if not isinstance(part, dict):
+        return ""
+    for name in ("text", "thinking", "reasoning", "content", "summary", "refusal"):
+        if found := _text_of(part.get(name), depth + 1):
+            return found
+    return ""
+
+
+def _first_text(message: Mapping[str, object], *names: str) -> str:
+    """Return the first member of these names that is a text with something in it."""
+    texts = (message.get(name) for name in names)
+    return next((each for each in texts if isinstance(each, str) and each), "")
 
 
 def _count(usage: Mapping[str, object], name: str) -> int:
+    """Return a count of tokens, 0 where there is none that can be one."""
     value = usage.get(name)
-    return value if isinstance(value, int) else 0
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return value if 0 <= value <= COUNT_LIMIT else 0
 
 
 def _words(body: Mapping[str, object]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.endings import Ending, find_ending
 from pytest_vlmeval.prompt_settings import AS_IT_IS, Prompting
 
 if TYPE_CHECKING:
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.prompts import Turn
 
-ErrorKind = Literal["connection", "timeout", "status", "protocol", "input", "replica"]
+ErrorKind = Literal[
+    "connection",
+    "timeout",
+    "status",
+    "protocol",
+    "aborted",
+    "filtered",
+    "input",
+    "replica",
+    "bug",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +54,8 @@ class Reply:
     """What a model answered; `text` may be empty, `reasoning` is what it thought.
 
     `finish_reason` is "stop", "length" (cut off at the token limit, or in the middle
-    of the thoughts), or what else the server says. The token counts are 0 where it
-    gives none.
+    of the thoughts), "refusal", or what else the server says; `ending` is what it
+    means. The token counts are 0 where it gives none.
     """
 
     text: str
@@ -52,6 +63,11 @@ class Reply:
     reasoning: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    @property
+    def ending(self) -> Ending:
+        """How the answer ended."""
+        return find_ending(self.finish_reason)
 
 
 class OutageError(VlmEvalError):
@@ -63,8 +79,10 @@ class RequestError(Exception):
 
     `kind` is "connection" (refused, reset, broken off), "timeout" (past the
     deadline), "status" (an HTTP error, its code in `status`), "protocol" (a reply
-    that holds no answer), "input" (the request itself cannot be made or read) or
-    "replica" (the process that has the model is gone).
+    that holds no answer), "aborted" (an answer that the server broke off), "filtered"
+    (a prompt that the server's filter stopped), "input" (the request itself cannot be
+    made or read), "replica" (the process that has the model is gone) or "bug" (any
+    other exception on the way).
     `retryable` says whether the same request may pass another time, and
     `retry_after_s` how long the server asked to wait.
     """

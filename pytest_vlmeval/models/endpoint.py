@@ -26,6 +26,7 @@ from openai import (
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
+from pytest_vlmeval.models.bounded import ENCODINGS, Bound, ReplyTooLargeError
 from pytest_vlmeval.models.chat import BodyWriter, ReplyReader, retry_after_s
 from pytest_vlmeval.models.client import RequestError
 from pytest_vlmeval.models.server_check import ServerCheck, key_advice
@@ -41,6 +42,7 @@ CONNECT_LIMIT_S = 10.0
 # Shorter than the 5 s after which uvicorn, below swift and vLLM, closes an idle
 # connection: a request sent at that moment would be lost.
 IDLE_LIMIT_S = 4.0
+MAX_REPLY_MB = 32.0
 _RETRYABLE = {408, 409, 429}
 
 
@@ -57,9 +59,9 @@ class EndpointClient:
     """Asks one model of one OpenAI-compatible endpoint; never retries by itself.
 
     `timeout_s` is the deadline of a request from first to last byte, `concurrency`
-    the most connections. `max_tokens` and `temperature` are not sent where None.
-    `role` tells messages about a model from those about a judge. Raises
-    `VlmEvalError` for an unusable URL or key.
+    the most connections, `max_reply_mb` the longest reply (10^6 bytes). `max_tokens`
+    and `temperature` are not sent where None. `role` tells messages about a model
+    from those about a judge. Raises `VlmEvalError` for an unusable URL or key.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class EndpointClient:
         temperature: float | None,
         timeout_s: float,
         concurrency: int,
+        max_reply_mb: float = MAX_REPLY_MB,
         role: Role = "model",
     ) -> None:
         if api_key and not (api_key.isascii() and api_key.isprintable()):
@@ -84,6 +87,7 @@ class EndpointClient:
         self._api_key = ApiKey(api_key) if api_key else None
         self._timeout_s = timeout_s
         self._concurrency = concurrency
+        self._max_reply_mb = max_reply_mb
         self._ssl_context = ssl.create_default_context()
         self._writer = BodyWriter(model, max_tokens, temperature)
         self._reader = ReplyReader(self.api_base, api_key)
@@ -142,14 +146,21 @@ class EndpointClient:
                 kind="connection",
                 retryable=True,
             ) from None
+        except ReplyTooLargeError:
+            raise RequestError(
+                f"{self.api_base} sent a reply of more than {self._max_reply_mb:g} MB, "
+                "which is not read any further (--vlm-max-reply-mb)",
+                kind="protocol",
+                retryable=False,
+            ) from None
         except Exception as error:
             # What a frame of the libraries holds, a traceback may print: the headers.
-            raise error.with_traceback(None) from None
+            raise self._reader.bug(error) from None
         finally:
             connections.in_use -= 1
             if connections.retired and not connections.in_use:
                 await self._close(connections)
-        return self._reader.read(data)
+        return self._reader.read(data, request.prompting.tag_pairs)
 
     async def _write(self, request: Request) -> bytes:
         """Write the body; a thread of its own does where pictures are made smaller."""
@@ -179,6 +190,7 @@ class EndpointClient:
                 limits=httpx2.Limits(
                     max_connections=self._concurrency, keepalive_expiry=IDLE_LIMIT_S
                 ),
+                event_hooks={"response": [Bound(int(1e6 * self._max_reply_mb))]},
             ),
         )
 
@@ -204,7 +216,15 @@ class EndpointClient:
 
     def _status_error(self, error: APIStatusError) -> RequestError:
         status = error.status_code
-        words = self._reader.words(error.response.content) or "no message"
+        body = error.response.content
+        words = self._reader.words(body) or "no message"
+        if self._reader.is_filtered(body):
+            return RequestError(
+                f"a filter of {self.api_base} stopped the prompt ({status}): {words}",
+                kind="filtered",
+                status=status,
+                retryable=False,
+            )
         return RequestError(
             f"{self.api_base} answered {status}: {words}",
             kind="status",
@@ -219,6 +239,7 @@ def _headers(*, with_key: bool) -> dict[str, str | Omit]:
     """Headers of each request; `Omit` keeps out what openai would add of itself."""
     headers: dict[str, str | Omit] = {
         "Content-Type": "application/json",
+        "Accept-Encoding": ENCODINGS,
         "OpenAI-Organization": Omit(),
         "OpenAI-Project": Omit(),
     }

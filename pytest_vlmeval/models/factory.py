@@ -183,6 +183,7 @@ def _recipes(settings: Settings) -> Sequence[Recipe]:
             api_base=api_base,
             api_key=settings.api_key,
             concurrency=settings.concurrency or AUTO_CEILING,
+            max_reply_mb=settings.max_reply_mb,
             **shared,
         )
         for api_base in dict.fromkeys(map(normalize_api_base, settings.api_bases))
@@ -211,6 +212,7 @@ def _endpoint_pool(
             timeout_s=settings.timeout_s,
             # The pool bounds them; this process's part may grow to the whole.
             concurrency=settings.concurrency or AUTO_CEILING,
+            max_reply_mb=settings.max_reply_mb,
             role=asked.role,
         )
         limiter = Limiter(concurrency, partial(note, client.api_base))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.models.client import OutageError, Reply, Request, RequestError
 from pytest_vlmeval.models.pooled import (
     LONGEST_PROBE_S,
@@ -117,6 +117,15 @@ class Pool:
             reply = await endpoint.client.ask(request)
         except RequestError as problem:
             error = problem
+        except VlmEvalError:
+            raise
+        except Exception as bug:
+            # Of this request alone, whatever it is: the others go on.
+            error = RequestError(
+                f"asking {endpoint.name} failed: {describe(bug)}",
+                kind="bug",
+                retryable=False,
+            )
         finally:
             latency_s = time.perf_counter() - started
             limiter.end()

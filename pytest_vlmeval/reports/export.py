@@ -62,6 +62,7 @@ def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "verdict": verdict.state if verdict else None,
                 "reason": verdict.reason if verdict else None,
                 "error": answer.error if answer else None,
+                "finish_reason": answer.finish_reason if answer else None,
                 "attempts": answer.attempts if answer else None,
                 "latency_ms": answer.latency_ms if answer else None,
                 "prompt_tokens": answer.prompt_tokens if answer else None,

@@ -22,7 +22,12 @@ from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.reports import charts
 from pytest_vlmeval.reports.page_data import pack_report
 from pytest_vlmeval.reports.pictures import embed_pictures
-from pytest_vlmeval.reports.summary import score_before, summarize, total
+from pytest_vlmeval.reports.summary import (
+    describe_unknown_endings,
+    score_before,
+    summarize,
+    total,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.reports.record import RunReport
@@ -77,6 +82,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     environment.filters |= {"time": _time, "number": _number, "duration": _duration}
     environment.globals["charts"] = charts
     environment.globals["describe_defects"] = describe_defects
+    environment.globals["unknown_endings"] = describe_unknown_endings
     pictures = embed_pictures(report, max_mb)
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from pytest_vlmeval.store.history import PastScore
 
 Outcome = Literal[
-    "correct", "wrong", "unscored", "undecided", "failed", "cut_off", "empty", "missing"
+    "correct",
+    "wrong",
+    "unscored",
+    "undecided",
+    "cut_off",
+    "empty",
+    "filtered",
+    "refused",
+    "aborted",
+    "failed",
+    "missing",
 ]
 Flip = Literal["regressed", "fixed", ""]
 # A graded verdict is right from here on, as in the items.

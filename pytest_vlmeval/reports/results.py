@@ -60,6 +60,7 @@ def _dataset(dataset: DatasetReport) -> dict[str, Any]:
         "judged": summary.judged,
         "undecided": summary.undecided,
         "refusals": summary.refusals,
+        "unknown_finish_reasons": dict(summary.unknown_endings),
         "categories": [
             {
                 "name": each.name,

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from pytest_vlmeval.records import Score
+from pytest_vlmeval.models.endings import find_ending
+from pytest_vlmeval.records import UNANSWERED, Score
 from pytest_vlmeval.reports.distributions import Bin, histogram, percentiles
 from pytest_vlmeval.reports.record import DatasetReport, Outcome, SampleReport
 
@@ -22,6 +23,9 @@ OUTCOMES: tuple[Outcome, ...] = (
     "unscored",
     "cut_off",
     "empty",
+    "filtered",
+    "refused",
+    "aborted",
     "failed",
     "missing",
 )
@@ -64,7 +68,8 @@ class Summary:
     `interval` is that of the main metric, from 0 to the score's scale, where it is
     known. `latency_ms` maps percentiles to
     milliseconds. `confusion` counts (reference, answered option) where the references
-    are letters. `prompt_tokens` and `completion_tokens` are sums.
+    are letters. `unknown_endings` counts usable answers by a finish_reason that is not
+    known. `prompt_tokens` and `completion_tokens` are sums.
     """
 
     counts: Mapping[Outcome, int]
@@ -73,6 +78,7 @@ class Summary:
     judged: int
     undecided: int
     refusals: int
+    unknown_endings: Mapping[str, int]
     categories: tuple[Category, ...]
     prompt_tokens: int
     completion_tokens: int
@@ -131,6 +137,11 @@ def summarize(dataset: DatasetReport) -> Summary:
         judged=sum(each.state == "judged" for each in verdicts),
         undecided=counts["undecided"],
         refusals=sum(bool(_REFUSAL.match(each.text)) for each in usable),
+        unknown_endings=Counter(
+            each.finish_reason
+            for each in usable
+            if find_ending(each.finish_reason) == "unknown"
+        ),
         categories=_categories(samples),
         prompt_tokens=sum(each.prompt_tokens for each in answers),
         completion_tokens=sum(each.completion_tokens for each in answers),
@@ -142,6 +153,15 @@ def summarize(dataset: DatasetReport) -> Summary:
         regressed=sum(each.flip == "regressed" for each in samples),
         fixed=sum(each.flip == "fixed" for each in samples),
     )
+
+
+def describe_unknown_endings(reasons: Mapping[str, int]) -> list[str]:
+    """Say of each finish_reason that is not known how many answers ended by it."""
+    return [
+        f"the endpoint ended {count} answer{'s' * (count > 1)} with finish_reason "
+        f"{reason!r}, which is not known: their text is scored"
+        for reason, count in sorted(reasons.items())
+    ]
 
 
 def _interval(dataset: DatasetReport) -> tuple[float, float] | None:
@@ -240,14 +260,14 @@ def _categories(samples: Sequence[SampleReport]) -> tuple[Category, ...]:
 
 def _length(sample: SampleReport) -> float | None:
     """Return an answer's length in characters."""
-    if sample.answer is None or sample.answer.state in ("failed", "empty"):
+    if sample.answer is None or not any(sample.answer.replies):
         return None
     return sum(map(len, sample.answer.replies))
 
 
 def _latency(sample: SampleReport) -> float | None:
     """Return the latency of the last attempt in milliseconds."""
-    if sample.answer is None or sample.answer.state == "failed":
+    if sample.answer is None or sample.answer.state in UNANSWERED:
         return None
     return sample.answer.latency_ms
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import get_args
 
 from pytest_vlmeval.agreement import compare_judges, describe
 from pytest_vlmeval.gates.defects import describe_defects
-from pytest_vlmeval.records import Score
+from pytest_vlmeval.models.endings import find_ending
+from pytest_vlmeval.records import AnswerState, Score
+from pytest_vlmeval.reports.summary import describe_unknown_endings
 from pytest_vlmeval.reports.watch import DatasetResult
 
 HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
@@ -24,7 +28,8 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    return [*lines, *_notes(results), *_defects(results), *_judges(results)]
+    lines += [*_notes(results), *_defects(results), *_judges(results)]
+    return lines + _unknown_endings(results)
 
 
 def _judges(results: Sequence[DatasetResult]) -> list[str]:
@@ -73,10 +78,33 @@ def _defects(results: Sequence[DatasetResult]) -> list[str]:
     return [f"{dataset}: {text}" for dataset, text in said.items() if text is not None]
 
 
+def _states(result: DatasetResult) -> str:
+    """Say in brackets what became of what has no usable answer."""
+    states: Counter[AnswerState] = Counter()
+    for (state, _), count in result.endings.items():
+        states[state] += count
+    counted = [
+        f"{states[state]} {state.replace('_', ' ')}"
+        for state in get_args(AnswerState)
+        if states[state] and state != "answered"
+    ]
+    return f" ({', '.join(counted)})" if counted else ""
+
+
+def _unknown_endings(results: Sequence[DatasetResult]) -> list[str]:
+    reasons: Counter[str] = Counter()
+    for result in results:
+        for (state, reason), count in result.endings.items():
+            if state == "answered" and find_ending(reason) == "unknown":
+                reasons[reason] += count
+    return describe_unknown_endings(reasons)
+
+
 def _row(result: DatasetResult) -> tuple[str, ...]:
     notes = []
     if result.answered < result.samples:
-        notes.append(f"{result.samples - result.answered} without a usable answer")
+        missing = result.samples - result.answered
+        notes.append(f"{missing} without a usable answer{_states(result)}")
     if result.score is not None and result.score.undecided:
         undecided, best = result.score.undecided, result.score.best
         notes.append(f"{undecided} not decided by the judge, at best {best:.2f}")

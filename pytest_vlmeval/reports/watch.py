@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_vlmeval.accounts import RunAccount
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.datasets.prepare import find_prepared
 from pytest_vlmeval.datasets.prepared import read_references
-from pytest_vlmeval.records import Plan, PlanEntry, Score
+from pytest_vlmeval.records import AnswerState, Plan, PlanEntry, Score
 from pytest_vlmeval.reports.summary import Share
 from pytest_vlmeval.reports.tally import Tally
 from pytest_vlmeval.store import Store
@@ -60,7 +60,8 @@ class DatasetResult:
     """What became of a dataset; `score` is None where there is none.
 
     `no_score` then says why, where that is known. `by_judge` are the scores of each of
-    several judges, whose majority is `score`.
+    several judges, whose majority is `score`. `endings` counts what was asked by the
+    state of its answer and the server's finish_reason.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class DatasetResult:
     score: Score | None
     no_score: str = ""
     by_judge: tuple[Score, ...] = ()
+    endings: Mapping[tuple[AnswerState, str], int] = field(default_factory=dict)
 
 
 class Watch:
@@ -130,6 +132,7 @@ class Watch:
                     score=score,
                     no_score="" if score else self._why_no_score(entry),
                     by_judge=stored.by_judge(entry),
+                    endings=self._board.endings(entry.fingerprint),
                 )
             )
         return results

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pytest_vlmeval.accounts import Account, FailedAttempt, LimitChange, RunAccount
-from pytest_vlmeval.records import Plan
+from pytest_vlmeval.records import UNANSWERED, Plan
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.schema import (
     answers,
@@ -73,7 +73,7 @@ class Accounting:
             )
             model = str((settings or {}).get("model", ""))
             name = sa.literal(model)
-            answered = answers.c.state != "failed"
+            answered = answers.c.state.not_in(UNANSWERED)
             turns = 1 + sa.func.json_array_length(answers.c.earlier)
             asked = _sum_up(connection, answers, name, answered, of_answers, turns)
             answered = exchanges.c.text.is_not(None)

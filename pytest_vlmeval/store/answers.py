@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
-from pytest_vlmeval.records import Answer, Ask, Said
-from pytest_vlmeval.store.database import AT_ONCE, Database
+from pytest_vlmeval.errors import describe
+from pytest_vlmeval.records import Answer, Ask, Said, lose
+from pytest_vlmeval.store.database import AT_ONCE, Database, is_of_store
 from pytest_vlmeval.store.schema import answers, claims
 
 # Texts up to this length (an option's letter) are often the same.
@@ -21,6 +23,7 @@ _ANSWER_FIELDS = (
     "text",
     "reasoning",
     "error",
+    "finish_reason",
     "attempts",
     "latency_ms",
     "prompt_tokens",
@@ -88,8 +91,25 @@ class Answers:
     ) -> list[StoredAnswer]:
         """Add answers and end their claims, in one transaction.
 
-        `cache_keys` maps fingerprint and ask to the name of what was asked.
+        `cache_keys` maps fingerprint and ask to the name of what was asked. An answer
+        with a value that the database does not take fails alone: then each has a
+        transaction of its own.
         """
+        keep = partial(self._record, run_id, session_id, cache_keys=cache_keys)
+        try:
+            return keep(new)
+        except Exception as error:
+            if is_of_store(error):
+                raise
+            return [kept for each in new for kept in _keep_one(keep, each)]
+
+    def _record(
+        self,
+        run_id: str,
+        session_id: str,
+        new: Sequence[Answer],
+        cache_keys: Mapping[tuple[str, Ask], str] | None = None,
+    ) -> list[StoredAnswer]:
         if not new:
             return []
         keys = cache_keys or {}
@@ -227,6 +247,18 @@ class Answers:
             )
 
 
+def _keep_one(
+    keep: Callable[[Sequence[Answer]], list[StoredAnswer]], answer: Answer
+) -> list[StoredAnswer]:
+    try:
+        return keep([answer])
+    except Exception as error:
+        if is_of_store(error):
+            raise
+        why = f"the answer cannot be stored: {describe(error)}"
+        return keep([lose(answer, why)])
+
+
 def _by_repeat(asks: Iterable[Ask]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for ask in asks:
@@ -246,6 +278,7 @@ def _stored(row: sa.RowMapping) -> StoredAnswer:
             **{name: row[name] for name in _ANSWER_FIELDS}
             | {
                 "state": sys.intern(row["state"]),
+                "finish_reason": sys.intern(row["finish_reason"]),
                 "text": text if len(text) > SHORT else sys.intern(text),
                 "earlier": tuple(Said(*each) for each in row["earlier"]),
             },

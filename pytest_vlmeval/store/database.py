@@ -16,6 +16,15 @@ from pytest_vlmeval.store.location import LOCK, Location, is_locked, open_databa
 AT_ONCE = 1_000
 
 
+class RefusedValueError(VlmEvalError):
+    """What was to be written has a value that the database does not take."""
+
+
+def is_of_store(error: Exception) -> bool:
+    """Whether the store itself fails, and not for a value of one answer."""
+    return isinstance(error, VlmEvalError) and not isinstance(error, RefusedValueError)
+
+
 class Database:
     """The open database; its failures become a `VlmEvalError`."""
 
@@ -50,6 +59,8 @@ class Database:
                 if lock is not None and self._postgresql:
                     connection.execute(LOCK, {"name": f"vlmeval {lock}"})
                 yield connection
+        except sa.exc.DataError as error:
+            raise RefusedValueError(self._location.explain(error)) from None
         except sa.exc.DatabaseError as error:
             self._impatient = self._impatient or is_locked(error)
             raise VlmEvalError(self._location.explain(error)) from None

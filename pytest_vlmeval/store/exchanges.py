@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply
+from pytest_vlmeval.records import WITHHELD, Answer, JudgeQuestion, JudgeReply
 from pytest_vlmeval.store.database import Database
 from pytest_vlmeval.store.schema import exchanges
 
@@ -72,7 +72,7 @@ class Exchanges:
         That is the first: where two processes ask the same, both use one. It is
         `asked_for` a run and a fingerprint, which pay for it.
         """
-        text = None if answer.state == "failed" else answer.text
+        text = None if answer.state in WITHHELD else answer.text
         values = {
             "question": name,
             "judge": judge,

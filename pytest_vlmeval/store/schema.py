@@ -118,6 +118,7 @@ answers = sa.Table(
     sa.Column("text", AnyText, nullable=False),
     sa.Column("reasoning", AnyText, nullable=False),
     sa.Column("error", AnyText, nullable=False),
+    sa.Column("finish_reason", AnyText, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("prompt_tokens", sa.Integer, nullable=False),

@@ -82,6 +82,8 @@ def _generate(model: DemoModel, body: Mapping[str, object], prompt: Prompt) -> O
 
 
 def _completion(rule: Rule, text: str, asked: int, answered: int) -> Outcome:
+    if rule.raw is not None:
+        return Outcome(body=rule.raw.encode())
     message: dict[str, object] = {"role": "assistant"}
     message["content"] = None if rule.null_content else text
     if rule.reasoning is not None:
@@ -92,8 +94,10 @@ def _completion(rule: Rule, text: str, asked: int, answered: int) -> Outcome:
         body={
             "id": "chatcmpl-0",
             "object": "chat.completion",
-            "choices": [choice | {"finish_reason": rule.finish_reason or "stop"}],
-            "usage": usage | {"total_tokens": asked + answered},
+            "choices": [
+                rule.choice or choice | {"finish_reason": rule.finish_reason or "stop"}
+            ],
+            "usage": rule.usage or usage | {"total_tokens": asked + answered},
         }
     )
 
@@ -110,6 +114,8 @@ def error(rule: Rule) -> Outcome:
     `retry_after` of the form "date+2" becomes the HTTP date in two seconds.
     """
     outcome = failure(rule.status, rule.shape, rule.message)
+    if rule.raw is not None:
+        outcome.body = rule.raw.encode()
     if rule.retry_after is not None:
         value = rule.retry_after
         if value.startswith("date+"):

@@ -33,8 +33,9 @@ class Rule:
     `pictures` and `videos` are how many a prompt has at least. Requests are counted
     from 1 for each path. `rate` draws for each request by its number and `seed`, so
     that a run can be repeated; `times` limits how often the rule applies. `status`
-    other than 200 answers with `message` in the given shape; `retry_after` becomes
-    that header as it is.
+    other than 200 answers with `message` in the given shape, or the `raw` body;
+    `retry_after` becomes that header as it is. `choice` and `usage` are those of the
+    answer, as they are.
     """
 
     path: str = "/chat/completions"
@@ -51,6 +52,9 @@ class Rule:
     answer: str | None = None
     echo: bool = False
     null_content: bool = False
+    choice: Mapping[str, object] | None = None
+    usage: Mapping[str, object] | None = None
+    raw: str | None = None
     reasoning: str | None = None
     finish_reason: str | None = None
     latency_s: float | None = None

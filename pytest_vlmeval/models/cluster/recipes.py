@@ -73,6 +73,7 @@ class EndpointRecipe:
     temperature: float | None
     timeout_s: float
     concurrency: int
+    max_reply_mb: float
     needs_gpu: bool = False
 
     def make(self, folder: Path, devices: str | None) -> ModelClient:
@@ -87,4 +88,5 @@ class EndpointRecipe:
             temperature=self.temperature,
             timeout_s=self.timeout_s,
             concurrency=self.concurrency,
+            max_reply_mb=self.max_reply_mb,
         )
