@@ -210,7 +210,9 @@ class Verdict:
     times `value` is the mean over `repeats`, the values of each time, and None where
     one of them is; `extracted` and `reason` are those of the first time. `corrected`
     is what corrected scoring gives where a published verdict differs from it, None
-    where it does not.
+    where it does not. `unread` is true where no rule found an option in the answer,
+    which then counts as wrong; `why_lost` says why no answer to the sample can be
+    right, "" if one can.
     """
 
     index: str
@@ -221,6 +223,8 @@ class Verdict:
     exchanges: tuple[int, ...] = ()
     repeats: tuple[float | None, ...] = ()
     corrected: float | None = None
+    unread: bool = False
+    why_lost: str = ""
 
     @property
     def rests_on_defect(self) -> bool:
@@ -261,6 +265,7 @@ class Score:
     values `repeats` has in order; only what every time was answered is `answered`.
     `differing` counts the published verdicts that corrected scoring does not give,
     `sound` is what is left without those that rest on a defect, None where none does.
+    `unread` counts the answers in which no rule found an option.
     """
 
     dataset: str
@@ -281,6 +286,7 @@ class Score:
     repeats: tuple[float, ...] = ()
     differing: int = 0
     sound: SoundScore | None = None
+    unread: int = 0
     verdicts: tuple[Verdict, ...] = field(repr=False, default=())
 
     @property

@@ -40,6 +40,7 @@ def average(scores: Sequence[Score]) -> Score:
         undecided=sum(
             each.state != "matched" and each.value is None for each in verdicts
         ),
+        unread=sum(each.unread for each in verdicts),
         notes=tuple(dict.fromkeys(note for each in scores for note in each.notes)),
         differing=sum(each.corrected is not None for each in verdicts),
         sound=_average_sound(scores, verdicts),
@@ -85,10 +86,11 @@ def _average_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     values = tuple(each.value for each in verdicts)
     known = [value for value in values if value is not None]
     exchanges = tuple(number for each in verdicts for number in each.exchanges)
+    unread = any(each.unread for each in verdicts)
     if len(known) < len(values):
         # The first that has none says why.
         missing = next(each for each in verdicts if each.value is None)
-        return replace(missing, exchanges=exchanges, repeats=values)
+        return replace(missing, exchanges=exchanges, repeats=values, unread=unread)
     corrected = None
     if any(each.corrected is not None for each in verdicts):
         corrected = _mean(
@@ -103,6 +105,7 @@ def _average_verdict(verdicts: Sequence[Verdict]) -> Verdict:
         exchanges=exchanges,
         repeats=values,
         corrected=corrected,
+        unread=unread,
     )
 
 

@@ -201,6 +201,7 @@ class Scorer:
             notes=scored.notes,
             differing=sum(each.corrected is not None for each in verdicts),
             sound=scored.sound,
+            unread=sum(each.unread for each in verdicts),
             verdicts=verdicts,
         )
 
@@ -224,4 +225,11 @@ def _only_of(usable: Collection[str], verdict: Verdict) -> Verdict:
     """Return the verdict on a usable answer; of another, that there is none."""
     if verdict.index in usable:
         return verdict
-    return replace(verdict, value=None, extracted=None, reason=NO_ANSWER)
+    return replace(
+        verdict,
+        value=None,
+        extracted=None,
+        reason=NO_ANSWER,
+        unread=False,
+        why_lost="",
+    )

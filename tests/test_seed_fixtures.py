@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_vlmeval.records import PreparedDataset
+    from pytest_vlmeval.records import PreparedDataset, Scoring
     from pytest_vlmeval.sandbox.process import Sandbox
     from tests.judge_calls import OpenJudge
     from tests.server_fixtures import ServerProcess
@@ -151,8 +151,14 @@ def test_every_verdict_of_a_seed_fixture_with_a_judge(
     prepared, answers, matched = prepare_seed(sandbox, tmp_path, class_name, name)
     expected = {row["index"]: row["judge"] for row in seed_rows(name)}
     judge = open_judge(judge="good")
-    # Lists as MathVista's answers are right only with its defect mended.
-    found = score(sandbox, prepared, answers, judge, "corrected")
+    # Lists as MathVista's answers are right only with its defect corrected; an answer
+    # like "Affirmative." is read without a judge then.
+    scoring: Scoring = "corrected"
+    if class_name == "ImageYORNDataset":
+        alone = score(sandbox, prepared, answers, scoring="corrected")
+        assert values(alone.verdicts) == expected
+        scoring = "published"
+    found = score(sandbox, prepared, answers, judge, scoring)
     verdicts = values(found.verdicts)
     assert verdicts == {index: expected[index] for index in verdicts}
     asked = {v.index for v in found.verdicts if v.state == "judged"}
@@ -160,7 +166,7 @@ def test_every_verdict_of_a_seed_fixture_with_a_judge(
     assert not any(matched[index] for index in asked)
     assert found.best == found.value
     sent = len(server.requests())
-    assert score(sandbox, prepared, answers, judge, "corrected") == found
+    assert score(sandbox, prepared, answers, judge, scoring) == found
     assert len(server.requests()) == sent > 0
 
 

@@ -176,6 +176,8 @@ verdicts = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("exchanges", sa.JSON, nullable=False),
     sa.Column("corrected", sa.Float, nullable=True),
+    sa.Column("unread", sa.Boolean, nullable=False),
+    sa.Column("why_lost", AnyText, nullable=False),
 )
 
 # What the gates of a session found: one row per gate and metric, "" for no metric.

@@ -183,6 +183,8 @@ def _verdict_row(score_id: str, verdict: Verdict) -> dict[str, object]:
         "state": verdict.state,
         "exchanges": list(verdict.exchanges),
         "corrected": verdict.corrected,
+        "unread": verdict.unread,
+        "why_lost": verdict.why_lost,
     }
 
 
@@ -203,4 +205,6 @@ def _verdict(row: sa.Row[Any]) -> Verdict:
         state=row.state,
         exchanges=tuple(row.exchanges),
         corrected=row.corrected,
+        unread=row.unread,
+        why_lost=sys.intern(row.why_lost),
     )

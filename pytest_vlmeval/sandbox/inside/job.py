@@ -94,6 +94,8 @@ class Job:
     `asked` are the indexes of the answers in order, `unanswered` of those without a
     usable text. `results` are those of tasks, by the file that would hold them.
     `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
+    `missing` are cells of the dataset's file, by the row's index and the column, which
+    have a text that ms-vlmeval reads as no value.
     """
 
     rows: pd.DataFrame
@@ -109,6 +111,7 @@ class Job:
     tasks: dict[str, Task] = field(default_factory=dict)
     task: Task | None = None
     scoring: Scoring = "published"
+    missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     results: dict[str, dict[Any, Any]] = field(default_factory=dict)
 

@@ -21,12 +21,20 @@ from pytest_vlmeval.sandbox.inside.bounds import timeout_decorator
 from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
 from pytest_vlmeval.sandbox.inside.judging import run_tasks
+from pytest_vlmeval.sandbox.inside.reading import read_option, read_yes_no
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# The classes with a defect whose mend changes published numbers.
-CORRECTED = {"MathVision", "MathVista", "VideoMME"}
+# The classes with a defect whose fix changes published numbers.
+CORRECTED = {
+    "ImageMCQDataset",
+    "MMMUDataset",
+    "ImageYORNDataset",
+    "MathVision",
+    "MathVista",
+    "VideoMME",
+}
 UNNAMED = "unnamed"
 # Numbers that differ by less are the same (dataset/utils/mathv.py:38).
 NEAR = 1e-6
@@ -56,6 +64,7 @@ def mend_choices(module: Any) -> None:
     A category that some rows lack cannot be sorted (:95), an empty `split` is a line
     per row, and MMT-Bench needs all of its 32 categories (:108).
     """
+    read_options(module)
     _mend_option_choice(module)
     report, report_mmt = module.report_acc, module.report_acc_MMT
 
@@ -75,6 +84,23 @@ def mend_choices(module: Any) -> None:
             module.MMT_abbrs = names
 
     module.report_acc, module.report_acc_MMT = report_acc, report_acc_mmt
+
+
+def read_options(module: Any) -> None:
+    """Answer utils/matching_util.py:113 can_infer: "rendered" has the option "red".
+
+    Answers and judges' replies go through the reader of `reading.py`. Changes published
+    numbers, so it acts only in corrected scoring.
+    """
+    upstream = module.can_infer
+
+    def can_infer(answer: object, choices: dict[str, Any]) -> object:
+        if current_job().scoring == "published":
+            return upstream(answer, choices)
+        # By "Z" a judge says that an answer is none of the options.
+        return read_option(str(answer), {"Z": "", **choices}) or False
+
+    module.can_infer = can_infer
 
 
 def _mend_option_choice(module: Any) -> None:
@@ -118,9 +144,19 @@ def _with_names(table: pd.DataFrame) -> pd.DataFrame:
 def mend_yes_no(module: Any) -> None:
     """Answer dataset/utils/yorn.py:70: MME multiplies the scores of two questions.
 
-    Where only one of a picture's two was asked, it counts for both.
+    Where only one of a picture's two was asked, it counts for both. In corrected
+    scoring the reader takes the place of :260 YOrN_Extraction, which needs the word
+    "yes" or "no" and stumbles over "Yes, there is no cat".
     """
-    upstream = module.MME_rating
+    upstream, extract = module.MME_rating, module.YOrN_Extraction
+
+    def extract_word(output: str) -> str:
+        if current_job().scoring == "published":
+            return str(extract(output))
+        return read_yes_no(output) or "Unknown"
+
+    module.YOrN_Extraction = extract_word
+    module.published_extraction = extract
 
     def rate(data_file: str) -> object:
         table = module.load(data_file)
@@ -177,6 +213,7 @@ def mend_mathvista(module: Any) -> None:
 
     Changes published numbers, so it acts only in corrected scoring.
     """
+    read_options(module)
     upstream = module.post_check
 
     def post_check(line: Any, prefetch: bool = False) -> object:
@@ -199,6 +236,7 @@ def mend_formulas(module: Any) -> None:
     "3 or 4" is 3, and "2^3" is 1. The value of a root is never compared (:43). Changes
     published numbers, so it acts only in corrected scoring.
     """
+    read_options(module)
     upstream = module.is_equal
 
     def compare(said: str, known: str) -> bool:
@@ -227,8 +265,10 @@ def mend_formulas(module: Any) -> None:
 def mend_video_options(module: Any) -> None:
     """Answer dataset/utils/videomme.py:120: the judge never sees the options.
 
-    They are looked for in the question, and stand in `candidates`. Changes published
-    numbers, so it acts only in corrected scoring.
+    They are looked for in the question, and stand in `candidates`. And :152 takes the
+    first capital from A to D for the answer, that of "Because" too; here the reader
+    does with the options. Changes published numbers, so it acts only in corrected
+    scoring.
     """
     upstream = module.extract_option
 

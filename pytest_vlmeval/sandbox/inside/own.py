@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.tables import Table, slim_cell
 from pytest_vlmeval.sandbox.own_files import read_cells
-from pytest_vlmeval.sandbox.rows import frame_of, read_frame
+from pytest_vlmeval.sandbox.rows import frame_of, read_frame, read_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -65,4 +66,34 @@ def _completed(rows: pd.DataFrame, info: dict[str, str]) -> pd.DataFrame:
     if info["class_name"] == "ImageYORNDataset":
         # What was answered is compared with 'Yes' and 'No' (dataset/image_yorn.py:91).
         rows["answer"] = rows["answer"].str.strip().str.capitalize()
+    return rows
+
+
+def find_missing(path: Path, rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Find the options and references whose text pandas reads as no value.
+
+    These are 'None', 'NA', 'null', 'nan', 'N/A' and a few more: by the index of their
+    row in `rows`, as `read_rows` gave them, and by their column.
+    """
+    names = [*ascii_uppercase, "answer"]
+    found: dict[str, dict[str, str]] = {}
+    for name, texts in read_texts(path, names).items():
+        if not rows[name].isna().any():
+            continue
+        for index, cell, text in zip(rows["index"], rows[name], texts, strict=True):
+            if cell != cell and text.strip():  # not a number: missing
+                found.setdefault(str(index), {})[name] = text
+    return found
+
+
+def keep_missing(
+    rows: pd.DataFrame, missing: Mapping[str, Mapping[str, str]]
+) -> pd.DataFrame:
+    """Give the rows with the texts that were read as no value."""
+    rows = rows.copy()
+    for name in dict.fromkeys(name for cells in missing.values() for name in cells):
+        rows[name] = [
+            missing.get(str(index), {}).get(name, cell)
+            for index, cell in zip(rows["index"], rows[name], strict=True)
+        ]
     return rows

@@ -19,7 +19,12 @@ from pytest_vlmeval.sandbox.inside.families import find_family
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.mends import CORRECTED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
-from pytest_vlmeval.sandbox.inside.own import read_rows
+from pytest_vlmeval.sandbox.inside.own import (
+    find_missing,
+    is_own,
+    keep_missing,
+    read_rows,
+)
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE
 from pytest_vlmeval.sandbox.inside.video_classes import scored_dataset
 
@@ -73,18 +78,22 @@ def score(
     if family.judge == "required" and ask is None:
         raise NeedsJudgeError(NEEDS_JUDGE.format(name=info["name"]))
     table = read_rows(Path(rows), info)
+    missing = {} if is_own(info) else find_missing(Path(rows), table)
+    if scoring == "corrected":
+        table = keep_missing(table, missing)
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
-    job.url, job.ask, job.scoring = info["url"], ask, scoring
+    job.url, job.ask, job.scoring, job.missing = info["url"], ask, scoring, missing
     job.unanswered = frozenset(index for index, said in answers if said is None)
     texts = {index: _prediction(family, said or []) for index, said in answers}
     outcome = _evaluate(info, family, job, texts)
+    _explain_missing(job, table, outcome.verdicts)
     found = _measure(info, family, job, outcome)
     return found | {
         "best": _best_case(info, family, job, texts, found["value"]),
         "sound": _without_defects(info, family, job, texts, outcome),
         "scale": family.scale,
         "verdicts": _columns(outcome.verdicts),
-        "scoring": scoring if info["class_name"] in CORRECTED else "published",
+        "scoring": scoring if _corrects(info, job) else "published",
         "notes": outcome.notes,
     }
 
@@ -113,13 +122,21 @@ def _without_defects(
     asked as published, is wrong here. Gives metrics and value of the score in which
     the answers with too good a verdict are worth nothing.
     """
-    if job.scoring == "corrected" or info["class_name"] not in CORRECTED:
+    if job.scoring == "corrected" or not _corrects(info, job):
         return None
+    asked = any(task.exchanges for task in job.tasks.values())
+    if outcome.differing == frozenset() and not job.missing and not asked:
+        return None  # both scorings read the same
     again = replace(job, ask=job.ask and _replay(job), on_progress=_silent, tasks={})
     corrected = {
         each["index"]: each["value"] or 0.0
         for each in _evaluate(
-            info, family, replace(again, scoring="corrected"), texts
+            info,
+            family,
+            replace(
+                again, scoring="corrected", rows=keep_missing(job.rows, job.missing)
+            ),
+            texts,
         ).verdicts
     }
     too_good = set()
@@ -159,6 +176,29 @@ def _said_before(job: Job, question: Question) -> Mapping[str, Any]:
         found = same[attempt]
         return {"number": found.number, "text": found.text, "error": found.error}
     return {"number": 0, "text": None, "error": "not asked"}
+
+
+def _corrects(info: dict[str, Any], job: Job) -> bool:
+    """Whether there is something to correct in how a dataset is scored."""
+    own = is_own(info) and info["class_name"] == "ImageVQADataset"
+    return info["class_name"] in CORRECTED or own or bool(job.missing)
+
+
+def _explain_missing(
+    job: Job, rows: pd.DataFrame, verdicts: list[dict[str, Any]]
+) -> None:
+    """Say of wrong answers that no answer to their row can be right, and why."""
+    if job.scoring == "corrected" or not job.missing or "answer" not in rows:
+        return
+    references = dict(zip(map(str, rows["index"]), rows["answer"], strict=True))
+    for each in verdicts:
+        cells = job.missing.get(each["index"], {})
+        column = "answer" if "answer" in cells else str(references.get(each["index"]))
+        if column in cells and not each["value"]:
+            what = "reference" if column == "answer" else "option text"
+            each["why_lost"] = (
+                f"ms-vlmeval reads the {what} {cells[column]!r} as missing"
+            )
 
 
 def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
+    Reading,
     judged_table,
+    mark_unread,
+    read_published,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.reading import read_option, read_yes_no
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,19 +70,37 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     )
     found = {row["index"]: row for _, row in judged.iterrows()}
     verdicts = []
+    differing = set()
     for _, row in asked.iterrows():
         key = row["index"]
         if circular:
             key = _circular_key(row)
-        extracted = options.prefetch_answer(row)
+        # Questions without options have some in the table of what was judged (MMMU).
+        line = row if circular else found.get(key, row)
+        reading = _read_both(job, line, options.build_choices(line))
+        extracted = reading.of(job)
+        if reading.differs:
+            differing.add(str(row["index"]))
         if key in found:
             hit, log = found[key]["hit"], found[key]["log"]
             task = job.tasks.get(str(key))
-            verdicts.append(verdict(row["index"], hit, extracted, log, task))
+            given = verdict(row["index"], hit, extracted, log, task)
         else:
             reason = f"its group was not scored: rotation {key} is missing"
-            verdicts.append(verdict(row["index"], None, extracted, reason))
-    return Outcome(result, verdicts)
+            given = verdict(row["index"], None, extracted, reason)
+        verdicts.append(mark_unread(job, given, reading))
+    return Outcome(result, verdicts, differing=frozenset(differing))
+
+
+def _read_both(job: Job, row: pd.Series[Any], choices: dict[str, Any]) -> Reading:
+    """Read an answer by ms-vlmeval's rules, with the options it knows, and by ours."""
+    missing = job.missing.get(str(row["index"]), {})
+    lost = {name: text for name, text in missing.items() if name != "answer"}
+    known = {name: choices[name] for name in choices if name not in lost}
+    return Reading(
+        read_published(row["prediction"], known),
+        read_option(str(row["prediction"]), {**choices, **lost}),
+    )
 
 
 def main_of_choices(
@@ -106,17 +128,20 @@ def main_of_choices(
 
 def evaluate_yes_no(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score yes/no questions."""
+    rules: Any = import_module("vlmeval.dataset.utils.yorn")
     result = dataset.evaluate(answers, model=job.method, nproc=1)
-    verdicts = [
-        verdict(
-            row["index"],
-            row["score"],
-            row["extracted"],
-            task=job.tasks.get(str(row["index"])),
-        )
-        for _, row in judged_table(job, answers, "_auxmatch").iterrows()
-    ]
-    return Outcome(result, verdicts)
+    verdicts = []
+    differing = set()
+    for _, row in judged_table(job, answers, "_auxmatch").iterrows():
+        task = job.tasks.get(str(row["index"]))
+        given = verdict(row["index"], row["score"], row["extracted"], task=task)
+        said = rules.published_extraction(row["prediction"])
+        published = None if said == "Unknown" else said
+        reading = Reading(published, read_yes_no(row["prediction"]))
+        if reading.differs:
+            differing.add(str(row["index"]))
+        verdicts.append(mark_unread(job, given, reading))
+    return Outcome(result, verdicts, differing=frozenset(differing))
 
 
 def main_of_yes_no(

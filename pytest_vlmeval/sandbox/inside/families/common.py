@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -22,11 +22,16 @@ MAX_REASON = 1_000
 
 
 class Outcome(NamedTuple):
-    """What `evaluate` returned, its verdict on each row, and what to know of both."""
+    """What `evaluate` returned, its verdict on each row, and what to know of both.
+
+    `differing` are the indexes of the answers in which published and corrected scoring
+    read different options, None where more than that tells them apart.
+    """
 
     result: object
     verdicts: list[Verdict]
     notes: tuple[str, ...] = ()
+    differing: frozenset[str] | None = None
 
 
 class Family(NamedTuple):
@@ -57,6 +62,35 @@ class Family(NamedTuple):
     group: Callable[[Info, pd.Series[Any]], str | None] = lambda _info, _row: None
 
 
+def read_published(answer: object, choices: Mapping[str, object]) -> str | None:
+    """Read an option as ms-vlmeval does; "Z" is none of them to it."""
+    rules: Any = import_module("vlmeval.utils.matching_util")
+    found = rules.can_infer(str(answer), dict(choices))
+    return found if found and found in choices else None
+
+
+class Reading(NamedTuple):
+    """What the rules of both scorings read in an answer, None for no option."""
+
+    published: str | None
+    corrected: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether they read something else."""
+        return self.published != self.corrected
+
+    def of(self, job: Job) -> str | None:
+        """Give what the job's scoring reads."""
+        return self.published if job.scoring == "published" else self.corrected
+
+
+def mark_unread(job: Job, found: Verdict, reading: Reading) -> Verdict:
+    """Mark a verdict on an answer in which neither rules nor a judge read an option."""
+    found["unread"] = reading.of(job) is None and found["state"] == "matched"
+    return found
+
+
 def judged_table(job: Job, answers: str, suffix: str) -> pd.DataFrame:
     """Give the table that ms-vlmeval wrote beside the answers."""
     file = import_module("vlmeval.smp.file")
@@ -85,6 +119,8 @@ def verdict(
         "state": "matched" if task is None else task.state,
         "exchanges": [] if task is None else [each.number for each in task.exchanges],
         "corrected": None,
+        "unread": False,
+        "why_lost": "",
     }
 
 

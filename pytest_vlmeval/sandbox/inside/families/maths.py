@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from importlib import import_module
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
+from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
+    Reading,
     judged_table,
+    mark_unread,
+    read_published,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.reading import read_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pandas as pd
 
     from pytest_vlmeval.sandbox.inside.job import Job
 
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
     """Give the `evaluate` of a class whose `post_check` in that module decides."""
 
-    def evaluate(dataset: Any, answers: str, job: Job) -> Outcome:
+    def evaluate_dataset(dataset: Any, answers: str, job: Job) -> Outcome:
         module: Any = import_module(f"vlmeval.dataset.utils.{module_name}")
         upstream = module.post_check
         values: dict[object, object] = {}
@@ -36,16 +44,23 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
             result = dataset.evaluate(answers, model=job.method, nproc=1)
         finally:
             module.post_check = upstream
-        verdicts = [
-            verdict(
-                row["index"],
-                values[row["index"]],
-                row["res"],
-                row["log"],
-                job.tasks.get(str(row["index"])),
-            )
-            for _, row in judged_table(job, answers, f"_{job.method}").iterrows()
-        ]
+        verdicts = []
+        for _, row in judged_table(job, answers, f"_{job.method}").iterrows():
+            task = job.tasks.get(str(row["index"]))
+            value = values[row["index"]]
+            given = verdict(row["index"], value, row["res"], row["log"], task)
+            if choices := _choices(row):
+                said = row["prediction"]
+                read = read_published(said, choices), read_option(str(said), choices)
+                given = mark_unread(job, given, Reading(*read))
+            verdicts.append(given)
         return Outcome(result, verdicts)
 
-    return evaluate
+    return evaluate_dataset
+
+
+def _choices(row: pd.Series[Any]) -> dict[str, object]:
+    """Give the options of a question by their letters; none for a free-form one."""
+    if row.get("question_type", "multi_choice") != "multi_choice":
+        return {}
+    return dict(zip(ascii_uppercase, evaluate(row["choices"]), strict=False))

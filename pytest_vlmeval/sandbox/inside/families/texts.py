@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from statistics import fmean
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     need_package,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.reading import same_text
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Info, Verdict
@@ -30,8 +31,9 @@ def evaluate_open(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score open questions by the rule of each dataset, one's own by exact match."""
     judging: Any = import_module("vlmeval.dataset.utils.vqa_eval")
     upstream = judging.process_line
-    if dataset.dataset_name not in dataset.DATASET_URL:
-        judging.process_line = _exact_line(upstream)
+    own = dataset.dataset_name not in dataset.DATASET_URL
+    if own:
+        judging.process_line = _exact_line(upstream, job)
     try:
         result = dataset.evaluate(answers)
     finally:
@@ -44,7 +46,9 @@ def evaluate_open(dataset: Any, answers: str, job: Job) -> Outcome:
     return Outcome(result, verdicts)
 
 
-def _exact_line(process_line: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+def _exact_line(
+    process_line: Callable[..., dict[str, Any]], job: Job
+) -> Callable[..., Any]:
     """Give the judge of one row of the user's own dataset.
 
     `process_line` compares with ten people's answers unless told otherwise, which
@@ -52,13 +56,34 @@ def _exact_line(process_line: Callable[..., dict[str, Any]]) -> Callable[..., An
     reference counts.
     """
 
-    def judge(row: object, method: str = "exact") -> dict[str, Any]:
+    def judge(row: Any, method: str = "exact") -> dict[str, Any]:
         line = process_line(row, method=method)
         if method == "exact":
-            line["match"] = [float(any(line["match"]))]
+            line["match"] = [float(_matches(line, row, job.scoring))]
         return line
 
     return judge
+
+
+def _matches(line: Mapping[str, Any], row: Any, scoring: str) -> bool:
+    """Whether an answer is one of a row's references; `line` is ms-vlmeval's view.
+
+    Corrected scoring also takes one in a box, in letters of full width, or that only
+    ends otherwise.
+    """
+    if any(line["match"]) or scoring == "published":
+        return any(line["match"])
+    cell = row["answer"]
+    references = _references(cell) if str(cell).startswith("[") else [cell]
+    return any(same_text(row["prediction"], str(each)) for each in references)
+
+
+def _references(cell: str) -> list[object]:
+    try:
+        found = evaluate(cell)
+    except Exception:
+        return [cell]  # a text that begins like a list
+    return found if isinstance(found, list) else [cell]
 
 
 def by_row(metric: str) -> Callable[[Any, str, Job], Outcome]:

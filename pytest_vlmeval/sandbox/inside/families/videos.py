@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
+    Reading,
     judged_table,
+    mark_unread,
     verdict,
 )
 from pytest_vlmeval.sandbox.inside.job import EXACT
 from pytest_vlmeval.sandbox.inside.judging import build_judge, run_tasks
+from pytest_vlmeval.sandbox.inside.reading import read_option
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Verdict
@@ -26,35 +30,51 @@ FULL_POINTS = 3
 def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score Video-MME: the first capital letter from A to D, or what a judge reads.
 
-    All rows that a judge reads are asked about at once, ahead of `evaluate`, which
-    goes from one to the next (dataset/videomme.py:264).
+    In corrected scoring the reader reads all answers. All rows that a judge reads are
+    asked about at once, ahead of `evaluate`, which goes from one to the next
+    (dataset/videomme.py:264).
     """
     module: Any = import_module("vlmeval.dataset.utils.videomme")
-    upstream = module.extract_option
+    upstream, first_letter = module.extract_option, module.extract_characters_regex
     model = None if job.ask is None else build_judge()
-    unread = [
+    if job.scoring == "corrected":
+        module.extract_characters_regex = lambda _answer: ""
+    left = [
         row
         for _, row in job.tables[answers].iterrows()
         if not module.extract_characters_regex(str(row["prediction"]))
     ]
-    inputs = [(model, row.to_dict(), "Video-MME") for row in unread]
-    keys = [str(row["index"]) for row in unread]
-    read = dict(zip(keys, run_tasks(job, upstream, inputs, keys), strict=True))
-    module.extract_option = lambda _model, row, _name: read[str(row["index"])]
+    inputs = [(model, row.to_dict(), "Video-MME") for row in left]
+    keys = [str(row["index"]) for row in left]
+    found = dict(zip(keys, run_tasks(job, upstream, inputs, keys), strict=True))
+    module.extract_option = lambda _model, row, _name: found[str(row["index"])]
     try:
         result = dataset.evaluate(answers, model=EXACT)
     finally:
         module.extract_option = upstream
+        module.extract_characters_regex = first_letter
     verdicts = []
     for _, row in judged_table(job, answers, "_score").iterrows():
-        index = str(row["index"])
-        option = read.get(index) or module.extract_characters_regex(row["prediction"])
-        reason = "no letter from A to D in the answer" if index in read else ""
+        index, said = str(row["index"]), str(row["prediction"])
+        published = first_letter(said) or None
+        option = found.get(index, published)
         # What ms-vlmeval calls an answer that names none of the options.
         extracted = None if option == "Z" else option
+        reason = "" if extracted else "no letter from A to D in the answer"
         task = job.tasks.get(index)
-        verdicts.append(verdict(index, row["score"], extracted, reason, task))
+        given = verdict(index, row["score"], extracted, reason, task)
+        reading = Reading(published, read_option(said, _options(row)))
+        verdicts.append(mark_unread(job, given, reading))
     return Outcome(result, verdicts)
+
+
+def _options(row: pd.Series[Any]) -> dict[str, str]:
+    """Give a question's options by their letters."""
+    options = {}
+    for option in evaluate(row["candidates"]):
+        letter, _, text = str(option).partition(".")
+        options[letter.strip()] = text.strip(". \n")
+    return options
 
 
 def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:

@@ -1,0 +1,652 @@
+"""The reader: which option, or yes or no, an answer names unmistakably.
+
+The corrected scoring and tables of one's own read answers and judges' replies by it,
+in place of ms-vlmeval's rules. It looks at the evidence from the strongest to the
+weakest: a box around the answer, a letter or an option's text alone, a sentence that
+says what the answer is, a letter at the beginning or at the end, and at last the one
+option whose text is in the answer word for word. What speaks for two options, or is
+negated, is not read: an answer that nobody can mistake is worth more than a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+# Of longer texts the beginning and the end are read.
+HEAD, TAIL = 4_000, 16_000
+
+_SHAPES = ("<wide>", "<narrow>", "<font>", "<circle>")
+_STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_TOKENS = re.compile(
+    r"<\|[^|<>\n]{0,60}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[(?:EOS|BOS|PAD)\]"
+    r"|<(?:start|end)_of_(?:turn|utterance)>",
+    re.IGNORECASE,
+)
+_BOXES = (
+    ("<|begin_of_box|>", "<|end_of_box|>"),
+    ("<answer>", "</answer>"),
+)
+_KEYS = {
+    "answer",
+    "final_answer",
+    "final answer",
+    "correct_answer",
+    "correct answer",
+    "option",
+    "choice",
+    "答案",
+    "选项",
+}
+_LATEX = re.compile(
+    r"\\(?:boxed|text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|rm|bf)"
+    r"[ ]?\{([^{}]*)\}"
+)
+_MATHS = re.compile(r"\$|\\[()\[\]]")
+_MARKS = re.compile(r"```\w*|`|__|(?<![\w)])\*+|\*+(?![\w(])|^[#>]+ ", re.MULTILINE)
+_ENDS = ".,;:!。、 \n"
+_QUOTES = "\"'「」『』《》«»"
+
+_OPEN = r"[(\[{<【「『《\"' ]{0,6}"
+_CLOSE = r"[)\]}>】」』》\"' ]{0,6}"
+# What a letter that is a part of a word has beside it.
+_WORD = "[A-Za-z0-9_À-ɏ'-]"
+_IS = r"(?:is|was|will be|would be|should be|must be|has to be)"
+_LONE = re.compile(
+    rf"{_OPEN}(?:(?:(?:the|my|final|correct|right|best) )*"
+    rf"(?:option|choice|answer|letter)(?: {_IS})?[ :=]*"
+    r"|(?:正确|最终)?(?:答案|选项|选择|选)(?:是|为)?[ :=]*)?"
+    rf"{_OPEN}(?P<letter>[A-Z]){_CLOSE}(?:选项|项)?{_CLOSE}"
+    rf"[.,;:!。、 ]*{_CLOSE}",
+    re.IGNORECASE,
+)
+_LED = re.compile(
+    rf"{_OPEN}(?P<letter>[A-Z])"
+    rf"(?P<mark>{_CLOSE}(?:[.:,、。-]|[–—])?[ \n]*)(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+# What says that the answer follows.
+_CUE = re.compile(
+    r"\b(?:answer|response)(?: letter)?(?: to [a-z ]{1,30})? ?"
+    rf"(?:{_IS}\b|[:=]|[-=–]>|→)"
+    rf"|\b(?:correct|right|best|final|my) (?:option|choice|answer|letter)"
+    rf"(?: {_IS}\b| ?[:=]| ?[-=–]>| ?→)?"
+    rf"|(?<!each )(?<!every )(?<!other )\b(?:option|choice)(?: {_IS}\b| ?[:=])"
+    r"|\b(?:I|we)(?:'d|'ll| would| will| have to)? "
+    r"(?:choose|select|pick|say|think|go with|opt for|answer)(?: (?:it is|it's))?\b"
+    r"|(?:答案|回答|正确选项)(?:应该|应当|应|就|当然)?(?:是|为|选)? ?[:=]?"
+    r"|选(?!项)(?:择|取)?(?:是|为)? ?[:=]?"
+    r"|(?:答え|正解|解答)(?:は|[:=])|(?:정답|답)(?:은|[:=])",
+    re.IGNORECASE,
+)
+_FINAL = re.compile(
+    r"\b(?:final|therefore|thus|hence|so|in conclusion|overall)\b"
+    r"|最终|因此|所以|综上|故",
+    re.IGNORECASE,
+)
+_AFTER_CUE = re.compile(
+    rf"[ :=]*\n?{_OPEN}(?:(?:option|choice|letter|选项) ?)?{_OPEN}"
+    rf"(?P<letter>[A-Z])(?P<close>{_CLOSE})(?:选项|项)?",
+    re.IGNORECASE,
+)
+_CORRECT = re.compile(
+    rf"(?<!{_WORD})[(\[]?(?P<letter>[A-Z])[)\]]?(?: {_IS} (?:the )?(?:\w+ly )?"
+    r"(?:correct|right|best|answer)\b|(?:选项|项)?(?:是)?(?:正确|对的))",
+)
+# What may follow a letter or a text that is the answer.
+_STOP = re.compile(
+    r"[ ]*(?:$|[\n.,;:!。、()【】\[\]\"」』]|[-–—] "
+    r"|(?:because|since|as|which|given|due|based|for|with|where|not|rather|instead"
+    r"|因为|由于)(?![a-z]))"
+)
+_JOINED = re.compile(
+    rf"[ ]*(?:,|/|&|\+|、||和|或|与|及|\bor\b|\band\b|\bor also\b)+ ?"
+    rf"(?:or |and |option )?{_OPEN}(?P<letter>[A-Z])(?!{_WORD})(?! [a-z])"
+)
+_HEDGE = re.compile(
+    r"\b(?:but|or|although|though|however|either|also|maybe|possibly|unless)\b"
+    r"|但|或|也|不过"
+)
+_SENTENCE = re.compile(r"[.!?。\n](?!\w)|$")
+_CLAUSE = re.compile(r"[.,;:!?。、\n()]|\bbut\b|\bso\b|但|而是")
+_NEGATED = re.compile(
+    r"\b(?:not|no|never|neither|nor|without|cannot|can't|isn't|aren't|wasn't|don't"
+    r"|doesn't|didn't|won't|unlikely|hardly|exclude|excludes|excluding|except|doubt"
+    r"|than|instead of|wrong|incorrect|if|whether|could|might|may|perhaps|maybe)\b"
+    r"|不|非|没|未|无|别|排除|而非|如果|是否|可能|也许",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"[)\]\"']* ?(?:选项|项)? ?(?:(?:is|are|was|were|seems|can|does|do|has|would"
+    r"|could) ?(?:not|n't|be ruled|been ruled|incorrect|wrong|false|impossible|unlikely"
+    r"|also)\b|(?:isn't|aren't|wasn't|can't|cannot|doesn't)\b|不|错|有误|并非|被排除)",
+    re.IGNORECASE,
+)
+_NOT_LETTER = re.compile(
+    r"(?:\b(?:not|nor|rather than|instead of|than)(?: (?:option|choice))? "
+    r"|(?:不是|不选|不为|而非|非|排除)(?:选项)?)"
+    rf"[(\[]?[A-Z][)\]]?(?!{_WORD})"
+)
+_MENTION = re.compile(rf"(?<!{_WORD})(?<!\.)[A-Z](?!{_WORD})(?!\.[A-Za-z])")
+_LAST = re.compile(
+    r"(?:(?:\b(?i:option|choice|is|it's|be|say|so|therefore|thus|hence|choose|pick|select)"
+    r"|[:=→]|是|为|选|选项) ?[(\[\"']*|[(\[【])"
+    rf"(?P<letter>[A-Z]){_CLOSE}[.,;!。 \n]*"
+)
+
+_YES = (
+    "yes|yeah|yep|yup|true|correct|affirmative|of course|certainly|definitely|"
+    "absolutely|it is|it does|there is|there are|是|是的|对|对的|正确|没错|有|有的|"
+    "可以|能|会|真|はい"
+)
+_NO = (
+    "no|nope|nah|not|false|incorrect|not at all|no way|of course not|certainly not|"
+    "definitely not|absolutely not|not really|it is not|it isn't|it's not|it does not|"
+    "it doesn't|there is not|there isn't|there is none|there are not|there aren't|"
+    "there are none|none|否|否定|不|不是|不是的|不对|不正确|不会|不能|不可以|错|错误|"
+    "错的|没有|并不是|并非|假|いいえ"
+)
+_WORDS = dict.fromkeys(_YES.split("|"), "Yes") | dict.fromkeys(_NO.split("|"), "No")
+_LEADING = re.compile(
+    r"(?P<word>yes|yeah|yep|yup|no|nope|not at all|of course not|certainly not"
+    r"|definitely not|absolutely not|是的|是|对的|对|没错|否|不是的|不是|不对|没有|不)"
+    r"(?:[ ]*(?:$|[\n.,;:!。、()-]|[–—]))",
+)
+_ANSWER_IS = re.compile(
+    rf"(?:\banswer ?(?:{_IS}|[:=])|答案(?:是|为)?[ :=]*)[ :\"']*"
+    r"(?P<word>yes|no|true|false|是的?|对|正确|否|不是|不对|错误?)"
+    r"(?=[ ]*(?:$|[\n.,;:!。、\"']))"
+)
+_OPPOSITE = {
+    "Yes": re.compile(r"(?<![\w'-])(?:no|nope)(?=[ ]*(?:$|[\n.,;:!。、/)]))"),
+    "No": re.compile(r"(?<![\w'-])(?:yes|yeah)(?![\w'-])"),
+}
+_EITHER = re.compile(
+    r"\b(?:yes)\b ?(?:/|,|and|or) ?\bno\b|\bno\b ?(?:/|and|or) ?\byes\b"
+)
+# Where "no" is not the answer.
+_IDIOM = re.compile(
+    r"\bno (?:doubt|question|problem|idea|matter|longer|less|more|fewer|wonder|need|way"
+    r"|one|information|clear|sign|evidence|definite|answer|other|further|image|picture)"
+    r"\b|\bno\. ?\d"
+)
+
+
+class _Option(NamedTuple):
+    """An option with its text as it is compared."""
+
+    letter: str
+    text: str
+
+
+class _AmbiguousError(Exception):
+    """The text speaks for more than one option."""
+
+
+def read_option(text: str, options: Mapping[str, object]) -> str | None:
+    """Return the letter of the option that a text names; None if it names none.
+
+    `options` are texts by their letters, "" for a letter that stands for no text.
+    """
+    whole = _clean(text)
+    known = [
+        _Option(letter, plain)
+        for letter, option in options.items()
+        if (plain := _plain(str(option)))
+    ]
+    try:
+        for box in _boxes(whole):
+            found = _read(_tidy(box), options, known)
+            if found is not None:
+                boxes = {_read(_tidy(each), options, known) for each in _boxes(whole)}
+                return found if boxes <= {found, None} else None
+        return _read(_tidy(whole), options, known)
+    except _AmbiguousError:
+        return None
+
+
+def read_yes_no(text: str) -> str | None:
+    """Return "Yes" or "No" if a text says one of them; None otherwise."""
+    whole = _clean(text)
+    boxes = {_yes_no(_tidy(box)) for box in _boxes(whole)} - {None}
+    if boxes:
+        return boxes.pop() if len(boxes) == 1 else None
+    return _yes_no(_tidy(whole))
+
+
+def bare_text(text: str) -> str:
+    """Return an answer without what stands around it: boxes, tokens, marks."""
+    whole = _clean(text)
+    boxes = dict.fromkeys(_tidy(box) for box in _boxes(whole))
+    return next(iter(boxes)) if len(boxes) == 1 else _tidy(whole)
+
+
+def same_text(text: str, reference: str) -> bool:
+    """Whether an answer is a reference, but for case, width and what ends it."""
+    return bool(_plain(reference)) and _plain(bare_text(text)) == _plain(reference)
+
+
+def _clean(text: str) -> str:
+    """Give letters of other shapes their usual one, and leave out what nobody sees."""
+    if len(text) > HEAD + TAIL:
+        text = f"{text[:HEAD]}\n \n{text[-TAIL:]}"
+    if not text.isascii():
+        text = unicodedata.normalize(
+            "NFC",
+            "".join(
+                unicodedata.normalize("NFKC", sign)
+                if unicodedata.decomposition(sign).startswith(_SHAPES)
+                else sign
+                for sign in _INVISIBLE.sub("", text).translate(_STRAIGHT)
+            ),
+        )
+    return re.sub(r"[^\S\n]+", " ", text.replace("\r", "\n"))
+
+
+def _tidy(text: str) -> str:
+    """Leave out tokens, and the marks of Markdown and LaTeX."""
+    text = _TOKENS.sub(" ", text)
+    for opening, closing in _BOXES:
+        text = text.replace(opening, " ").replace(closing, " ")
+    for _ in range(4):
+        shorter = _LATEX.sub(r"\1", text)
+        if shorter == text:
+            break
+        text = shorter
+    text = _MARKS.sub("", _MATHS.sub("", text))
+    return re.sub(r" +", " ", re.sub(r"\n[\n ]*", "\n", text)).strip()
+
+
+def _boxes(text: str) -> list[str]:
+    """Give what stands in the places that models are told to put their answer into."""
+    found = []
+    for opening, closing in _BOXES:
+        found += _between(text, opening, closing)
+    start = text.find("\\boxed{")
+    while start >= 0:
+        start += len("\\boxed{")
+        depth, end = 1, start
+        while depth and end < len(text):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        if not depth:
+            found.append(text[start : end - 1])
+        start = text.find("\\boxed{", end)
+    found += [str(value) for value in _json_answers(text)]
+    return found
+
+
+def _between(text: str, opening: str, closing: str) -> list[str]:
+    found, lower, end = [], text.lower(), 0
+    while len(lower) == len(text):
+        start = lower.find(opening, end)
+        stop = lower.find(closing, start)
+        if start < 0 or stop < 0:
+            break
+        found.append(text[start + len(opening) : stop])
+        end = stop + len(closing)
+    return found
+
+
+def _json_answers(text: str) -> Iterable[object]:
+    for each in re.findall(r"\{[^{}]*\}", text):
+        try:
+            value = json.loads(each)
+        except ValueError:
+            continue
+        for key, said in value.items():
+            if key.strip().lower() in _KEYS:
+                several = said if isinstance(said, list) else [said]
+                yield several[0] if len(several) == 1 else said
+
+
+def _fold(text: str) -> str:
+    """Give a text in lower case, letter by letter."""
+    lower = text.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(s.lower() if len(s.lower()) == 1 else s for s in text)
+
+
+def _plain(text: str) -> str:
+    """Give a text as it is compared with others."""
+    tidy = " ".join(_fold(_tidy(_clean(text))).split())
+    bare = tidy.strip(_QUOTES).rstrip(_ENDS).strip(_QUOTES)
+    return re.sub(r"^(?:a|an|the) (?=\w)", "", bare) or tidy
+
+
+def _read(text: str, options: Mapping[str, object], known: list[_Option]) -> str | None:
+    alone = _alone(text, options, known)
+    if alone is not None:
+        return alone
+    words = {option.text for option in known}
+    if len(words) == len(known) == 2 and {_WORDS.get(w) for w in words} == {
+        "Yes",
+        "No",
+    }:
+        said = _yes_no(text)
+        return next((o.letter for o in known if said and _WORDS[o.text] == said), None)
+    # A question about letters: which of them is meant only a letter alone says.
+    lettered = any(
+        o.text.upper() in options and o.text.upper() != o.letter for o in known
+    )
+    text = _NOT_LETTER.sub(" ", text)
+    mentioned = _mentioned(text, options)
+    found: str | None = None
+    if not lettered:
+        found = _stated(text, options, known) or _first_or_last(
+            text, options, known, mentioned
+        )
+    if found is None:
+        found = _only_text(text, known)
+        if found is not None and mentioned - {found}:
+            return None
+    return found
+
+
+def _alone(
+    text: str, options: Mapping[str, object], known: list[_Option]
+) -> str | None:
+    """Read a text that is a letter, an option's text, or both."""
+    lone = _LONE.fullmatch(text)
+    if lone and lone["letter"].upper() in options:
+        return lone["letter"].upper()
+    plain = _plain(text)
+    equal = {option.letter for option in known if option.text == plain}
+    if len(equal) > 1:
+        raise _AmbiguousError
+    if equal:
+        return equal.pop()
+    led = _LED.fullmatch(text)
+    if led is None or led["letter"].upper() not in options:
+        return None
+    letter, rest = led["letter"].upper(), _plain(led["rest"])
+    equal = {option.letter for option in known if option.text == rest}
+    if letter in equal and led["mark"]:
+        return letter
+    if equal and led["mark"].strip():
+        raise _AmbiguousError
+    return None
+
+
+def _mentioned(text: str, options: Mapping[str, object]) -> set[str]:
+    """Give the letters of options that stand in a text by themselves."""
+    found = set()
+    for match in _MENTION.finditer(text):
+        rest = text[match.end() : match.end() + 2]
+        # The article, and the pronoun.
+        prose = len(rest) == 2 and rest[0] == " " and rest[1].islower()
+        if match[0] in options and not (match[0] in "AI" and prose):
+            found.add(match[0])
+    return found
+
+
+def _stated(
+    text: str, options: Mapping[str, object], known: list[_Option]
+) -> str | None:
+    """Read the sentences that say what the answer is."""
+    folded = _fold(text)
+    found: dict[str, bool] = {}
+    for start, end, letter in _statements(text, folded, options, known):
+        before = text[max(0, start - 80) : start]
+        clause = _CLAUSE.split(before)[-1]
+        sentence = re.split(r"[.!?。\n]", before)[-1]
+        if _NEGATED.search(clause) or _DENIED.match(text, end):
+            continue
+        joined = _JOINED.match(text, end)
+        if joined and joined["letter"] in options and joined["letter"] != letter:
+            raise _AmbiguousError
+        stop = _SENTENCE.search(text, end)
+        rest = text[end : stop.start() if stop else len(text)]
+        if _HEDGE.search(rest) and _mentioned(rest, options) - {letter}:
+            raise _AmbiguousError
+        final = bool(_FINAL.search(sentence) or _FINAL.search(text[start:end]))
+        found[letter] = found.get(letter, False) or final
+    if len(found) > 1:
+        found = {letter: True for letter, final in found.items() if final}
+        if len(found) != 1:
+            raise _AmbiguousError
+    return next(iter(found), None)
+
+
+def _statements(
+    text: str, folded: str, options: Mapping[str, object], known: list[_Option]
+) -> Iterable[tuple[int, int, str]]:
+    for match in _CORRECT.finditer(text):
+        if match["letter"] in options:
+            yield match.start(), match.end(), match["letter"]
+    for cue in _CUE.finditer(text):
+        letter = _AFTER_CUE.match(text, cue.end())
+        if letter and _is_letter(text, letter, options, known):
+            yield cue.start(), letter.end(), letter["letter"].upper()
+            continue
+        option = _text_at(folded, cue.end(), known)
+        if option is not None:
+            yield cue.start(), *option
+
+
+def _is_letter(
+    text: str,
+    found: re.Match[str],
+    options: Mapping[str, object],
+    known: list[_Option],
+) -> bool:
+    """Whether what follows a cue is an option's letter, not a word like "a"."""
+    letter = found["letter"].upper()
+    if letter not in options:
+        return False
+    rest = text[found.end() :]
+    if text[found.start("letter") - 1 : found.start("letter")].isalnum() and (
+        text[found.start("letter") - 1].isascii()
+    ):
+        return False
+    if found["letter"].isupper() and rest[:1] and _script(rest[0]) == "run":
+        return True
+    if found["letter"].islower() and found["close"] == " ":
+        return False
+    own = next((option.text for option in known if option.letter == letter), "")
+    follows = _fold(rest).lstrip(" .:、,)-–—")
+    if own and follows.startswith(own) and _ends_at(follows, len(own)):
+        return True
+    if found["close"].endswith(" "):
+        rest = f" {rest}"
+    stop = _STOP.match(_fold(rest))
+    return bool(stop) and not re.match(r"\.\w", rest)
+
+
+def _text_at(folded: str, start: int, known: list[_Option]) -> tuple[int, str] | None:
+    """Read the text of an option that a sentence says is the answer."""
+    begin = re.compile(rf"[ :=]*\n?{_OPEN}(?:(?:a|an|the) )?").match(folded, start)
+    assert begin is not None
+    place = begin.end()
+    fitting = [
+        option
+        for option in known
+        if folded.startswith(option.text, place)
+        and _ends_at(folded, place + len(option.text))
+        and _STOP.match(folded, place + len(option.text))
+    ]
+    if not fitting:
+        return None
+    longest = max(fitting, key=lambda option: len(option.text))
+    if sum(option.text == longest.text for option in fitting) > 1:
+        raise _AmbiguousError
+    return place + len(longest.text), longest.letter
+
+
+def _first_or_last(
+    text: str, options: Mapping[str, object], known: list[_Option], mentioned: set[str]
+) -> str | None:
+    """Read a letter with which a text begins or ends, if it has no other."""
+    lines = text.split("\n")
+    leading = [letter for line in lines if (letter := _leading(line, options, known))]
+    lone = _LONE.fullmatch(lines[-1])
+    if lone and lone["letter"].isupper() and lone["letter"] in options:
+        leading.append(lone["letter"])
+    found = set(leading)
+    if not found and (last := _LAST.search(text)) and last.end() == len(text):
+        clause = _CLAUSE.split(text[max(0, last.start() - 80) : last.end("letter") - 1])
+        if not _NEGATED.search(next((p for p in reversed(clause) if p.strip()), "")):
+            found = {last["letter"]} & options.keys()
+    if not found:
+        return None
+    if len(found | mentioned) > 1:
+        raise _AmbiguousError
+    (letter,) = found
+    if leading and not lone and not _leading(lines[0], options, known):
+        return None  # a line between others
+    named = _texts_in(text, known)
+    if named and letter not in named:
+        raise _AmbiguousError
+    # "A:" is also how an answer to "Q:" begins.
+    if re.match(rf"{_OPEN}A ?:", lines[0]) and letter not in named:
+        return None
+    return letter
+
+
+def _leading(
+    line: str, options: Mapping[str, object], known: list[_Option]
+) -> str | None:
+    """Read the letter that a line begins with."""
+    match = re.match(
+        r" ?(?:[-•] )?(?:(?P<open>[(\[【「\"'])? ?(?:(?:option|choice) )?"
+        r"(?P<letter>[A-Za-z])(?P<close> ?[)\]】」\"'])?)"
+        r"(?P<mark>[.:、,。](?= |$|[^\x00-\x7f])|[ ]?[-–—](?= )|$)?",
+        line,
+    )
+    if match is None or match["letter"].upper() not in options:
+        return None
+    rest = line[match.end() :]
+    closed = bool(match["close"]) and not (rest[:1].isalnum() and rest[0].isascii())
+    if closed or match["mark"] is not None:
+        return match["letter"].upper()
+    # A letter and its option's text without any mark between.
+    own = next((o.text for o in known if o.letter == match["letter"]), "")
+    follows = _fold(rest).lstrip()
+    if own and rest[:1] == " " and follows.startswith(own):
+        return match["letter"] if _ends_at(follows, len(own)) else None
+    return None
+
+
+def _only_text(text: str, known: list[_Option]) -> str | None:
+    """Read the only option whose text is in an answer, word for word."""
+    # As ms-vlmeval: a long answer that has the words somewhere does not name them.
+    if len(text) > max(60, 2 * sum(len(option.text) for option in known)):
+        return None
+    found = _texts_in(text, known)
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _texts_in(text: str, known: list[_Option]) -> set[str]:
+    """Give the options whose texts are in an answer and not denied there."""
+    folded = " ".join(_fold(text).split())
+    found: set[str] = set()
+    for option in sorted(known, key=lambda option: -len(option.text)):
+        words = option.text
+        if len(words) == 1 and words.isalpha() and words.isascii():
+            continue
+        place = folded.find(words)
+        while place >= 0:
+            end = place + len(words)
+            if _stands(folded, place, end):
+                if not _is_denied(folded, place, end):
+                    found.add(option.letter)
+                # What is part of a longer option does not name a shorter one.
+                if all(words != o.text for o in known if o.letter != option.letter):
+                    folded = folded[:place] + "\0" * len(words) + folded[end:]
+            place = folded.find(words, end)
+    return found
+
+
+def _is_denied(folded: str, place: int, end: int) -> bool:
+    clause = _CLAUSE.split(folded[max(0, place - 80) : place])[-1]
+    return bool(_NEGATED.search(clause) or _DENIED.match(folded, end))
+
+
+def _script(sign: str) -> str:
+    """Tell a sign of a script that is written without spaces from one with, or none."""
+    if not (
+        sign.isalnum() or unicodedata.category(sign).startswith("M") or sign == "_"
+    ):
+        return ""
+    code = ord(sign)
+    runs = (
+        0x0E00 <= code <= 0x0EFF
+        or 0x1000 <= code <= 0x109F
+        or 0x1780 <= code <= 0x17FF
+        or 0x3040 <= code <= 0x30FF
+        or 0x3400 <= code <= 0x9FFF
+        or 0xAC00 <= code <= 0xD7AF
+        or 0x20000 <= code <= 0x3FFFF
+    )
+    return "run" if runs else "word"
+
+
+def _ends_at(text: str, end: int) -> bool:
+    """Whether a word ends at a place of a text."""
+    if end >= len(text) or end == 0:
+        return True
+    last, following = text[end - 1], text[end]
+    if _script(last) == "word" and _script(following) == "word":
+        return False
+    beyond = text[end + 1 : end + 2]
+    if following in "-'" and beyond and _script(last) == _script(beyond) == "word":
+        return False
+    return not (
+        last.isdigit()
+        and (following == "%" or (following in ".," and beyond.isdigit()))
+    )
+
+
+def _starts_at(text: str, start: int) -> bool:
+    """Whether a word starts at a place of a text."""
+    if start <= 0:
+        return True
+    first, before = text[start], text[start - 1]
+    if _script(first) == "word" and _script(before) == "word":
+        return False
+    beyond = text[start - 2 : start - 1] if start > 1 else ""
+    if before in "-'" and _script(first) == "word":
+        return not (beyond and _script(beyond) == "word") and not first.isdigit()
+    return not (first.isdigit() and before in ".," and beyond.isdigit())
+
+
+def _stands(text: str, start: int, end: int) -> bool:
+    """Whether a text stands in another by itself: whole words, in most scripts.
+
+    Chinese, Japanese, Korean, Thai and others are written without spaces between
+    words. There a single sign is a part of other words, and not taken for one.
+    """
+    if not (_starts_at(text, start) and _ends_at(text, end)):
+        return False
+    if end - start > 1 or _script(text[start]) != "run":
+        return True
+    before, after = text[start - 1 : start], text[end : end + 1]
+    return not (after and _script(after) == "run") and (
+        not before or _script(before) != "run" or before in "是为选"
+    )
+
+
+def _yes_no(text: str) -> str | None:
+    folded = _fold(text)
+    plain = " ".join(folded.split()).strip(_QUOTES + "()[]【】").rstrip(_ENDS)
+    plain = plain.strip(_QUOTES + "()[]【】 ")
+    if plain in _WORDS:
+        return _WORDS[plain]
+    if _EITHER.search(folded):
+        return None
+    stated = {_WORDS[match["word"]] for match in _ANSWER_IS.finditer(folded)}
+    if stated:
+        return stated.pop() if len(stated) == 1 else None
+    leading = _LEADING.match(folded.lstrip(_QUOTES + "([【 "))
+    if leading:
+        said = _WORDS[leading["word"]]
+        rest = folded.lstrip(_QUOTES + "([【 ")[leading.end() :]
+        return None if _OPPOSITE[said].search(rest) else said
+    # As ms-vlmeval: the only one of both words.
+    words = set(re.findall(r"(?<![\w'-])(?:yes|no)(?![\w'-])", _IDIOM.sub(" ", folded)))
+    return words.pop().capitalize() if len(words) == 1 else None
