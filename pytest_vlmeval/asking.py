@@ -189,6 +189,7 @@ def _failure(
         error=str(error),
         attempts=attempts,
         latency_ms=1000 * attempt.latency_s,
+        endpoint=attempt.endpoint,
     )
 
 
@@ -211,4 +212,6 @@ def _answer(
         latency_ms=1000 * attempt.latency_s,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
+        endpoint=attempt.endpoint,
+        system_fingerprint=reply.system_fingerprint,
     )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from pytest_vlmeval.accounts import Origins
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import Answer, AnswerState, Ask, Plan
 from pytest_vlmeval.store import Store
@@ -15,6 +16,7 @@ from pytest_vlmeval.store.answers import StoredAnswer, counts
 
 # Answers of other processes are read from the store this often while one waits.
 REFRESH_S = 0.2
+DAY_S = 86_400.0
 
 
 class Board:
@@ -22,8 +24,8 @@ class Board:
 
     Answers of this process arrive through `add`; those of others are read from the
     store while somebody waits. Thread-safe. A `brief` one keeps of each answer only
-    its place in the store and its state, for those that only count. `on_new` is given
-    each answer that is taken in.
+    its place in the store, its state and its origin, for those that only count.
+    `on_new` is given each answer that is taken in.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Board:
     ) -> None:
         self._brief = brief
         self._on_new = on_new
-        # Of a brief one: the same answer for all of a dataset in one state.
-        self._states: dict[tuple[str, str, str], Answer] = {}
+        # Of a brief one: the same answer for all of a dataset that have the same state
+        # and origin.
+        self._states: dict[tuple[object, ...], Answer] = {}
         self._store = store
         self._run_id = plan.run_id
         self._session_id = session_id
@@ -62,7 +65,8 @@ class Board:
     def add(self, new: Iterable[StoredAnswer]) -> None:
         """Take in answers; the newest for an ask counts."""
         with self._changed:
-            for stored in new:
+            for each in new:
+                stored = self._with_origin(each)
                 # What follows what is known without a gap need not be read again.
                 self._last_seq += stored.seq == self._last_seq + 1
                 answer = stored.answer
@@ -83,16 +87,49 @@ class Board:
         if not self._brief:
             return stored
         answer = stored.answer
-        kept = self._states.setdefault(
-            (answer.fingerprint, answer.state, answer.finish_reason),
-            Answer(
+        day = answer.answered_at // DAY_S * DAY_S
+        origin = answer.endpoint, answer.from_store, day
+        key = (answer.fingerprint, answer.state, answer.finish_reason, *origin)
+        kept = self._states.get(key)
+        if kept is None:
+            kept = self._states[key] = Answer(
                 fingerprint=answer.fingerprint,
                 index="",
                 state=answer.state,
                 finish_reason=answer.finish_reason,
-            ),
-        )
+                endpoint=answer.endpoint,
+                from_store=answer.from_store,
+                answered_at=day,
+            )
         return replace(stored, answer=kept)
+
+    def _with_origin(self, stored: StoredAnswer) -> StoredAnswer:
+        """Mark what this session has not asked itself."""
+        answer = stored.answer
+        if not answer.from_cache and stored.session_id == self._session_id:
+            return stored
+        return replace(stored, answer=replace(answer, from_store=True))
+
+    def origins(self) -> Origins:
+        """Return how many of the plan's answers were asked now, and of the others."""
+        answers = [stored.answer for stored in self._all()]
+        others = [each for each in answers if each.from_store]
+        return Origins(
+            asked=len(answers) - len(others),
+            stored=len(others),
+            oldest=min((each.answered_at for each in others), default=0.0),
+            newest=max((each.answered_at for each in others), default=0.0),
+            endpoints=tuple(sorted({each.endpoint for each in others} - {""})),
+        )
+
+    def _all(self) -> list[StoredAnswer]:
+        with self._changed:
+            return [
+                stored
+                for known in self._known.values()
+                for each in known
+                for stored in each.values()
+            ]
 
     def fail(self, error: VlmEvalError) -> None:
         """Tell everybody who waits that nothing more will come."""

@@ -112,6 +112,7 @@ class _Call:
     def _load(
         self, settings: Settings, session_id: str, unscored: Mapping[str, str]
     ) -> Results:
+        from pytest_vlmeval.reports.accounts import describe_origins
         from pytest_vlmeval.reports.loading import load_session
         from pytest_vlmeval.reports.writing import write_reports
         from pytest_vlmeval.store import Store
@@ -122,6 +123,9 @@ class _Call:
         finally:
             store.close()
         assert report is not None
+        account = report.account
+        if account is not None and account.origins and account.spot_check:
+            self._tell(describe_origins(account.origins, account.spot_check))
         if settings.report is not None or settings.export is not None:
             for line in write_reports(report, settings):
                 self._tell(line)

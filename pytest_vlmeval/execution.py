@@ -134,10 +134,12 @@ class Execution:
     def start(self) -> None:
         """Begin to ask what has no answer.
 
-        Raises `VlmEvalError` if the model cannot be asked, or a judge that is needed.
+        Raises `VlmEvalError` if the model cannot be asked, or a judge that is needed,
+        or if stored answers are not those of the model.
         """
         self._heartbeat.start()
         self._check_judges()
+        self._inference.check_reuse()
         if self._settings.mode == "score":
             self.state.board.fail(VlmEvalError(NOT_STORED))
             return

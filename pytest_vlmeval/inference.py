@@ -17,6 +17,7 @@ from pytest_vlmeval.media_check import MediaCheck, find_needs
 from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.models.limiter import AUTO_CEILING
 from pytest_vlmeval.queue import Queue
+from pytest_vlmeval.reuse import ReuseCheck
 from pytest_vlmeval.sharing import part_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.factory import NoteLimit
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server_keeper import Servers
+    from pytest_vlmeval.options import Settings
     from pytest_vlmeval.run_state import RunState
     from pytest_vlmeval.sharing import Share
 
@@ -64,13 +66,26 @@ class Inference:
         self._part = 0
         self._dividing = threading.Lock()
 
-    def start(self) -> None:
-        """Begin to ask; `VlmEvalError` if the model cannot be asked."""
+    def check_reuse(self) -> None:
+        """Raise `VlmEvalError` unless stored answers are those of the model at hand."""
+        ReuseCheck(
+            self._state,
+            self._make_queue(),
+            settle=self._settle,
+            make_pool=lambda journal, aside: self._make_pool(journal.note_limit, aside),
+        ).check()
+
+    def _settle(self) -> Settings:
+        """Return the settings with the servers that are started for the run."""
         if self._settings.cluster is not None and self._share.processes > 1:
             raise VlmEvalError(ONE_PROCESS)
         self._settings = self._servers.settle(self._settings)
-        names = {entry.fingerprint: entry.dataset for entry in self._state.plan.entries}
-        queue = self._queue(names)
+        return self._settings
+
+    def start(self) -> None:
+        """Begin to ask; `VlmEvalError` if the model cannot be asked."""
+        self._settle()
+        names, queue = self._names, self._make_queue()
         aside = asyncio.run(self._check_model(self._find_needs(queue)))
         self._engine = Engine(self._work(names, aside), queue, self._state.board)
         self.divide()
@@ -116,8 +131,13 @@ class Inference:
             ),
         )
 
-    def _queue(self, names: Mapping[str, str]) -> Queue:
-        prompts = self._state.library.prompts
+    @property
+    def _names(self) -> Mapping[str, str]:
+        """The names of datasets by their fingerprints."""
+        return {entry.fingerprint: entry.dataset for entry in self._state.plan.entries}
+
+    def _make_queue(self) -> Queue:
+        prompts, names = self._state.library.prompts, self._names
         return Queue(
             self._state,
             read_prompt=lambda name, index: prompts(names[name]).text(index),
@@ -142,6 +162,9 @@ class Inference:
         try:
             troubles = await pool.check()
             name_troubles(troubles, self._announce)
+            ids = self._state.plan.run_id, self._state.session_id
+            found = await pool.describe()
+            self._state.store.reuse.record_evidence(*ids, found)
             if needs:
                 media = MediaCheck(self._state, self._announce)
                 usable = [each for each in pool.endpoints if each.name not in troubles]

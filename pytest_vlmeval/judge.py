@@ -156,12 +156,12 @@ class Judge:
         record = partial(self._store.exchanges.record, self.name, name, question)
         asked_for = self._run_id, fingerprint
         try:
-            return record(answer, asked_for)
+            return record(answer, asked_for, self._session_id)
         except Exception as error:
             if is_of_store(error):
                 raise
             why = f"the reply cannot be stored: {describe(error)}"
-            return record(lose(answer, why), asked_for)
+            return record(lose(answer, why), asked_for, self._session_id)
 
 
 class MajorityJudge:

@@ -22,7 +22,8 @@ class LocalModel:
     ms-vlmeval's own configuration, as "" does for the class. `arguments` go to the
     constructor. `python` has torch; None is the running one. `visible_devices` is
     CUDA_VISIBLE_DEVICES, None if unset. This process has the copy `replica` of
-    `replicas`, counted from 0.
+    `replicas`, counted from 0. `checksums` is the file that keeps those of weights,
+    `hub_cache` the folder where Hugging Face's repositories lie.
     """
 
     path: str | None = None
@@ -33,6 +34,8 @@ class LocalModel:
     visible_devices: str | None = None
     replica: int = 0
     replicas: int = 1
+    checksums: Path | None = None
+    hub_cache: Path | None = None
 
     def identity(self) -> dict[str, str | None]:
         """Return what tells runs apart; how many are asked at once does not."""

@@ -23,9 +23,9 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "serve",
         parse_command,
         _COMMAND,
-        "start this server for the run, if an answer is missing, and end it with the "
-        "run: swift deploy, vllm serve, lmdeploy, sglang, transformers serve; {port} "
-        "stands for a free port",
+        "start this server for the run, if an answer is missing or stored ones are to "
+        "be checked, and end it with the run: swift deploy, vllm serve, lmdeploy, "
+        "sglang, transformers serve; {port} stands for a free port",
         metavar="COMMAND",
     ),
     make_option(

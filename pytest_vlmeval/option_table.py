@@ -236,6 +236,24 @@ OPTIONS: tuple[Option, ...] = (
         default="no",
     ),
     make_option(
+        "reuse",
+        parse_one_of("checked", "always"),
+        "checked or always",
+        "use stored answers once a spot check has found them to be those of the model "
+        "at hand, or always, unchecked",
+        default="checked",
+        metavar="WHEN",
+    ),
+    make_option(
+        "spot-check",
+        parse_whole(1),
+        "a whole number of at least 1 (samples)",
+        "stored answers that are asked again before any is used; more are where some "
+        "of them have changed",
+        default="16",
+        metavar="N",
+    ),
+    make_option(
         "allow-modified-data",
         parse_flag,
         YES_NO,

@@ -36,8 +36,9 @@ REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
     "model limit sample seed nframe fps video_url scoring concurrency repeat store "
-    "max_tokens temperature max_reply_mb retries mode fresh allow_modified_data "
-    "offline data_mirror download_max_gb download_only sandbox_python media_check"
+    "max_tokens temperature max_reply_mb retries mode fresh reuse spot_check "
+    "allow_modified_data offline data_mirror download_max_gb download_only "
+    "sandbox_python media_check"
 ).split()
 
 
@@ -90,6 +91,8 @@ class Settings:
     outage_s: float
     mode: Mode
     fresh: bool
+    reuse: Literal["checked", "always"]
+    spot_check: int
     allow_modified_data: bool
     offline: bool
     data_mirror: str | None

@@ -12,6 +12,7 @@ from pytest_vlmeval.records import Answer, Ask
 
 if TYPE_CHECKING:
     from pytest_vlmeval.run_state import RunState
+    from pytest_vlmeval.store.answers import StoredAnswer
 
 # How many answers are looked up in the cache at once.
 LOOK_UP = 256
@@ -91,13 +92,24 @@ class Queue:
             return bool(asks)
         for start in range(0, len(asks), LOOK_UP):
             some = asks[start : start + LOOK_UP]
-            keys = [self._cache_key(fingerprint, ask) for ask in some]
-            found = self._store.answers.find_cached(
-                [key for key in keys if key], self._cache_after
-            )
-            if any(key not in found for key in keys):
+            if len(self.find_cached(fingerprint, some)) < len(some):
                 return True
         return False
+
+    def find_cached(
+        self, fingerprint: str, asks: Sequence[Ask]
+    ) -> Mapping[Ask, StoredAnswer]:
+        """Return what the cache would serve of `asks`."""
+        keys = {ask: self._cache_key(fingerprint, ask) for ask in asks}
+        found = self._store.answers.find_cached(
+            [key for key in keys.values() if key], self._cache_after
+        )
+        return {ask: found[key] for ask, key in keys.items() if key in found}
+
+    def may_serve(self) -> bool:
+        """Whether the run has usable answers beyond those that the plan wants."""
+        known = sum(self._board.progress().values())
+        return self._cached and self._store.answers.count(self._plan.run_id) > known
 
     def record(self, new: Sequence[Answer]) -> None:
         """Keep answers in the store, and show them to who waits for them."""

@@ -117,7 +117,10 @@ class Answer:
     of the last attempt, or the sum of those of each turn; attempts and tokens are
     those of all turns. `repeat` says which time the sample was asked, from 0 on.
     `from_cache` is true where an equal prompt had been answered before and nothing
-    was sent: no attempts, no tokens.
+    was sent: no attempts, no tokens. `endpoint` is what answered (a URL, or the name of
+    a model that runs here), `system_fingerprint` what it called its configuration, and
+    `answered_at` when, in seconds since 1970: 0 until it is recorded. `from_store` is
+    true where the session at hand did not ask it itself.
     """
 
     fingerprint: str
@@ -135,6 +138,10 @@ class Answer:
     completion_tokens: int = 0
     turns: int = 1
     earlier: tuple[Said, ...] = ()
+    endpoint: str = ""
+    system_fingerprint: str = ""
+    answered_at: float = field(default=0.0, compare=False)
+    from_store: bool = field(default=False, compare=False)
 
     @property
     def replies(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -55,6 +56,15 @@ def _or_fail(read: Callable[[], T]) -> T:
 
 
 @lru_cache(maxsize=1_000)
+def _describe_origin(answer: Answer) -> list[tuple[str, object]]:
+    """Say whether the session asked itself, or what answered when."""
+    if not answer.from_store:
+        return [("answer_from", "this session")]
+    at = datetime.fromtimestamp(answer.answered_at, UTC).isoformat(timespec="seconds")
+    where = ", ".join(filter(None, ("the store", answer.endpoint)))
+    return [_property("answer_from", where), ("answered_at", at)]
+
+
 def _property(name: str, value: str) -> tuple[str, object]:
     """Return what thousands of reports hold: kept once."""
     return name, value
@@ -127,6 +137,7 @@ class SampleView:
             found.append(("latency_ms", round(answer.latency_ms, 1)))
             if answer.from_cache:
                 found.append(("from_cache", "true"))
+            found += _describe_origin(answer)
         verdict: Verdict | None = self.__dict__.get("verdict")
         if verdict is not None:
             found.append(_property("verdict", describe_verdict(verdict)))

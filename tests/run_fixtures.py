@@ -200,6 +200,8 @@ def project(
     monkeypatch.setenv("VLM_ALLOW_MISSING_BASELINE", "yes")
     # Most count what a server was asked, or have it refuse all.
     monkeypatch.setenv("VLM_MEDIA_CHECK", "off")
+    # So too with stored answers, of models that a test changes on purpose.
+    monkeypatch.setenv("VLM_REUSE", "always")
     monkeypatch.setenv("VLM_CACHE_DIR", str(run_cache))
     monkeypatch.setenv("VLM_SANDBOX_PYTHON", str(sandbox_environment.python))
     yield project

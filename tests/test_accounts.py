@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.accounts import FailedAttempt, LimitChange
+from pytest_vlmeval.accounts import FailedAttempt, LimitChange, Origins, SpotCheck
 from pytest_vlmeval.records import Answer, JudgeQuestion, Plan, PlanEntry, Said
 from pytest_vlmeval.reports.accounts import format_account
 from pytest_vlmeval.store import Store
@@ -108,7 +109,7 @@ def test_each_turn_of_a_conversation_is_one_request(store: Store) -> None:
         answer(2, 10.0, turns=4, earlier=earlier, attempts=5, state="failed"),
     ]
     store.answers.record(plan.run_id, "s1", new)
-    account = store.accounting.read(plan)
+    account = store.accounting.read(plan, "s1")
     assert (account.model.requests, account.model.retries) == (8, 2)
     assert [each.retries for each in new] == [0, 2]
     assert format_account(account) == [
@@ -120,8 +121,43 @@ def test_each_turn_of_a_conversation_is_one_request(store: Store) -> None:
 def test_a_single_request_is_one_request(store: Store) -> None:
     plan = open_plan(store, "Data")
     store.answers.record(plan.run_id, "s1", [answer(1, 10.0)])
-    assert format_account(store.accounting.read(plan)) == [
+    assert format_account(store.accounting.read(plan, "s1")) == [
         "asked: 1 request, 10 tokens in and 2 out, p50/p95/p99 10/10/10 ms"
+    ]
+
+
+def test_what_earlier_sessions_asked_is_not_said_to_be_asked_now(store: Store) -> None:
+    plan = open_plan(store, "Data", "More")
+    new = [answer(1, 10.0), answer(2, 30.0, fingerprint="More-1")]
+    store.answers.record(plan.run_id, "s1", new)
+    question = JudgeQuestion(prompt="?")
+    reply = answer(0, 30.0, text="yes")
+    paid = plan.run_id, "Data-1"
+    store.exchanges.record("gpt", "?", question, reply, paid, "s1")
+    store.accounting.record(plan.run_id, "s1", [failed(1, "500")])
+    # One line for all datasets: each of them is in the report.
+    assert format_account(store.accounting.read(plan, "s1")) == [
+        "asked: 2 requests, 20 tokens in and 4 out, p50/p95/p99 10/30/30 ms, "
+        "errors: 500 1x",
+        "judge gpt: 1 request, 10 tokens in and 2 out, p50/p95/p99 30/30/30 ms",
+    ]
+    account = store.accounting.read(plan, "s2")
+    assert format_account(account) == []
+    assert (account.model.requests, account.judges[0].requests) == (2, 1)
+    assert account.now is not None
+    assert (account.now.requests, account.now.errors) == (0, {})
+    origins = Origins(
+        asked=1, stored=2, oldest=1e9, newest=1.1e9, endpoints=("http://a/v1",)
+    )
+    check = SpotCheck(state="same", asked=18, same=15, changed=1, unsteady=1, failed=1)
+    assert format_account(replace(account, origins=origins, spot_check=check)) == [
+        "3 answers: 1 asked now, 2 from the store (09 Sep 2001 to 09 Nov 2004, "
+        "http://a/v1), spot check: 15 of 17 the same, 1 differently each time, 1 more "
+        "without an answer"
+    ]
+    assert format_account(replace(account, origins=origins)) == [
+        "3 answers: 1 asked now, 2 from the store (09 Sep 2001 to 09 Nov 2004, "
+        "http://a/v1), not checked: another command asked them at the same time"
     ]
 
 

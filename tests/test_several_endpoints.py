@@ -73,7 +73,7 @@ def test_a_model_goes_on_without_one_of_its_endpoints(
     assert len(server.requests()) == 4
 
 
-def test_the_summary_tells_the_costs_of_each_dataset_and_judge(
+def test_the_summary_tells_the_totals_and_the_report_each_dataset(
     project: Project, server: ServerProcess, vlm_server: StartServer
 ) -> None:
     for name in ("MMStar", "AI2D_TEST"):
@@ -84,18 +84,17 @@ def test_the_summary_tells_the_costs_of_each_dataset_and_judge(
     project.pytester.makepyfile(test_choices=benchmark('MMStar", "AI2D_TEST'))
     server.control(default="pick number 1")
     judge = vlm_server(judge="good", models=["judge"])
-    result = project.ask(server.url, *judged_by(judge))
+    report = project.pytester.path / "report.html"
+    result = project.ask(server.url, *judged_by(judge), f"--vlm-report={report}")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
-        [
-            f"asked: 8 requests, {USAGE}",
-            f"  MMStar: 4 requests, {USAGE}",
-            f"  AI2D_TEST: 4 requests, {USAGE}",
-            f"judge judge: 8 requests, {USAGE}",
-            f"  MMStar: 4 requests, {USAGE}",
-            f"  AI2D_TEST: 4 requests, {USAGE}",
-        ]
+        [f"asked: 8 requests, {USAGE}", f"judge judge: 8 requests, {USAGE}"]
     )
+    result.stdout.no_fnmatch_line(f"*4 requests, {USAGE}")
+    page = report.read_text(encoding="utf-8")
+    for name in ("MMStar", "AI2D_TEST"):
+        for asked in ("", " (judge)"):
+            assert f"<b>{name}</b>{asked}: 4 requests, " in page
 
 
 class SlowLine(str):

@@ -208,7 +208,7 @@ class ReplyReader:
             raise self._error(f"what cannot be read: {describe(error)}") from None
 
     def _read(self, body: bytes, more_tags: Sequence[TagPair]) -> Reply:
-        choice, usage = self._first_choice(body)
+        choice, usage, fingerprint = self._first_choice(body)
         message = choice.get("message")
         if not isinstance(message, dict):
             raise self._error("a choice without a message")
@@ -243,6 +243,7 @@ class ReplyReader:
             reasoning=_UNSTORABLE.sub("\ufffd", reasoning),
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
+            system_fingerprint=fingerprint,
         )
 
     def _finish_reason(self, choice: Mapping[str, object]) -> str:
@@ -317,8 +318,10 @@ class ReplyReader:
             words = words[: WORDS_LIMIT - 1] + "…"
         return printable(words)
 
-    def _first_choice(self, body: bytes) -> tuple[dict[str, object], dict[str, object]]:
-        """Give the first choice of a completion, and its usage."""
+    def _first_choice(
+        self, body: bytes
+    ) -> tuple[dict[str, object], dict[str, object], str]:
+        """Give the first choice of a completion, its usage and system fingerprint."""
         try:
             completion = json.loads(body)
         except RecursionError:
@@ -331,7 +334,12 @@ class ReplyReader:
         if not isinstance(choice, dict):
             raise self._error(f"no choices: {self.words(body) or 'an empty message'}")
         usage = completion.get("usage")
-        return choice, usage if isinstance(usage, dict) else {}
+        fingerprint = completion.get("system_fingerprint")
+        return (
+            choice,
+            usage if isinstance(usage, dict) else {},
+            printable(fingerprint[:200]) if isinstance(fingerprint, str) else "",
+        )
 
     def _error(self, found: str) -> RequestError:
         return RequestError(

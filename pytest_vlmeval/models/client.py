@@ -55,7 +55,8 @@ class Reply:
 
     `finish_reason` is "stop", "length" (cut off at the token limit, or in the middle
     of the thoughts), "refusal", or what else the server says; `ending` is what it
-    means. The token counts are 0 where it gives none.
+    means. The token counts are 0 where it gives none, `system_fingerprint` (what it
+    calls its configuration) is "".
     """
 
     text: str
@@ -63,6 +64,7 @@ class Reply:
     reasoning: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    system_fingerprint: str = ""
 
     @property
     def ending(self) -> Ending:
@@ -108,6 +110,9 @@ class ModelClient(Protocol):
 
     async def check(self) -> None:
         """Raise `VlmEvalError` if the model cannot be asked; takes seconds at most."""
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return what tells which model this is (see `Evidence`), after `check`."""
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt, or raise `RequestError`; makes a single attempt."""

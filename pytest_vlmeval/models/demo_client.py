@@ -12,8 +12,10 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.chat import input_error, read_media
 from pytest_vlmeval.models.client import Reply
 from pytest_vlmeval.models.demo import FOLDER, DemoModel
+from pytest_vlmeval.models.weights import checksum_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
@@ -52,6 +54,14 @@ class DemoClient:
                 f"The demo model lacks {', '.join(missing)} in {self._folder}. "
                 "Install pytest-vlmeval again: the files come with the package."
             )
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return the checksum of the model's files."""
+        return {"weights": await asyncio.to_thread(self._checksum)}
+
+    def _checksum(self) -> str:
+        files = [self._folder / name for name in MODEL_FILES]
+        return checksum_files(files, self._folder, None)
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt; `RequestError` of kind "input" if it cannot be read."""

@@ -34,6 +34,8 @@ from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_vlmeval.models.client import Reply, Request
     from pytest_vlmeval.models.server_check import Role
 
@@ -93,6 +95,7 @@ class EndpointClient:
         self._reader = ReplyReader(self.api_base, api_key)
         self._check = ServerCheck(model, self.api_base, self._reader, role)
         self._headers = _headers(with_key=bool(api_key))
+        self._evidence: Mapping[str, str] = {}
         self._current: _Connections | None = None
         self._open: set[_Connections] = set()
 
@@ -116,6 +119,11 @@ class EndpointClient:
             raise self._check.no_server(_reason(error)) from None
         else:
             self._check.read_models(body)
+            self._evidence = self._check.read_evidence(body)
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return what the server's list of models says of ours, as `check` read it."""
+        return self._evidence
 
     async def ask(self, request: Request) -> Reply:
         """Send one prompt and wait for its answer; `RequestError` without one."""

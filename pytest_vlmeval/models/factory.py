@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from pytest_vlmeval.models.pooled import Endpoint
 if TYPE_CHECKING:
     from pytest_vlmeval.cluster_settings import ClusterSettings
     from pytest_vlmeval.judge_settings import JudgeEndpoint
+    from pytest_vlmeval.local_settings import LocalModel
     from pytest_vlmeval.models.client import ModelClient
     from pytest_vlmeval.models.cluster.recipes import Recipe
     from pytest_vlmeval.models.server_check import Role
@@ -113,7 +115,7 @@ def _demo_pool(settings: Settings, concurrency: Concurrency, note: NoteLimit) ->
 def _local_pool(settings: Settings, note: NoteLimit) -> Pool:
     from pytest_vlmeval.models.local import LocalClient
 
-    local = settings.local
+    local = _local(settings)
     client = LocalClient(
         local,
         model=str(settings.model),
@@ -126,6 +128,13 @@ def _local_pool(settings: Settings, note: NoteLimit) -> Pool:
     most = Concurrency(2 * local.batch_size, adaptive=False)
     endpoints = [Endpoint("local", client, Limiter(most, partial(note, "local")))]
     return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
+
+
+def _local(settings: Settings) -> LocalModel:
+    """Return the local model with where its checksums and its hub's files lie."""
+    caches = [each.cache for each in settings.hubs if each.kind == "huggingface"]
+    checksums = settings.cache_dir / "checksums.json"
+    return replace(settings.local, checksums=checksums, hub_cache=caches[0])
 
 
 def _cluster_pool(
@@ -177,7 +186,7 @@ def _recipes(settings: Settings) -> Sequence[Recipe]:
         "timeout_s": settings.timeout_s,
     }
     if settings.backend == "local":
-        return [LocalRecipe(local=settings.local, **shared)]
+        return [LocalRecipe(local=_local(settings), **shared)]
     return [
         EndpointRecipe(
             api_base=api_base,

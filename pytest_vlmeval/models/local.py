@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.local_check import check_model, order_of
+from pytest_vlmeval.models.weights import describe_checkpoint
 
 if TYPE_CHECKING:
     from pytest_vlmeval.local_settings import LocalModel
@@ -128,6 +129,19 @@ class LocalClient:
     async def check(self) -> None:
         """Raise `VlmEvalError` for what stands against it, before anything loads."""
         await asyncio.to_thread(check_model, self._model, self._local)
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return the checksum of the weights, or the commit of their repository."""
+        return await asyncio.to_thread(self._describe)
+
+    def _describe(self) -> Mapping[str, str]:
+        order, _, _ = order_of(self._model, self._local)
+        path = order.get("path") or order["arguments"].get("model_path")
+        return describe_checkpoint(
+            path if isinstance(path, str) else None,
+            self._local.checksums,
+            self._local.hub_cache,
+        )
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt, in a batch with others that wait."""

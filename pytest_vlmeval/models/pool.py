@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from pytest_vlmeval.errors import VlmEvalError, describe
+from pytest_vlmeval.evidence import Evidence
 from pytest_vlmeval.models.client import OutageError, Reply, Request, RequestError
 from pytest_vlmeval.models.pooled import (
     LONGEST_PROBE_S,
@@ -99,6 +100,25 @@ class Pool:
             count = f"None of the {len(words)} endpoints can be asked."
             raise VlmEvalError("\n".join([count, *words] if words[1:] else words))
         return troubles
+
+    async def describe(self) -> list[Evidence]:
+        """Return what endpoints say of their model, after `check`.
+
+        One that cannot be asked, or whose files cannot be read, says nothing.
+        """
+        at = time.time()
+        results = await asyncio.gather(
+            *(endpoint.client.describe() for endpoint in self.endpoints),
+            return_exceptions=True,
+        )
+        found = []
+        for endpoint, result in zip(self.endpoints, results, strict=True):
+            if isinstance(result, BaseException):
+                if not isinstance(result, VlmEvalError | OSError):
+                    raise result
+            elif result:
+                found.append(Evidence(endpoint=endpoint.name, found=result, at=at))
+        return found
 
     async def ask(self, request: Request, *, alone: bool = False) -> Attempt:
         """Send a request once, when an endpoint has room; `OutageError` if none will.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.evidence import read_entry
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.chat import ReplyReader
@@ -94,6 +95,16 @@ class ServerCheck:
             f"The server at {self._api_base} does not serve {self._model!r}.{question} "
             f"It serves: {shown}. Give one of these by --vlm-{self._role}."
         )
+
+    def read_evidence(self, body: bytes) -> dict[str, str]:
+        """Return what the list says of our model, nothing where it is not in there."""
+        try:
+            listed = json.loads(body)
+            entries = listed["data"] if isinstance(listed, dict) else listed
+            ours = [each for each in entries if each.get("id") == self._model]
+            return read_entry(ours[0]) if ours else {}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return {}
 
     def _served(self, body: bytes) -> list[str]:
         try:

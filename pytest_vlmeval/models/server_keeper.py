@@ -19,7 +19,7 @@ from pytest_vlmeval.models.devices import choose_devices
 from pytest_vlmeval.models.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmeval.models.client import ModelClient, Reply, Request
@@ -182,6 +182,10 @@ class ServedClient:
         if self._ended.exists():
             raise OutageError(self._ended.read_text(encoding="utf-8"))
         await self._client.check()
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return what the server says of its model."""
+        return await self._client.describe()
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt; `OutageError` if the server has ended."""

@@ -1,31 +1,58 @@
-"""What a run cost, in a few lines of the terminal summary."""
+"""What a session asked and what it took from the store, in a line each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from pytest_vlmeval.accounts import Account, Origins, RunAccount, SpotCheck
 
-from pytest_vlmeval.accounts import Account, RunAccount
+NOT_COMPARED = "not checked: another command asked them at the same time"
 
 
 def format_account(account: RunAccount) -> list[str]:
-    """Return the model's total, each dataset where there are several, each judge's."""
-    lines: list[str] = []
-    if account.model.requests:
-        lines += _lines("asked", account.model, account.datasets)
-    for judge in account.judges:
-        of_judge = [
-            each for each in account.judge_datasets if each.asked == judge.asked
-        ]
-        lines += _lines(f"judge {judge.asked}", judge, of_judge)
+    """Return the lines of the terminal: stored answers, and totals of what was asked.
+
+    Those of each dataset are in the report.
+    """
+    lines = []
+    if account.origins and (account.origins.stored or account.spot_check):
+        lines.append(describe_origins(account.origins, account.spot_check))
+    if account.now is not None and account.now.requests:
+        lines.append(f"asked: {describe_account(account.now)}")
+    lines += [
+        f"judge {judge.asked}: {describe_account(judge)}"
+        for judge in account.judges_now
+    ]
     return lines
 
 
-def _lines(name: str, total: Account, parts: Iterable[Account]) -> list[str]:
-    asked = [part for part in parts if part.requests]
-    lines = [f"{name}: {describe_account(total)}"]
-    if len(asked) > 1:
-        lines += [f"  {part.dataset}: {describe_account(part)}" for part in asked]
-    return lines
+def describe_origins(origins: Origins, check: SpotCheck | None) -> str:
+    """Say how many answers come from the store, and whether they are the model's."""
+    total = origins.asked + origins.stored
+    noun = "answer" if total == 1 else "answers"
+    where = f" ({origins.described})" if origins.described else ""
+    return (
+        f"{total} {noun}: {origins.asked} asked now, {origins.stored} from the "
+        f"store{where}, {describe_check(check)}"
+    )
+
+
+def describe_check(check: SpotCheck | None) -> str:
+    """Say what the spot check of the stored answers has shown."""
+    if check is None:
+        return NOT_COMPARED
+    if check.state == "unchecked":
+        return f"not checked: {check.why}"
+    if check.state == "weights":
+        return "spot check: the checksums of the weights are the same"
+    compared = check.asked - check.failed
+    words = [f"spot check: {check.same} of {compared} the same"]
+    if check.unsteady:
+        words.append(f"{check.unsteady} differently each time")
+    if check.failed:
+        words.append(f"{check.failed} more without an answer")
+    text = ", ".join(words)
+    if check.state == "few":
+        text += " (too few to tell: the new answers count)"
+    return text
 
 
 def describe_account(account: Account) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.reports import charts
+from pytest_vlmeval.reports.accounts import describe_account, describe_check
 from pytest_vlmeval.reports.page_data import pack_report
 from pytest_vlmeval.reports.pictures import embed_pictures
 from pytest_vlmeval.reports.summary import (
@@ -83,6 +84,8 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     environment.globals["charts"] = charts
     environment.globals["describe_defects"] = describe_defects
     environment.globals["unknown_endings"] = describe_unknown_endings
+    environment.globals["describe_check"] = describe_check
+    environment.globals["describe_account"] = describe_account
     pictures = embed_pictures(report, max_mb)
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.accounts import Origins
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.datasets.prepare import find_prepared
 from pytest_vlmeval.datasets.prepared import read_samples_of
@@ -71,16 +72,27 @@ class _Loader:
             scorer=newest.plan.scorer if newest else "",
             datasets=datasets,
             exchanges=self._exchanges(datasets),
-            account=self._account(sessions),
+            account=self._account(sessions, datasets),
             compared_with="the baseline" if compared else "",
         )
 
-    def _account(self, sessions: Sequence[StoredSession]) -> RunAccount | None:
-        """Sum up what the run asked for all datasets of these sessions."""
+    def _account(
+        self, sessions: Sequence[StoredSession], datasets: Sequence[DatasetReport]
+    ) -> RunAccount | None:
+        """Sum up what the run asked for all datasets of these sessions.
+
+        What was asked now is what the newest of them asked.
+        """
         if not sessions:
             return None
         chosen = tuple(entry for _, entry in _widest(sessions).values())
-        return self._store.accounting.read(replace(sessions[0].plan, entries=chosen))
+        plan, session_id = sessions[0].plan, sessions[0].session_id
+        account = self._store.accounting.read(replace(plan, entries=chosen), session_id)
+        return replace(
+            account,
+            origins=sum((each.origins for each in datasets), Origins()),
+            spot_check=self._store.reuse.load(session_id),
+        )
 
     def _dataset(
         self, session: StoredSession, entry: PlanEntry, past: Sequence[PastScore]
@@ -101,6 +113,7 @@ class _Loader:
             score=score,
             no_score=str(found) if isinstance(found, VlmEvalError) else "",
             by_judge=stored.by_judge(entry),
+            origins=board.origins(),
             past=tuple(each for each in past if each.fingerprint == entry.fingerprint),
             gates=tuple(
                 each

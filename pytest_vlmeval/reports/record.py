@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pytest_vlmeval.accounts import Origins
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.prompts import Turn
 from pytest_vlmeval.records import Answer, Score, Setting, Verdict
@@ -104,7 +105,7 @@ class DatasetReport:
     `folder` is that of the prepared dataset, None where it is gone. `no_score` says
     why `score` is None. `by_judge` are the scores of several judges, `past` all
     scores of this very data in the store, newest first. `gates` is what the gates of
-    the session found.
+    the session found, `origins` which of the answers it asked itself.
     """
 
     dataset: str
@@ -115,6 +116,7 @@ class DatasetReport:
     score: Score | None = None
     no_score: str = ""
     by_judge: tuple[Score, ...] = ()
+    origins: Origins = field(default_factory=Origins)
     past: tuple[PastScore, ...] = ()
     gates: tuple[GateResult, ...] = ()
 

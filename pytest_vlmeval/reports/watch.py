@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_vlmeval.accounts import RunAccount
@@ -82,6 +82,7 @@ class Watch:
     ) -> None:
         self._store = store
         self._plan = plan
+        self._session_id = session_id
         self._cache_dir = cache_dir
         self._board = Board(store, plan, session_id, brief=True, on_new=self._count)
         self._tallies = {
@@ -113,8 +114,13 @@ class Watch:
         self._tallies[stored.answer.fingerprint].add(stored)
 
     def account(self) -> RunAccount:
-        """Return what the run has asked for these datasets, and what it cost."""
-        return self._store.accounting.read(self._plan)
+        """Return what the run has asked for these datasets, and this session alone."""
+        self._board.refresh()
+        return replace(
+            self._store.accounting.read(self._plan, self._session_id),
+            origins=self._board.origins(),
+            spot_check=self._store.reuse.load(self._session_id),
+        )
 
     def results(self) -> list[DatasetResult]:
         """Return what became of each dataset."""

@@ -13,6 +13,7 @@ from pytest_vlmeval.store.gates import Gates
 from pytest_vlmeval.store.history import History
 from pytest_vlmeval.store.leases import Leases
 from pytest_vlmeval.store.location import Location
+from pytest_vlmeval.store.reuse import Reuse
 from pytest_vlmeval.store.runs import Runs
 from pytest_vlmeval.store.scores import Scores
 
@@ -33,6 +34,7 @@ class Store:
         self.gates = Gates(self._database)
         self.history = History(self._database)
         self.leases = Leases(self._database)
+        self.reuse = Reuse(self._database)
         self.scores = Scores(self._database)
 
     def close(self) -> None:

@@ -58,8 +58,11 @@ class Accounting:
                 rows = [{**common, **asdict(each)} for each in changes]
                 connection.execute(sa.insert(limit_changes), rows)
 
-    def read(self, plan: Plan) -> RunAccount:
-        """Sum up what the run asked for the datasets of a plan, in all its sessions."""
+    def read(self, plan: Plan, session_id: str = "") -> RunAccount:
+        """Sum up what the run asked for the datasets of a plan, in all its sessions.
+
+        And in the session `session_id` alone, if it is given.
+        """
         names = {entry.fingerprint: entry.dataset for entry in plan.entries}
         of_answers = (answers.c.run_id == plan.run_id) & answers.c.fingerprint.in_(
             names
@@ -81,6 +84,20 @@ class Accounting:
             judged = _sum_up(connection, exchanges, judge, answered, of_judges)
             errors = _count_errors(connection, plan.run_id, list(names))
             changes = _changes(connection, plan.run_id)
+            mine = answers.c.session_id == session_id
+            asked_now = _sum_up(
+                connection,
+                answers,
+                name,
+                answers.c.state != "failed",
+                of_answers & mine,
+                turns,
+            )
+            mine = exchanges.c.session_id == session_id
+            judged_now = _sum_up(
+                connection, exchanges, judge, answered, of_judges & mine
+            )
+            errors_now = _count_errors(connection, plan.run_id, list(names), session_id)
         judges = sorted({who for who, _ in judged})
         return RunAccount(
             model=_account(model, "", "", asked, errors),
@@ -96,6 +113,12 @@ class Accounting:
                 if (who, fingerprint) in judged
             ),
             changes=changes,
+            now=_account(model, "", "", asked_now, errors_now),
+            judges_now=tuple(
+                _account(who, "", "", judged_now, errors_now)
+                for who in judges
+                if (who, "") in judged_now
+            ),
         )
 
 
@@ -186,13 +209,17 @@ def _totals(ranked: sa.Subquery) -> sa.Select[Any]:
 
 
 def _count_errors(
-    connection: sa.Connection, run_id: str, fingerprints: Sequence[str]
+    connection: sa.Connection,
+    run_id: str,
+    fingerprints: Sequence[str],
+    session_id: str | None = None,
 ) -> Mapping[tuple[str, str], Mapping[str, int]]:
     table = failed_attempts.c
     groups = (table.asked, table.fingerprint, table.kind)
     rows = connection.execute(
         sa.select(*groups, sa.func.count())
         .where(table.run_id == run_id, table.fingerprint.in_(fingerprints))
+        .where(sa.true() if session_id is None else table.session_id == session_id)
         .group_by(*groups)
         .order_by(*groups)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import sqlalchemy as sa
@@ -31,6 +31,8 @@ _ANSWER_FIELDS = (
     "turns",
     "earlier",
     "from_cache",
+    "endpoint",
+    "system_fingerprint",
 )
 
 
@@ -118,7 +120,8 @@ class Answers:
             {
                 "run_id": run_id,
                 "session_id": session_id,
-                "answered_at": now,
+                # That of one from the cache is when it was asked.
+                "answered_at": answer.answered_at or now,
                 "fingerprint": answer.fingerprint,
                 "sample_index": answer.index,
                 "cache_key": keys.get(
@@ -136,7 +139,11 @@ class Answers:
             seqs = connection.scalars(statement, rows).all()
             self._end_claims(connection, run_id, new)
         return [
-            StoredAnswer(seq=int(seq), session_id=session_id, answer=answer)
+            StoredAnswer(
+                seq=int(seq),
+                session_id=session_id,
+                answer=replace(answer, answered_at=answer.answered_at or now),
+            )
             for seq, answer in zip(seqs, new, strict=True)
         ]
 
@@ -162,6 +169,19 @@ class Answers:
         query = sa.select(sa.func.count()).where(claims.c.run_id == run_id)
         with self._database.transaction(reading=True) as connection:
             return int(connection.scalar(query.select_from(claims)) or 0)
+
+    def count(self, run_id: str) -> int:
+        """Return how many asks of a run have a usable answer, of whatever dataset."""
+        asks = answers.c.fingerprint, answers.c.sample_index, answers.c.repeat
+        usable = (
+            sa.select(*asks)
+            .where(answers.c.run_id == run_id, answers.c.state == "answered")
+            .distinct()
+            .subquery()
+        )
+        with self._database.transaction(reading=True) as connection:
+            query = sa.select(sa.func.count()).select_from(usable)
+            return int(connection.scalar(query) or 0)
 
     def find_cached(
         self, cache_keys: Sequence[str], after: int
@@ -275,11 +295,14 @@ def _stored(row: sa.RowMapping) -> StoredAnswer:
         answer=Answer(
             fingerprint=sys.intern(row["fingerprint"]),
             index=sys.intern(row["sample_index"]),
+            answered_at=row["answered_at"],
             **{name: row[name] for name in _ANSWER_FIELDS}
             | {
                 "state": sys.intern(row["state"]),
                 "finish_reason": sys.intern(row["finish_reason"]),
                 "text": text if len(text) > SHORT else sys.intern(text),
+                "endpoint": sys.intern(row["endpoint"]),
+                "system_fingerprint": sys.intern(row["system_fingerprint"]),
                 "earlier": tuple(Said(*each) for each in row["earlier"]),
             },
         ),

@@ -66,17 +66,20 @@ class Exchanges:
         question: JudgeQuestion,
         answer: Answer,
         asked_for: tuple[str, str] = ("", ""),
+        session_id: str = "",
     ) -> JudgeReply:
         """Keep what came of a question, and return the reply that counts.
 
         That is the first: where two processes ask the same, both use one. It is
-        `asked_for` a run and a fingerprint, which pay for it.
+        `asked_for` a run and a fingerprint, which pay for it, by the session
+        `session_id`.
         """
         text = None if answer.state in WITHHELD else answer.text
         values = {
             "question": name,
             "judge": judge,
             "run_id": asked_for[0],
+            "session_id": session_id,
             "fingerprint": asked_for[1],
             "prompt": question.prompt,
             "settings": {

@@ -127,6 +127,8 @@ answers = sa.Table(
     sa.Column("earlier", sa.JSON, nullable=False),
     sa.Column("from_cache", sa.Boolean, nullable=False),
     sa.Column("cache_key", sa.Text, nullable=False),
+    sa.Column("endpoint", AnyText, nullable=False),
+    sa.Column("system_fingerprint", AnyText, nullable=False),
     sa.Column("answered_at", sa.Float, nullable=False),
     sa.Index("answers_by_sample", "run_id", "fingerprint", "sample_index", "repeat"),
     sa.Index("answers_in_order", "run_id", "seq"),
@@ -149,6 +151,59 @@ capabilities = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("words", AnyText, nullable=False),
     sa.Column("found_at", sa.Float, nullable=False),
+)
+
+# What an endpoint said of the model behind it, in one session (`evidence.Evidence`).
+evidence = sa.Table(
+    "evidence",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("endpoint", AnyText, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("found", sa.JSON, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+# Whether a session may use the answers of others: one of its processes, `owner`, finds
+# out. `state` is "running", "settled" or "refused" for the reason `words`; `result` is
+# an `accounts.SpotCheck`.
+spot_checks = sa.Table(
+    "spot_checks",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("words", AnyText, nullable=False),
+    sa.Column("result", sa.JSON, nullable=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+# What spot checks asked again; `seq` is the stored answer that each was compared with.
+spot_answers = sa.Table(
+    "spot_answers",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("session_id", sa.Text, nullable=False, index=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("sample_index", sa.Text, nullable=False),
+    sa.Column("repeat", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("text", AnyText, nullable=False),
+    sa.Column("reasoning", AnyText, nullable=False),
+    sa.Column("error", AnyText, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("latency_ms", sa.Float, nullable=False),
+    sa.Column("prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("completion_tokens", sa.Integer, nullable=False),
+    sa.Column("turns", sa.Integer, nullable=False),
+    sa.Column("earlier", sa.JSON, nullable=False),
+    sa.Column("endpoint", AnyText, nullable=False),
+    sa.Column("system_fingerprint", AnyText, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 scores = sa.Table(
@@ -196,8 +251,9 @@ gates = sa.Table(
 )
 
 # Everything that was asked of a judge. `question` is a hash of the judge's name, the
-# prompt and its settings; of one that was answered there is one row. `run_id` and
-# `fingerprint` are those it was asked for first, "" for a test of a user's own.
+# prompt and its settings; of one that was answered there is one row. `run_id`,
+# `session_id` and `fingerprint` are those it was asked for first, "" for a test of a
+# user's own.
 exchanges = sa.Table(
     "exchanges",
     metadata,
@@ -205,6 +261,7 @@ exchanges = sa.Table(
     sa.Column("question", sa.Text, nullable=False, index=True),
     sa.Column("judge", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("session_id", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("prompt", AnyText, nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),

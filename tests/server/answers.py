@@ -61,7 +61,11 @@ def answer(
         return _generate(model, body, prompt)
     if text is None:
         text = script.default
-    return _completion(rule, text, len(prompt.text.split()), len(text.split()))
+    outcome = _completion(rule, text, len(prompt.text.split()), len(text.split()))
+    if script.system_fingerprint is not None:
+        assert isinstance(outcome.body, dict)
+        outcome.body["system_fingerprint"] = script.system_fingerprint
+    return outcome
 
 
 def _generate(model: DemoModel, body: Mapping[str, object], prompt: Prompt) -> Outcome:
@@ -104,7 +108,7 @@ def _completion(rule: Rule, text: str, asked: int, answered: int) -> Outcome:
 
 def models(script: Script) -> Outcome:
     """List the served names."""
-    data = [{"id": name, "object": "model"} for name in script.models]
+    data = [{"id": name, "object": "model", **script.entry} for name in script.models]
     return Outcome(body={"object": "list", "data": data})
 
 

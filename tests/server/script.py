@@ -95,7 +95,8 @@ class Script:
     substring of the text, to an answer; `default` is the answer otherwise, or the
     reply of a `judge` of that manner. Every request takes `latency_s` and, for each
     other one in flight, `latency_per_request_s` (seconds). With an `api_key` other
-    keys are refused as swift does.
+    keys are refused as swift does. `entry` goes into each entry of the list of models,
+    `system_fingerprint` into each reply.
     """
 
     models: Sequence[str] = ("tiny-vlm",)
@@ -105,6 +106,8 @@ class Script:
     answers: Mapping[str, str] = field(default_factory=dict)
     latency_s: float = 0.0
     latency_per_request_s: float = 0.0
+    entry: Mapping[str, object] = field(default_factory=dict)
+    system_fingerprint: str | None = None
     rules: Sequence[Rule] = ()
 
     @classmethod

@@ -14,6 +14,8 @@ from pytest_vlmeval.models.client import ErrorKind, Reply, RequestError
 from pytest_vlmeval.models.cluster.media import Copies
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.cluster.media import Media
     from pytest_vlmeval.models.cluster.recipes import Recipe
@@ -64,6 +66,10 @@ class Host:
         except VlmEvalError as error:
             return Refusal(message=str(error))
         return None
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return what tells which model is on this node."""
+        return dict(await self._client.describe())
 
     async def ask(self, request: Request, media: Media) -> Reply | Failure | Refusal:
         """Answer one prompt, whose media are fetched where they are not there yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # How long Ray may take to find a place for an actor and to start its process.
 PLACE_LIMIT_S = 60.0
+# What a look at a node finds: why the model cannot be asked there, or which it is.
+Found = Refusal | Mapping[str, str] | None
 CLOSE_LIMIT_S = 5.0
 
 
@@ -32,15 +34,18 @@ class Crew:
         self.answered = False
 
 
-def _try_out(recipe: Recipe) -> Refusal | None:
-    """Make the model on some node, without an actor, and look whether it is usable."""
+def _try_out(recipe: Recipe) -> Refusal | Mapping[str, str]:
+    """Make the model on some node, without an actor, and look whether it is usable.
+
+    Return why it is not, or what tells which model it is.
+    """
     return asyncio.run(_check(recipe))
 
 
-async def _check(recipe: Recipe) -> Refusal | None:
+async def _check(recipe: Recipe) -> Refusal | Mapping[str, str]:
     host = Host(recipe)
     try:
-        return await host.check()
+        return await host.check() or await host.describe()
     finally:
         await host.close()
 
@@ -59,6 +64,7 @@ class Replica:
         self._needs = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
         self._actor: Any = None
         self._is_up = False
+        self._evidence: Mapping[str, str] = {}
 
     async def check(self) -> None:
         """Raise `VlmEvalError` while the model cannot be asked where it is placed."""
@@ -66,11 +72,16 @@ class Replica:
             task = ray.remote(_try_out).options(
                 max_retries=0, scheduling_strategy="SPREAD", **self._needs
             )
-            refusal = await self._placed(task.remote(self._recipe))
+            found = await self._placed(task.remote(self._recipe))
         else:
-            refusal = await self._placed(self._actor.check.remote())
-        if refusal is not None:
-            raise VlmEvalError(f"{self._name}: {refusal.message}")
+            found = await self._placed(self._actor.check.remote())
+        if isinstance(found, Refusal):
+            raise VlmEvalError(f"{self._name}: {found.message}")
+        self._evidence = found or {}
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return what tells which model was found on the node of the last check."""
+        return self._evidence
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt, or raise `RequestError`, of kind "replica" without one.
@@ -119,13 +130,13 @@ class Replica:
             refusal = await self._placed(actor.check.remote())
         except VlmEvalError as error:
             raise _lost(self._name, str(error)) from None
-        if refusal is not None and not self._crew.answered:
+        if isinstance(refusal, Refusal) and not self._crew.answered:
             raise VlmEvalError(refusal.message)
-        if refusal is not None:
+        if isinstance(refusal, Refusal):
             raise _lost(self._name, refusal.message)
         self._is_up = True
 
-    async def _placed(self, result: Awaitable[Refusal | None]) -> Refusal | None:
+    async def _placed(self, result: Awaitable[Found]) -> Found:
         """Wait for an answer of a process that Ray may still have to start."""
         try:
             async with asyncio.timeout(PLACE_LIMIT_S):

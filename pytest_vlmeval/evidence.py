@@ -1,0 +1,101 @@
+"""Evidence of which model answers: what endpoints say of it, or its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+# What names the weights: where it differs, another model answers. Checksums are of a
+# model that runs here, `root` and `parent` are what vLLM, SGLang and LMDeploy were
+# started with; the others are those of gateways and registries.
+IDENTIFYING = (
+    "weights",
+    "root",
+    "parent",
+    "revision",
+    "digest",
+    "sha256",
+    "checksum",
+    "hash",
+    "fingerprint",
+)
+# What may change while the model stays, and the other way round: vLLM and swift set
+# `created` anew at each start or request, OpenAI changes `system_fingerprint` with its
+# own configuration. It is shown where answers differ, and stops nothing by itself.
+HINTS = ("created", "owned_by", "max_model_len", "size_bytes", "system_fingerprint")
+KNOWN = frozenset(IDENTIFYING + HINTS)
+LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What `endpoint` said of the model behind it, at a moment in seconds since 1970.
+
+    The keys of `found` are of `KNOWN`; `endpoint` is a URL without a user, or the name
+    of a model that runs here.
+    """
+
+    endpoint: str
+    found: Mapping[str, str]
+    at: float
+
+
+def read_entry(entry: Mapping[str, object]) -> dict[str, str]:
+    """Return the evidence in an entry of a server's list of models."""
+    found = {
+        name: _short(value)
+        for name, value in entry.items()
+        if name in KNOWN and isinstance(value, str | int | float) and value != ""
+    }
+    # llama.cpp describes the file it serves here.
+    details = entry.get("meta")
+    if isinstance(details, dict) and isinstance(details.get("size"), int):
+        found["size_bytes"] = str(details["size"])
+    return found
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def differences(
+    then: Sequence[Evidence], now: Sequence[Evidence], names: Iterable[str]
+) -> list[str]:
+    """Say what of `names` is seen now and was not seen then, where both say anything.
+
+    Several endpoints may say several things: what none of them said before differs.
+    """
+    found = []
+    for name in names:
+        before, here = _values(then, name), _values(now, name)
+        new = [value for value in here if value not in before]
+        if before and new:
+            found.append(
+                f"{name} was {_join(name, before)} and is {_join(name, new)}"
+                f" at {_endpoints(now, name, new)}"
+            )
+    return found
+
+
+def _values(evidence: Sequence[Evidence], name: str) -> list[str]:
+    return sorted({each.found[name] for each in evidence if name in each.found})
+
+
+def _join(name: str, values: Sequence[str]) -> str:
+    return " or ".join(map(_as_time, values) if name == "created" else values)
+
+
+def _as_time(value: str) -> str:
+    """Write seconds since 1970 as a time, where it is one."""
+    try:
+        return f"{datetime.fromtimestamp(float(value), UTC):%d %b %Y, %H:%M:%S UTC}"
+    except (ValueError, OverflowError, OSError):
+        return value
+
+
+def _endpoints(evidence: Sequence[Evidence], name: str, values: Sequence[str]) -> str:
+    return ", ".join(
+        sorted({each.endpoint for each in evidence if each.found.get(name) in values})
+    )

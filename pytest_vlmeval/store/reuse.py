@@ -1,0 +1,153 @@
+"""What tells whether a session may use stored answers: evidence and spot checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from pytest_vlmeval.accounts import SpotCheck
+from pytest_vlmeval.evidence import Evidence
+from pytest_vlmeval.records import Answer
+from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.schema import evidence, processes, spot_answers, spot_checks
+
+_ANSWER_FIELDS = (
+    "repeat",
+    "state",
+    "text",
+    "reasoning",
+    "error",
+    "attempts",
+    "latency_ms",
+    "prompt_tokens",
+    "completion_tokens",
+    "turns",
+    "earlier",
+    "endpoint",
+    "system_fingerprint",
+)
+
+
+class Checking(NamedTuple):
+    """How far the check of a session is; `words` say why it was refused."""
+
+    state: str
+    words: str
+
+
+class Reuse:
+    """The evidence of models, and the spot checks of sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record_evidence(
+        self, run_id: str, session_id: str, found: Sequence[Evidence]
+    ) -> None:
+        """Keep what endpoints say in this session, once for all its processes."""
+        if not found:
+            return
+        common = {"run_id": run_id, "session_id": session_id}
+        rows = [{**common, **asdict(each)} for each in found]
+        insert = self._database.insert(evidence).on_conflict_do_nothing()
+        with self._database.transaction() as connection:
+            connection.execute(insert, rows)
+
+    def evidence_of(
+        self, session_ids: Collection[str]
+    ) -> Mapping[str, Sequence[Evidence]]:
+        """Return what endpoints said, for each session that knows anything."""
+        wanted = sa.select(self._database.each(sorted(session_ids)))
+        query = (
+            sa.select(evidence)
+            .where(evidence.c.session_id.in_(wanted))
+            .order_by(evidence.c.at, evidence.c.endpoint)
+        )
+        found: dict[str, list[Evidence]] = {}
+        with self._database.transaction(reading=True) as connection:
+            for row in connection.execute(query):
+                said = Evidence(endpoint=row.endpoint, found=row.found, at=row.at)
+                found.setdefault(row.session_id, []).append(said)
+        return found
+
+    def begin(self, run_id: str, session_id: str, owner: str) -> Checking | None:
+        """Take over the check of a session: None where it is the caller's now.
+
+        Else return how far the process is that has it. That of one that is gone is
+        taken over.
+        """
+        values = {
+            "session_id": session_id,
+            "run_id": run_id,
+            "owner": owner,
+            "state": "running",
+            "words": "",
+            "at": time.time(),
+        }
+        mine = spot_checks.c.session_id == session_id
+        gone = sa.select(processes.c.owner).where(processes.c.state != "live")
+        with self._database.transaction(lock=f"check {session_id}") as connection:
+            insert = self._database.insert(spot_checks).values(values)
+            made = connection.execute(
+                insert.on_conflict_do_nothing().returning(spot_checks.c.owner)
+            ).first()
+            if made is not None:
+                return None
+            taken = connection.execute(
+                sa.update(spot_checks)
+                .where(mine, spot_checks.c.state == "running")
+                .where(spot_checks.c.owner.in_(gone))
+                .values(owner=owner)
+                .returning(spot_checks.c.owner)
+            ).first()
+            if taken is not None:
+                return None
+            query = sa.select(spot_checks.c.state, spot_checks.c.words).where(mine)
+            return Checking(*connection.execute(query).one())
+
+    def end(self, session_id: str, result: SpotCheck | None, refusal: str = "") -> None:
+        """Record what a check has found; with a `refusal` nobody uses the answers."""
+        values = {
+            "state": "refused" if refusal else "settled",
+            "words": refusal,
+            "result": None if result is None else asdict(result),
+        }
+        with self._database.transaction() as connection:
+            connection.execute(
+                sa.update(spot_checks)
+                .where(spot_checks.c.session_id == session_id)
+                .values(values)
+            )
+
+    def load(self, session_id: str) -> SpotCheck | None:
+        """Return what the check of a session has found; None where there was none."""
+        query = sa.select(spot_checks.c.result).where(
+            spot_checks.c.session_id == session_id
+        )
+        with self._database.transaction(reading=True) as connection:
+            found = connection.scalar(query)
+        return None if found is None else SpotCheck(**found)
+
+    def record_answers(
+        self, run_id: str, session_id: str, new: Sequence[tuple[int, Answer]]
+    ) -> None:
+        """Keep what was asked again, each with the number of the stored answer."""
+        rows = [
+            {
+                "run_id": run_id,
+                "session_id": session_id,
+                "seq": seq,
+                "fingerprint": answer.fingerprint,
+                "sample_index": answer.index,
+                "asked_at": time.time(),
+                **{name: getattr(answer, name) for name in _ANSWER_FIELDS},
+            }
+            for seq, answer in new
+        ]
+        if rows:
+            with self._database.transaction() as connection:
+                connection.execute(sa.insert(spot_answers), rows)
