@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vlmeval.records import JudgeReply
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
+from tests.constant_answers import SCORINGS, judge
 from tests.gated_tables import block, thresholds_of
 from tests.judged_rows import rows_only
 from tests.run_fixtures import endpoint, properties
@@ -126,19 +127,19 @@ def test_a_judges_reply_may_rest_on_a_defect_and_it_is_not_asked_again(
     more = {"question": "?", "answer": "5", "choices": "[]", "category": "algebra"}
     rows: list[Row] = [{"index": number, **more} for number in range(4)]
     prepared = rows_only(tmp_path, "MathVision", rows)
-    judge = Scripted({"it is five": "5", "the first": "A", "no idea": "?"})
+    scripted = Scripted({"it is five": "5", "the first": "A", "no idea": "?"})
     answers = ["it is five", "the first", "no idea", "A"]
     found = score_in_sandbox(
         sandbox,
         prepared,
         [(str(number), [said]) for number, said in enumerate(answers)],
-        judge=judge,
+        judge=scripted,
     )
     # What matched as published the judge was not asked about: it counts as wrong.
     assert [verdict.value for verdict in found.verdicts] == [1, 1, 0, 1]
     assert [verdict.corrected for verdict in found.verdicts] == [None, 0, None, 0]
     assert [verdict.exchanges for verdict in found.verdicts] == [(1,), (2,), (3,), ()]
-    assert len(judge.asked) == 3
+    assert len(scripted.asked) == 3
     assert found.sound is not None
     assert (found.sound.defects, found.sound.value) == (2, 25)
     assert values(found.verdicts)["3"] == 1
@@ -235,3 +236,91 @@ def test_a_score_that_needs_no_defect_is_green(
     assert "5 of 20 verdicts rest on a known defect" in told[reason]
     thresholds_of(project).write_text(demand.format(80))
     project.ask(server.url, "-k", "test_score").assert_outcomes(failed=1)
+
+
+# One row of each kind that ms-vlmeval reads oddly: its class, cells and an answer;
+# whether ms-vlmeval takes it for right, and whether it is.
+OPEN_MMMU = {"question": "How many?", "A": "", "B": "", "answer": "24"}
+TEXT_VQA = {"question": "What is written?"}
+OCR = {"question": "What is written?", "category": "Regular Text Recognition"}
+FORMULA = {**OCR, "category": "Handwritten Mathematical Expression Recognition"}
+LANGUAGES = {"question": "Was steht da?", "category": "DE"}
+VISTA = {
+    "question": "How many?",
+    "question_type": "free_form",
+    "answer_type": "integer",
+    "answer_option": "",
+    "choices": "",
+    "task": "counting",
+    "skills": "['numbers']",
+}
+DOCUMENT = {
+    "question": "Which?",
+    "answer_format": "Str",
+    "evidence_pages": "[1]",
+    "evidence_sources": "['Chart']",
+}
+MANY = str(["The"] * 10)
+ODD: list[tuple[str, str, Row, str, float, float]] = [
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "A", 1, 0),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "(A)", 1, 0),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "B", 0, 0),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "24", 1, 1),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "There are 24.", 1, 1),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "124", 1, 0),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "24.5", 1, 0),
+    (
+        "MMMUDataset",
+        "MMMU_DEV_VAL",
+        {**OPEN_MMMU, "answer": "['24', 'two dozen']"},
+        "two dozen",
+        0,
+        1,
+    ),
+    ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": MANY}, "A", 1, 0),
+    ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": MANY}, "", 1, 0),
+    ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": MANY}, "the", 1, 1),
+    ("OCRBench", "OCRBench", {**OCR, "answer": "['o']"}, "no", 1, 0),
+    ("OCRBench", "OCRBench", {**OCR, "answer": "['10']"}, "100", 1, 0),
+    ("OCRBench", "OCRBench", {**OCR, "answer": "['10', 'ten']"}, "It is 10.", 1, 1),
+    ("OCRBench", "OCRBench", {**OCR, "answer": "['']"}, "A", 1, 0),
+    ("OCRBench", "OCRBench", {**OCR, "answer": "['夜']"}, "今夜は", 1, 1),
+    ("OCRBench", "OCRBench", {**FORMULA, "answer": "['x ^ 2']"}, "$x^2$", 1, 1),
+    ("OCRBench", "OCRBench", {**FORMULA, "answer": "[' ']"}, "", 1, 0),
+    ("MTVQADataset", "MTVQA_TEST", {**LANGUAGES, "answer": "ei"}, "Freiheit", 1, 0),
+    ("MTVQADataset", "MTVQA_TEST", {**LANGUAGES, "answer": "Frei"}, "frei", 1, 1),
+    ("MTVQADataset", "MTVQA_TEST", {**LANGUAGES, "answer": "."}, "", 1, 0),
+    ("MTVQADataset", "MTVQA_TEST", {**LANGUAGES, "answer": "สวัสดี"}, "สวัสดีครับ", 1, 1),
+    ("MathVista", "MathVista_MINI", {**VISTA, "answer": "0"}, "0", 0, 1),
+    ("MathVista", "MathVista_MINI", {**VISTA, "answer": "0"}, "A", 0, 0),
+    ("MathVista", "MathVista_MINI", {**VISTA, "answer": "7"}, "7", 1, 1),
+    ("MMLongBench", "MMLongBench_DOC", {**DOCUMENT, "answer": "(none)"}, "", 1, 0),
+    ("MMLongBench", "MMLongBench_DOC", {**DOCUMENT, "answer": "May"}, "May", 1, 1),
+]
+
+
+def test_what_is_read_oddly_is_not_in_corrected_scoring(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    for number, (class_name, name, cells, said, *expected) in enumerate(ODD):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        row = {"index": "dev_1" if class_name == "MMMUDataset" else "1", **cells}
+        prepared = rows_only(folder, class_name, [row], name)
+        found = [
+            score_in_sandbox(
+                sandbox,
+                prepared,
+                [(str(row["index"]), [said])],
+                judge=judge if class_name == "MMLongBench" else None,
+                scoring=scoring,
+            )
+            for scoring in SCORINGS
+        ]
+        told = [each.verdicts[0].value for each in found]
+        assert told == expected, (class_name, cells["answer"], said)
+        right, corrected = expected
+        assert (found[0].sound is not None) == (right > corrected)
+        assert found[0].verdicts[0].corrected == (
+            None if right == corrected else corrected
+        )

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_vlmeval.datasets.prepared import read_index, read_samples
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.records import JudgeReply
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from tests.sandbox_tables import (
     prepare_rows,
@@ -210,9 +211,15 @@ def test_math_vista_as_published_and_corrected(
 def test_corrected_scoring_where_nothing_is_to_correct(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    rows = rows_of(["五月"], category=["JA"])
-    prepared = prepare_rows(sandbox, tmp_path, "MTVQADataset", "MTVQA_TEST", rows)
-    found = score_in_sandbox(sandbox, prepared, [("0", ["五月"])], scoring="corrected")
+    rows = rows_of(["May"], category=["ocr,math"])
+    prepared = prepare_rows(sandbox, tmp_path, "MMVet", "MMVet", rows)
+    found = score_in_sandbox(
+        sandbox,
+        prepared,
+        [("0", ["May"])],
+        judge=lambda _asked: [JudgeReply(number=1, text="1.0")],
+        scoring="corrected",
+    )
     assert (found.scoring, found.value) == ("published", 100)
 
 

@@ -7,9 +7,11 @@ when the job asks for corrected scores, and `mend_distances` for padded answers.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -21,7 +23,7 @@ from pytest_vlmeval.sandbox.inside.bounds import timeout_decorator
 from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
 from pytest_vlmeval.sandbox.inside.judging import run_tasks
-from pytest_vlmeval.sandbox.inside.reading import read_option, read_yes_no
+from pytest_vlmeval.sandbox.inside.reading import has_words, read_option, read_yes_no
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,12 +31,18 @@ if TYPE_CHECKING:
 # The classes with a defect whose fix changes published numbers.
 CORRECTED = {
     "ImageMCQDataset",
-    "MMMUDataset",
+    "ImageVQADataset",
     "ImageYORNDataset",
+    "MMLongBench",
+    "MMMUDataset",
+    "MTVQADataset",
     "MathVision",
     "MathVista",
+    "OCRBench",
     "VideoMME",
 }
+# The column that says which questions of MMMU have no options.
+OPEN = "is_open"
 UNNAMED = "unnamed"
 # Numbers that differ by less are the same (dataset/utils/mathv.py:38).
 NEAR = 1e-6
@@ -66,6 +74,7 @@ def mend_choices(module: Any) -> None:
     """
     read_options(module)
     _mend_option_choice(module)
+    _mend_open_questions(module)
     report, report_mmt = module.report_acc, module.report_acc_MMT
 
     def report_acc(df: pd.DataFrame) -> object:
@@ -127,6 +136,62 @@ def _mend_option_choice(module: Any) -> None:
 
     module.rd = SimpleNamespace(choice=choose)
     module.extract_answer_from_item = extract_answer_from_item
+
+
+def _mend_open_questions(module: Any) -> None:
+    """Answer dataset/utils/multiple_choice.py:62: open questions get options.
+
+    A is the reference and B "Other Answers", so the answer "A" is right whatever was
+    asked. Instead the reference has to be said, or a judge to find it in an answer that
+    is more than a letter. Changes published numbers, so it acts only in corrected
+    scoring.
+    """
+    prepare, upstream = module.MMMU_preproc, module.eval_vanilla
+
+    def mmmu_preproc(data: pd.DataFrame) -> object:
+        is_open = data["A"].isna()
+        data = prepare(data)
+        data[OPEN] = is_open
+        return data
+
+    def eval_vanilla(
+        model: object, item: Any, dataset_name: str | None = None
+    ) -> object:
+        if current_job().scoring == "published" or not item.get(OPEN, False):
+            return upstream(model, item, dataset_name=dataset_name)
+        said = str(item["prediction"]).strip()
+        if any(map(partial(has_words, said), _references(item["answer"]))):
+            return {"hit": 1, "log": "The reference is in the answer. "}
+        is_letter = len(re.sub(r"[\W_]", "", said)) < 2
+        if model is None or is_letter or str(item["index"]) in current_job().unanswered:
+            return {"hit": 0, "log": "The reference is not in the answer. "}
+        return _judge_open(module, model, item, said)
+
+    module.MMMU_preproc = mmmu_preproc
+    module.eval_vanilla = wraps(upstream)(eval_vanilla)
+
+
+def _references(cell: object) -> list[str]:
+    """Give the references of an open question, one or a list of them."""
+    text = str(cell)
+    with suppress(Exception):
+        if text.startswith("[") and isinstance(found := evaluate(text), list):
+            return [str(each) for each in found]
+    return [text]
+
+
+def _judge_open(module: Any, model: Any, item: Any, said: str) -> dict[str, object]:
+    """Let a judge tell the reference from other answers, as published."""
+    options = {"A": str(item["answer"]), "B": "Other Answers"}
+    prompt = module.build_prompt(
+        item["question"], module.build_option_str(options), said
+    )
+    for _ in range(3):
+        reply = model.generate(prompt)
+        if found := module.can_infer(reply, dict(options)):
+            return {"hit": int(found == "A"), "log": f"Match Log: {reply}. "}
+    module.rd.choice(options)
+    return {"hit": 0, "log": "The judge's replies cannot be read. "}
 
 
 def _with_names(table: pd.DataFrame) -> pd.DataFrame:
@@ -211,7 +276,8 @@ def mend_conversations(module: Any) -> None:
 def mend_mathvista(module: Any) -> None:
     """Answer dataset/utils/mathvista.py:96: texts and lists are compared with 'None'.
 
-    Changes published numbers, so it acts only in corrected scoring.
+    And :113, where the number 0 in an answer counts as no number. Changes published
+    numbers, so it acts only in corrected scoring.
     """
     read_options(module)
     upstream = module.post_check
@@ -220,7 +286,10 @@ def mend_mathvista(module: Any) -> None:
         typed = line["answer_type"] in ("integer", "float")
         options = line["question_type"] == "multi_choice"
         if typed or options or current_job().scoring == "published":
-            return upstream(line, prefetch=prefetch)
+            found = upstream(line, prefetch=prefetch)
+            # 0 is an answer, and not that nothing was found.
+            is_zero = prefetch and found is not False and found == 0
+            return "0" if is_zero and current_job().scoring == "corrected" else found
         said = str(line["prediction" if prefetch else "res"])
         if said != str(line["answer"]):
             return False
@@ -291,6 +360,7 @@ def mend_distances(module: Any) -> None:
     not: a wrong answer in enough of it is right. An answer that is mostly white space
     is measured without; any other has ms-vlmeval's number.
     """
+    _mend_empty_texts(module)
     upstream = module.anls_compute
 
     def anls_compute(groundtruth: str, prediction: str) -> float:
@@ -307,12 +377,46 @@ def mend_distances(module: Any) -> None:
     module.anls_compute = anls_compute
 
 
+def _mend_empty_texts(module: Any) -> None:
+    """Answer dataset/utils/vqa_eval.py:243: "A" without its article is "", as "The" is.
+
+    And an empty answer is a reference that is an article or a sign. Changes published
+    numbers, so it acts only in corrected scoring.
+    """
+    process_answer, process_line = module.process_answer, module.process_line
+
+    def process_all(answer: str) -> str:
+        found = str(process_answer(answer))
+        if current_job().scoring == "published":
+            return found
+        return found or answer.strip().lower()
+
+    def process(line: Any, method: str = "vqa_score") -> dict[str, Any]:
+        found: dict[str, Any] = process_line(line, method=method)
+        if current_job().scoring == "corrected" and not str(line["prediction"]).strip():
+            # How far it is, or whether it is right.
+            found["match"] = [float(method == "anls") for _ in found["match"]]
+        return found
+
+    module.process_answer, module.process_line = process_all, process
+
+
 def mend_documents(module: Any) -> None:
     """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered.
 
-    And dataset/mmlongbench.py:573, where the judge gets one row after the other.
+    And dataset/mmlongbench.py:573, where the judge gets one row after the other. And
+    :325, where nothing equals a reference in brackets; this changes published numbers,
+    so it acts only in corrected scoring.
     """
     upstream, read = module.get_f1, module.MMLongBench_auxeval
+    eval_score = module.eval_score
+
+    def score_one(gt: object, pred: object, answer_type: str) -> float:
+        if current_job().scoring == "corrected" and not str(pred).strip():
+            return 0.0
+        return float(eval_score(gt, pred, answer_type))
+
+    module.eval_score = score_one
 
     def judge_all(tasks: list[tuple[object, Any]]) -> Iterable[tuple[object, Any]]:
         keys = [line["index"] for _, line in tasks]

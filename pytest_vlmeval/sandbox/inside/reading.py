@@ -230,6 +230,22 @@ def same_text(text: str, reference: str) -> bool:
     return bool(_plain(reference)) and _plain(bare_text(text)) == _plain(reference)
 
 
+def has_words(text: str, reference: str) -> bool:
+    """Whether the words of a reference stand in a text, in their order.
+
+    An empty reference stands in none. In a script that is written without spaces
+    between words, anything may stand beside it.
+    """
+    folded, wanted = (" ".join(_fold(each).split()) for each in (text, reference))
+    place = folded.find(wanted) if wanted else -1
+    while place >= 0:
+        end = place + len(wanted)
+        if _starts_at(folded, place) and _ends_at(folded, end):
+            return True
+        place = folded.find(wanted, place + 1)
+    return False
+
+
 def _clean(text: str) -> str:
     """Give letters of other shapes their usual one, and leave out what nobody sees."""
     if len(text) > HEAD + TAIL:

@@ -57,7 +57,7 @@ FAMILIES = {
     "MMMUDataset": Family(evaluate_choices, main_of_choices),
     "ImageYORNDataset": Family(evaluate_yes_no, main_of_yes_no, group=group_of_yes_no),
     "ImageVQADataset": Family(evaluate_open, main_metric("Overall")),
-    "OCRBench": Family(by_row("Final Score"), main_of_ocr),
+    "OCRBench": Family(by_row("Final Score", lists=True), main_of_ocr),
     "MTVQADataset": Family(by_row("Average"), main_metric("Average")),
     "MathVision": Family(
         evaluate_by("mathv"), main_metric("Overall/acc"), judge="partial"

@@ -14,6 +14,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     read_published,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.mends import OPEN
 from pytest_vlmeval.sandbox.inside.reading import read_option, read_yes_no
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
         line = row if circular else found.get(key, row)
         reading = _read_both(job, line, options.build_choices(line))
         extracted = reading.of(job)
-        if reading.differs:
+        # Open questions are corrected in another way than by reading.
+        if reading.differs or line.get(OPEN, False):
             differing.add(str(row["index"]))
         if key in found:
             hit, log = found[key]["hit"], found[key]["log"]

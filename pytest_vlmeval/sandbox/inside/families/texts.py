@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from statistics import fmean
 from types import SimpleNamespace
@@ -15,12 +15,16 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     need_package,
     verdict,
 )
-from pytest_vlmeval.sandbox.inside.reading import same_text
+from pytest_vlmeval.sandbox.inside.reading import has_words, same_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pytest_vlmeval.sandbox.inside.families.common import Info, Verdict
     from pytest_vlmeval.sandbox.inside.job import Job
 
+# OCRBench's category whose answers are formulas.
+FORMULAS = "Handwritten Mathematical Expression Recognition"
 CHINESE_NOTE = (
     "Chinese is split by character (spacy.blank('zh')), not by zh_core_web_sm's words, "
     "so both numbers can differ from ms-vlmeval's"
@@ -86,13 +90,18 @@ def _references(cell: str) -> list[object]:
     return found if isinstance(found, list) else [cell]
 
 
-def by_row(metric: str) -> Callable[[Any, str, Job], Outcome]:
+def by_row(metric: str, *, lists: bool = False) -> Callable[[Any, str, Job], Outcome]:
     """Give the `evaluate` of a class that tells no verdicts.
 
     Each row is evaluated once more by itself; it is right if `metric` is then not 0.
+    With `lists` a row has a list of references.
+    Published scoring looks for a reference anywhere in an answer (dataset/
+    image_vqa.py:544 and :2123), "no" in "nothing"; corrected scoring looks for words.
     """
 
     def evaluate_rows(dataset: Any, answers: str, job: Job) -> Outcome:
+        if job.scoring == "corrected":
+            job.dump_table(_compared_by_words(job.tables[answers], lists), answers)
         table = job.tables[answers]
         result = dataset.evaluate(answers)
         verdicts = []
@@ -105,6 +114,27 @@ def by_row(metric: str) -> Callable[[Any, str, Job], Outcome]:
         return Outcome(result, verdicts)
 
     return evaluate_rows
+
+
+def _compared_by_words(table: pd.DataFrame, lists: bool) -> pd.DataFrame:
+    """Give a table in which a right answer is its reference, and no other is."""
+    right = [
+        _has_reference(row, evaluate(row["answer"]) if lists else [row["answer"]])
+        for _, row in table.iterrows()
+    ]
+    table = table.copy()
+    table["answer"] = "['right']" if lists else "right"
+    table["prediction"] = ["right" if each else "wrong" for each in right]
+    return table
+
+
+def _has_reference(row: Any, references: Sequence[object]) -> bool:
+    said, *known = map(str, (row["prediction"], *references))
+    if row["category"] == FORMULAS:
+        # As published, formulas are compared without blanks.
+        said, *known = ("".join(text.split()) for text in (said, *known))
+        return any(text and text in said for text in known)
+    return any(has_words(said, text) for text in known)
 
 
 def main_of_ocr(
