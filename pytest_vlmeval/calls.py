@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from _pytest.config.findpaths import determine_setup
 
@@ -34,6 +35,13 @@ BY_KEYWORD: Mapping[str, Option] = {
 }
 
 
+PLAIN = str | int | float | Path
+# Keywords that take a mapping, as its text would be long.
+MAPPINGS = {
+    *("model_args", "extra_body", "judge_extra_body", "api_query", "judge_api_query")
+}
+
+
 def call_sources(
     keywords: Mapping[str, object], variables: Mapping[str, str], folder: Path
 ) -> Sources:
@@ -43,11 +51,15 @@ def call_sources(
     of the same project are the same run. Raises `VlmEvalError` for keywords that are
     no option.
     """
-    texts = {
-        _option(name).name: _text(name, value)
-        for name, value in keywords.items()
-        if value is not None
-    }
+    given = {name: value for name, value in keywords.items() if value is not None}
+    tree = None
+    config = given.get("config")
+    if isinstance(config, Mapping):
+        from pytest_vlmeval.tasks import write_mapping
+
+        tree = write_mapping(config)
+        del given["config"]
+    texts = {_option(name).name: _text(name, value) for name, value in given.items()}
     root, _, found, *_ = determine_setup(
         inifile=None,
         override_ini=None,
@@ -68,6 +80,7 @@ def call_sources(
         folder=folder,
         root=root,
         keywords=True,
+        tree=tree,
     )
 
 
@@ -97,15 +110,30 @@ def _text(keyword: str, value: object) -> str:
     """Give a value as it would stand on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if keyword == "model_args" and isinstance(value, Mapping):
-        return " ".join(shlex.quote(f"{name}={each!r}") for name, each in value.items())
-    if isinstance(value, Mapping):
-        return json.dumps(value)
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, str | int | float | Path):
+    if keyword in MAPPINGS and isinstance(value, Mapping):
+        return _mapping_text(keyword, value)
+    if isinstance(value, list | tuple) and keyword != "config":
+        wrong = [each for each in value if not isinstance(each, PLAIN)]
+        if not wrong:
+            return ",".join(map(str, value))
+        value = wrong[0]
+    elif isinstance(value, PLAIN):
         return str(value)
     raise VlmEvalError(
         f"{keyword} is of the type {type(value).__name__}. It takes what "
         f"--vlm-{keyword.replace('_', '-')} takes: {_option(keyword).accepts}."
     )
+
+
+def _mapping_text(keyword: str, value: Mapping[Any, object]) -> str:
+    if keyword == "model_args":
+        return " ".join(shlex.quote(f"{name}={each!r}") for name, each in value.items())
+    if keyword in ("api_query", "judge_api_query"):
+        return urlencode({str(name): str(each) for name, each in value.items()})
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        raise VlmEvalError(
+            f"{keyword} holds a value that JSON has not. It takes texts, numbers, "
+            "True, False, None, and lists and dicts of these."
+        ) from None

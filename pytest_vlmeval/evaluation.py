@@ -40,8 +40,9 @@ def evaluate(
     `datasets` are names, paths of tables of one's own, or a mapping of names to
     DataFrames with the columns of such tables. `options` are those of pytest without
     `--vlm-` and with `_` for `-`: `evaluate("m", ["MMStar"], api_base="http://...",
-    limit=20)`. `progress` is told, line by line, what takes long; by default it goes to
-    stderr. May be called where an event loop runs, as in a notebook, which it blocks.
+    limit=20)`. `config` may be a task as a dict too, in the shape of EvalScope's.
+    `progress` is told, line by line, what takes long; by default it goes to stderr. May
+    be called where an event loop runs, as in a notebook, which it blocks.
 
     A session of pytest with the same options is the same run: what one of them asked,
     the other one finds in the store. Raises `VlmEvalError` for what the user can mend.
@@ -50,8 +51,12 @@ def evaluate(
     with ThreadPoolExecutor(1, thread_name_prefix="vlm-evaluate") as thread:
         call = _Call(announce)
         future = thread.submit(call.run, model, datasets, options)
+        del options
         try:
             return future.result()
+        except VlmEvalError as error:
+            # A reader of a traceback may print variables: those of a configuration.
+            raise error.with_traceback(None) from None
         except KeyboardInterrupt:
             call.close()
             raise
@@ -87,6 +92,7 @@ class _Call:
             raise VlmEvalError("evaluate() takes the datasets as datasets, not data.")
         keywords = {**options, "model": model}
         settings = load_from(call_sources(keywords, environment(), here))
+        del keywords, options
         if settings.serving.model or settings.serving.judge:
             raise VlmEvalError(
                 "evaluate() starts no server, which the ini file or the environment "

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def identify(settings: Settings) -> dict[str, Setting | None]:
-    """Return what tells runs apart; the endpoint's address is not in it."""
+    """Return what tells runs apart; the endpoint's address is not in it.
+
+    A limit or a temperature that is not sent is None. The name under which a server
+    takes the limit changes no answer.
+    """
     local = settings.local.identity() if settings.backend == "local" else {}
     return {
         "model": settings.model,
@@ -31,6 +35,10 @@ def generation_of(settings: Settings) -> dict[str, Setting | None]:
     return {**identity, "repeat": settings.repeat}
 
 
+def _shown(value: object) -> object:
+    return "none" if value is None else value
+
+
 def tell_apart(mine: Mapping[str, object], others: Sequence[OtherRun]) -> list[str]:
     """Return a line on each run of the same model that goes on beside this one."""
     found = []
@@ -38,7 +46,8 @@ def tell_apart(mine: Mapping[str, object], others: Sequence[OtherRun]) -> list[s
         if other.settings.get("model") != mine["model"]:
             continue
         differences = [
-            f"its {name} is {other.settings.get(name)}, here it is {value}"
+            f"its {name} is {_shown(other.settings.get(name))}, here it is "
+            f"{_shown(value)}"
             for name, value in mine.items()
             if other.settings.get(name) != value
         ]

@@ -147,7 +147,14 @@ class Inference:
 
     def _make_pool(self, note: NoteLimit, aside: Collection[str] = ()) -> Pool:
         watched = partial(self._servers.watched, role="model")
-        return create_pool(self._settings, self._concurrency, note, watched, aside)
+        return create_pool(
+            self._settings,
+            self._concurrency,
+            note,
+            watched,
+            aside,
+            self._servers.learned,
+        )
 
     def _find_needs(self, queue: Queue) -> Needs:
         """Return what has to be tried of an endpoint; nothing of other models."""

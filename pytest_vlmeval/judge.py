@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.errors import describe
+from pytest_vlmeval.judge_settings import AS_ASKED, JudgeAsking
 from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.factory import NoteLimit, create_judge_pool
 from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.models.pool import Pool
 from pytest_vlmeval.models.standing import StandingPool
+from pytest_vlmeval.prompt_settings import Prompting
 from pytest_vlmeval.prompts import PromptPart
 from pytest_vlmeval.records import (
     UNANSWERED,
@@ -46,8 +48,8 @@ class Judge:
     """Asks one judge: with retries, breaker and accounts as the model is asked.
 
     `make_pool` opens its endpoints, those that cannot be asked set aside, and tells
-    changes of their limits. What is asked goes to the account of the run and session
-    `asked_in` ("": none).
+    changes of their limits. `asking` is what changes each question. What is asked goes
+    to the account of the run and session `asked_in` ("": none).
     """
 
     def __init__(
@@ -57,9 +59,12 @@ class Judge:
         make_pool: Callable[[NoteLimit, Collection[str]], Pool],
         *,
         retries: int,
+        asking: JudgeAsking = AS_ASKED,
         asked_in: tuple[str, str] = ("", ""),
     ) -> None:
         self.name = name
+        self._asking = asking
+        self._prompting = Prompting(extra_body=asking.extra_body)
         self._store = store
         self._make_pool = make_pool
         self._retries = retries
@@ -91,6 +96,7 @@ class Judge:
         The same question is asked once, on account of the dataset that first does.
         Call it outside of an event loop.
         """
+        questions = [self._asking.change(question) for question in questions]
         names = [identify_question(self.name, question) for question in questions]
         known = self._store.exchanges.find(names)
         missing = {
@@ -117,7 +123,7 @@ class Judge:
         async def ask(name: str, question: JudgeQuestion) -> tuple[str, JudgeReply]:
             try:
                 async with pool.place() as place:
-                    request = _request(question)
+                    request = _request(question, self._prompting)
                     answer = await asker.ask(fingerprint, name, request, place)
                     unanswered = answer.state in UNANSWERED
                     failures.note(answer.error if unanswered else "")
@@ -218,14 +224,17 @@ def create_judges(
             endpoint, api_bases=servers.judge_addresses(endpoint.api_bases)
         )
         watched = partial(servers.watched, role="judge")
-        return create_judge_pool(settings, placed, concurrency, note, watched, aside)
+        return create_judge_pool(
+            settings, placed, concurrency, note, watched, aside, servers.learned
+        )
 
     return {
-        endpoint.name: Judge(
-            endpoint.name,
+        endpoint.label: Judge(
+            endpoint.label,
             store,
             partial(make_pool, endpoint),
             retries=settings.retries,
+            asking=endpoint.asking,
             asked_in=asked_in,
         )
         for endpoint in settings.judges
@@ -248,11 +257,12 @@ class _Failures:
             )
 
 
-def _request(question: JudgeQuestion) -> Request:
+def _request(question: JudgeQuestion, prompting: Prompting) -> Request:
     return Request(
         turns=((PromptPart(kind="text", text=question.prompt),),),
         media_folder=Path(),
         system=question.system,
         max_tokens=question.max_tokens,
         temperature=question.temperature,
+        prompting=prompting,
     )

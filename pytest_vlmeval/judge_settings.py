@@ -8,17 +8,57 @@ OPENAI_API_KEY. Here a judge is asked only where one is named.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_values import shown_address
+from pytest_vlmeval.records import JudgeQuestion
+from pytest_vlmeval.request_settings import (
+    NONE,
+    PLAIN,
+    RequestForm,
+    check_key,
+    choose_form,
+    split_body,
+)
 
 EXACT_MATCHING = "exact_matching"
 SERVED = "on a server of this run"
 OFFICIAL = "https://api.openai.com/v1"
 # What ms-vlmeval's users have set (dataset/utils/judge_util.py, api/gpt.py).
 OPENAI_VARIABLES = ("OPENAI_API_KEY", "OPENAI_API_BASE", "LOCAL_LLM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeAsking:
+    """How judges are asked: `changes` are settings of each question, by their names.
+
+    None in it is a setting that is not sent. `extra_body` is the JSON of further
+    members of each request, "" for none.
+    """
+
+    changes: Mapping[str, int | float | None] = field(default_factory=dict)
+    extra_body: str = ""
+    form: RequestForm = PLAIN
+
+    def change(self, question: JudgeQuestion) -> JudgeQuestion:
+        """Return a question as it is asked."""
+        return replace(question, **self.changes)  # type: ignore[arg-type]
+
+    def describe(self) -> str:
+        """Say what is different from what questions say themselves, "" for nothing."""
+        said = [
+            f"{name}={NONE if value is None else value}"
+            for name, value in sorted(self.changes.items())
+        ]
+        if self.extra_body:
+            said.append(f"extra_body={self.extra_body}")
+        return ", ".join(said)
+
+
+AS_ASKED = JudgeAsking()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +71,35 @@ class JudgeEndpoint:
     name: str
     api_bases: tuple[str, ...]
     api_key: str | None = field(default=None, repr=False)
+    asking: JudgeAsking = AS_ASKED
+
+    @property
+    def label(self) -> str:
+        """What names the judge in scores and reports: asked otherwise, another one."""
+        said = self.asking.describe()
+        return f"{self.name} ({said})" if said else self.name
+
+
+def choose_asking(
+    values: Mapping[str, Any], headers: tuple[tuple[str, str], ...]
+) -> JudgeAsking:
+    """Return how the options want judges to be asked; `VlmEvalError`."""
+    extra_body, left_out = split_body(values["judge-extra-body"])
+    changes: dict[str, int | float | None] = {}
+    for name in ("max-tokens", "temperature"):
+        member, value = name.replace("-", "_"), values[f"judge-{name}"]
+        if member in left_out and value not in (None, NONE):
+            raise VlmEvalError(
+                f"--vlm-judge-{name}={value:g} and null for {member} in "
+                "--vlm-judge-extra-body exclude each other. Leave one of them out."
+            )
+        if value == NONE or member in left_out:
+            changes[member] = None
+            left_out |= {member}
+        elif value is not None:
+            changes[member] = value
+    form = choose_form(values, left_out, headers, judge=True)
+    return JudgeAsking(changes=changes, extra_body=extra_body, form=form)
 
 
 def choose_judges(
@@ -38,6 +107,7 @@ def choose_judges(
     bases: Sequence[str],
     api_key: str | None,
     openai: Mapping[str, str],
+    asking: JudgeAsking = AS_ASKED,
 ) -> tuple[JudgeEndpoint, ...]:
     """Return the judges of a run, none for exact matching.
 
@@ -62,10 +132,15 @@ def choose_judges(
         )
     if not names or names[0] == EXACT_MATCHING:
         return ()
-    return tuple(
-        _place(name, places, api_key, openai, given)
+    judges = tuple(
+        replace(_place(name, places, api_key, openai, given), asking=asking)
         for name, places in zip(names, _spread(names, bases), strict=True)
     )
+    check_key(api_key, asking.form.headers, judge=True)
+    if any(name.lower() == "authorization" for name, _ in asking.form.headers):
+        # OPENAI_API_KEY was not meant for where a header says who asks.
+        judges = tuple(replace(judge, api_key=None) for judge in judges)
+    return judges
 
 
 def _spread(names: Sequence[str], bases: Sequence[str]) -> Sequence[Sequence[str]]:
@@ -122,7 +197,7 @@ def describe_judges(
     if judges:
         places = [", ".join(map(shown_address, each.api_bases)) for each in judges]
         return ", ".join(
-            f"judge {each.name} {f'at {place}' if place else SERVED}"
+            f"judge {each.label} {f'at {place}' if place else SERVED}"
             for each, place in zip(judges, places, strict=True)
         )
     idle = [name for name in OPENAI_VARIABLES[:2] if openai.get(name)]

@@ -14,9 +14,17 @@ from pytest_vlmeval.option_values import (
     parse_one_of,
     parse_whole,
 )
-from pytest_vlmeval.prompt_settings import RESERVED, parse_body, parse_think_tags
+from pytest_vlmeval.prompt_settings import parse_think_tags
+from pytest_vlmeval.request_settings import parse_body, parse_member, parse_query
 
 _COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
+
+BODY_ACCEPTS = (
+    "a JSON object without keys or passwords, in which messages, stream and n do not "
+    "stand, and model, max_tokens and temperature only as null, to leave them out"
+)
+MEMBER_ACCEPTS = "the name of a member, such as max_completion_tokens"
+QUERY_ACCEPTS = "NAME=VALUE pairs, joined by &"
 
 MODEL_OPTIONS: tuple[Option, ...] = (
     make_option(
@@ -84,9 +92,36 @@ MODEL_OPTIONS: tuple[Option, ...] = (
     make_option(
         "extra-body",
         parse_body,
-        f"a JSON object without {', '.join(RESERVED)}",
-        "further members of each request's body, such as '{\"top_k\": 1}'",
+        BODY_ACCEPTS,
+        "further members of each request's body, such as '{\"top_k\": 1}'; one that is "
+        "null is left out: '{\"temperature\": null}'",
         metavar="JSON",
+        secret=True,
+    ),
+    make_option(
+        "max-tokens-name",
+        parse_member,
+        MEMBER_ACCEPTS,
+        "name of the token limit in requests (default: max_tokens, and what a server "
+        "asks for that refuses it, such as max_completion_tokens)",
+        metavar="NAME",
+    ),
+    make_option(
+        "api-query",
+        parse_query,
+        QUERY_ACCEPTS,
+        "query of each request's URL, such as api-version=2024-10-21 for Azure; it is "
+        "never shown",
+        metavar="QUERY",
+        secret=True,
+    ),
+    make_option(
+        "api-header-file",
+        Path,
+        "a readable file",
+        "file of further headers of each request, a line each (Name: value), such as "
+        "api-key for Azure; they are never shown",
+        metavar="FILE",
     ),
     make_option(
         "think-tags",

@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One setting: its name, its parser, what the parser accepts, its help."""
+    """One setting: its name, its parser, what the parser accepts, its help.
+
+    What is given for a `secret` one is in no message.
+    """
 
     name: str
     default: str | None
@@ -17,6 +20,7 @@ class Option:
     accepts: str
     help: str
     metavar: str | None = None
+    secret: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -27,6 +31,10 @@ class Option:
     def flag(self) -> str:
         """The name on the command line."""
         return "--vlm-" + self.name
+
+    def show(self, text: str) -> str:
+        """Return what was given as a message may show it."""
+        return "***" if self.secret else text
 
     @property
     def ini(self) -> str:
@@ -47,6 +55,7 @@ def make_option(
     *,
     default: str | None = None,
     metavar: str | None = None,
+    secret: bool = False,
 ) -> Option:
     """Write an option in the order in which one reads about it."""
     return Option(
@@ -56,4 +65,5 @@ def make_option(
         accepts=accepts,
         help=help,
         metavar=metavar,
+        secret=secret,
     )

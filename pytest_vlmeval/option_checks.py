@@ -20,6 +20,7 @@ def choose_backend(backend: Backend, model: str | None) -> Backend:
 def check_together(values: Mapping[str, Any], backend: Backend) -> None:
     """Raise `VlmEvalError` for options that exclude each other."""
     check_frames(values)
+    check_sent(values, backend)
     check_repeat(values, backend)
     check_stop_early(values)
 
@@ -33,6 +34,24 @@ def check_frames(values: Mapping[str, Any]) -> None:
             f"{options} exclude each other: a video is shown as N frames, as F frames "
             "per second or as its file. Give one of them."
         )
+
+
+def check_sent(values: Mapping[str, Any], backend: Backend) -> None:
+    """Raise `VlmEvalError` where no server has a value of its own."""
+    if backend == "endpoint":
+        return
+    for name in ("max-tokens", "temperature"):
+        if values[name] is None:
+            raise VlmEvalError(
+                f"--vlm-{name}=none leaves it to the model's server, and "
+                f"--vlm-backend={backend} has none. Give a number, or leave it out."
+            )
+    for name in ("max-tokens-name", "api-query", "api-header-file"):
+        if values[name] is not None:
+            raise VlmEvalError(
+                f"--vlm-{name} is about requests to a server, and "
+                f"--vlm-backend={backend} has none. Leave it out."
+            )
 
 
 def check_repeat(values: Mapping[str, Any], backend: Backend) -> None:

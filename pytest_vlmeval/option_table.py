@@ -6,7 +6,12 @@ from pathlib import Path
 
 from pytest_vlmeval.baseline_settings import BASELINE_OPTIONS
 from pytest_vlmeval.gate_settings import GATE_OPTIONS
-from pytest_vlmeval.model_option_table import MODEL_OPTIONS
+from pytest_vlmeval.model_option_table import (
+    BODY_ACCEPTS,
+    MEMBER_ACCEPTS,
+    MODEL_OPTIONS,
+    QUERY_ACCEPTS,
+)
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     YES_NO,
@@ -15,11 +20,14 @@ from pytest_vlmeval.option_values import (
     parse_names,
     parse_number,
     parse_one_of,
+    parse_or_none,
     parse_store,
+    parse_unless_none,
     parse_urls,
     parse_whole,
 )
 from pytest_vlmeval.report_options import REPORT_OPTIONS
+from pytest_vlmeval.request_settings import parse_body, parse_member, parse_query
 
 OPTIONS: tuple[Option, ...] = (
     make_option(
@@ -93,6 +101,55 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FILE",
     ),
     make_option(
+        "judge-api-query",
+        parse_query,
+        QUERY_ACCEPTS,
+        "query of the URL of each request to a judge; it is never shown",
+        metavar="QUERY",
+        secret=True,
+    ),
+    make_option(
+        "judge-api-header-file",
+        Path,
+        "a readable file",
+        "file of further headers of each request to a judge, a line each "
+        "(Name: value); they are never shown",
+        metavar="FILE",
+    ),
+    make_option(
+        "judge-max-tokens-name",
+        parse_member,
+        MEMBER_ACCEPTS,
+        "name of the token limit in requests to a judge (default: max_tokens, and what "
+        "a server asks for that refuses it)",
+        metavar="NAME",
+    ),
+    make_option(
+        "judge-max-tokens",
+        parse_or_none(parse_whole(1)),
+        "a whole number of at least 1 (tokens), or none",
+        "longest reply of a judge, in tokens; none: sent without a limit (default: "
+        "what the question of ms-vlmeval or of the test says)",
+        metavar="N",
+    ),
+    make_option(
+        "judge-temperature",
+        parse_or_none(parse_number(0)),
+        "a number of at least 0, or none",
+        "sampling temperature of a judge; none: left to its server (default: what the "
+        "question of ms-vlmeval or of the test says, mostly 0)",
+        metavar="T",
+    ),
+    make_option(
+        "judge-extra-body",
+        parse_body,
+        BODY_ACCEPTS,
+        "further members of the body of each request to a judge; one that is null is "
+        "left out",
+        metavar="JSON",
+        secret=True,
+    ),
+    make_option(
         "data",
         parse_names,
         "dataset names or paths of TSV files, separated by commas",
@@ -163,17 +220,18 @@ OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "max-tokens",
-        parse_whole(1),
-        "a whole number of at least 1 (tokens)",
-        "longest answer, in tokens, sent as max_tokens",
+        parse_unless_none(parse_whole(1)),
+        "a whole number of at least 1 (tokens), or none",
+        "longest answer, in tokens, sent as max_tokens (--vlm-max-tokens-name); none: "
+        "sent without a limit",
         default="2048",
         metavar="N",
     ),
     make_option(
         "temperature",
-        parse_number(0),
-        "a number of at least 0",
-        "sampling temperature",
+        parse_unless_none(parse_number(0)),
+        "a number of at least 0, or none",
+        "sampling temperature; none: not sent, so that the server's own counts",
         default="0",
         metavar="T",
     ),

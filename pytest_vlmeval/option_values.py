@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 YES_NO = "1, true, yes, on, 0, false, no or off"
@@ -90,6 +91,16 @@ def parse_flag(text: str) -> bool:
     return values[text.lower()]
 
 
+def parse_unless_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Give the parser that takes the word none too, for what is not to be sent."""
+    return lambda text: None if text.lower() == "none" else parse(text)
+
+
+def parse_or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Give the parser that keeps the word none, where None is that nothing is given."""
+    return lambda text: "none" if text.lower() == "none" else parse(text)
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Read names, separated by commas or blanks."""
     return tuple(name for name in text.replace(",", " ").split() if name)
@@ -143,8 +154,13 @@ def shown_address(url: str) -> str:
 
 
 def hide_password(text: str) -> str:
-    """Return a text with a URL in it without what may be a password."""
+    """Return a text with a URL in it without what may be a password.
+
+    In the URL of a website a user alone, and a query, may be one too.
+    """
     text = re.sub(r"(://[^/?#\s]*?):\S*@", r"\1:***@", text)
+    text = re.sub(r"(?i)(https?://)[^/?#\s,:@]+@", r"\1***@", text)
+    text = re.sub(r"(?i)(https?://[^\s,?#]*)[?#][^\s,]*", r"\1?***", text)
     return re.sub(r"(?i)\b(password|passwd)=[^&\s]*", r"\1=***", text)
 
 

@@ -21,6 +21,13 @@ from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
 from pytest_vlmeval.report_options import report_settings
+from pytest_vlmeval.request_settings import (
+    RequestForm,
+    check_key,
+    choose_form,
+    read_headers,
+    split_body,
+)
 from pytest_vlmeval.serving_settings import Serving, choose_serving
 from pytest_vlmeval.sources import BY_NAME, Sources, pytest_sources
 
@@ -48,24 +55,26 @@ class Settings:
 
     `data` holds names and absolute paths of tables. `timeout_s`, `score_timeout_s`:
     seconds for one request, for one scoring; `outage_s` those to wait for endpoints
-    that do not answer. `concurrency` is None where it is found out. `api_key` is never
-    printed: it is left out of `repr`. `judging` says in words what `judges` there are:
-    none means exact matching. `data_root` is where the dataset files lie, `work_dir`
-    where the store is unless `store` names a database (its URL may hold a password and
-    is never printed as it is), `cache_dir` what can be made again (sandbox environment,
-    prepared datasets). `data_mirror` is a URL or a folder; `download_max_gb` counts
-    10^9 bytes, `report_max_mb` and `max_reply_mb` 10^6. `run` names the stored run
-    that a report is about. Of each video `nframe` frames are shown, or `fps` per
-    second, or with `video_url` the file; `hubs` are where videos come from, first the
-    one ms-vlmeval prefers.
-    `classes` are the classes of ms-vlmeval that a task file names for datasets,
-    `remarks` what there is to say of that file.
+    that do not answer. `concurrency` is None where it is found out. `max_tokens` and
+    `temperature` are None where they are not sent; `form` is how else requests are
+    written. `api_key` is never printed: it is left out of `repr`. `judging` says in
+    words what `judges` there are: none means exact matching. `data_root` is where the
+    dataset files lie, `work_dir` where the store is unless `store` names a database
+    (its URL may hold a password and is never printed as it is), `cache_dir` what can be
+    made again (sandbox environment, prepared datasets). `data_mirror` is a URL or a
+    folder; `download_max_gb` counts 10^9 bytes, `report_max_mb` and `max_reply_mb`
+    10^6. `run` names the stored run that a report is about. Of each video `nframe`
+    frames are shown, or `fps` per second, or with `video_url` the file; `hubs` are
+    where videos come from, first the one ms-vlmeval prefers. `classes` are the classes
+    of ms-vlmeval that a task file names for datasets, `remarks` what there is to say of
+    that file.
     """
 
     model: str | None
     backend: Backend
     api_bases: tuple[str, ...]
     api_key: str | None
+    form: RequestForm
     serving: Serving
     prompting: Prompting
     media_check: Literal["stop", "warn", "off"]
@@ -83,8 +92,8 @@ class Settings:
     scoring: Scoring
     concurrency: int | None
     repeat: int
-    max_tokens: int
-    temperature: float
+    max_tokens: int | None
+    temperature: float | None
     timeout_s: float
     max_reply_mb: float
     retries: int
@@ -186,12 +195,14 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
     environ = sources.variables
     task = sources.task
     backend = choose_backend(values["backend"], values["model"])
+    values, form = _request_form(values, sources)
     check_together(values, backend)
     return Settings(
         **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
         backend=backend,
         api_bases=values["api-base"],
-        api_key=sources.api_key("api-key", values["api-key-file"]),
+        api_key=_api_key("api-key", values["api-key-file"], form, sources),
+        form=form,
         serving=choose_serving(
             values,
             environ.get("CUDA_VISIBLE_DEVICES"),
@@ -222,6 +233,43 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
     )
 
 
+def _request_form(
+    values: Mapping[str, Any], sources: Sources
+) -> tuple[Mapping[str, Any], RequestForm]:
+    """Return how the model is asked, and the values with what is left out.
+
+    That null in --vlm-extra-body leaves a member out is the same as its own option.
+    """
+    _, left_out = split_body(values["extra-body"])
+    for name in ("max-tokens", "temperature"):
+        member = name.replace("-", "_")
+        if member in left_out:
+            if sources.find(BY_NAME[name]) is not None and values[name] is not None:
+                raise VlmEvalError(
+                    f"--vlm-{name}={values[name]:g} and null for {member} in "
+                    "--vlm-extra-body exclude each other. Leave one of them out."
+                )
+            values = {**values, name: None}
+        if values[name] is None:
+            left_out |= {member}
+    headers = _headers("api-header-file", values)
+    return values, choose_form(values, left_out, headers)
+
+
+def _headers(name: str, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    file = values[name]
+    return () if file is None else read_headers(file, f"--vlm-{name}={file}")
+
+
+def _api_key(
+    name: str, file: Path | None, form: RequestForm, sources: Sources
+) -> str | None:
+    """Return a key; `VlmEvalError` where a header is in its place."""
+    key = sources.api_key(name, file)
+    check_key(key, form.headers, judge=name.startswith("judge"))
+    return key
+
+
 def _data(names: Sequence[str], folder: Path) -> tuple[str, ...]:
     """Make the paths among the names absolute."""
     return tuple(
@@ -234,6 +282,7 @@ def _judges(values: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """Return the judges, and what is said of them, as `Settings` has them."""
     from pytest_vlmeval.judge_settings import (
         OPENAI_VARIABLES,
+        choose_asking,
         choose_judges,
         describe_judges,
     )
@@ -247,6 +296,7 @@ def _judges(values: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         ("",) if values["judge-serve"] else values["judge-api-base"] or (),
         sources.api_key("judge-api-key", values["judge-api-key-file"]),
         openai,
+        choose_asking(values, _headers("judge-api-header-file", values)),
     )
     judging = describe_judges(judges, named, openai)
     return {"judges": judges, "judging": judging}

@@ -53,6 +53,6 @@ def plan_entry(
         modified=prepared.modified,
         indexes=indexes,
         judges=tuple(
-            judge.name for judge in settings.judges if prepared.info.judge != "unused"
+            judge.label for judge in settings.judges if prepared.info.judge != "unused"
         ),
     )

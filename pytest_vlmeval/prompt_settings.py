@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from pytest_vlmeval.errors import VlmEvalError
-
-# What requests are made of: options of their own, or the prompt itself.
-RESERVED = ("model", "messages", "max_tokens", "temperature", "stream", "n")
-
+from pytest_vlmeval.request_settings import split_body
 
 # What opens and what closes the thoughts of a model.
 TagPair = tuple[str, str]
@@ -43,6 +39,11 @@ class Prompting:
         """The tags in pairs."""
         return pair_tags(self.think_tags) if self.think_tags else ()
 
+    @property
+    def leaves_images(self) -> bool:
+        """Whether images go as they are, so that a body is written in no time."""
+        return self.image_size is None and self.max_pixels is None
+
     def identity(self) -> dict[str, str | int]:
         """Return what tells runs apart, of those that are set."""
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -59,7 +60,7 @@ def choose_prompting(values: Mapping[str, Any], backend: str) -> Prompting:
         max_pixels=values["max-pixels"],
         image_detail=values["image-detail"],
         system_prompt=values["system-prompt"],
-        extra_body=values["extra-body"] or "",
+        extra_body=split_body(values["extra-body"])[0],
         think_tags=values["think-tags"] or "",
     )
     given = [f"--vlm-{name.replace('_', '-')}" for name in prompting.identity()]
@@ -69,14 +70,6 @@ def choose_prompting(values: Mapping[str, Any], backend: str) -> Prompting:
             f"{'them' if len(given) > 1 else 'it'} out, or name another model."
         )
     return prompting
-
-
-def parse_body(text: str) -> str:
-    """Read a JSON object that may be added to requests; ValueError for another."""
-    body = json.loads(text)
-    if not isinstance(body, dict) or not body or set(body) & set(RESERVED):
-        raise ValueError
-    return json.dumps(body, sort_keys=True)
 
 
 @lru_cache(maxsize=8)

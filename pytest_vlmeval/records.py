@@ -182,15 +182,16 @@ def lose(answer: Answer, why: str) -> Answer:
 class JudgeQuestion:
     """What a judge is asked: a prompt and its settings.
 
-    `task` names what it is about, in a dataset the row's index. `attempt` counts how
-    often the very same was asked of it before.
+    `task` names what it is about, in a dataset the row's index. `max_tokens` and
+    `temperature` are not sent where None. `attempt` counts how often the very same was
+    asked of it before.
     """
 
     prompt: str
     task: str = ""
     system: str | None = None
-    max_tokens: int = 2048
-    temperature: float = 0
+    max_tokens: int | None = 2048
+    temperature: float | None = 0
     attempt: int = 0
 
 

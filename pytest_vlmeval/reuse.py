@@ -277,7 +277,7 @@ class ReuseCheck:
         fingerprint, ask = candidate.fingerprint, candidate.ask
         answers: list[Answer] = []
         make = partial(_Again, candidate=candidate)
-        same = partial(is_same, sampled=settings.temperature > 0)
+        same = partial(is_same, sampled=settings.temperature != 0)
         library = self._state.library
         try:
             request = write_request(library, settings, candidate.dataset, ask.sample)

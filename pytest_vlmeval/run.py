@@ -49,7 +49,7 @@ class Run:
         self._session_id = session_id
         self._share = share
         self._announce = announce
-        self._servers = Servers(settings, session_id)
+        self._servers = Servers(settings, session_id, announce)
         self._execution: Execution | None = None
         self._gating: Gating | None = None
         self._judge_store: Store | None = None

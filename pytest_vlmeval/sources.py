@@ -45,7 +45,8 @@ class Sources:
 
     `variables` are those of the environment. `folder` is where the command was given,
     `root` that of the ini file: paths count from there. `keywords` says that options
-    were given as arguments from Python, `write_all` and `write_new` which baselines
+    were given as arguments from Python, `tree` is the JSON of a task given so (it may
+    hold keys, and is never printed), `write_all` and `write_new` which baselines
     syrupy's own options write.
     """
 
@@ -55,6 +56,7 @@ class Sources:
     folder: Path
     root: Path
     keywords: bool = False
+    tree: str | None = None
     write_all: bool = False
     write_new: bool = False
 
@@ -62,12 +64,14 @@ class Sources:
     def task(self) -> Task | None:
         """What the task file says, None where none is named; `VlmEvalError`."""
         given = self._plain(BY_NAME["config"])
-        if given is None:
+        if given is None and self.tree is None:
             return None
-        from pytest_vlmeval.tasks import load_task
+        from pytest_vlmeval.tasks import load_mapping, load_task
 
-        path = self._base(given) / Path(given.text).expanduser()
         chosen = self.command(BY_NAME["model"])
+        if given is None or self.tree is not None:
+            return load_mapping(str(self.tree), chosen, self.folder)
+        path = self._base(given) / Path(given.text).expanduser()
         return load_task(path, chosen, self.folder)
 
     def all(self, option: Option) -> Iterator[Given]:
@@ -77,14 +81,14 @@ class Sources:
         # It may choose among the models of the file, by a name of its own there.
         choosing = option.name == "model" and task is not None and task.chosen
         if text is not None and not choosing:
-            yield Given(text, "command", f"{self.name_of(option)}={text}")
+            yield self._on_command(option, text)
         value = task.values.get(option.name) if task is not None else None
         if value is not None and not value.assumed:
             yield Given(value.text, "task", value.shown)
         if (ini := self.ini(option)) is not None:
-            yield Given(ini, "ini", f"{option.ini} = {ini} in the ini file")
+            yield _in_ini(option, ini)
         if text := self.variables.get(option.env):
-            yield Given(text, "environment", f"{option.env}={text}")
+            yield _in_environment(option, text)
         if value is not None and value.assumed:
             yield Given(value.text, "task", value.shown, assumed=True)
 
@@ -98,11 +102,15 @@ class Sources:
         """Look where no task file is needed to know."""
         text = self.command(option)
         if text is not None:
-            return Given(text, "command", f"{self.name_of(option)}={text}")
+            return self._on_command(option, text)
         if (text := self.ini(option)) is not None:
-            return Given(text, "ini", f"{option.ini} = {text} in the ini file")
+            return _in_ini(option, text)
         text = self.variables.get(option.env)
-        return Given(text, "environment", f"{option.env}={text}") if text else None
+        return _in_environment(option, text) if text else None
+
+    def _on_command(self, option: Option, text: str) -> Given:
+        shown = f"{self.name_of(option)}={option.show(text)}"
+        return Given(text, "command", shown)
 
     def _base(self, given: Given) -> Path:
         return self.root if given.place == "ini" else self.folder
@@ -121,9 +129,10 @@ class Sources:
         given = self.find(option)
         if given is None:
             return None if option.default is None else option.parse(option.default)
-        return self._parse(option, given)
+        return self.parse(option, given)
 
-    def _parse(self, option: Option, given: Given) -> Any:
+    def parse(self, option: Option, given: Given) -> Any:
+        """Read the text of an option; `VlmEvalError` for what is not accepted."""
         try:
             return option.parse(given.text)
         except ValueError:
@@ -140,13 +149,13 @@ class Sources:
             if "task" not in [each.place for each in places]:
                 continue
             first, *others = places
-            value = self._parse(option, first)
+            value = self.parse(option, first)
             found += [
                 f"{hide_password(first.shown)} counts, not {hide_password(other.shown)}"
                 for other in others
                 if "task" in (first.place, other.place)
                 and not other.assumed
-                and self._parse(option, other) != value
+                and self.parse(option, other) != value
             ]
         return (*found, *self._key_disagreements())
 
@@ -190,13 +199,24 @@ class Sources:
         return read_key(file, f"--vlm-{name}-file={file}", variable)
 
 
+def _in_ini(option: Option, text: str) -> Given:
+    return Given(text, "ini", f"{option.ini} = {option.show(text)} in the ini file")
+
+
+def _in_environment(option: Option, text: str) -> Given:
+    return Given(text, "environment", f"{option.env}={option.show(text)}")
+
+
 def read_key(file: Path, given: str, variable: str) -> ApiKey:
     """Read the key that a file holds; `given` is how it was named in `VlmEvalError`."""
     try:
         key = file.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        reason = "not a text in UTF-8"
+        if not isinstance(error, UnicodeDecodeError):
+            reason = getattr(error, "strerror", None) or "not a path"
         raise VlmEvalError(
-            f"{given} cannot be read ({error}). Give a readable "
+            f"{_name_only(given, file)} cannot be read ({reason}). Give a readable "
             f"text file that holds only the key, or set {variable}."
         ) from None
     if not key:
@@ -204,6 +224,13 @@ def read_key(file: Path, given: str, variable: str) -> ApiKey:
             f"{given} is empty. Give a file that holds the key, or set {variable}."
         )
     return ApiKey(key)
+
+
+def _name_only(given: str, file: Path) -> str:
+    """Leave out what may be the key itself, given where its file belongs."""
+    if len(file.parts) > 1 and file.expanduser().parent.is_dir():
+        return given
+    return f"{given.partition('=')[0]}=***"
 
 
 def pytest_sources(config: pytest.Config, variables: Mapping[str, str]) -> Sources:

@@ -22,6 +22,7 @@ ORDER = (
     "gates.outcome",
     "option",
     "option_values",
+    "request_settings",
     "prompt_settings",
     "baseline_settings",
     "local_settings",

@@ -21,7 +21,7 @@ from tests.hub_server import HubServer, run_hub_server
 from tests.run_fixtures import environment_with
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.models.server_check import Role
+    from pytest_vlmeval.models.api_base import Role
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 NOT_TRUSTED = (
@@ -79,7 +79,7 @@ def test_an_endpoint_s_certificate_is_verified(
         asyncio.run(client.check())
 
     with run_file_server(certificate.context) as server:
-        server.files["models"] = json.dumps({"data": [{"id": "tiny"}]}).encode()
+        server.files["v1/models"] = json.dumps({"data": [{"id": "tiny"}]}).encode()
         with pytest.raises(VlmEvalError, match=NOT_TRUSTED):
             check(server.url)
         assert not server.requests

@@ -165,6 +165,7 @@ def test_a_body_that_cannot_be_added(load: Callable[..., Settings], given: str) 
     with pytest.raises(VlmEvalError) as raised:
         load(f"--vlm-extra-body={given}")
     assert str(raised.value) == (
-        f"--vlm-extra-body={given} is not accepted: --vlm-extra-body takes a JSON "
-        "object without model, messages, max_tokens, temperature, stream, n."
+        "--vlm-extra-body=*** is not accepted: --vlm-extra-body takes a JSON object "
+        "without keys or passwords, in which messages, stream and n do not stand, and "
+        "model, max_tokens and temperature only as null, to leave them out."
     )

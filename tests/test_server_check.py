@@ -11,14 +11,25 @@ import pytest
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
 from pytest_vlmeval.models.endpoint import EndpointClient
+from pytest_vlmeval.models.learned import Learned
+from tests.endpoint_calls import client_of
 from tests.server_fixtures import ServerProcess
 
 KEY = "sk-secret-0123456789"
 
 
-def check(url: str, model: str = "tiny-vlm", api_key: str | None = None) -> None:
+def check(
+    url: str,
+    model: str = "tiny-vlm",
+    api_key: str | None = None,
+    learned: Learned | None = None,
+) -> list[str]:
+    """Check an endpoint; return what users are told."""
+    told: list[str] = []
+
     async def run() -> None:
         client = EndpointClient(
+            learned=learned or Learned(None, told.append),
             model=model,
             api_base=url,
             api_key=api_key,
@@ -33,6 +44,7 @@ def check(url: str, model: str = "tiny-vlm", api_key: str | None = None) -> None
             await client.close()
 
     asyncio.run(run())
+    return told
 
 
 def complaint(url: str, model: str = "tiny-vlm", api_key: str | None = None) -> str:
@@ -75,7 +87,9 @@ def test_model_that_is_not_served(server: ServerProcess) -> None:
     assert complaint(server.url, "qwen-vl-chta") == (
         f"The server at {server.url} does not serve 'qwen-vl-chta'. Did you mean "
         "qwen-vl-chat? It serves: qwen2-vl-7b, qwen-vl-chat. Give one of these by "
-        "--vlm-model."
+        f"--vlm-model. It was asked all the same, and refused: {server.url} answered "
+        "400: `qwen-vl-chta` is not in the model_list: `['qwen2-vl-7b', "
+        "'qwen-vl-chat']`."
     )
 
 
@@ -115,37 +129,159 @@ def test_right_key(server: ServerProcess) -> None:
     assert "refuses the API key" in complaint(server.url, api_key="another")
 
 
-@pytest.mark.parametrize("status", [404, 405])
-def test_server_without_a_list_passes(server: ServerProcess, status: int) -> None:
-    server.control(rules=[{"path": "/models", "status": status, "shape": "plain"}])
-    check(server.url)
+LISTS: list[tuple[dict[str, object], str]] = [
+    ({"status": 404, "shape": "plain", "message": "no"}, "answered 404 (no)"),
+    ({"status": 405, "shape": "empty"}, "answered 405"),
+    ({"status": 501, "shape": "openai", "message": "none"}, "answered 501 (none)"),
+    ({"status": 500, "shape": "plain", "message": "oh no"}, "answered 500 (oh no)"),
+    ({"status": 400, "message": ""}, "answered 400"),
+    (
+        {"fault": "not_json"},
+        "answered with what is not a list of models: "
+        "<html><body>It works!</body></html>",
+    ),
+    (
+        {"body": {"object": "list", "data": None}},
+        'answered with what is not a list of models: {"object": "list", "data": null}',
+    ),
+    ({"body": None}, "answered with what is not a list of models: null"),
+    (
+        {"body": [{"object": "model"}, 3, None]},
+        'answered with what is not a list of models: [{"object": "model"}, 3, null]',
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "said"), LISTS)
+def test_without_a_list_one_request_decides(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[{**rule, "path": "/models"}])
+    assert check(server.url) == [
+        f"{server.url}/models {said}. A request for 'tiny-vlm' was answered, so that "
+        "the run goes on."
+    ]
+    assert [each["path"] for each in server.requests(None)] == [
+        "/models",
+        "/chat/completions",
+    ]
+    # As small as a request can be, and what the options leave out is left out.
+    (asked,) = server.requests()
+    assert (asked["text"], asked["params"]) == (
+        "Hi",
+        {"max_tokens": 16, "temperature": 0.0},
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"id": "tiny-vlm", "object": "model"}],
+        ["tiny-vlm"],
+        {"models": [{"name": "tiny-vlm"}]},
+        {"models": [{"name": "models/tiny-vlm", "version": "1"}]},
+        {"data": [{"id": "other"}, {"id": "tiny-vlm", "root": "/w"}]},
+        {"data": [{"name": "Tiny", "model": "tiny-vlm"}]},
+    ],
+)
+def test_a_list_of_any_shape_is_read(server: ServerProcess, body: object) -> None:
+    server.control(rules=[{"path": "/models", "body": body}])
+    assert check(server.url) == []
+    assert not server.requests()
+
+
+def test_what_a_list_of_any_shape_says_of_the_model_is_evidence(
+    server: ServerProcess,
+) -> None:
+    entry = {"name": "tiny-vlm", "created": 17, "root": "/weights/a"}
+    server.control(rules=[{"path": "/models", "body": {"models": [entry]}}])
+
+    async def describe() -> dict[str, str]:
+        client = client_of(server.url)
+        await client.check()
+        return dict(await client.describe())
+
+    assert asyncio.run(describe()) == {"created": "17", "root": "/weights/a"}
+
+
+@pytest.mark.parametrize("listed", [["gpt-4o"], []])
+def test_a_name_that_is_not_listed_is_asked_once(
+    server: ServerProcess, listed: list[str]
+) -> None:
+    rule = {"path": "/models", "body": {"data": [{"id": name} for name in listed]}}
+    server.control(models=["tiny-vlm:nitro"], rules=[rule])
+    assert check(server.url, "tiny-vlm:nitro") == [
+        f"The server at {server.url} does not list 'tiny-vlm:nitro', but: "
+        f"{', '.join(listed) or 'none'}. A request for 'tiny-vlm:nitro' was answered, "
+        "so that the run goes on."
+    ]
+    assert len(server.requests()) == 1
+
+
+def test_a_refusal_of_the_small_request_alone_stops_nothing(
+    server: ServerProcess,
+) -> None:
+    """A model that takes no text without an image is a model all the same."""
+    said = "at least one image is required"
+    server.control(
+        rules=[
+            {"path": "/models", "status": 404, "shape": "empty"},
+            {"status": 400, "message": said},
+        ]
+    )
+    assert check(server.url) == [
+        f"{server.url}/models answered 404. A request for 'tiny-vlm' was refused "
+        f"({server.url} answered 400: {said}), so that the run goes on."
+    ]
 
 
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"status": 500, "shape": "plain", "message": "oh no"}, "500 (oh no)"),
-        ({"status": 400, "message": ""}, "400"),
+        (
+            {"status": 404, "shape": "detail", "message": "Not Found"},
+            "{url}/models answered 404 (body: Not Found), and a request to "
+            "{url}/chat/completions was refused: {url} answered 404: body: Not Found. "
+            "Either this is not the base URL of an OpenAI-compatible API, which mostly "
+            "ends in /v1: give it by --vlm-api-base. Or the server does not serve "
+            "'tiny-vlm': give the name by --vlm-model.",
+        ),
+        (
+            {"status": 503, "shape": "plain", "message": "loading"},
+            "The server at {url} cannot be asked: its list of models answered 503 "
+            "(loading), and a request for 'tiny-vlm' has no answer: {url} answered "
+            "503: loading. See its log, give the URL of another by --vlm-api-base, or "
+            "the name that it serves by --vlm-model.",
+        ),
+        (
+            {"fault": "not_json"},
+            "{url}/models answered with what is not a list of models: "
+            "<html><body>It works!</body></html>, and a request for 'tiny-vlm' has no "
+            "answer: {url} answered 200 with what is not JSON: "
+            "<html><body>It works!</body></html>. Is this the base URL of an "
+            "OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
+            "--vlm-api-base.",
+        ),
     ],
 )
-def test_other_errors(
+def test_a_wrong_place_is_told(
     server: ServerProcess, rule: dict[str, object], said: str
 ) -> None:
-    server.control(rules=[rule | {"path": "/models"}])
-    assert complaint(server.url) == (
-        f"The server at {server.url} cannot list its models: it answered {said} to GET "
-        f"{server.url}/models. See its log, or give the URL of another by "
-        "--vlm-api-base."
+    server.control(rules=[{**rule, "path": "/models"}, rule])
+    assert complaint(server.url) == said.format(url=server.url)
+
+
+def test_a_key_that_only_the_request_needs(server: ServerProcess) -> None:
+    server.control(
+        rules=[
+            {"path": "/models", "status": 404, "shape": "empty"},
+            {"status": 401, "shape": "openai", "message": "no key"},
+        ]
     )
-
-
-def test_what_is_no_list_of_models(server: ServerProcess) -> None:
-    server.control(rules=[{"path": "/models", "fault": "not_json"}])
     assert complaint(server.url) == (
-        f"{server.url}/models answered with what is not a list of models: "
-        "<html><body>It works!</body></html>. Is this the base URL of an "
-        "OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
-        "--vlm-api-base."
+        f"The server at {server.url} refuses the API key, or the lack of one: it "
+        "answered 401 (no key). Set VLM_API_KEY, or give a file that holds the key by "
+        "--vlm-api-key-file."
     )
 
 
@@ -202,9 +338,15 @@ def test_api_base(given: str, base: str) -> None:
             )
             for given in (
                 f"http://user:{KEY}@host:81/v1",
-                f"http://host:81/v1?key={KEY}",
+                f"http://user:{KEY}@host:81/v1?key={KEY}",
                 f"http://host:81/v1#{KEY}",
             )
+        ),
+        (
+            f"http://host:81/openai/deployments/x?key={KEY}",
+            "The API base for host:81 carries a query. Give the URL without the ? and "
+            "what follows it, and that by --vlm-api-query, such as "
+            "--vlm-api-query=api-version=2024-10-21: what it holds is never shown.",
         ),
     ],
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.tasks import load_task
+from pytest_vlmeval.sources import BY_NAME, Given, Sources
+from pytest_vlmeval.tasks import Task, load_mapping, load_task, write_mapping
 from pytest_vlmeval.tasks.fields import ApiModel, EvalConfig, EvalScopeTask
+from pytest_vlmeval.tasks.tree import read_tree
 from tests.task_files import LOCAL, SERVED, swift_task, write_task
 
 CANARY = "sk-canary-4d1f"
@@ -34,7 +40,7 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
     [
         (
             swift_task(top={"eval_backend": "Native"}),
-            'eval_backend = "Native" is not supported: only the tasks of the backend '
+            "eval_backend (a text) is not supported: only the tasks of the backend "
             "VLMEvalKit run here.",
         ),
         (
@@ -56,6 +62,12 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
             swift_task(model={"api_key": CANARY}),
             "eval_config.model[0].api_key is not accepted, as it looks like a key: the "
             "model's stands in key, or in VLM_API_KEY.",
+        ),
+        (
+            swift_task(model={"extra_headers": {"Authorization": CANARY}}),
+            "eval_config.model[0].extra_headers is not accepted, as its Authorization "
+            "looks like a key, and what goes into requests stands in reports: give "
+            "headers by --vlm-api-header-file.",
         ),
         (
             swift_task(limit=[3]),
@@ -87,7 +99,7 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             swift_task(data=["my data.tsv"]),
-            'eval_config.data[0] = "my data.tsv" has a blank or a comma: give one name '
+            "eval_config.data[0] (a text) has a blank or a comma: give one name "
             "each, and a file without blanks in its path.",
         ),
         (
@@ -121,8 +133,8 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
                 "eval_backend": "VLMEvalKit",
                 "eval_config": {"model": [{**LOCAL, "device_map": {"a": 1}}]},
             },
-            'eval_config.model[0].device_map = {"a": 1} is not supported: arguments of '
-            "a local model are texts, numbers, true or false.",
+            "eval_config.model[0].device_map (a mapping) is not supported: arguments "
+            "of a local model are texts, numbers, true or false.",
         ),
         (
             {"eval_backend": "VLMEvalKit", "eval_config": [1]},
@@ -149,7 +161,7 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             {"model": {}, "data": {"a": {"nframe": 8}, "b": {"fps": 1}}},
-            "data.b shows videos by {'fps': 1}, and another dataset by {'nframe': 8}: "
+            "data.b shows videos by fps = 1, and another dataset by nframe = 8: "
             "a run has one way for all. Make it two files, or name presets, such as "
             "Video-MME_64frame.",
         ),
@@ -240,3 +252,163 @@ def test_a_model_that_is_none_of_several(tmp_path: Path) -> None:
         f"{path}: model: --vlm-model=third is none of the 2 models there: "
         "qwen-vl-chat, other model. Give one of these."
     )
+
+
+def _places(
+    task: object, place: tuple[object, ...] = ()
+) -> Iterator[tuple[object, ...]]:
+    """Give the way to every value of a task, lists and mappings too."""
+    yield place
+    if isinstance(task, dict | list):
+        entries = task.items() if isinstance(task, dict) else enumerate(task)
+        for name, each in entries:
+            yield from _places(each, (*place, name))
+
+
+WHOLE = swift_task(
+    judge="judge",
+    judge_base_url="http://127.0.0.1:8001/v1",
+    judge_key="EMPTY",
+    base_url=None,
+    nframe=8,
+    fps=-1,
+    use_subtitle=False,
+    retry=3,
+    verbose=True,
+)
+# What stands for the run's own names is said wherever they are asked for.
+NAMES = {("eval_config", "data", 0), ("eval_config", "model", 0, "type")}
+
+
+def test_no_value_is_in_any_message(tmp_path: Path) -> None:
+    """A key may stand anywhere by mistake: as a value, in a list, in a mapping."""
+    errors: list[str] = []
+    said: list[str] = []
+    for place in _places(WHOLE):
+        for wrong in (CANARY, [CANARY], {"a": CANARY}, {"x y": [CANARY]}, f"{CANARY}@"):
+            task = copy.deepcopy(WHOLE)
+            if not place or place in NAMES:
+                continue
+            parent: Any = task
+            for name in place[:-1]:
+                parent = parent[name]
+            parent[place[-1]] = wrong
+            for given in (True, False):
+                try:
+                    text = json.dumps(task)
+                    if given:
+                        path = write_task(tmp_path / "task.json", task)
+                        read = load_task(path, None, tmp_path)
+                    else:
+                        read = load_mapping(text, None, tmp_path)
+                    _read_options(read, tmp_path)
+                except VlmEvalError as error:
+                    errors.append(str(error))
+                else:
+                    said += [*read.remarks, *(it.shown for it in read.values.values())]
+    assert not [line for line in errors + said if CANARY in line]
+    # Most of them are mistakes.
+    assert len(errors) > 100
+
+
+def _read_options(task: Task, folder: Path) -> None:
+    """Parse what a task says, as a run does."""
+    sources = Sources(
+        command=lambda option: None,
+        ini=lambda option: None,
+        variables={},
+        folder=folder,
+        root=folder,
+    )
+    for name, value in task.values.items():
+        given = Given(value.text, "task", value.shown)
+        sources.parse(BY_NAME[name], given)
+
+
+def test_a_task_as_a_dict(tmp_path: Path) -> None:
+    """The same task, whether it stands in a file or is a dict of Python."""
+    task = swift_task(work_dir=Path("out"), data=("MME", "MMStar"))
+    said = load_mapping(write_mapping(task), None, tmp_path)
+    listed = swift_task(work_dir="out", data=["MME", "MMStar"])
+    path = write_task(tmp_path / "task.yaml", listed)
+    read = load_task(path, None, tmp_path)
+    assert {name: it.text for name, it in said.values.items()} == {
+        name: it.text for name, it in read.values.items()
+    }
+    assert said.path == "config"
+    mapping = {"model": {"m": {"class": "GPT4V"}}, "data": {"MME": {}}}
+    vlmevalkit = load_mapping(write_mapping(mapping), None, tmp_path)
+    assert vlmevalkit.values["data"].text == "MME"
+
+
+class Secret:
+    """What its own repr would show."""
+
+    def __repr__(self) -> str:
+        return CANARY
+
+
+LOOP: dict[str, Any] = {"key": CANARY}
+LOOP["self"] = LOOP
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            swift_task(limit=Secret()),
+            "config: eval_config.limit is of the type Secret, and takes what a task "
+            "file can hold: texts, numbers, true or false, lists and mappings.",
+        ),
+        (
+            swift_task(model={"key": Secret()}),
+            "config: eval_config.model[0].key is of the type Secret, and takes what a "
+            "task file can hold: texts, numbers, true or false, lists and mappings.",
+        ),
+        (
+            swift_task(limit=float("nan")),
+            "config: eval_config.limit is a number that is not finite, and takes what "
+            "a task file can hold: texts, numbers, true or false, lists and mappings.",
+        ),
+        (
+            swift_task(model={Secret(): 1}),  # type: ignore[dict-item]
+            "config: eval_config.model[0] has a name of the type Secret, and names are "
+            "texts.",
+        ),
+        (LOOP, "config cannot be used: its values are nested more than 50 deep."),
+        (
+            {"model": CANARY * 20_000},
+            "config cannot be used: as JSON it has more than 200,000 characters.",
+        ),
+        (
+            swift_task(limit=[CANARY]),
+            "config: eval_config.limit is a list, and takes a number.",
+        ),
+        (
+            {"eval_backend": "VLMEvalKit", "eval_config": SEVERAL},
+            "config: model names 2 models, and a call evaluates one. Choose it: "
+            "model='qwen-vl-chat'. There are: qwen-vl-chat, other model.",
+        ),
+        (
+            {"data": ["MME"]},
+            "config: its top level is neither a task of EvalScope (eval_backend and "
+            "eval_config) nor a configuration of VLMEvalKit (model and data, each a "
+            "mapping of names).",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_dict(
+    tmp_path: Path, task: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        load_mapping(write_mapping(task), None, tmp_path)
+    assert str(caught.value) == said
+
+
+def test_no_traceback_shows_a_key_of_a_task(tmp_path: Path) -> None:
+    """Pytest's -l prints the variables of each function; so may a bug of ours."""
+    task = swift_task(model={"key": CANARY}, judge_key=CANARY)
+    tree = read_tree(write_task(tmp_path / "task.yaml", task))
+    assert CANARY not in repr(tree)
+    assert tree["eval_config"]["judge_key"] == CANARY
+    assert CANARY not in repr(write_mapping(task))

@@ -12,6 +12,7 @@ from pytest_vlmeval.doctor.finding import Finding, from_error
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.capability import NAMES, REMEDIES, try_media
 from pytest_vlmeval.models.factory import NO_MODEL, create_judge_pool, create_pool
+from pytest_vlmeval.models.learned import Learned
 from pytest_vlmeval.models.limiter import Concurrency
 
 if TYPE_CHECKING:
@@ -33,12 +34,21 @@ async def find_model(settings: Settings) -> list[Finding]:
         return [_find_command("model", settings.serving.model)]
     # From here; what the nodes of a cluster have is seen when replicas start there.
     settings = replace(settings, cluster=None)
+    notes: list[str] = []
     try:
-        pool = create_pool(settings, ONE, lambda *change: None, lambda client: client)
+        pool = create_pool(
+            settings,
+            ONE,
+            lambda *change: None,
+            lambda client: client,
+            learned=Learned(None, notes.append),
+        )
     except VlmEvalError as error:
         return [from_error("model", error)]
     try:
-        return await _look_at(pool, settings)
+        found = await _look_at(pool, settings)
+        found += [Finding(about="model", state="note", text=note) for note in notes]
+        return found
     finally:
         await pool.close()
 
@@ -67,7 +77,10 @@ async def _media_of(endpoint: Endpoint, settings: Settings) -> list[Finding]:
     wanted: set[Capability] = {"image", "images"}
     if settings.video_url:
         wanted.add("video")
-    tried = await try_media(endpoint.client, wanted, settings.prompting)
+    try:
+        tried = await try_media(endpoint.client, wanted, settings.prompting)
+    except VlmEvalError as error:
+        return [from_error("media", error)]
     return [_describe(endpoint.name, each) for each in tried]
 
 
@@ -93,10 +106,17 @@ async def find_judges(settings: Settings) -> list[Finding]:
     if not settings.judges:
         return [Finding(about="judge", state="ok", text=settings.judging)]
     found = []
+    notes: list[str] = []
+    learned = Learned(None, notes.append)
     for judge in settings.judges:
         try:
             pool = create_judge_pool(
-                settings, judge, ONE, lambda *change: None, lambda client: client
+                settings,
+                judge,
+                ONE,
+                lambda *change: None,
+                lambda client: client,
+                learned=learned,
             )
         except VlmEvalError as error:
             found.append(from_error("judge", error))
@@ -106,7 +126,7 @@ async def find_judges(settings: Settings) -> list[Finding]:
             found += await asyncio.gather(*checks)
         finally:
             await pool.close()
-    return found
+    return found + [Finding(about="judge", state="note", text=note) for note in notes]
 
 
 def _find_command(about: str, words: Sequence[str]) -> Finding:

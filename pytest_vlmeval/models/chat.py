@@ -27,10 +27,11 @@ from pytest_vlmeval.option_values import ApiKey
 from pytest_vlmeval.prompt_settings import AS_IT_IS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
+    from pytest_vlmeval.models.refusals import Member
     from pytest_vlmeval.prompt_settings import Prompting, TagPair
     from pytest_vlmeval.prompts import PromptPart, Turn
 
@@ -51,15 +52,33 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 
 
 class BodyWriter:
-    """Writes request bodies; what all requests share is written once."""
+    """Writes request bodies; what all requests share is written once.
+
+    `left_out` are members that no request has, `max_tokens_name` is what the token
+    limit is called.
+    """
 
     def __init__(
-        self, model: str, max_tokens: int | None, temperature: float | None
+        self,
+        model: str,
+        max_tokens: int | None,
+        temperature: float | None,
+        left_out: Collection[str] = (),
+        max_tokens_name: str = "max_tokens",
     ) -> None:
         self._model = model
         self._max_tokens = max_tokens
         self._temperature = temperature
+        self._left_out = left_out
+        self.max_tokens_name = max_tokens_name
         self._opening = self._open(max_tokens, temperature, None, "")
+
+    def sends(self, member: Member, request: Request) -> bool:
+        """Whether the body of a request has a token limit, or a temperature."""
+        own = {"max_tokens": self._max_tokens, "temperature": self._temperature}
+        value = getattr(request, member)
+        value = own[member] if value is None else value
+        return value is not None and member not in self._left_out
 
     def _open(
         self,
@@ -69,17 +88,23 @@ class BodyWriter:
         extra_body: str,
     ) -> bytes:
         """Give a body as far as the first message of the user."""
-        shared: dict[str, object] = {"model": self._model}
-        if max_tokens is not None:
-            shared["max_tokens"] = max_tokens
-        if temperature is not None:
-            shared["temperature"] = temperature
+        members: dict[str, object] = {
+            "model": self._model,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
+        shared = {
+            self.max_tokens_name if name == "max_tokens" else name: value
+            for name, value in members.items()
+            if value is not None and name not in self._left_out
+        }
         if extra_body:
             shared |= json.loads(extra_body)
         first = ""
         if system is not None:
             first = json.dumps({"role": "system", "content": system}) + ", "
-        return f'{json.dumps(shared)[:-1]}, "messages": [{first}'.encode()
+        opening = f"{json.dumps(shared)[:-1]}, " if shared else "{"
+        return f'{opening}"messages": [{first}'.encode()
 
     def _opening_for(self, request: Request) -> bytes:
         extra_body = request.prompting.extra_body
@@ -184,14 +209,20 @@ def input_error(message: str) -> RequestError:
 class ReplyReader:
     """Reads what a server sent back; `source` names it in the texts of errors.
 
-    `secret` is a text that no error may show, though a server may repeat it.
+    `secrets` are texts that no error may show, though a server may repeat them.
     """
 
-    def __init__(self, source: str, secret: str | None = None) -> None:
+    def __init__(self, source: str, *secrets: str | None) -> None:
         self._source = source
         # A key with a quote in it stands escaped in a JSON body.
-        forms = {secret, json.dumps(secret)[1:-1]} if secret else set()
-        self._secrets = {ApiKey(form) for form in forms}
+        forms = {
+            ApiKey(form)
+            for secret in secrets
+            if secret
+            for form in (secret, json.dumps(secret)[1:-1])
+        }
+        # One may be a part of another, which would be left with its rest.
+        self._secrets = sorted(forms, key=len, reverse=True)
 
     def read(self, body: bytes, more_tags: Sequence[TagPair] = ()) -> Reply:
         """Read the body of a 200; `RequestError` if it holds no answer.
@@ -294,6 +325,17 @@ class ReplyReader:
         inner = error.get("innererror")
         codes = [error.get("code"), inner.get("code") if isinstance(inner, dict) else 0]
         return any(map(is_filter_code, codes))
+
+    def explain_no_completion(self, body: bytes) -> RequestError | None:
+        """Return what is wrong with a 200 that is no completion; None if it is one.
+
+        Whatever its message holds: a short one may be empty, or cut off in a thought.
+        """
+        try:
+            self._first_choice(body)
+        except RequestError as error:
+            return error
+        return None
 
     def words(self, body: bytes) -> str:
         """Give an error body's own words in one line, "" if there are none.

@@ -11,7 +11,9 @@ import errno
 import os
 import ssl
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 import aiohttp
 import httpx2  # what openai itself is built on
@@ -24,22 +26,42 @@ from openai import (
     Timeout,
 )
 
-from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base
-from pytest_vlmeval.models.bounded import ENCODINGS, Bound, ReplyTooLargeError
+from pytest_vlmeval.errors import VlmEvalError, printable
+from pytest_vlmeval.evidence import read_entry
+from pytest_vlmeval.models.api_base import is_loopback, normalize_api_base, origin
+from pytest_vlmeval.models.bounded import (
+    ENCODINGS,
+    Bound,
+    ReplyTooLargeError,
+    UnreadableBodyError,
+)
 from pytest_vlmeval.models.chat import BodyWriter, ReplyReader, retry_after_s
-from pytest_vlmeval.models.client import RequestError
-from pytest_vlmeval.models.server_check import ServerCheck, key_advice
-from pytest_vlmeval.option_values import ApiKey
-from pytest_vlmeval.prompt_settings import AS_IT_IS
+from pytest_vlmeval.models.client import OutageError, Request, RequestError
+from pytest_vlmeval.models.learned import Learned
+from pytest_vlmeval.models.quiet_logs import hide_in_logs
+from pytest_vlmeval.models.refusals import MemberRefusal, read_refusal
+from pytest_vlmeval.models.server_check import (
+    Listing,
+    ServerCheck,
+    key_advice,
+    option_prefix,
+)
+from pytest_vlmeval.option_values import ApiKey, shown_address
+from pytest_vlmeval.prompts import PromptPart
+from pytest_vlmeval.request_settings import PLAIN, RequestForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_vlmeval.models.client import Reply, Request
-    from pytest_vlmeval.models.server_check import Role
+    from pytest_vlmeval.models.api_base import Role
+    from pytest_vlmeval.models.client import Reply
 
 CHECK_LIMIT_S = 5.0
+# A server may load or compile what it needs at its first request.
+TRY_LIMIT_S = 60.0
+TRY_TOKENS = 16
+MOST_REDIRECTS = 4
+MOST_CAUSES = 20
 CONNECT_LIMIT_S = 10.0
 # Shorter than the 5 s after which uvicorn, below swift and vLLM, closes an idle
 # connection: a request sent at that moment would be lost.
@@ -60,10 +82,15 @@ class _Connections:
 class EndpointClient:
     """Asks one model of one OpenAI-compatible endpoint; never retries by itself.
 
-    `timeout_s` is the deadline of a request from first to last byte, `concurrency`
-    the most connections, `max_reply_mb` the longest reply (10^6 bytes). `max_tokens`
-    and `temperature` are not sent where None. `role` tells messages about a model
-    from those about a judge. Raises `VlmEvalError` for an unusable URL or key.
+    But for two things that would fail each request alike: a token limit that the server
+    wants under another name, and another place of the same server.
+
+    `timeout_s` is the deadline of a request from first to last byte, `concurrency` the
+    most connections, `max_reply_mb` the longest reply (10^6 bytes). `max_tokens` and
+    `temperature` are not sent where None; `form` is how else requests are written.
+    `role` tells messages about a model from those about a judge. `learned` keeps what
+    is found out for other clients of the endpoint. Raises `VlmEvalError` for an
+    unusable URL or key.
     """
 
     def __init__(
@@ -78,76 +105,191 @@ class EndpointClient:
         concurrency: int,
         max_reply_mb: float = MAX_REPLY_MB,
         role: Role = "model",
+        form: RequestForm = PLAIN,
+        learned: Learned | None = None,
     ) -> None:
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise VlmEvalError(
                 "The API key holds a line break or another character that cannot be "
                 f"sent. {key_advice(role)}"
             )
-        self.api_base = normalize_api_base(api_base)
-        self._url = f"{self.api_base}/chat/completions"
+        self.api_base = normalize_api_base(api_base, role)
+        self._model = model
         self._api_key = ApiKey(api_key) if api_key else None
         self._timeout_s = timeout_s
         self._concurrency = concurrency
         self._max_reply_mb = max_reply_mb
+        self._role = role
+        self._form = form
+        self._learned = Learned() if learned is None else learned
+        self._learned.look(self.api_base, model)
         self._ssl_context = ssl.create_default_context()
-        self._writer = BodyWriter(model, max_tokens, temperature)
-        self._reader = ReplyReader(self.api_base, api_key)
+        self._defaults = model, max_tokens, temperature, form.left_out
+        self._writer = BodyWriter(*self._defaults, self._limit_name)
+        self._reader = ReplyReader(self.api_base, api_key, *form.secrets)
         self._check = ServerCheck(model, self.api_base, self._reader, role)
         self._headers = _headers(with_key=bool(api_key))
         self._evidence: Mapping[str, str] = {}
+        hide_in_logs(value for _, value in form.query)
+        # Where the server itself has sent us, by the paths of the API.
+        self._moved: dict[str, str] = {}
+        self._refused = ""
         self._current: _Connections | None = None
         self._open: set[_Connections] = set()
+
+    @property
+    def _limit_name(self) -> str:
+        """What the token limit is called: by the options, by the server, by OpenAI."""
+        found = self._learned.token_limit_name(self.api_base, self._model)
+        return self._form.max_tokens_name or found or "max_tokens"
 
     async def check(self) -> None:
         """Ask which models are served; `VlmEvalError` if ours cannot be asked.
 
-        Uses connections of its own, so that it may run on another event loop.
+        Where the list of models does not say it, one small request does. Uses
+        connections of its own, so that it may run on another event loop.
         """
+        async with self._new_client() as client:
+            listing = await self._list_models(client)
+            entry = listing.find(self._model)
+            self._evidence = read_entry(entry) if entry is not None else {}
+            if self._check.is_settled(listing):
+                return
+            error = await self._try(client)
+        self._learned.announce(self._check.explain(listing, error))
+
+    async def _list_models(self, client: AsyncOpenAI) -> Listing:
         try:
-            async with asyncio.timeout(CHECK_LIMIT_S), self._new_client() as client:
-                body = await client.get(
-                    "/models", cast_to=bytes, options={"headers": self._headers}
-                )
+            async with asyncio.timeout(CHECK_LIMIT_S):
+                body = await self._exchange(client, "/models", None)
         except TimeoutError:
             raise self._check.no_server(
                 f"no answer within {CHECK_LIMIT_S:.0f} s"
             ) from None
+        except _MovedError as error:
+            raise VlmEvalError(str(error)) from None
         except APIStatusError as error:
-            self._check.read_status(error.status_code, error.response.content)
+            return self._check.read_status(error.status_code, error.response.content)
         except (APIConnectionError, aiohttp.ClientError) as error:
             raise self._check.no_server(_reason(error)) from None
-        else:
-            self._check.read_models(body)
-            self._evidence = self._check.read_evidence(body)
+        return self._check.read_models(body)
 
     async def describe(self) -> Mapping[str, str]:
         """Return what the server's list of models says of ours, as `check` read it."""
         return self._evidence
 
+    async def _try(self, client: AsyncOpenAI) -> RequestError | None:
+        """Send the smallest request there is; return why it got no answer."""
+        request = Request(
+            turns=((PromptPart(kind="text", text="Hi"),),),
+            media_folder=Path(),
+            max_tokens=TRY_TOKENS,
+        )
+        limit_s = min(TRY_LIMIT_S, self._timeout_s)
+        try:
+            body = await self._deliver(client, request, limit_s)
+        except RequestError as error:
+            return error
+        return self._reader.explain_no_completion(body)
+
     async def ask(self, request: Request) -> Reply:
-        """Send one prompt and wait for its answer; `RequestError` without one."""
-        body = await self._write(request)
+        """Send one prompt and wait for its answer; `RequestError` without one.
+
+        Raises `OutageError` where the server takes no request as they are to be sent.
+        """
+        if self._refused:
+            raise OutageError(self._refused)
         connections = self._connections()
         connections.in_use += 1
         try:
-            async with asyncio.timeout(self._timeout_s):
-                data = await connections.client.post(
-                    self._url,
-                    cast_to=bytes,
-                    content=body,
-                    options={"headers": self._headers},
-                )
+            data = await self._deliver(connections.client, request, self._timeout_s)
+        except RequestError as error:
+            if (error.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._retire(connections)
+            raise
+        except OutageError as error:
+            self._refused = str(error)
+            raise
+        except Exception as error:
+            # What a frame of the libraries holds, a traceback may print: the headers.
+            raise self._reader.bug(error) from None
+        finally:
+            connections.in_use -= 1
+            if connections.retired and not connections.in_use:
+                await self._close(connections)
+        return self._reader.read(data, request.prompting.tag_pairs)
+
+    async def _deliver(
+        self, client: AsyncOpenAI, request: Request, limit_s: float
+    ) -> bytes:
+        """Send a request, by the name of the token limit that the server takes."""
+        name = self._limit_name
+        try:
+            return await self._post(client, request, limit_s, name)
+        except _MemberRefusedError as error:
+            if error.refusal.member != "max_tokens" or self._form.max_tokens_name:
+                raise self._refuse(error) from None
+            # Another request may have found it out meanwhile.
+            asked_for = self._limit_name
+            asked_for = error.refusal.instead if asked_for == name else asked_for
+            if asked_for == name:
+                raise self._refuse(error) from None
+            first = error
+        try:
+            data = await self._post(client, request, limit_s, asked_for)
+        except _MemberRefusedError as error:
+            if error.refusal.member == "max_tokens":
+                raise self._refuse(first) from None
+            self._rename(asked_for)
+            raise self._refuse(error) from None
+        self._rename(asked_for)
+        return data
+
+    def _rename(self, name: str) -> None:
+        """Call the token limit so from now on, in all processes."""
+        if self._limit_name == name:
+            return
+        self._learned.keep_token_limit_name(self.api_base, self._model, name)
+        prefix = option_prefix(self._role)
+        self._learned.announce(
+            f"{self.api_base} takes the token limit as {name} and not as max_tokens: "
+            f"it is sent so from now on ({prefix}max-tokens-name={name} says it at "
+            "once)."
+        )
+
+    def _refuse(self, error: _MemberRefusedError) -> OutageError:
+        """Say which option sends a member otherwise; nothing more is asked."""
+        prefix = option_prefix(self._role)
+        if error.refusal.member == "max_tokens":
+            return OutageError(
+                f"No request is taken with its token limit: {error}. "
+                f"{prefix}max-tokens-name=NAME sends it under another name, and "
+                f"{prefix}max-tokens=none leaves it out."
+            )
+        return OutageError(
+            f"No request is taken with its temperature: {error}. "
+            f"{prefix}temperature=none leaves it out, so that the server's own counts, "
+            f"and {prefix}temperature=T sends another. Both change the answers, and so "
+            "are never done without being asked for."
+        )
+
+    async def _post(
+        self, client: AsyncOpenAI, request: Request, limit_s: float, limit_name: str
+    ) -> bytes:
+        """Send one request; every failure is a `RequestError`."""
+        writer = self._writer_for(limit_name)
+        body = await _write(writer, request)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._exchange(client, "/chat/completions", body)
         except TimeoutError:
             raise RequestError(
-                f"{self.api_base} gave no answer within {self._timeout_s:g} s",
+                f"{self.api_base} gave no answer within {limit_s:g} s",
                 kind="timeout",
                 retryable=True,
             ) from None
         except APIStatusError as error:
-            if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._retire(connections)
-            raise self._status_error(error) from None
+            raise self._status_error(error, writer, request) from None
         except (APIConnectionError, aiohttp.ClientError) as error:
             raise RequestError(
                 f"the connection to {self.api_base} failed: {_reason(error)}",
@@ -161,20 +303,76 @@ class EndpointClient:
                 kind="protocol",
                 retryable=False,
             ) from None
-        except Exception as error:
-            # What a frame of the libraries holds, a traceback may print: the headers.
-            raise self._reader.bug(error) from None
-        finally:
-            connections.in_use -= 1
-            if connections.retired and not connections.in_use:
-                await self._close(connections)
-        return self._reader.read(data, request.prompting.tag_pairs)
 
-    async def _write(self, request: Request) -> bytes:
-        """Write the body; a thread of its own does where pictures are made smaller."""
-        if request.prompting == AS_IT_IS:
-            return self._writer.write(request)
-        return await asyncio.to_thread(self._writer.write, request)
+    def _writer_for(self, limit_name: str) -> BodyWriter:
+        if self._writer.max_tokens_name != limit_name:
+            self._writer = BodyWriter(*self._defaults, limit_name)
+        return self._writer
+
+    async def _exchange(
+        self, client: AsyncOpenAI, path: str, body: bytes | None
+    ) -> bytes:
+        """Send a GET, or a POST with a `body`; go after the server where it moves to.
+
+        Only within the same scheme, host and port, so that no key leaves them.
+        """
+        for _ in range(MOST_REDIRECTS):
+            url = self._moved.get(path) or self.api_base + path
+            try:
+                if body is None:
+                    return await client.get(
+                        url, cast_to=bytes, options={"headers": self._headers}
+                    )
+                return await client.post(
+                    url,
+                    cast_to=bytes,
+                    content=body,
+                    options={"headers": self._headers},
+                )
+            except APIStatusError as error:
+                if not 300 <= error.status_code < 400:
+                    raise
+                target = error.response.headers.get("location", "")
+                self._moved[path] = self._follow(url, target, error.status_code, body)
+        raise _MovedError(
+            f"{self.api_base}{path} redirects again and again, last to "
+            f"{_shown_url(self._moved.pop(path))}. Give the URL that answers by "
+            f"{option_prefix(self._role)}api-base."
+        )
+
+    def _follow(self, url: str, target: str, status: int, body: bytes | None) -> str:
+        """Return the URL of a redirect; `_MovedError` for one that is not followed."""
+        said = f"{_shown_url(url)} answered {status}"
+        option = f"{option_prefix(self._role)}api-base"
+        try:
+            moved = urljoin(url, target) if target else ""
+            here, there = origin(url), printable(origin(moved)) if moved else ""
+        except ValueError:
+            moved = ""
+        if not moved:
+            raise _MovedError(
+                f"{said}, a redirect without a valid address. See the server's log, or "
+                f"give the URL of another by {option}."
+            )
+        if here != there:
+            raise _MovedError(
+                f"{said}: {here} redirects to {there}, and requests with their key go "
+                f"only to the server that was named. If {there} is the right one, "
+                f"give its URL by {option}."
+            )
+        if body is not None and status not in {307, 308}:
+            raise _MovedError(
+                f"{said}, a redirect to {_shown_url(moved)} that would make the "
+                f"request one without a prompt. Give the URL that answers by {option}."
+            )
+        return moved.partition("#")[0].partition("?")[0]
+
+    async def _dress(self, request: httpx2.Request) -> None:
+        """Add the query and the headers of the options to a request on its way."""
+        if self._form.query:
+            request.url = request.url.copy_merge_params(dict(self._form.query))
+        for name, value in self._form.headers:
+            request.headers[name] = value
 
     async def close(self) -> None:
         """Close all connections; requests still under way fail."""
@@ -195,10 +393,15 @@ class EndpointClient:
                 verify=self._ssl_context,
                 # A proxy of the environment cannot reach this machine's loopback.
                 trust_env=not is_loopback(self.api_base),
+                # The key, and what else headers hold, would go along.
+                follow_redirects=False,
+                event_hooks={
+                    "request": [self._dress],
+                    "response": [Bound(int(1e6 * self._max_reply_mb))],
+                },
                 limits=httpx2.Limits(
                     max_connections=self._concurrency, keepalive_expiry=IDLE_LIMIT_S
                 ),
-                event_hooks={"response": [Bound(int(1e6 * self._max_reply_mb))]},
             ),
         )
 
@@ -222,25 +425,60 @@ class EndpointClient:
         self._open.discard(connections)
         await connections.client.close()
 
-    def _status_error(self, error: APIStatusError) -> RequestError:
+    def _status_error(
+        self, error: APIStatusError, writer: BodyWriter, request: Request
+    ) -> RequestError:
         status = error.status_code
-        body = error.response.content
-        words = self._reader.words(body) or "no message"
-        if self._reader.is_filtered(body):
+        content = error.response.content
+        words = self._reader.words(content) or "no message"
+        if self._reader.is_filtered(content):
             return RequestError(
                 f"a filter of {self.api_base} stopped the prompt ({status}): {words}",
                 kind="filtered",
                 status=status,
                 retryable=False,
             )
+        text = f"{self.api_base} answered {status}: {words}"
+        refusal = None
+        if status in {400, 422}:
+            refusal = read_refusal(content, writer.max_tokens_name)
+        if refusal is not None and writer.sends(refusal.member, request):
+            return _MemberRefusedError(text, status, refusal)
         return RequestError(
-            f"{self.api_base} answered {status}: {words}",
+            text,
             kind="status",
             status=status,
             retryable=status in _RETRYABLE
             or status >= HTTPStatus.INTERNAL_SERVER_ERROR,
             retry_after_s=retry_after_s(error.response.headers),
         )
+
+
+class _MemberRefusedError(RequestError):
+    """A member of the request that the server does not take as it is."""
+
+    def __init__(self, message: str, status: int, refusal: MemberRefusal) -> None:
+        super().__init__(message, kind="status", status=status, retryable=False)
+        self.refusal = refusal
+
+
+class _MovedError(RequestError):
+    """A redirect that is not followed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, kind="status", retryable=False)
+
+
+async def _write(writer: BodyWriter, request: Request) -> bytes:
+    """Write the body; a thread of its own does where images are made smaller."""
+    if request.prompting.leaves_images:
+        return writer.write(request)
+    return await asyncio.to_thread(writer.write, request)
+
+
+def _shown_url(url: str) -> str:
+    """Return a URL as messages may show it: a server's redirect is any text."""
+    return printable(shown_address(url))[:200]
 
 
 def _headers(*, with_key: bool) -> dict[str, str | Omit]:
@@ -256,22 +494,46 @@ def _headers(*, with_key: bool) -> dict[str, str | Omit]:
     return headers
 
 
+# What libraries say of these is the text of their objects, with URL and headers.
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientPayloadError, "broken off in the middle of an answer"),
+    (aiohttp.ServerDisconnectedError, "Server disconnected"),
+    (aiohttp.ServerTimeoutError, "no connection in time"),
+    (aiohttp.ClientHttpProxyError, "the proxy refused it"),
+    (aiohttp.ClientProxyConnectionError, "the proxy cannot be reached"),
+    (aiohttp.ClientConnectorDNSError, "the name of the host is not known"),
+    (aiohttp.ClientResponseError, "what came back is not HTTP"),
+    (aiohttp.InvalidURL, "the URL is not valid"),
+    (TimeoutError, "no connection in time"),
+)
+
+
 def _reason(error: BaseException) -> str:
     """Give the cause of a lost connection in the system's words where it has any.
 
     openai says "Connection error." of everything, and its transport calls a reset
-    connection a timeout: what happened stands at the end of the chain of causes.
+    connection a timeout: what happened stands at the end of the chain of causes. What
+    else a library says is not repeated: the texts of its objects hold URLs and headers.
     """
-    while error.__cause__ is not None:
-        error = error.__cause__
-        if isinstance(error, aiohttp.ClientPayloadError):
-            return "broken off in the middle of an answer"
-    if isinstance(error, ssl.SSLCertVerificationError):
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None and len(causes) < MOST_CAUSES:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, aiohttp.ClientPayloadError):
+            return _REASONS[0][1]
+        if isinstance(cause, UnreadableBodyError):  # words of our own
+            return str(cause)
+    last = causes[-1]
+    if isinstance(last, ssl.SSLCertVerificationError):
         return (
-            f"its certificate is not trusted: {error.verify_message}; SSL_CERT_FILE "
+            f"its certificate is not trusted: {last.verify_message}; SSL_CERT_FILE "
             "names the file of one that is"
         )
-    number = error.errno if isinstance(error, OSError) else None
+    number = last.errno if isinstance(last, OSError) else None
     if number is not None and number in errno.errorcode:
         return os.strerror(number)
-    return " ".join(str(error).split()) or type(error).__name__
+    for cause in reversed(causes):
+        for kind, words in _REASONS:
+            if isinstance(cause, kind):
+                return words
+    return type(last).__name__

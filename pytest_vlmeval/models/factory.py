@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.cluster_settings import ClusterSettings
     from pytest_vlmeval.judge_settings import JudgeEndpoint
     from pytest_vlmeval.local_settings import LocalModel
+    from pytest_vlmeval.models.api_base import Role
     from pytest_vlmeval.models.client import ModelClient
     from pytest_vlmeval.models.cluster.recipes import Recipe
-    from pytest_vlmeval.models.server_check import Role
+    from pytest_vlmeval.models.learned import Learned
     from pytest_vlmeval.options import Settings
+    from pytest_vlmeval.request_settings import RequestForm
 
 # Told the endpoint, its limit before and after a change, and the reason.
 NoteLimit = Callable[[str, int, int, str], None]
@@ -42,6 +44,8 @@ class _Asked(NamedTuple):
     max_tokens: int | None
     temperature: float | None
     role: Role
+    form: RequestForm
+    learned: Learned | None
 
 
 def create_pool(
@@ -50,10 +54,12 @@ def create_pool(
     note: NoteLimit,
     watched: Watch,
     aside: Collection[str] = (),
+    learned: Learned | None = None,
 ) -> Pool:
     """Open the endpoints of the chosen backend; nothing is connected yet.
 
-    `aside` names those that could not be asked at the start. Raises `VlmEvalError`
+    `aside` names those that could not be asked at the start; `learned` is what the
+    session has found out of them. Raises `VlmEvalError`
     for a missing model and an unusable URL or key. Only the chosen client is
     imported: openai takes a second, onnxruntime a part of one.
     """
@@ -71,6 +77,8 @@ def create_pool(
         max_tokens=settings.max_tokens,
         temperature=settings.temperature,
         role="model",
+        form=settings.form,
+        learned=learned,
     )
     return _endpoint_pool(
         asked, settings.api_bases, settings, concurrency, note, watched, aside
@@ -84,6 +92,7 @@ def create_judge_pool(
     note: NoteLimit,
     watched: Watch,
     aside: Collection[str] = (),
+    learned: Learned | None = None,
 ) -> Pool:
     """Open the endpoints of a judge; `VlmEvalError` for an unusable URL or key.
 
@@ -95,6 +104,8 @@ def create_judge_pool(
         max_tokens=None,
         temperature=None,
         role="judge",
+        form=judge.asking.form,
+        learned=learned,
     )
     return _endpoint_pool(
         asked, judge.api_bases, settings, concurrency, note, watched, aside
@@ -106,6 +117,7 @@ def _demo_pool(settings: Settings, concurrency: Concurrency, note: NoteLimit) ->
 
     # More at once only wait for a processor.
     most = Concurrency(count_threads(concurrency.ceiling), adaptive=False)
+    assert settings.max_tokens is not None
     client = DemoClient(max_tokens=settings.max_tokens, concurrency=most.ceiling)
     limiter = Limiter(most, partial(note, "demo"))
     endpoints = [Endpoint("demo", client, limiter)]
@@ -116,6 +128,8 @@ def _local_pool(settings: Settings, note: NoteLimit) -> Pool:
     from pytest_vlmeval.models.local import LocalClient
 
     local = _local(settings)
+    assert settings.max_tokens is not None
+    assert settings.temperature is not None
     client = LocalClient(
         local,
         model=str(settings.model),
@@ -178,6 +192,7 @@ def _recipes(settings: Settings) -> Sequence[Recipe]:
     )
 
     if settings.backend == "demo":
+        assert settings.max_tokens is not None
         return [DemoRecipe(max_tokens=settings.max_tokens)]
     shared: dict[str, Any] = {
         "model": str(settings.model),
@@ -193,6 +208,7 @@ def _recipes(settings: Settings) -> Sequence[Recipe]:
             api_key=settings.api_key,
             concurrency=settings.concurrency or AUTO_CEILING,
             max_reply_mb=settings.max_reply_mb,
+            form=settings.form,
             **shared,
         )
         for api_base in dict.fromkeys(map(normalize_api_base, settings.api_bases))
@@ -211,7 +227,8 @@ def _endpoint_pool(
     from pytest_vlmeval.models.endpoint import EndpointClient
 
     endpoints = []
-    for api_base in dict.fromkeys(map(normalize_api_base, api_bases)):
+    bases = [normalize_api_base(each, asked.role) for each in api_bases]
+    for api_base in dict.fromkeys(bases):
         client = EndpointClient(
             model=asked.name,
             api_base=api_base,
@@ -223,6 +240,8 @@ def _endpoint_pool(
             concurrency=settings.concurrency or AUTO_CEILING,
             max_reply_mb=settings.max_reply_mb,
             role=asked.role,
+            form=asked.form,
+            learned=asked.learned,
         )
         limiter = Limiter(concurrency, partial(note, client.api_base))
         endpoints.append(Endpoint(client.api_base, watched(client), limiter))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from threading import Event
 
-    from pytest_vlmeval.models.server_check import Role
+    from pytest_vlmeval.models.api_base import Role
 
 WATCHDOG = Path(__file__).with_name("server_watch.py")
 POLL_S = 0.2

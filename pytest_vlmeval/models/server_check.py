@@ -1,21 +1,41 @@
-"""The start-up check of an endpoint: what its answers mean, and what to do then."""
+"""The start-up check of an endpoint: what its answers mean, and what to do then.
+
+A list of models is evidence and no proof: some servers have none, or one that leaves
+out deployments, variants and adapters. Where it decides nothing, one real request does.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 import shlex
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.evidence import read_entry
+from pytest_vlmeval.errors import VlmEvalError, printable
+from pytest_vlmeval.models.api_base import Role
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.chat import ReplyReader
+    from pytest_vlmeval.models.client import RequestError
 
 NAMES_SHOWN = 20
-Role = Literal["model", "judge"]
+# Where a server names a model; Gemini's and Ollama's own lists use the others.
+_NAMES = ("id", "name", "model")
+_NO_SUCH_MODEL = re.compile(
+    r"\bmodels?\b[^.]{0,60}?(?:\bnot\b|n't\b|\bno longer\b|\bunknown\b|\binvalid\b)"
+    r"|\b(?:unknown|invalid|unsupported|no such|not a valid)\b[^.]{0,20}?\bmodel"
+    r"|\bnot in the model_list\b|model_not_found",
+    re.IGNORECASE,
+)
+
+
+def option_prefix(role: Role) -> str:
+    """Return how the options about a model or a judge begin."""
+    return "--vlm-judge-" if role == "judge" else "--vlm-"
 
 
 def key_advice(role: Role) -> str:
@@ -28,8 +48,30 @@ def key_advice(role: Role) -> str:
     return "Set VLM_API_KEY, or give a file that holds the key by --vlm-api-key-file."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What came of GET /models: the `entries` by their names, or the `problem`.
+
+    `status` is that of an HTTP error, None where there was none.
+    """
+
+    entries: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    problem: str = ""
+    status: int | None = None
+
+    def find(self, model: str) -> Mapping[str, object] | None:
+        """Return the entry of a model, by any of the names that a server gives it."""
+        if model in self.entries:
+            return self.entries[model]
+        for entry in self.entries.values():
+            names = [str(entry.get(name)) for name in _NAMES]
+            if model in names or f"models/{model}" in names:
+                return entry
+        return None
+
+
 class ServerCheck:
-    """Judges the answer to GET /models; every trouble is a `VlmEvalError`.
+    """Judges what an endpoint answers at the start; errors are `VlmEvalError`.
 
     `role` is what the model is there for, as its texts name the options of that.
     """
@@ -41,8 +83,9 @@ class ServerCheck:
         self._api_base = api_base
         self._reader = reader
         self._role = role
-        self._option = "--vlm-judge-" if role == "judge" else "--vlm-"
-        # `transformers serve` lists only what its cache holds, if it has one at all.
+        self._option = option_prefix(role)
+        # `transformers serve` lists only what its cache holds, if it has one at all,
+        # and loads at the first request, which may take minutes.
         self._named_by_path = model.startswith("/")
 
     def no_server(self, reason: str) -> VlmEvalError:
@@ -63,56 +106,116 @@ class ServerCheck:
             )
         )
 
-    def read_status(self, status: int, body: bytes) -> None:
-        """Raise for an HTTP error, except where a server merely has no such list."""
+    def read_status(self, status: int, body: bytes) -> Listing:
+        """Return what an HTTP error in place of the list means; raise for a bad key."""
         words = self._reader.words(body)
+        self._check_key(status, words)
         said = f" ({words})" if words else ""
+        return Listing(problem=f"answered {status}{said}", status=status)
+
+    def _check_key(self, status: int, words: str) -> None:
         # swift says 400 where others say 401.
         refused_by_swift = status == 400 and "api key" in words.lower()
         if status in {401, 403} or refused_by_swift:
+            said = f" ({words})" if words else ""
             raise VlmEvalError(
                 f"The server at {self._api_base} refuses the API key, or the lack of "
                 f"one: it answered {status}{said}. {key_advice(self._role)}"
             )
-        if status not in {404, 405} and not self._named_by_path:
-            raise VlmEvalError(
-                f"The server at {self._api_base} cannot list its models: it answered "
-                f"{status}{said} to GET {self._api_base}/models. See its log, or give "
-                f"the URL of another by {self._option}api-base."
-            )
 
-    def read_models(self, body: bytes) -> None:
-        """Raise unless the list holds our model."""
-        served = self._served(body)
-        if self._model in served or self._named_by_path:
-            return
-        shown = ", ".join(served[:NAMES_SHOWN]) or "none"
-        if len(served) > NAMES_SHOWN:
-            shown += f" and {len(served) - NAMES_SHOWN} more"
-        close = difflib.get_close_matches(self._model, served, n=1)
-        question = f" Did you mean {close[0]}?" if close else ""
-        raise VlmEvalError(
-            f"The server at {self._api_base} does not serve {self._model!r}.{question} "
-            f"It serves: {shown}. Give one of these by --vlm-{self._role}."
+    def read_models(self, body: bytes) -> Listing:
+        """Read a list of models in any of the shapes that servers give it."""
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            value = value.get("data", value.get("models"))
+        entries = {}
+        for each in value if isinstance(value, list) else ():
+            entry = each if isinstance(each, dict) else {"id": each}
+            name = next((entry[key] for key in _NAMES if entry.get(key)), None)
+            if isinstance(name, str):
+                entries[name] = entry
+        if entries or value == []:
+            return Listing(entries=entries)
+        words = self._reader.words(body) or "an empty body"
+        return Listing(problem=f"answered with what is not a list of models: {words}")
+
+    def is_settled(self, listing: Listing) -> bool:
+        """Whether no request is needed to know that the model can be asked."""
+        return self._named_by_path or listing.find(self._model) is not None
+
+    def explain(self, listing: Listing, error: RequestError | None) -> str:
+        """Say how it goes on after a real request; raise where it cannot.
+
+        `error` is why that got no answer, None where it got one.
+        """
+        if error is not None:
+            words = str(error)
+            self._check_key(error.status or 0, words.partition(": ")[2])
+            if not self._may_be_of_the_request(error):
+                raise self._refused(listing, error)
+            outcome = f"A request for {self._model!r} was refused ({words})"
+        else:
+            outcome = f"A request for {self._model!r} was answered"
+        if listing.problem:
+            return (
+                f"{self._api_base}/models {listing.problem.rstrip('.')}. {outcome}, so "
+                "that the run goes on."
+            )
+        return (
+            f"The server at {self._api_base} does not list {self._model!r}, but: "
+            f"{self._shown(listing)}. {outcome}, so that the run goes on."
         )
 
-    def read_evidence(self, body: bytes) -> dict[str, str]:
-        """Return what the list says of our model, nothing where it is not in there."""
-        try:
-            listed = json.loads(body)
-            entries = listed["data"] if isinstance(listed, dict) else listed
-            ours = [each for each in entries if each.get("id") == self._model]
-            return read_entry(ours[0]) if ours else {}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return {}
+    def _may_be_of_the_request(self, error: RequestError) -> bool:
+        """Whether a refusal is about this small request, and not about the model."""
+        if error.status == 429:
+            return True
+        words = str(error)
+        named = re.search(rf"""[`'"]{re.escape(self._model)}[`'"]""", words)
+        of_the_model = named or _NO_SUCH_MODEL.search(words)
+        return error.status in {400, 413, 422} and not of_the_model
 
-    def _served(self, body: bytes) -> list[str]:
-        try:
-            return [str(model["id"]) for model in json.loads(body)["data"]]
-        except (ValueError, TypeError, KeyError):
-            words = self._reader.words(body) or "an empty body"
-            raise VlmEvalError(
-                f"{self._api_base}/models answered with what is not a list of models: "
-                f"{words}. Is this the base URL of an OpenAI-compatible API? Such "
-                f"URLs mostly end in /v1. Give it by {self._option}api-base."
-            ) from None
+    def _refused(self, listing: Listing, error: RequestError) -> VlmEvalError:
+        if not listing.problem:
+            return self._not_served(listing, error)
+        if error.status in {404, 405} and listing.status in {404, 405, None}:
+            return VlmEvalError(
+                f"{self._api_base}/models {listing.problem.rstrip('.')}, and a request "
+                f"to {self._api_base}/chat/completions was refused: {error}. Either "
+                "this is not the base URL of an OpenAI-compatible API, which mostly "
+                f"ends in /v1: give it by {self._option}api-base. Or the server does "
+                f"not serve {self._model!r}: give the name by --vlm-{self._role}."
+            )
+        if error.kind == "protocol":
+            return VlmEvalError(
+                f"{self._api_base}/models {listing.problem.rstrip('.')}, and a request "
+                f"for {self._model!r} has no answer: {error}. Is this the base URL of "
+                "an OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
+                f"{self._option}api-base."
+            )
+        return VlmEvalError(
+            f"The server at {self._api_base} cannot be asked: its list of models "
+            f"{listing.problem.rstrip('.')}, and a request for {self._model!r} has no "
+            f"answer: {error}. See its log, give the URL of another by "
+            f"{self._option}api-base, or the name that it serves by "
+            f"--vlm-{self._role}."
+        )
+
+    def _not_served(self, listing: Listing, error: RequestError) -> VlmEvalError:
+        close = difflib.get_close_matches(self._model, list(listing.entries), n=1)
+        question = f" Did you mean {close[0]}?" if close else ""
+        return VlmEvalError(
+            f"The server at {self._api_base} does not serve {self._model!r}.{question} "
+            f"It serves: {self._shown(listing)}. Give one of these by "
+            f"--vlm-{self._role}. It was asked all the same, and refused: {error}"
+        )
+
+    def _shown(self, listing: Listing) -> str:
+        names = list(listing.entries)
+        shown = printable(", ".join(names[:NAMES_SHOWN])) or "none"
+        if len(names) > NAMES_SHOWN:
+            shown += f" and {len(names) - NAMES_SHOWN} more"
+        return shown

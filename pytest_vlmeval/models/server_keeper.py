@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import OutageError, RequestError
 from pytest_vlmeval.models.devices import choose_devices
+from pytest_vlmeval.models.learned import Learned
 from pytest_vlmeval.models.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_vlmeval.models.api_base import Role
     from pytest_vlmeval.models.client import ModelClient, Reply, Request
-    from pytest_vlmeval.models.server_check import Role
     from pytest_vlmeval.options import Settings
 
 ROLES: tuple[Role, ...] = ("model", "judge")
@@ -130,9 +131,18 @@ class ServerKeeper:
 
 
 class Servers:
-    """The way of one process to the servers of its session."""
+    """The way of one process to the servers of its session.
 
-    def __init__(self, settings: Settings, session_id: str) -> None:
+    `learned` is what was found out of them, and of those that are not the run's own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        session_id: str,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.learned = Learned(servers_folder(settings, session_id), announce)
         self._serving = settings.serving
         self._folder = servers_folder(settings, session_id)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_vlmeval.tasks.loading import load_task
+from pytest_vlmeval.tasks.loading import load_mapping, load_task
 from pytest_vlmeval.tasks.record import Task
+from pytest_vlmeval.tasks.tree import write_mapping
 
-__all__ = ["Task", "load_task"]
+__all__ = ["Task", "load_mapping", "load_task", "write_mapping"]

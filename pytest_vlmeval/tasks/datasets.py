@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_vlmeval.tasks.fields import DatasetFields
 from pytest_vlmeval.tasks.reading import Reading, shown
+from pytest_vlmeval.tasks.tree import kind_of
 
 SUBTITLED = "Video-MME"
 # The presets of ms-vlmeval that show subtitles (dataset/video_dataset_config.py).
@@ -23,13 +24,13 @@ def check_names(reading: Reading, names: object, place: str) -> list[str]:
         if not isinstance(name, str) or not name.strip():
             raise reading.error(
                 f"{place}[{number}]",
-                f" = {shown('', name)} is not a dataset's name. `pytest --vlm-list` "
+                f"{shown(name)} is not a dataset's name. `pytest --vlm-list` "
                 "shows them all.",
             )
         if "," in name or len(name.split()) > 1:
             raise reading.error(
                 f"{place}[{number}]",
-                f" = {shown('', name)} has a blank or a comma: give one name each, "
+                f"{shown(name)} has a blank or a comma: give one name each, "
                 "and a file without blanks in its path.",
             )
     return list(dict.fromkeys(name.strip() for name in listed))
@@ -82,7 +83,7 @@ def _is_above_0(reading: Reading, value: Any, field: str) -> bool:
         return float(value) > 0
     except ValueError:
         raise reading.error(
-            field, f" = {shown('', value)} is not accepted: it takes a number."
+            field, f"{shown(value)} is not accepted: it takes a number."
         ) from None
 
 
@@ -101,15 +102,17 @@ def take_mapped(
     for name, entry in data.items():
         place = f"data.{name}"
         if not isinstance(entry, dict):
-            raise reading.error(place, f" is {shown('', entry)}, and takes a mapping.")
+            raise reading.error(place, f" is {kind_of(entry)}, and takes a mapping.")
         fields = dict(entry)
         class_name = fields.pop("class", None)
         if class_name is not None and not isinstance(class_name, str):
             raise reading.error(f"{place}.class", " takes the name of a class.")
         given = reading.take(DatasetFields, fields, f"{place}.")
         names = check_names(reading, [given.get("dataset", name)], place)
-        way = {name: given[name] for name in ("nframe", "fps") if name in given}
-        if way and ways.setdefault("way", str(way)) != str(way):
+        way = " and ".join(
+            f"{name}{shown(given[name])}" for name in ("nframe", "fps") if name in given
+        )
+        if way and ways.setdefault("way", way) != way:
             raise reading.error(
                 place,
                 f" shows videos by {way}, and another dataset by {ways['way']}: a run "

@@ -200,7 +200,11 @@ class ApiModel(_Fields):
         Number, Refused("pictures are bounded in pixels, by img_size", (1e9,))
     ] = None
     use_azure: Annotated[
-        Flag, Refused("give the base URL of an OpenAI-compatible endpoint and its key")
+        Flag,
+        Refused(
+            "give the deployment's URL as api_base, and --vlm-api-query and "
+            "--vlm-api-header-file"
+        ),
     ] = None
     local_media: Annotated[
         Flag, Refused("pictures and videos are sent, not their paths")

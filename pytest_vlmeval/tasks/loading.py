@@ -27,7 +27,7 @@ from pytest_vlmeval.tasks.models import (
 from pytest_vlmeval.tasks.reading import Reading, shown
 from pytest_vlmeval.tasks.record import Task
 from pytest_vlmeval.tasks.served import take_served
-from pytest_vlmeval.tasks.tree import kind_of, read_tree
+from pytest_vlmeval.tasks.tree import MAPPING, kind_of, read_json_tree, read_tree
 
 OUTSIDE = Idle(
     "EvalScope reads it for its native backend only; what VLMEvalKit is told stands in "
@@ -48,12 +48,23 @@ def load_task(path: Path, chosen: str | None, folder: Path) -> Task:
     return _load(path, chosen, folder, version)
 
 
-# Every look at an option comes by here.
+# Every look at an option comes by here and the next.
+@lru_cache(maxsize=16)
+def load_mapping(text: str, chosen: str | None, folder: Path) -> Task:
+    """Read a task that was given as a dict and is JSON now, as `load_task` does."""
+    return _read(MAPPING, read_json_tree(text), chosen, folder)
+
+
 @lru_cache(maxsize=16)
 def _load(
     path: Path, chosen: str | None, folder: Path, version: tuple[int, int]
 ) -> Task:
-    tree = read_tree(path)
+    return _read(path, read_tree(path), chosen, folder)
+
+
+def _read(
+    path: Path | str, tree: dict[str, Any], chosen: str | None, folder: Path
+) -> Task:
     reading = Reading(path)
     if "eval_backend" in tree or "eval_config" in tree:
         classes, entry = _take_evalscope(reading, tree, chosen, folder)
@@ -83,7 +94,7 @@ def _take_evalscope(
     if backend != "VLMEvalKit":
         raise reading.error(
             "eval_backend",
-            f" = {shown('', backend)} is not supported: only the tasks of the backend "
+            f"{shown(backend)} is not supported: only the tasks of the backend "
             "VLMEvalKit run here.",
         )
     for name in NATIVE & set(tree):

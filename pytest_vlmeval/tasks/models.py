@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_vlmeval.tasks.fields import ApiModel, LocalModel
 from pytest_vlmeval.tasks.reading import Reading, shown
+from pytest_vlmeval.tasks.tree import kind_of
 
 OFFICIAL = "https://api.openai.com/v1"
 # Classes of ms-vlmeval that ask an OpenAI-compatible endpoint, with what they take
@@ -58,7 +59,7 @@ def _listed_entry(reading: Reading, model: object, place: str) -> Entry:
     if not isinstance(model, dict):
         raise reading.error(
             place,
-            f" = {shown('', model)} is not a model: give a name of ms-vlmeval's, or a "
+            f"{shown(model)} is not a model: give a name of ms-vlmeval's, or a "
             "mapping with name: CustomAPIModel, type and api_base, or with name and "
             "model_path.",
         )
@@ -90,7 +91,7 @@ def mapped_entries(reading: Reading, models: Mapping[str, Any]) -> list[Entry]:
     for name, model in models.items():
         place = f"model.{name}"
         if not isinstance(model, dict):
-            raise reading.error(place, f" is {shown('', model)}, and takes a mapping.")
+            raise reading.error(place, f" is {kind_of(model)}, and takes a mapping.")
         fields = dict(model)
         class_name = fields.pop("class", "")
         if not isinstance(class_name, str):
@@ -130,6 +131,12 @@ def choose_entry(
             "model",
             f": --vlm-model={chosen} is {'several' if named else 'none'} of the "
             f"{len(entries)} models there: {', '.join(labels)}. Give one of these.",
+        )
+    if isinstance(reading.path, str):
+        raise reading.error(
+            "model",
+            f" names {len(entries)} models, and a call evaluates one. Choose it: "
+            f"model={labels[0]!r}. There are: {', '.join(labels)}.",
         )
     raise reading.error(
         "model",
@@ -190,7 +197,7 @@ def _take_local(reading: Reading, entry: Entry, place: str) -> None:
         if not isinstance(value, str | int | float | bool):
             raise reading.error(
                 f"{place}{name}",
-                f" = {shown(name, value)} is not supported: arguments of a local model "
+                f"{shown(value)} is not supported: arguments of a local model "
                 "are texts, numbers, true or false.",
             )
     reading.set("backend", "local", entry.place, entry.label)

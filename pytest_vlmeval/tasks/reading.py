@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_values import ApiKey, shown_address
+from pytest_vlmeval.option_values import ApiKey
+from pytest_vlmeval.request_settings import find_secret
 from pytest_vlmeval.tasks.fates import Becomes, Fate, Idle, Refused
 from pytest_vlmeval.tasks.record import TaskValue
+from pytest_vlmeval.tasks.tree import SECRET, kind_of
 
 SHOWN_TEXT = 80
-SECRET = re.compile(r"(^|_|-)(key|secret|password|token|authorization)$", re.I)
 
 
 def fates_of(fields: type[BaseModel]) -> dict[str, Fate]:
@@ -27,21 +28,23 @@ def fates_of(fields: type[BaseModel]) -> dict[str, Fate]:
     }
 
 
-def shown(name: str, value: object) -> str:
-    """Give a value as a message may show it: short, on a line, and no key."""
-    if SECRET.search(name):
-        return "***"
-    if isinstance(value, str) and "://" in value:
-        value = shown_address(value)
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…"
+def shown(value: object) -> str:
+    """Say of a value what a message may: a number as it is, of others the kind.
+
+    A key may stand in any place, if in a wrong one.
+    """
+    if isinstance(value, bool | int | float):
+        return f" = {json.dumps(value)}"[:SHOWN_TEXT]
+    return f" ({kind_of(value)})"
 
 
 class Reading:
-    """Gathers the options, keys and remarks of a file whose name is `path`."""
+    """Gathers the options, keys and remarks of a file whose name is `path`.
 
-    def __init__(self, path: object) -> None:
+    What names a dict in its place is a text.
+    """
+
+    def __init__(self, path: Path | str) -> None:
         self.path = path
         self.values: dict[str, TaskValue] = {}
         self.keys: dict[str, str] = {}
@@ -76,7 +79,7 @@ class Reading:
                 if value not in fate.unless:
                     raise self.error(
                         field,
-                        f" = {shown(name, value)} is not supported: {fate.reason}. "
+                        f"{shown(value)} is not supported: {fate.reason}. "
                         "Leave it out.",
                     )
             elif isinstance(fate, Idle):
@@ -111,8 +114,7 @@ class Reading:
             if known.text != text and not assumed:
                 self.remark(field, f"{known.field} says it already")
             return
-        name = field.rsplit(".", 1)[-1]
-        says = f"{field} = {shown(name, value)} in {self.path}"
+        says = f"{field}{shown(value)} in {self.path}"
         self.values[option] = TaskValue(
             text=text,
             field=field,
@@ -160,6 +162,13 @@ class Reading:
                     f"{place}{name}",
                     " is not accepted, as it looks like a key: the model's stands in "
                     "key, or in VLM_API_KEY.",
+                )
+            if (found := find_secret(given[name])) is not None:
+                raise self.error(
+                    f"{place}{name}",
+                    f" is not accepted, as its {found[:SHOWN_TEXT]} looks like a key, "
+                    "and what goes into requests stands in reports: give headers by "
+                    "--vlm-api-header-file.",
                 )
 
     def _unknown(self, fields: type[BaseModel], name: str, place: str) -> VlmEvalError:

@@ -22,7 +22,7 @@ class TaskValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task file, for one of its models.
+    """A task file, for one of its models; `path` names it, or a dict in its place.
 
     `values` are by the names of options, `keys` (of the model, of the judge) by the
     names of theirs; they are never printed. `classes` are those that the file names
@@ -30,7 +30,7 @@ class Task:
     where the command line named the model as the file does, and not as it is served.
     """
 
-    path: Path
+    path: Path | str
     values: Mapping[str, TaskValue]
     keys: Mapping[str, str] = field(repr=False)
     classes: Mapping[str, str]

@@ -66,8 +66,7 @@ def _take_body(reading: Reading, given: Mapping[str, Any], place: str) -> None:
         if not isinstance(more, dict):
             raise reading.error(
                 f"{place}extra_body",
-                f" = {shown('', given['extra_body'])} takes a text that is a JSON "
-                "object.",
+                f"{shown(given['extra_body'])} takes a text that is a JSON object.",
             )
         body |= more
     if body:

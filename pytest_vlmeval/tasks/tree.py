@@ -6,25 +6,97 @@ No message repeats what stands in the file around a mistake: it may be a key.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import ApiKey
 
 MOST_BYTES = 200_000
 # Of a file that repeats its parts by aliases, all repetitions counted.
 MOST_VALUES = 20_000
 MOST_DEPTH = 50
+# What names a task that is given as a dict.
+MAPPING = "config"
+SECRET = re.compile(r"(^|_|-)(key|secret|password|token|authorization)$", re.I)
 
 
 def read_tree(path: Path) -> dict[str, Any]:
     """Read a file whose top level is a mapping; `VlmEvalError` for another."""
     text = _read_text(path)
+    return _checked(path, text, is_json=path.suffix == ".json")
+
+
+def read_json_tree(text: str) -> dict[str, Any]:
+    """Read what `write_mapping` has written."""
+    return _checked(MAPPING, text, is_json=True)
+
+
+def write_mapping(tree: Mapping[Any, object]) -> str:
+    """Return the JSON of a task given as a dict; `VlmEvalError` for what is no task.
+
+    It names the place and the type of a value that cannot be one, never the value.
+    """
     try:
-        tree = _read_json(text) if path.suffix == ".json" else _read_yaml(text)
+        text = json.dumps(_plain(tree, "", 0))
+    except RecursionError:
+        raise VlmEvalError(
+            f"{MAPPING} cannot be used: its values are nested more than {MOST_DEPTH} "
+            "deep."
+        ) from None
+    if len(text) > MOST_BYTES:
+        raise VlmEvalError(
+            f"{MAPPING} cannot be used: as JSON it has more than {MOST_BYTES:,} "
+            "characters."
+        )
+    # It may hold keys, and is a variable of many functions.
+    return ApiKey(text)
+
+
+def _plain(value: object, place: str, depth: int) -> object:
+    """Return a value as JSON has it."""
+    if depth > MOST_DEPTH:
+        raise RecursionError
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                where = place or "its top level"
+                raise VlmEvalError(
+                    f"{MAPPING}: {where} has a name of the type {type(name).__name__}, "
+                    "and names are texts."
+                )
+        return {
+            name: _plain(each, f"{place}.{name}" if place else name, depth + 1)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [
+            _plain(each, f"{place}[{number}]", depth + 1)
+            for number, each in enumerate(value)
+        ]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    kind = "a number that is not finite"
+    if not isinstance(value, float):
+        kind = f"of the type {type(value).__name__}"
+    raise VlmEvalError(
+        f"{MAPPING}: {place} is {kind}, and takes what a task file can hold: texts, "
+        "numbers, true or false, lists and mappings."
+    )
+
+
+def _checked(path: object, text: str, *, is_json: bool) -> dict[str, Any]:
+    try:
+        tree = _read_json(text) if is_json else _read_yaml(text)
     except _MistakeError as mistake:
         raise VlmEvalError(f"{path} cannot be used: {mistake}") from None
     except RecursionError:
@@ -37,7 +109,20 @@ def read_tree(path: Path) -> dict[str, Any]:
             "mapping: a task of EvalScope (eval_backend, eval_config), or a "
             "configuration of VLMEvalKit (model, data)."
         )
-    return tree
+    return _covered(tree)
+
+
+def _covered(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a mapping whose keys and passwords no traceback shows."""
+    return {name: _cover(value, name) for name, value in tree.items()}
+
+
+def _cover(value: Any, name: str) -> Any:
+    if isinstance(value, str):
+        return ApiKey(value) if SECRET.search(name) else value
+    if isinstance(value, list):
+        return [_cover(each, name) for each in value]
+    return _covered(value) if isinstance(value, dict) else value
 
 
 def kind_of(value: object) -> str:

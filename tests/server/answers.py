@@ -11,7 +11,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal
 
 from tests.server import judge
-from tests.server.script import Fault, Rule, Script, Shape
+from tests.server.script import KEEP, Fault, Rule, Script, Shape
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.demo import DemoModel
@@ -120,6 +120,10 @@ def error(rule: Rule) -> Outcome:
     outcome = failure(rule.status, rule.shape, rule.message)
     if rule.raw is not None:
         outcome.body = rule.raw.encode()
+    if rule.body != KEEP:
+        outcome.body = rule.body
+    if rule.location is not None:
+        outcome.headers["Location"] = rule.location
     if rule.retry_after is not None:
         value = rule.retry_after
         if value.startswith("date+"):
@@ -144,6 +148,8 @@ def failure(status: int, shape: Shape, message: str) -> Outcome:
 
 def wrong(rule: Rule) -> Outcome | None:
     """Give the 200 without an answer that a rule's fault names, if it names one."""
+    if rule.body != KEEP:
+        return Outcome(body=rule.body)
     bodies: dict[Fault | None, object] = {
         "truncated_json": b'{"id": "chatcmpl-0", "choices": [{"index": 0, "mess',
         "not_json": b"<html><body>It works!</body></html>",

@@ -151,6 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         shown = {name.lower(): value for name, value in self.headers.items()}
         return {
             "with_key": shown.pop("authorization", None) is not None,
+            "query": urlsplit(self.path).query,
             "headers": shown,
         }
 

@@ -119,9 +119,12 @@ class Recorder:
             number = self._numbers[path]
             order = record["order"]
             assert isinstance(order, list)
+            members = record["params"]
+            assert isinstance(members, dict)
             rule = None
             for index, candidate in enumerate(script.rules):
-                if candidate.fits(path, text, order, number, self._used[index]):
+                used = self._used[index]
+                if candidate.fits(path, text, order, members, number, used):
                     self._used[index] += 1
                     rule = candidate
                     break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,7 @@ Fault = Literal[
     "exit",  # the process ends
 ]
 Shape = Literal["swift", "openai", "detail", "plain", "empty"]
+KEEP = "as it is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +35,16 @@ class Rule:
     from 1 for each path. `rate` draws for each request by its number and `seed`, so
     that a run can be repeated; `times` limits how often the rule applies. `status`
     other than 200 answers with `message` in the given shape, or the `raw` body;
-    `retry_after` becomes that header as it is. `choice` and `usage` are those of the
-    answer, as they are.
+    `retry_after` and `location` become those headers as they are. `choice` and `usage`
+    are those of the answer, as they are. `body` is sent as JSON with any status.
+    `sends` is a member that a request's body has.
     """
 
     path: str = "/chat/completions"
     contains: str | None = None
     pictures: int | None = None
     videos: int | None = None
+    sends: str | None = None
     first: int | None = None
     after: int | None = None
     every: int | None = None
@@ -62,20 +65,29 @@ class Rule:
     shape: Shape = "swift"
     message: str = ""
     retry_after: str | None = None
+    location: str | None = None
+    body: object = KEEP
     fault: Fault | None = None
 
     def fits(
-        self, path: str, text: str, order: Sequence[str], number: int, used: int
+        self,
+        path: str,
+        text: str,
+        order: Sequence[str],
+        members: Collection[str],
+        number: int,
+        used: int,
     ) -> bool:
         """Whether the rule applies to a request that has this number on its path.
 
-        `order` has the types of its prompt's parts.
+        `order` has the types of its prompt's parts, `members` those of its body.
         """
         return (
             path == self.path
             and (self.contains is None or self.contains in text)
             and (self.pictures or 0) <= order.count("image_url")
             and (self.videos or 0) <= order.count("video_url")
+            and (self.sends is None or self.sends in members)
             and (self.first is None or number <= self.first)
             and (self.after is None or number > self.after)
             and (self.every is None or number % self.every == 0)

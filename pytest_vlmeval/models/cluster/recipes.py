@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
+
+from pytest_vlmeval.request_settings import PLAIN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_vlmeval.local_settings import LocalModel
     from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.request_settings import RequestForm
 
 
 class Recipe(Protocol):
@@ -68,12 +71,13 @@ class EndpointRecipe:
 
     model: str
     api_base: str
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     max_tokens: int | None
     temperature: float | None
     timeout_s: float
     concurrency: int
     max_reply_mb: float
+    form: RequestForm = PLAIN
     needs_gpu: bool = False
 
     def make(self, folder: Path, devices: str | None) -> ModelClient:
@@ -89,4 +93,5 @@ class EndpointRecipe:
             timeout_s=self.timeout_s,
             concurrency=self.concurrency,
             max_reply_mb=self.max_reply_mb,
+            form=self.form,
         )
