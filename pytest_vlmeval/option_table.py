@@ -205,8 +205,8 @@ OPTIONS: tuple[Option, ...] = (
         "scoring",
         parse_one_of("published", "corrected"),
         "published or corrected",
-        "score as ms-vlmeval publishes it, or with its known errors mended",
-        default="published",
+        "score as ms-vlmeval publishes it, or with its known errors corrected "
+        "(default: published, and corrected for tables of one's own)",
         metavar="METHOD",
     ),
     make_option(

@@ -89,7 +89,7 @@ class Settings:
     nframe: int | None
     fps: float | None
     video_url: bool
-    scoring: Scoring
+    scoring: Scoring | None
     concurrency: int | None
     repeat: int
     max_tokens: int | None

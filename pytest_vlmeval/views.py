@@ -141,6 +141,8 @@ class SampleView:
         verdict: Verdict | None = self.__dict__.get("verdict")
         if verdict is not None:
             found.append(_property("verdict", describe_verdict(verdict)))
+            if verdict.unread:
+                found.append(_property("unread", "true"))
             if corrected := describe_corrected(verdict):
                 found.append(_property("corrected_verdict", corrected))
             if verdict.repeats:
@@ -168,6 +170,8 @@ class SampleView:
             said = verdict.extracted or self.answer.cell
             known = printable(str(self.reference))
             reason = f"answered {shorten(said.strip(), 80)}, reference {known}"
+            if verdict.why_lost:
+                reason += f": wrong, because {shorten(verdict.why_lost)}"
             if verdict.repeats:
                 reason += f" (right {describe_repeats(verdict)})"
             if corrected := describe_corrected(verdict):

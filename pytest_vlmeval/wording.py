@@ -138,6 +138,7 @@ def list_score(score: Score) -> list[tuple[str, object]]:
         ("modified_data", str(score.modified).lower()),
         ("scorer", score.scorer),
         ("scoring", score.scoring),
+        ("unread", score.unread),
         ("differing_verdicts", score.differing),
         ("verdicts_by_defect", score.sound.defects if score.sound else 0),
         *([("score_without_defects", score.sound.value)] if score.sound else []),

@@ -21,7 +21,7 @@ def test_defaults(load: Load, pytester: pytest.Pytester) -> None:
     assert settings.limit is None
     assert settings.sample is None
     assert settings.seed == 0
-    assert settings.scoring == "published"
+    assert settings.scoring is None
     assert settings.data_mirror is None
     assert settings.download_max_gb == 20
     assert not settings.download_only

@@ -101,7 +101,8 @@ class Library:
     def scorer(self) -> str:
         """What scores: the sandbox, its add-ons, the mends; a score adds its judge."""
         fingerprint = self.environment.fingerprint
-        return f"{fingerprint}:{digest_of_all()}:{self._settings.scoring}"
+        scoring = self._settings.scoring or "default"
+        return f"{fingerprint}:{digest_of_all()}:{scoring}"
 
     def names(self) -> list[str]:
         """Return every name that a dataset may be given."""

@@ -59,6 +59,7 @@ def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "reasoning": answer.reasoning if answer else None,
                 "extracted": verdict.extracted if verdict else None,
                 "corrected": verdict.corrected if verdict else None,
+                "unread": verdict.unread if verdict else None,
                 "verdict": verdict.state if verdict else None,
                 "reason": verdict.reason if verdict else None,
                 "error": answer.error if answer else None,
@@ -90,6 +91,7 @@ def score_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "scale": float(score.scale),
                 "samples": score.samples,
                 "answered": score.answered,
+                "unread": score.unread,
                 "judge": score.judge,
                 "modified_data": dataset.modified,
             }

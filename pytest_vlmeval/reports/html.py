@@ -25,6 +25,7 @@ from pytest_vlmeval.reports.page_data import pack_report
 from pytest_vlmeval.reports.pictures import embed_pictures
 from pytest_vlmeval.reports.summary import (
     describe_unknown_endings,
+    describe_unread,
     score_before,
     summarize,
     total,
@@ -83,6 +84,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     environment.filters |= {"time": _time, "number": _number, "duration": _duration}
     environment.globals["charts"] = charts
     environment.globals["describe_defects"] = describe_defects
+    environment.globals["describe_unread"] = describe_unread
     environment.globals["unknown_endings"] = describe_unknown_endings
     environment.globals["describe_check"] = describe_check
     environment.globals["describe_account"] = describe_account

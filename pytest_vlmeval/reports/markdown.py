@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.defects import describe_defects
-from pytest_vlmeval.reports.summary import score_before, summarize
+from pytest_vlmeval.reports.summary import describe_unread, score_before, summarize
 
 if TYPE_CHECKING:
     from pytest_vlmeval.reports.record import DatasetReport, RunReport
@@ -25,13 +25,14 @@ def format_summary(report: RunReport) -> str:
     lines += ["", _row(headings), _row(["---"] * len(headings))]
     lines += [_row(_cells(each, report)) for each in report.datasets]
     said = [
-        (each.dataset, describe_defects(each.score))
+        (each.dataset, describe(each.score))
         for each in report.datasets
         if each.score
+        for describe in (describe_unread, describe_defects)
     ]
-    for dataset, defects in said:
-        if defects is not None:
-            lines += ["", _plain(f"{dataset}: {defects}")]
+    for dataset, text in said:
+        if text is not None:
+            lines += ["", _plain(f"{dataset}: {text}")]
     gates = [gate for each in report.datasets for gate in each.gates]
     if gates:
         lines += ["", "## Gates", "", _row(["dataset", "gate", "outcome", "reason"])]

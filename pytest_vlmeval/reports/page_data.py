@@ -139,6 +139,8 @@ def _detail(
         found |= {
             "value": verdict.value,
             "repeats": list(verdict.repeats),
+            "unread": verdict.unread or None,
+            "lost": verdict.why_lost,
             "corrected": None
             if verdict.corrected is None
             else f"{verdict.corrected:g}",

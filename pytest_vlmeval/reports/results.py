@@ -94,6 +94,7 @@ def _score(score: Score, summary: Summary) -> dict[str, Any]:
         "judge": score.judge,
         "scorer": score.scorer,
         "scoring": score.scoring,
+        "unread": score.unread,
         "differing": score.differing,
         "without_defects": asdict(score.sound) if score.sound else None,
         "notes": list(score.notes),

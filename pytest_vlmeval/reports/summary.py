@@ -189,6 +189,18 @@ def _is_share(score: Score) -> bool:
     return abs(share - score.value) < 0.0001 * score.scale
 
 
+def describe_unread(score: Score) -> str | None:
+    """Say how many answers named no option; None if all did."""
+    if not score.unread:
+        return None
+    alone = score.judge == "exact_matching"
+    judge = "; a judge would read them" if alone else ""
+    return (
+        f"{score.unread} of {score.answered} answers named no option (counted as "
+        f"wrong{judge})"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
     """The figures of all datasets of a run together."""

@@ -10,7 +10,7 @@ from pytest_vlmeval.agreement import compare_judges, describe
 from pytest_vlmeval.gates.defects import describe_defects
 from pytest_vlmeval.models.endings import find_ending
 from pytest_vlmeval.records import AnswerState, Score
-from pytest_vlmeval.reports.summary import describe_unknown_endings
+from pytest_vlmeval.reports.summary import describe_unknown_endings, describe_unread
 from pytest_vlmeval.reports.watch import DatasetResult
 
 HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
@@ -28,7 +28,12 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    lines += [*_notes(results), *_defects(results), *_judges(results)]
+    lines += [
+        *_notes(results),
+        *_unread(results),
+        *_defects(results),
+        *_judges(results),
+    ]
     return lines + _unknown_endings(results)
 
 
@@ -68,6 +73,12 @@ def _notes(results: Sequence[DatasetResult]) -> list[str]:
         for note in result.score.notes if result.score else ():
             about.setdefault(note, []).append(result.dataset)
     return [f"{', '.join(names)}: {note}" for note, names in about.items()]
+
+
+def _unread(results: Sequence[DatasetResult]) -> list[str]:
+    """Return how many answers named no option, by dataset."""
+    said = {each.dataset: describe_unread(each.score) for each in results if each.score}
+    return [f"{dataset}: {text}" for dataset, text in said.items() if text is not None]
 
 
 def _defects(results: Sequence[DatasetResult]) -> list[str]:

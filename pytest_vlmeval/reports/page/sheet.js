@@ -66,6 +66,8 @@ class Sheet {
     found.push(make("h3", {}, detail.where ? `Answer to ${detail.where}` : "Answer"), this.answers(detail, outcome));
     const read = [];
     if (detail.extracted) read.push(fact("read out of the answer", detail.extracted));
+    if (detail.unread) read.push(fact("read out of the answer", "no option"));
+    if (detail.lost) read.push(fact("no answer can be right", detail.lost));
     if (detail.value != null && detail.value !== 0 && detail.value !== 1) read.push(fact("value", String(detail.value)));
     if (detail.corrected) read.push(fact("by corrected scoring", { 0: "wrong", 1: "right" }[detail.corrected] || detail.corrected));
     if (detail.repeats) read.push(fact("right", `${detail.repeats.filter((value) => value >= 0.5).length} of ${detail.repeats.length} times; the answer shown is the first`));
