@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 8
 SAMPLES = 400
+START_LIMIT_S = 20
 
 
 class Asking:
@@ -108,20 +109,21 @@ def count_answers(folder: Path) -> int:
         connection.close()
 
 
-def _count_requests(url: str) -> int:
-    """Wait until the server is done with all requests; return how many there were."""
+def _count_requests(url: str, *, done: bool = True) -> int:
+    """Return how many requests there were, once the server is `done` with all."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     control = url.removesuffix("/v1") + "/control"
     while True:
         with opener.open(urllib.request.Request(control, b"{}")) as response:
             counters = json.load(response)
-        if not counters["in_flight"]:
+        if not counters["in_flight"] or not done:
             return int(counters["requests"].get("/chat/completions", 0))
         time.sleep(0.01)
 
 
 def _run_for(limit_s: float, url: str, folder: Path) -> None:
-    """Run an engine in a process of its own, and kill it after so many seconds."""
+    """Run an engine in a process of its own; kill it so long after it first asks."""
+    before = _count_requests(url)
     child = os.fork()
     if not child:
         asking = Asking(url, folder, [str(number) for number in range(SAMPLES)])
@@ -129,6 +131,9 @@ def _run_for(limit_s: float, url: str, folder: Path) -> None:
         while asking.board.missing("Data-1"):
             time.sleep(0.05)
         os._exit(0)
+    end = time.monotonic() + START_LIMIT_S
+    while _count_requests(url, done=False) == before and time.monotonic() < end:
+        time.sleep(0.005)
     time.sleep(limit_s)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -143,7 +148,7 @@ def drill(url: str, root: Path, kills: int, seed: int) -> list[int]:
         before = _count_requests(url)
         folder = root / str(round_number)
         stored = count_answers(folder)
-        _run_for(chance.uniform(0.05, 0.6), url, folder)
+        _run_for(chance.uniform(0, 0.3), url, folder)
         sent = _count_requests(url) - before
         now = count_answers(folder)
         lost.append(sent - (now - stored))
