@@ -10,11 +10,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
-from pytest_vlmeval.models.client import ErrorKind, Reply, Request, RequestError
+from pytest_vlmeval.models.client import ErrorKind, Reply, Request
 from pytest_vlmeval.models.endings import Ending
 from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.models.pooled import Attempt
 from pytest_vlmeval.records import Answer, AnswerState, Said
+from pytest_vlmeval.refusals import Refusals, explain
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -84,13 +85,21 @@ class Journal:
 class Asker:
     """Asks with retries; whatever happens becomes an `Answer`.
 
-    Raises `OutageError` where nothing can be asked any more.
+    Raises `OutageError` where nothing can be asked any more. With `refusals` nothing
+    more is asked of a dataset whose samples are all refused.
     """
 
-    def __init__(self, pool: Pool, retries: int, journal: Journal) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        retries: int,
+        journal: Journal,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._pool = pool
         self._retries = retries
         self._journal = journal
+        self._refusals = refusals
         self._random = random.Random()
 
     async def ask(
@@ -116,6 +125,8 @@ class Asker:
             asked.append(await self._ask_turn(fingerprint, index, so_far, lent))
             if asked[-1].state != "answered":
                 break
+        if self._refusals is not None and asked[-1].state != "failed":
+            self._refusals.note_answer(fingerprint)
         return _join(asked, len(request.turns))
 
     async def _ask_turn(
@@ -128,24 +139,50 @@ class Asker:
         """
         delays = self._delays()
         attempts = 0
-        alone = False
+        refusals = self._refusals
+        alone = refusals is not None and refusals.is_suspect(fingerprint)
+        attempt: Attempt | None = None
         while True:
-            attempts += 1
-            attempt = await self._pool.ask(request, alone=alone)
-            if attempt.reply is not None:
-                return _answer(fingerprint, index, attempts, attempt, attempt.reply)
-            self._journal.note_failure(fingerprint, index, attempt)
-            error = attempt.error
-            assert error is not None
-            is_malformed = error.status == 400 and error.kind == "status"
-            if is_malformed and not attempt.alone and not alone:
-                alone = True
-                continue
-            delay_s = next(delays, None) if error.retryable else None
-            if delay_s is None:
-                return _failure(fingerprint, index, attempts, attempt, error)
+            async with refusals.confirming if refusals and alone else nullcontext():
+                if refusals and (reason := refusals.why_given_up(fingerprint)):
+                    if attempt is None:
+                        return failed_answer(fingerprint, index, reason)
+                    return self._fail(fingerprint, index, attempts, attempt)
+                attempts += 1
+                attempt = await self._pool.ask(request, alone=alone)
+                if attempt.reply is not None:
+                    return _answer(fingerprint, index, attempts, attempt, attempt.reply)
+                self._journal.note_failure(fingerprint, index, attempt)
+                error = attempt.error
+                assert error is not None
+                is_malformed = error.status == 400 and error.kind == "status"
+                if is_malformed and not attempt.alone and not alone:
+                    alone = True
+                    continue
+                delay_s = next(delays, None) if error.retryable else None
+                if delay_s is None:
+                    if refusals:
+                        refusals.note_refusal(fingerprint, index, error)
+                    return self._fail(fingerprint, index, attempts, attempt)
             async with place.lent() if place else nullcontext():
                 await asyncio.sleep(delay_s)
+
+    def _fail(
+        self, fingerprint: str, index: str, attempts: int, attempt: Attempt
+    ) -> Answer:
+        """Return what becomes of a sample whose last attempt failed."""
+        error = attempt.error
+        assert error is not None
+        return Answer(
+            fingerprint=fingerprint,
+            index=index,
+            state=_FAILED.get(error.kind, "failed"),
+            # The options that fix it are the model's, not a judge's.
+            error=str(error) if self._refusals is None else explain(error),
+            attempts=attempts,
+            latency_ms=1000 * attempt.latency_s,
+            endpoint=attempt.endpoint,
+        )
 
     def _delays(self) -> Iterator[float]:
         """Give the seconds before each retry: exponential with jitter.
@@ -176,20 +213,6 @@ def failed_answer(fingerprint: str, index: str, error: str) -> Answer:
     """Return the answer of a sample that could not be asked."""
     return Answer(
         fingerprint=fingerprint, index=index, state="failed", error=error, attempts=0
-    )
-
-
-def _failure(
-    fingerprint: str, index: str, attempts: int, attempt: Attempt, error: RequestError
-) -> Answer:
-    return Answer(
-        fingerprint=fingerprint,
-        index=index,
-        state=_FAILED.get(error.kind, "failed"),
-        error=str(error),
-        attempts=attempts,
-        latency_ms=1000 * attempt.latency_s,
-        endpoint=attempt.endpoint,
     )
 
 

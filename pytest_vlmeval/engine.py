@@ -20,11 +20,14 @@ from pytest_vlmeval.models.client import OutageError, Request
 from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Ask
+from pytest_vlmeval.refusals import Refusals
 
 # Claims beyond the requests in flight, so that a slot never waits for the store: as
 # many at least, or this part of the slots.
 CLAIM_AHEAD = 8
 CLAIM_AHEAD_PART = 4
+# Samples that are claimed at once where none of them is asked any more.
+AT_ONCE = 1_000
 # How long to wait before looking again at samples that other processes hold.
 OTHERS_S = 0.5
 
@@ -37,14 +40,16 @@ class Work:
 
     `request` reads the prompt of (fingerprint, index) and raises `VlmEvalError` for
     a row that cannot be asked. `retries` is how often one is sent again. `make_pool`
-    opens the endpoints, which bound the requests in flight. `keep` writes what
-    `journal` holds to the store. `release` lets go of what is needed for asking alone.
+    opens the endpoints, which bound the requests in flight. `refusals` ends the asking
+    of a dataset. `keep` writes what `journal` holds to the store. `release` lets go of
+    what is needed for asking alone.
     """
 
     request: Callable[[str, str], Request]
     retries: int
     journal: Journal
     make_pool: Callable[[], Pool]
+    refusals: Refusals
     keep: Callable[[Sequence[FailedAttempt], Sequence[LimitChange]], None]
     release: Callable[[], None]
 
@@ -157,7 +162,7 @@ class _Drain:
         self._work = work
         self._queue = queue
         self._pool = pool
-        self._asker = Asker(pool, work.retries, work.journal)
+        self._asker = Asker(pool, work.retries, work.journal, work.refusals)
         self._executor = executor
         self._walk: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
@@ -202,7 +207,9 @@ class _Drain:
         self, group: asyncio.TaskGroup, fingerprint: str, asks: deque[Ask]
     ) -> None:
         while asks:
-            size = min(len(asks), await self._room())
+            # Where nothing more is asked, all are failures at once.
+            given_up = self._work.refusals.why_given_up(fingerprint)
+            size = min(len(asks), AT_ONCE if given_up else await self._room())
             batch = [asks.popleft() for _ in range(size)]
             claim = partial(self._queue.claim, fingerprint, batch)
             for ask in await self._in_store(claim):
@@ -232,12 +239,20 @@ class _Drain:
 
     async def _ask(self, fingerprint: str, ask: Ask) -> None:
         """Ask from a place, and keep it until the answer is stored."""
+        reason = self._work.refusals.why_given_up(fingerprint)
+        if reason:
+            failed = failed_answer(fingerprint, ask.sample, reason)
+            await self._keep(replace(failed, repeat=ask.repeat))
+            return
         async with self._pool.place() as place:
-            answer = await self._answer(fingerprint, ask, place)
-            stored = asyncio.get_running_loop().create_future()
-            self._received.append((answer, stored))
-            self._arrived.set()
-            await stored
+            await self._keep(await self._answer(fingerprint, ask, place))
+
+    async def _keep(self, answer: Answer) -> None:
+        """Wait until an answer is stored."""
+        stored = asyncio.get_running_loop().create_future()
+        self._received.append((answer, stored))
+        self._arrived.set()
+        await stored
 
     async def _answer(self, fingerprint: str, ask: Ask, place: Place) -> Answer:
         try:

@@ -17,6 +17,7 @@ from pytest_vlmeval.media_check import MediaCheck, find_needs
 from pytest_vlmeval.models.factory import create_pool
 from pytest_vlmeval.models.limiter import AUTO_CEILING
 from pytest_vlmeval.queue import Queue
+from pytest_vlmeval.refusals import Refusals
 from pytest_vlmeval.reuse import ReuseCheck
 from pytest_vlmeval.sharing import part_of
 
@@ -125,6 +126,7 @@ class Inference:
             retries=self._settings.retries,
             journal=journal,
             make_pool=lambda: self._make_pool(journal.note_limit, aside),
+            refusals=Refusals(names, self._announce),
             release=state.library.release_prompts,
             keep=partial(
                 state.store.accounting.record, state.plan.run_id, state.session_id

@@ -26,6 +26,7 @@ from pytest_vlmeval.engine import Engine, Work
 from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Plan, PlanEntry
+from pytest_vlmeval.refusals import Refusals
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.leases import make_owner
 from tests.endpoint_calls import text_request
@@ -51,6 +52,7 @@ class Asking:
         datasets: Sequence[str] = ("Data-1",),
         concurrency: int = CONCURRENCY,
     ) -> None:
+        self.said: list[str] = []
         self.store = Store(folder)
         entries = [
             PlanEntry(
@@ -84,6 +86,9 @@ class Asking:
             retries=1,
             journal=journal,
             make_pool=lambda: make_pool(url, concurrency=fixed, journal=journal),
+            refusals=Refusals(
+                {name: name.partition("-")[0] for name in datasets}, self.said.append
+            ),
             keep=partial(self.store.accounting.record, "r", owner),
             release=lambda: None,
         )

@@ -57,6 +57,7 @@ ORDER = (
     "run_state",
     "sharing",
     "queue",
+    "refusals",
     "asking",
     "engine",
     "judge",
