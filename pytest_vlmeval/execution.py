@@ -82,7 +82,8 @@ class Execution:
     def _begin(self, library: Library, session_id: str, number: int) -> RunState:
         """Open the store, find the run or make it, and join it."""
         owner = make_owner()
-        store = Store(self._settings.work_dir, self._settings.store)
+        settings = self._settings
+        store = Store(settings.work_dir, settings.store, self._announce)
         plan = self._open_run(store, library.scorer, session_id)
         store.leases.join(owner, session_id, plan.run_id, number)
         board = Board(store, plan, session_id)

@@ -38,11 +38,6 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _NO_TEMPLATE = re.compile(r"chat.?template", re.IGNORECASE)
-# One sample's own fault, however many follow each other.
-_FILTERED = re.compile(
-    r"content.?(filter|management|policy)|data_inspection|moderation|safety",
-    re.IGNORECASE,
-)
 # What differs from sample to sample in words that are alike: numbers, names, ids.
 _OWN = re.compile(r"\w*\d\w*")
 
@@ -110,7 +105,7 @@ class Refusals:
 
     def note_refusal(self, fingerprint: str, index: str, error: RequestError) -> None:
         """Take in that a sample failed; what is no refusal neither counts nor ends."""
-        if error.status is None or error.retryable or _FILTERED.search(str(error)):
+        if error.kind != "status" or error.retryable:
             return
         alike = error.status, _OWN.sub("#", str(error))
         row = self._rows.get(fingerprint)

@@ -117,7 +117,9 @@ class Run:
         from pytest_vlmeval.judge_forms import JudgePanel
         from pytest_vlmeval.store import Store
 
-        self._judge_store = Store(self.settings.work_dir, self.settings.store)
+        self._judge_store = Store(
+            self.settings.work_dir, self.settings.store, self._announce
+        )
         concurrency = self._share.concurrency(self.settings.concurrency)
         return JudgePanel(
             create_judges(self.settings, self._judge_store, concurrency, self._servers)

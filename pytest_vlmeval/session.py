@@ -190,10 +190,10 @@ class Controller:
         """Give all workers one name in the store, and each a way to say something."""
         node.workerinput[SESSION_ID] = self._session_id
         node.workerinput[LINES] = channel = node.gateway.newchannel()
-        channel.setcallback(self._say_once)
+        channel.setcallback(self.say_once)
 
-    def _say_once(self, line: str) -> None:
-        """Say what one worker found out, or all of them, in the one terminal."""
+    def say_once(self, line: str) -> None:
+        """Say what one process found out, or all of them, in the one terminal."""
         with self._announcing:
             if line not in self._announced:
                 self._announced.add(line)
@@ -223,8 +223,10 @@ def register_reports(config: pytest.Config) -> None:
         config.stash[SCREEN_KEY] = Relay(_worker(config).workerinput[LINES].send)
         return
     config.stash[SCREEN_KEY] = screen = Screen(terminal)
+    announce = screen.announce
     if is_controller(config):
         controller = Controller(get_session_id(config), screen.announce)
+        announce = controller.say_once
         config.pluginmanager.register(controller, "vlmeval-controller")
         if is_model_given(config):
             # Ahead of the workers, all but one of which would wait for it.
@@ -238,7 +240,11 @@ def register_reports(config: pytest.Config) -> None:
     from pytest_vlmeval.reports.terminal import TerminalReport
 
     report = TerminalReport(
-        terminal, screen, get_settings(config), get_session_id(config)
+        terminal,
+        screen,
+        get_settings(config),
+        get_session_id(config),
+        announce=announce,
     )
     config.pluginmanager.register(report, "vlmeval-terminal")
     if config.get_verbosity() >= 0:

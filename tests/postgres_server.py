@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +97,62 @@ class PostgresServer:
             connection.exec_driver_sql(f"CREATE DATABASE {name}")
         engine.dispose()
         return self._url(name)
+
+
+class Proxy:
+    """A server in front of a PostgreSQL server, whose connections it can cut.
+
+    `cut_at` chooses the next COMMIT: "before" it arrives, or "after" it was done but
+    before the client hears of it.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self.cut_at = ""
+        self.cuts = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=[client], daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        behind = socket.create_connection(("127.0.0.1", self._behind))
+        with client, behind:
+            while True:
+                ready, _, _ = select.select([client, behind], [], [])
+                try:
+                    if client in ready and not self._forward(client, behind):
+                        return
+                    if behind in ready:
+                        if not (data := behind.recv(1 << 16)):
+                            return
+                        client.sendall(data)
+                except OSError:
+                    return
+
+    def _forward(self, client: socket.socket, behind: socket.socket) -> bool:
+        """Send on what the client says; return whether the connection goes on."""
+        data = client.recv(1 << 16)
+        if b"COMMIT" in data and self.cut_at:
+            when, self.cut_at = self.cut_at, ""
+            self.cuts += 1
+            if when == "after":
+                behind.sendall(data)
+                behind.recv(1 << 16)
+            return False
+        behind.sendall(data)
+        return bool(data)
 
 
 def find_programs() -> Path | None:

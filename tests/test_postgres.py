@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.postgres_server import PASSWORD, QUOTED, PostgresServer, query
+from pytest_vlmeval.store import Store
+from tests.postgres_server import PASSWORD, QUOTED, PostgresServer, Proxy, query
 from tests.run_fixtures import Project, endpoint
 from tests.server_fixtures import ServerProcess
+from tests.store_calls import answer, claim
 from tests.test_runs import asked, wait_for
 
 pytestmark = pytest.mark.postgres
@@ -195,13 +200,47 @@ def test_a_database_that_does_not_let_one_in(
     assert server.requests() == []
 
 
-def test_a_server_that_restarts_loses_nothing(
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+def test_a_server_that_is_restarted_is_waited_for(
+    project: Project,
+    server: ServerProcess,
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    workers: list[str],
+) -> None:
+    project.write_math(SAMPLES)
+    server.control(default="B", latency_s=0.3)
+    arguments = [*endpoint(server.url), f"--vlm-store={postgres_url}", *workers]
+    process = project.start(*arguments, "--vlm-concurrency=2")
+    wait_for(lambda: len(server.requests()) > 6)
+    postgres_server.stop()
+    time.sleep(4)
+    postgres_server.start()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    passed = f"{RESULT['passed']} passed"
+    assert passed in output
+    shown = postgres_url.replace(QUOTED, "***")
+    line = (
+        f"vlmeval: the run store {shown} does not answer; waits for it, 120 s at most."
+    )
+    assert output.count(line) == 1
+    # Nothing was lost, not even what was in flight.
+    assert set(asked(server).values()) == {1}
+    assert query(postgres_url, "SELECT count(*) FROM answers") == [(SAMPLES,)]
+    assert query(postgres_url, "SELECT count(*) FROM claims") == [(0,)]
+
+
+def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(
     project: Project,
     server: ServerProcess,
     postgres_server: PostgresServer,
     postgres_url: str,
 ) -> None:
     project.write_math(SAMPLES)
+    project.pytester.makeconftest(
+        "from pytest_vlmeval.store import location\nlocation.STORE_OUTAGE_S = 3"
+    )
     server.control(default="B", latency_s=0.3)
     arguments = [*endpoint(server.url), f"--vlm-store={postgres_url}"]
     process = project.start(*arguments, "--vlm-concurrency=2")
@@ -218,6 +257,47 @@ def test_a_server_that_restarts_loses_nothing(
     before = len(server.requests())
     project.run(*arguments).assert_outcomes(**RESULT)
     assert len(server.requests()) - before == SAMPLES - kept
+
+
+@pytest.mark.parametrize("cut_at", ["before", "after"])
+def test_a_commit_whose_end_is_unknown_is_done_once(
+    tmp_path: Path, postgres_server: PostgresServer, postgres_url: str, cut_at: str
+) -> None:
+    proxy = Proxy(postgres_server.port)
+    url = postgres_url.replace(str(postgres_server.port), str(proxy.port))
+    said: list[str] = []
+    store = Store(tmp_path, url, said.append)
+    # A claim that was made must not be taken for that of another process.
+    proxy.cut_at = cut_at
+    assert claim(store, "s", "me", ["1", "2"]) == ["1", "2"]
+    proxy.cut_at = cut_at
+    kept = store.answers.record("r", "s", [answer("1"), answer("2")])
+    assert proxy.cuts == 2
+    assert query(postgres_url, "SELECT seq FROM answers ORDER BY 1") == [
+        (each.seq,) for each in kept
+    ]
+    assert query(postgres_url, "SELECT count(*) FROM claims") == [(0,)]
+    proxy.cut_at = cut_at
+    assert store.scores.claim("score", "r", "Data-1", "s", "me") == "mine"
+    assert said[0] == (
+        f"the run store {url.replace(QUOTED, '***')} does not answer; waits for it, "
+        "120 s at most."
+    )
+    store.close()
+    proxy.close()
+
+
+def test_every_part_of_a_store_waits_out_restarts(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    store = Store(tmp_path, postgres_url)
+    parts = [part for part in vars(store).values() if hasattr(part, "_database")]
+    assert len(parts) >= 9
+    for part in parts:
+        for name, method in vars(type(part)).items():
+            if inspect.isfunction(method) and not name.startswith("_"):
+                assert hasattr(method, "__wrapped__"), name
+    store.close()
 
 
 def test_without_the_driver(

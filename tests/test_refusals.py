@@ -86,7 +86,7 @@ def test_what_is_no_refusal_neither_counts_nor_ends_a_row() -> None:
     alike = [refused("no") for _ in range(10)]
     passing = RequestError("gone", kind="connection", retryable=True)
     unreadable = RequestError("no image", kind="input", retryable=False)
-    filtered = refused("triggering Azure's content management policy")
+    filtered = RequestError("stopped", kind="filtered", status=400, retryable=False)
     for error in (passing, unreadable, filtered):
         assert give_up_after([error] * 30) is None
         assert give_up_after([*alike[:5], error, *alike[5:]]) == 11

@@ -20,6 +20,8 @@ from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.location import Location
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.reports.screen import Screen
 
@@ -33,7 +35,10 @@ class TerminalReport:
         screen: Screen,
         settings: Settings,
         session_id: str,
+        *,
+        announce: Callable[[str], None],
     ) -> None:
+        self._announce = announce
         self._terminal = terminal
         self._settings = settings
         self._session_id = session_id
@@ -46,7 +51,9 @@ class TerminalReport:
         place = Location(self._settings.work_dir, self._settings.store)
         if self._watch is None and place.may_exist:
             if self._store is None:
-                self._store = Store(self._settings.work_dir, self._settings.store)
+                self._store = Store(
+                    self._settings.work_dir, self._settings.store, self._announce
+                )
             plan = self._store.runs.load_plan(self._session_id)
             if plan is not None:
                 self._watch = Watch(

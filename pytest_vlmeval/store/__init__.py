@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pytest_vlmeval.store.accounting import Accounting
@@ -21,11 +22,17 @@ from pytest_vlmeval.store.scores import Scores
 class Store:
     """One store; every method of its parts is one transaction and thread-safe.
 
-    It lies in a file of `work_dir`, or in the PostgreSQL database of `url`.
+    It lies in a file of `work_dir`, or in the PostgreSQL database of `url`, whose
+    server is waited for where it is restarted; `announce` is told so.
     """
 
-    def __init__(self, work_dir: Path, url: str | None = None) -> None:
-        self._database = Database(Location(work_dir, url))
+    def __init__(
+        self,
+        work_dir: Path,
+        url: str | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._database = Database(Location(work_dir, url), announce)
         self.runs = Runs(self._database)
         self.answers = Answers(self._database)
         self.capabilities = Capabilities(self._database)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.accounts import Account, FailedAttempt, LimitChange, RunAccount
 from pytest_vlmeval.records import UNANSWERED, Plan
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import (
     answers,
     exchanges,
@@ -35,6 +35,7 @@ ONE_TURN = sa.literal(1)
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
+@waits_out_restarts
 class Accounting:
     """Keeps what answers do not tell, and sums up a run."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +12,12 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import describe
 from pytest_vlmeval.records import Answer, Ask, Said, lose
-from pytest_vlmeval.store.database import AT_ONCE, Database, is_of_store
+from pytest_vlmeval.store.database import (
+    AT_ONCE,
+    Database,
+    is_of_store,
+    waits_out_restarts,
+)
 from pytest_vlmeval.store.schema import answers, claims
 
 # Texts up to this length (an option's letter) are often the same.
@@ -54,6 +59,7 @@ def counts(stored: StoredAnswer, session_id: str) -> bool:
     return stored.answer.state == "answered" or stored.session_id == session_id
 
 
+@waits_out_restarts
 class Answers:
     """The answers of the store and the claims on those still missing."""
 
@@ -103,7 +109,13 @@ class Answers:
         except Exception as error:
             if is_of_store(error):
                 raise
-            return [kept for each in new for kept in _keep_one(keep, each)]
+            # Each is begun again by itself after a restart: none may be kept twice.
+            outlast = self._database.outlast
+            return [
+                kept
+                for each in new
+                for kept in _keep_one(lambda one: outlast(partial(keep, one)), each)
+            ]
 
     def _record(
         self,
@@ -151,18 +163,27 @@ class Answers:
         self, run_id: str, fingerprints: Iterable[str], seq: int
     ) -> Iterator[list[StoredAnswer]]:
         """Give the answers recorded after `seq` in parts, oldest first."""
-        wanted = set(fingerprints)
-        query = sa.select(answers).where(answers.c.run_id == run_id)
-        query = query.order_by(answers.c.seq).limit(AT_ONCE)
+        return self._parts(run_id, set(fingerprints), seq)
+
+    def _parts(
+        self, run_id: str, wanted: Container[str], seq: int
+    ) -> Iterator[list[StoredAnswer]]:
         while True:
-            with self._database.transaction(reading=True) as connection:
-                new = query.where(answers.c.seq > seq)
-                rows = connection.execute(new).mappings().all()
+            rows = self.rows_after(run_id, seq)
             if part := [_stored(row) for row in rows if row["fingerprint"] in wanted]:
                 yield part
             if len(rows) < AT_ONCE:
                 return
             seq = rows[-1]["seq"]
+
+    def rows_after(self, run_id: str, seq: int) -> Sequence[sa.RowMapping]:
+        """Return the first rows of a run after `seq`, as many as are read at once."""
+        query = sa.select(answers).where(
+            answers.c.run_id == run_id, answers.c.seq > seq
+        )
+        query = query.order_by(answers.c.seq).limit(AT_ONCE)
+        with self._database.transaction(reading=True) as connection:
+            return connection.execute(query).mappings().all()
 
     def in_flight(self, run_id: str) -> int:
         """Return how many asks of a run some process is at now."""

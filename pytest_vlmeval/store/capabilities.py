@@ -9,10 +9,11 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from pytest_vlmeval.models.capability import Finding
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import capabilities
 
 
+@waits_out_restarts
 class Capabilities:
     """The findings in the store, by run and session."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from pytest_vlmeval.records import WITHHELD, Answer, JudgeQuestion, JudgeReply
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import exchanges
 
 # Databases bound how many values a query may hold.
@@ -37,6 +37,7 @@ def identify_question(judge: str, question: JudgeQuestion) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+@waits_out_restarts
 class Exchanges:
     """The questions to judges and their replies, those without one included."""
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from pytest_vlmeval.gates.outcome import GateResult, as_record, from_record
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import gates
 
 
+@waits_out_restarts
 class Gates:
     """The results of gates in the store, by session."""
 

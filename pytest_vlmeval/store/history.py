@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import Plan, Setting
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.runs import read_plans
 from pytest_vlmeval.store.schema import plans, runs, scores
 
@@ -78,6 +78,7 @@ def _find(runs: Sequence[StoredRun], name: str, other: str = "") -> StoredRun:
     return found[0]
 
 
+@waits_out_restarts
 class History:
     """The runs of the store, newest first."""
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import claims, processes, scores
 
 BEAT_S = 2.0
@@ -77,6 +77,7 @@ class Member(NamedTuple):
     state: str
 
 
+@waits_out_restarts
 class Leases:
     """The processes that share a store, and what they hold: claims and scorings."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -15,7 +16,18 @@ from pytest_vlmeval.store.schema import SCHEMA_VERSION, meta, metadata
 
 BUSY_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+# How long a server that was there is waited for, as a model's is (--vlm-outage).
+STORE_OUTAGE_S = 120
+# How long one is that nothing was heard of yet: it may just be restarted.
+OPENING_S = 10
 SWITCH_PAUSE_S = 0.01
+# A server that vanished is noticed within half a minute.
+KEEP_ALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 # Names what must not happen twice at once in a PostgreSQL database.
 LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
@@ -69,13 +81,46 @@ def _remedy(cause: str) -> str:
     return "Make it writable"
 
 
+# PostgreSQL's codes for a server that ends, has crashed, or does not let one in yet;
+# class 08 has those for connections that failed.
+_ENDING = ("57P01", "57P02", "57P03", "08")
+_REFUSED = re.compile(
+    "authentication|password|does not exist|pg_hba|certificate|SSL|translate host|"
+    "not known|invalid"
+)
+
+
+def is_lost(error: sa.exc.DBAPIError) -> bool:
+    """Whether a PostgreSQL server that was there went away."""
+    code = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or (code or "").startswith(_ENDING):
+        return True
+    # What fails without a code never reached the server.
+    return code is None and isinstance(
+        error, sa.exc.OperationalError | sa.exc.InterfaceError
+    )
+
+
+def may_come_back(error: sa.exc.DBAPIError) -> float:
+    """Return how long to wait for a store that could not be opened, in seconds."""
+    words = str(error.orig)
+    if "sqlite" in type(error.orig).__module__ or not is_lost(error):
+        return 0
+    if re.search("starting up|shutting down|not yet accepting|recovery", words):
+        return STORE_OUTAGE_S
+    return 0 if _REFUSED.search(words) else OPENING_S
+
+
 def is_locked(error: BaseException) -> bool:
     """Whether somebody else held an SQLite store for too long."""
     return "database is locked" in str(error)
 
 
 def open_database(location: Location) -> sa.Engine:
-    """Open, or make, the store; `VlmEvalError` if that cannot be done."""
+    """Open, or make, the store; `VlmEvalError` if that cannot be done.
+
+    What the server of a database refuses remains SQLAlchemy's error.
+    """
     try:
         engine = _open_postgresql(location) if location.url else _open_sqlite(location)
     except OSError as error:
@@ -87,9 +132,9 @@ def open_database(location: Location) -> sa.Engine:
             metadata.create_all(connection)
             # What was made in a store of another version is taken back.
             _check_version(location, _schema_version(connection))
-    except (OSError, sa.exc.DatabaseError) as error:
+    except OSError as error:
         raise VlmEvalError(location.explain(error)) from None
-    except VlmEvalError:
+    except (VlmEvalError, sa.exc.DBAPIError):
         engine.dispose()
         raise
     return engine
@@ -177,7 +222,7 @@ def _open_postgresql(location: Location) -> sa.Engine:
         url = sa.make_url(location.url).set(drivername="postgresql+psycopg")
         return sa.create_engine(
             url,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **KEEP_ALIVE},
             # A connection that the server or the network ended is opened again.
             pool_pre_ping=True,
         )

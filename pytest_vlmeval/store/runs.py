@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from pytest_vlmeval.records import Plan, PlanEntry
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import answers, plans, processes, runs, selections
 
 
@@ -23,6 +23,7 @@ class OtherRun(NamedTuple):
     settings: Mapping[str, Any]
 
 
+@waits_out_restarts
 class Runs:
     """The runs of the store and the plans of its sessions."""
 

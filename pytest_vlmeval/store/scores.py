@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import Score, SoundScore, Verdict
-from pytest_vlmeval.store.database import AT_ONCE, Database
+from pytest_vlmeval.store.database import AT_ONCE, Database, waits_out_restarts
 from pytest_vlmeval.store.schema import scores, verdicts
 
 # A score is "incomplete" where a judge gave no reply, which it may another time.
@@ -26,6 +26,7 @@ _CLAIMED: Mapping[str, Literal["taken", "done", "failed"]] = {
 _TRIED_AGAIN = ("failed", "needs_judge", "incomplete")
 
 
+@waits_out_restarts
 class Scores:
     """The scores of the store, with their verdicts."""
 
