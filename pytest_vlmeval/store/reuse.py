@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pytest_vlmeval.accounts import SpotCheck
 from pytest_vlmeval.evidence import Evidence
 from pytest_vlmeval.records import Answer
-from pytest_vlmeval.store.database import Database
+from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.schema import evidence, processes, spot_answers, spot_checks
 
 _ANSWER_FIELDS = (
@@ -39,6 +39,7 @@ class Checking(NamedTuple):
     words: str
 
 
+@waits_out_restarts
 class Reuse:
     """The evidence of models, and the spot checks of sessions."""
 
