@@ -14,7 +14,8 @@ from _pytest.config.findpaths import determine_setup
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import OPTIONS
-from pytest_vlmeval.sources import Sources
+from pytest_vlmeval.option_values import list_datasets
+from pytest_vlmeval.sources import Sources, joined
 
 if TYPE_CHECKING:
     from pytest_vlmeval.option import Option
@@ -71,7 +72,9 @@ def call_sources(
     def ini(option: Option) -> str | None:
         value: Any = found.get(option.ini)
         value = getattr(value, "value", value)
-        return None if value in (None, "") else str(value)
+        if value in (None, ""):
+            return None
+        return joined(option, [str(value)], root)
 
     return Sources(
         command=lambda option: texts.get(option.name),
@@ -115,7 +118,8 @@ def _text(keyword: str, value: object) -> str:
     if isinstance(value, list | tuple) and keyword != "config":
         wrong = [each for each in value if not isinstance(each, PLAIN)]
         if not wrong:
-            return ",".join(map(str, value))
+            names = map(str, value)
+            return list_datasets(names) if keyword == "data" else ",".join(names)
         value = wrong[0]
     elif isinstance(value, PLAIN):
         return str(value)

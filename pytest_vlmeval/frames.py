@@ -6,17 +6,15 @@ import base64
 import csv
 import hashlib
 import io
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import NOT_IN_NAMES, can_be_name
 from pytest_vlmeval.sandbox.rows import HALVES, NO_CHARACTER
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NAME = re.compile(r"[\w.+-]+", re.ASCII)
 
 
 def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Path:
@@ -27,10 +25,10 @@ def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Pat
     `here`. The file lies below `folder` by its content, so that equal data are the
     same dataset. Raises `VlmEvalError` for a name or a cell that cannot be used.
     """
-    if not NAME.fullmatch(name):
+    if not can_be_name(name):
         raise VlmEvalError(
-            f"{name!r} cannot be the name of a dataset: give one of letters from a to "
-            "z, digits, '_', '-', '+' and '.' only."
+            f"{name!r} cannot be the name of a dataset: give one without "
+            f"{NOT_IN_NAMES}."
         )
     table = frame.copy()
     if "image" in table:

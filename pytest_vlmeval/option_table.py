@@ -15,6 +15,7 @@ from pytest_vlmeval.model_option_table import (
 from pytest_vlmeval.option import Option, make_option
 from pytest_vlmeval.option_values import (
     YES_NO,
+    parse_datasets,
     parse_flag,
     parse_mirror,
     parse_names,
@@ -151,8 +152,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "data",
-        parse_names,
-        "dataset names or paths of TSV files, separated by commas",
+        parse_datasets,
+        "dataset names or paths of TSV files, separated by commas, and in quotes where "
+        "a comma or blank is part of them",
         "only these datasets of the selected benchmarks; any other name, or a TSV of "
         "your own, runs in benchmarks/test_named.py; may be repeated",
         metavar="NAMES",
@@ -318,6 +320,15 @@ OPTIONS: tuple[Option, ...] = (
         "accept dataset files whose checksum is not the published one; "
         "their scores are marked as modified",
         default="no",
+    ),
+    make_option(
+        "data-paths",
+        parse_one_of("any", "inside"),
+        "any or inside",
+        "where the images lie that a table of your own may name: inside its folder, or "
+        "anywhere; other datasets never read files outside of their own folders",
+        default="any",
+        metavar="WHERE",
     ),
     make_option(
         "offline",

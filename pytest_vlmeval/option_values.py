@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 YES_NO = "1, true, yes, on, 0, false, no or off"
 # Stands, among a test's datasets, for what --vlm-data names and no other test has.
 OTHERS = "*"
+NOT_IN_NAMES = (
+    "brackets, slashes, '::', control characters and blanks at its beginning or end"
+)
 # A name that ends so is a file's, whatever it then turns out to hold.
 TABLES = set(".tsv .csv .txt .xlsx .xls .json .jsonl .parquet .gz .zip".split())
 
@@ -106,6 +109,28 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.replace(",", " ").split() if name)
 
 
+def parse_datasets(text: str) -> tuple[str, ...]:
+    """Read names and paths, separated by commas or blanks, quoted as in a shell."""
+    import shlex
+
+    words = shlex.shlex(text, posix=True)
+    words.whitespace += ","
+    words.whitespace_split = True
+    words.commenters = ""
+    return tuple(name for name in words if name)
+
+
+def list_datasets(names: Iterable[str]) -> str:
+    """Write names and paths so that `parse_datasets` reads the same."""
+    return ",".join(
+        # A comma is nothing to a shell, which `shlex.quote` thinks of.
+        "'" + name.replace("'", "'\"'\"'") + "'"
+        if re.search(r"[,\s'\"\\]", name)
+        else name
+        for name in names
+    )
+
+
 def parse_command(text: str) -> tuple[str, ...]:
     """Read the words of a command that gets a port where it says {port}."""
     if "{port}" not in text:
@@ -127,7 +152,20 @@ def is_table(name: str) -> bool:
 
 def dataset_name(name: str) -> str:
     """Give the name of a dataset that may be named by its file."""
-    return Path(name).stem if is_table(name) else name
+    if not is_table(name):
+        return name
+    path = Path(name)
+    return Path(path.stem).stem if path.name.lower().endswith(".tsv.gz") else path.stem
+
+
+def can_be_name(name: str) -> bool:
+    """Whether a dataset may have this name, which is part of test ids."""
+    return (
+        name.strip() == name != ""
+        and "::" not in name
+        and all(char.isprintable() or char == "\u3000" for char in name)
+        and not set("[]/\\") & set(name)
+    )
 
 
 def parse_store(text: str) -> str:

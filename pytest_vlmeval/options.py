@@ -44,7 +44,7 @@ REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 AS_GIVEN = (
     "model limit sample seed nframe fps video_url scoring concurrency repeat store "
     "max_tokens temperature max_reply_mb retries mode fresh reuse spot_check "
-    "allow_modified_data offline data_mirror download_max_gb download_only "
+    "allow_modified_data offline data_mirror data_paths download_max_gb download_only "
     "sandbox_python media_check"
 ).split()
 
@@ -103,6 +103,7 @@ class Settings:
     reuse: Literal["checked", "always"]
     spot_check: int
     allow_modified_data: bool
+    data_paths: Literal["any", "inside"]
     offline: bool
     data_mirror: str | None
     download_max_gb: float

@@ -68,6 +68,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, fixture)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name the items of a benchmark."""
+    if argname not in ("vlm_sample", "vlm_score"):
+        return None
+    from pytest_vlmeval.suite import id_of
+
+    return id_of(val)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the engine once it is known what is selected."""

@@ -43,6 +43,7 @@ class DatasetInfo:
     it comes from, `repository` the one that its videos or pictures come from, if known.
     `settings` go to the constructor: those that the name of a preset stands for, and
     how its videos are shown. `members` are the datasets of a collection.
+    Only files in its own folders are read, if `confined`.
     `size_bytes`, `has_references`, `judge`, `homepage` and `licence` are None where
     not known.
     """
@@ -57,6 +58,7 @@ class DatasetInfo:
     path: Path | None = None
     checksum: str | None = None
     rules: str = ""
+    confined: bool = True
     family: str = ""
     source: str = ""
     repository: str = ""

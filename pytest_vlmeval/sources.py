@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import OPTIONS
-from pytest_vlmeval.option_values import ApiKey, hide_password
+from pytest_vlmeval.option_values import (
+    ApiKey,
+    hide_password,
+    is_table,
+    list_datasets,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pytest
 
@@ -88,7 +93,7 @@ class Sources:
         if (ini := self.ini(option)) is not None:
             yield _in_ini(option, ini)
         if text := self.variables.get(option.env):
-            yield _in_environment(option, text)
+            yield _in_environment(option, joined(option, [text], self.folder))
         if value is not None and value.assumed:
             yield Given(value.text, "task", value.shown, assumed=True)
 
@@ -233,20 +238,37 @@ def _name_only(given: str, file: Path) -> str:
     return f"{given.partition('=')[0]}=***"
 
 
+def joined(option: Option, values: Sequence[str], folder: Path) -> str:
+    """Put what was given one by one into one text.
+
+    A file is what it is, also where a comma or blank in its path would part two.
+    """
+    if option.name != "data":
+        return ",".join(values)
+    return ",".join(
+        list_datasets([value])
+        if is_table(value) and (folder / Path(value).expanduser()).exists()
+        else value
+        for value in values
+    )
+
+
 def pytest_sources(config: pytest.Config, variables: Mapping[str, str]) -> Sources:
     """Return what pytest was given."""
 
     def command(option: Option) -> str | None:
         value = config.getoption(option.flag)
         if isinstance(value, list):
-            return ",".join(value)
+            return joined(option, value, config.invocation_params.dir)
         if value is not None:
             return str(value)
         return overrides.get(option.ini)
 
     def ini(option: Option) -> str | None:
         value = config.getini(option.ini)
-        return None if value in (None, "") else str(value)
+        if value in (None, ""):
+            return None
+        return joined(option, [str(value)], config.rootpath)
 
     # By -o NAME=VALUE a flag of the task file can be taken back on the command line.
     overrides = dict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +72,22 @@ class SampleParameter:
     dataset: str
     row: IndexRow
 
+    @property
+    def id(self) -> str:
+        """What stands between the brackets of the item's name."""
+        return f"{self.dataset}-{self.row.index}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreParameter:
     """Names the dataset whose score an item shows."""
 
     dataset: str
+
+    @property
+    def id(self) -> str:
+        """What stands between the brackets of the item's name."""
+        return self.dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +97,35 @@ class UnpreparedParameter:
     dataset: str
     error: str
 
+    @property
+    def id(self) -> str:
+        """What stands between the brackets of the item's name."""
+        return self.dataset
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnselectedParameter:
     """Stands for a test none of whose datasets is selected; it is deselected."""
 
+    id: ClassVar[str] = "unselected"
+
 
 Parameter = SampleParameter | ScoreParameter | UnpreparedParameter | UnselectedParameter
+
+
+def id_of(value: object) -> str | None:
+    """Return the id of a parameter of ours as it is, but for control characters.
+
+    pytest itself would write letters outside of ASCII as escapes.
+    """
+    if not isinstance(value, Parameter):
+        return None
+    return "".join(
+        char
+        if char.isprintable() or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape").decode()
+        for char in value.id
+    )
 
 
 def wanted_fixture(metafunc: pytest.Metafunc) -> str | None:
@@ -108,27 +141,21 @@ def parametrize(metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
     datasets = named_datasets(metafunc)
     run.choice.declare(datasets)
     parameters: list[Parameter] = []
-    ids: list[str] = []
     for dataset in selected_datasets(metafunc, datasets, run):
-        for name, parameter in _expand(run, dataset, fixture):
-            ids.append(name)
-            parameters.append(parameter)
-    if not parameters:
-        ids, parameters = ["unselected"], [UnselectedParameter()]
-    metafunc.parametrize(fixture, parameters, indirect=True, ids=ids)
+        parameters += _expand(run, dataset, fixture)
+    parameters = parameters or [UnselectedParameter()]
+    # Their ids come by the hook, whose text pytest takes as it is.
+    metafunc.parametrize(fixture, parameters, indirect=True)
 
 
-def _expand(run: Run, dataset: str, fixture: str) -> Iterable[tuple[str, Parameter]]:
+def _expand(run: Run, dataset: str, fixture: str) -> Sequence[Parameter]:
     try:
         rows = run.rows(dataset)
     except VlmEvalError as error:
-        return [(dataset, UnpreparedParameter(dataset=dataset, error=str(error)))]
+        return [UnpreparedParameter(dataset=dataset, error=str(error))]
     if fixture == "vlm_score":
-        return [(dataset, ScoreParameter(dataset=dataset))]
-    return [
-        (f"{dataset}-{row.index}", SampleParameter(dataset=dataset, row=row))
-        for row in rows
-    ]
+        return [ScoreParameter(dataset=dataset)]
+    return [SampleParameter(dataset=dataset, row=row) for row in rows]
 
 
 def parameter_of(item: pytest.Item) -> Parameter | None:

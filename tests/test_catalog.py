@@ -13,11 +13,10 @@ import pytest
 
 from pytest_vlmeval.datasets.catalog import (
     demo_datasets,
-    find_dataset,
     load_catalog,
     locate_package,
+    unknown_dataset,
 )
-from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo
 from tests.sandbox_tables import shared_file
 
@@ -193,14 +192,6 @@ def test_the_bundled_datasets_have_a_file() -> None:
         assert info.path.is_file()
 
 
-def test_a_name_is_found_in_the_catalog_and_in_ones_own(
-    catalog: Mapping[str, DatasetInfo],
-) -> None:
-    extra = demo_datasets()
-    assert find_dataset("POPE", catalog, extra).class_name == "ImageYORNDataset"
-    assert find_dataset("DemoOpen", catalog, extra) is extra["DemoOpen"]
-
-
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -210,13 +201,12 @@ def test_a_name_is_found_in_the_catalog_and_in_ones_own(
     ],
 )
 def test_an_unknown_name_gets_the_nearest_ones(
-    catalog: Mapping[str, DatasetInfo], name: str, hint: str
+    catalog: Mapping[str, DatasetInfo], tmp_path: Path, name: str, hint: str
 ) -> None:
-    with pytest.raises(VlmEvalError) as caught:
-        find_dataset(name, catalog, demo_datasets())
-    text = str(caught.value)
+    text = str(unknown_dataset(name, catalog, demo_datasets(), tmp_path))
     assert text.startswith(f"Unknown dataset: {name!r}.{hint}")
     assert text.endswith(
         f"Accepted are the {len(catalog)} names of the installed ms-vlmeval and "
-        "DemoChoice, DemoYesNo, DemoOpen, with their upper and lower case."
+        "DemoChoice, DemoYesNo, DemoOpen, with their upper and lower case, and NAME "
+        f"for a table NAME.tsv in {tmp_path}."
     )

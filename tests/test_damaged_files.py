@@ -24,6 +24,7 @@ from pytest_vlmeval.sources import read_key
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.schema import SCHEMA_VERSION, metadata
 from tests.sandbox_tables import choice_rows, prepare_rows
+from tests.test_own_table import access
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
@@ -237,7 +238,7 @@ def test_any_bytes_as_a_table_of_one_s_own(damage: Damage) -> None:
         table = Path(name) / "own.tsv"
         data = damage(TABLE)
         table.write_bytes(data)
-        told = refusal(lambda: describe_own(table, Path(name) / "cache"))
+        told = refusal(lambda: describe_own(table, access(Path(name))))
         assert not told or str(table) in told
         assert table.read_bytes() == data
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.own import CIRCULAR, OWN, describe_own
+from pytest_vlmeval.datasets.own import CIRCULAR, OWN, OwnAccess, describe_own
 from pytest_vlmeval.datasets.own_table import TableFacts, read_facts
+from pytest_vlmeval.sandbox.inside.own import digest_files
 
 PICTURE = "iVBOR" + "x" * 80
+
+
+def digest(files: Sequence[Path]) -> list[tuple[str, str]]:
+    """Read files as the sandbox does, in this process."""
+    return list(digest_files([str(file) for file in files])["digests"])
+
+
+def access(folder: Path) -> OwnAccess:
+    """Give what is kept in a folder of a test."""
+    return OwnAccess(cache_dir=folder / "cache", digest=digest)
 
 
 def write(folder: Path, *lines: str, name: str = "my.tsv") -> Path:
@@ -25,7 +37,7 @@ def write(folder: Path, *lines: str, name: str = "my.tsv") -> Path:
 
 def test_options_make_it_multiple_choice(tmp_path: Path) -> None:
     path = write(tmp_path, "index question answer A B image", "1 What? A red None PIC")
-    info = describe_own(path, tmp_path / "cache")
+    info = describe_own(path, access(tmp_path))
     assert (info.name, info.class_name) == ("my", "ImageMCQDataset")
     assert (info.kind, info.modality, info.rules) == ("multiple_choice", "image", OWN)
     assert (info.has_references, info.judge) == (True, "optional")
@@ -45,18 +57,18 @@ def test_answers_decide_between_yes_no_and_open(
 ) -> None:
     rows = [f"What? {answer} PIC" for answer in answers]
     path = write(tmp_path, "question answer image", *rows)
-    assert describe_own(path, tmp_path / "cache").class_name == class_name
+    assert describe_own(path, access(tmp_path)).class_name == class_name
 
 
 def test_without_a_column_of_pictures_it_is_text(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer", "What? this")
-    info = describe_own(path, tmp_path / "cache")
+    info = describe_own(path, access(tmp_path))
     assert (info.modality, info.class_name) == ("text", "ImageVQADataset")
 
 
 def test_without_any_answer_it_has_no_references(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer A B image", "What?  x y PIC")
-    info = describe_own(path, tmp_path / "cache")
+    info = describe_own(path, access(tmp_path))
     assert (info.has_references, info.kind) == (False, "multiple_choice")
 
 
@@ -73,16 +85,16 @@ def test_rotations_are_known_by_a_column_or_the_name(
 ) -> None:
     start = "1 1" if "g_index" in header else "1"
     path = write(tmp_path, header, f"{start} What? A x y PIC", name=name)
-    assert describe_own(path, tmp_path / "cache").rules == rules
+    assert describe_own(path, access(tmp_path)).rules == rules
 
 
 def test_pictures_belong_to_the_checksum(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"picture")
     path = write(tmp_path, "question answer image_path", "W x a.png")
-    first = describe_own(path, tmp_path / "cache")
-    assert describe_own(path, tmp_path / "cache") == first
+    first = describe_own(path, access(tmp_path))
+    assert describe_own(path, access(tmp_path)) == first
     (tmp_path / "a.png").write_bytes(b"another picture")
-    assert describe_own(path, tmp_path / "cache").checksum != first.checksum
+    assert describe_own(path, access(tmp_path)).checksum != first.checksum
 
 
 def test_a_byte_order_mark_and_windows_lines_do_not_matter(tmp_path: Path) -> None:
@@ -95,13 +107,14 @@ def test_a_byte_order_mark_and_windows_lines_do_not_matter(tmp_path: Path) -> No
         grouped=False,
         whole_indexes=True,
         pictures={},
+        without_image=1,
     )
 
 
 def test_a_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer", "What? yes")
-    first = describe_own(path, tmp_path / "cache")
+    first = describe_own(path, access(tmp_path))
     write(tmp_path, "question answer", "What? maybe")
-    second = describe_own(path, tmp_path / "cache")
+    second = describe_own(path, access(tmp_path))
     assert (first.kind, second.kind) == ("yes_no", "vqa")
     assert first.checksum != second.checksum

@@ -98,11 +98,6 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
             "shows them all.",
         ),
         (
-            swift_task(data=["my data.tsv"]),
-            "eval_config.data[0] (a text) has a blank or a comma: give one name "
-            "each, and a file without blanks in its path.",
-        ),
-        (
             swift_task(model={"api_base": None}),
             "eval_config.model[0].api_base is missing: give the URL of the endpoint "
             "that serves the model, such as http://127.0.0.1:8000/v1/chat/completions.",

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from pytest_vlmeval.datasets.addresses import read_address
 from pytest_vlmeval.datasets.card import CARD, load_card
 from pytest_vlmeval.datasets.files import write_whole
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_values import can_be_name, dataset_name, is_table
 from pytest_vlmeval.records import DatasetInfo
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 # Counts changes in what is written, so that older files are not read.
 FORMAT = 5
 PROBE_S = 60.0
+MOST_FILES = 3
 # One table of the repository is all it wants (dataset/image_mcq.py:961).
 WITHOUT_REPOSITORY = {"MME-RealWorld-Lite"}
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
@@ -71,24 +74,64 @@ def demo_datasets() -> dict[str, DatasetInfo]:
     }
 
 
-def find_dataset(
-    name: str, catalog: Mapping[str, DatasetInfo], extra: Mapping[str, DatasetInfo]
-) -> DatasetInfo:
-    """Give a dataset of `extra` or of the catalog.
+def find_table(name: str, data_root: Path) -> Path | None:
+    """Return the table of this name among the datasets' files; None without one."""
+    if not can_be_name(name):
+        return None
+    for suffix in (".tsv", ".tsv.gz"):
+        path = data_root / f"{name}{suffix}"
+        if path.exists():
+            return path
+    return None
 
-    Raises VlmEvalError with the nearest names.
-    """
-    found = extra.get(name) or catalog.get(name)
-    if found is not None:
-        return found
-    by_small = {known.lower(): known for known in [*extra, *catalog]}
-    near = difflib.get_close_matches(name.lower(), by_small, n=3, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(by_small[small] for small in near)}?"
-    raise VlmEvalError(
-        f"Unknown dataset: {name!r}.{hint if near else ''} Accepted are the "
-        f"{len(catalog)} names of the installed ms-vlmeval and {', '.join(extra)}, "
-        "with their upper and lower case."
+
+def unknown_dataset(
+    name: str,
+    catalog: Mapping[str, DatasetInfo],
+    extra: Mapping[str, DatasetInfo],
+    data_root: Path,
+) -> VlmEvalError:
+    """Return the error for a name that no dataset has, with what may be meant."""
+    parts = re.split(r"[,\s]+", name)
+    files = _files_like(name, data_root, Path.cwd())
+    if len(parts) > 1 and all(part in extra or part in catalog for part in parts):
+        hint = " These are several: give one name each."
+    elif files:
+        hint = " " + " ".join(files)
+    else:
+        by_small = {known.lower(): known for known in [*extra, *catalog]}
+        near = difflib.get_close_matches(name.lower(), by_small, n=3, cutoff=0.6)
+        names = " or ".join(by_small[small] for small in near)
+        hint = f" Did you mean {names}?" if near else ""
+    return VlmEvalError(
+        f"Unknown dataset: {name!r}.{hint} Accepted are the {len(catalog)} names of "
+        f"the installed ms-vlmeval and {', '.join(extra)}, with their upper and lower "
+        f"case, and NAME for a table NAME.tsv in {data_root}."
     )
+
+
+def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
+    """Say which files may be meant: of another spelling, suffix, or folder."""
+    found = []
+    for place in dict.fromkeys((data_root, folder)):
+        with suppress(OSError):
+            for path in sorted(place.iterdir()):
+                known = dataset_name(path.name)
+                if not is_table(path.name) or _spelling(known) != _spelling(name):
+                    continue
+                if not path.name.lower().endswith((".tsv", ".tsv.gz")):
+                    how = "which is no TSV: write it as one"
+                elif place == data_root:
+                    how = f"which is the dataset {known!r}"
+                else:
+                    how = f"which --vlm-data={shlex.quote(path.name)} takes"
+                found.append(f"There is {path}, {how}.")
+    return found[:MOST_FILES]
+
+
+def _spelling(name: str) -> str:
+    """Give what names have in common that differ in case, blanks, '-' and '_'."""
+    return re.sub(r"[\s_.-]+", "", name.casefold())
 
 
 def locate_package(python: Path, cache_dir: Path | None = None) -> VlmevalPackage:

@@ -71,6 +71,11 @@ def fetch_dataset(
             raise VlmEvalError(
                 f"{info.name}: there is no file {path}. Name a .tsv file that exists."
             )
+        if path.exists():
+            raise VlmEvalError(
+                f"{info.name}: {path} is not a regular file. Remove it to have the "
+                "dataset's file downloaded."
+            )
         _bring(info, path, access)
     checksum = info.checksum or md5_of_file(path, access.cache_dir)
     modified = info.md5 is not None and checksum != info.md5

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.sandbox.own_files import open_regular
+
 if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
 
@@ -51,7 +53,7 @@ def md5_of_file(path: Path, cache_dir: Path) -> str:
         *known, checksum = json.loads(memory.read_text(encoding="utf-8"))
         if known == state:
             return str(checksum)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         checksum = hashlib.file_digest(file, new_md5).hexdigest()
     # A cache that cannot be written costs time only.
     with suppress(OSError):

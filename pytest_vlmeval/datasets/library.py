@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, TypeVar
 from pytest_vlmeval.datasets.access import fetch_files
 from pytest_vlmeval.datasets.catalog import (
     demo_datasets,
-    find_dataset,
+    find_table,
     load_catalog,
     locate_package,
+    unknown_dataset,
 )
 from pytest_vlmeval.datasets.download import FileAccess
-from pytest_vlmeval.datasets.own import describe_own
+from pytest_vlmeval.datasets.own import OwnAccess, describe_own
 from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
+from pytest_vlmeval.option_values import dataset_name
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset
 from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
@@ -69,11 +71,14 @@ class Library:
         where its environment cannot be built.
         """
         info = self.find(name)
+        return self._sandbox_with(addons_for(info), scored=is_scored(info))
+
+    def _sandbox_with(self, addons: frozenset[str], *, scored: bool) -> Sandbox:
         with self._sandbox_lock:
             # With the user's own interpreter it is the same for all. What is not
             # scored is imported without all it needs, away from what is.
-            python = self._environment_with(addons_for(info)).python
-            key = python, is_scored(info)
+            python = self._environment_with(addons).python
+            key = python, scored
             if key not in self._sandboxes:
                 self._sandboxes[key] = Sandbox(python)
             return self._sandboxes[key]
@@ -115,21 +120,30 @@ class Library:
                 self._described[name] = _kept(lambda: self._describe_own(name))
             return _given(self._described[name])
         bundled = demo_datasets()
-        return bundled.get(name) or find_dataset(name, self.catalog, bundled)
+        found = bundled.get(name) or self.catalog.get(name)
+        if found is not None:
+            return found
+        path = find_table(name, self._settings.data_root)
+        if path is not None:
+            self._own[name] = path
+            return self.find(name)
+        raise unknown_dataset(name, self.catalog, bundled, self._settings.data_root)
 
     def add_own(self, path: Path) -> str:
         """Take a file of one's own; return its dataset's name."""
-        first = self._own.setdefault(path.stem, path)
+        name = dataset_name(str(path))
+        first = self._own.setdefault(name, path)
         if first != path:
             self._clash = (first, path)
-        return path.stem
+        return name
 
     def check_own(self) -> None:
         """Raise `VlmEvalError` where two files have one name."""
         if self._clash is not None:
             first, second = self._clash
             raise VlmEvalError(
-                f"{first} and {second} would both be the dataset {first.stem}. Rename "
+                f"{first} and {second} would both be the dataset "
+                f"{dataset_name(str(first))}. Rename "
                 "one of them, or evaluate them in two runs."
             )
 
@@ -151,7 +165,21 @@ class Library:
                 f"is that one, put the file into {self._settings.data_root} and name "
                 "it without its folder and suffix; otherwise rename the file."
             )
-        return describe_own(path, self._settings.cache_dir)
+        return describe_own(
+            path,
+            OwnAccess(
+                cache_dir=self._settings.cache_dir,
+                digest=self._digest_files,
+                paths=self._settings.data_paths,
+                announce=self._announce,
+            ),
+        )
+
+    def _digest_files(self, files: Sequence[Path]) -> Sequence[tuple[str, str]]:
+        """Return a digest of what each file holds, read in the sandbox."""
+        from pytest_vlmeval.sandbox.calls import digest_in_sandbox
+
+        return digest_in_sandbox(self._sandbox_with(LIGHT, scored=True), files)
 
     def prepared(self, name: str) -> PreparedDataset:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import csv
 import difflib
+import gzip
 import re
 import string
-import sys
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.own_files import GZIP, open_regular, read_cells
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -38,7 +41,6 @@ MAGIC = {
     b"PK\x03\x04": "an Excel or ZIP file",
     b"\xd0\xcf\x11\xe0": "an Excel file",
     b"PAR1": "a Parquet file",
-    b"\x1f\x8b": "a gzip file",
     b"\xff\xfe": "in UTF-16",
     b"\xfe\xff": "in UTF-16",
 }
@@ -49,6 +51,7 @@ class TableFacts(NamedTuple):
 
     `pictures` maps the paths in its column image_path to the first row that has each,
     counted from 1; it is empty where the column `image` holds the pictures.
+    `without_image` counts the rows that have neither.
     `grouped` says that it has a column g_index, `whole_indexes` that every index is a
     whole number.
     """
@@ -59,6 +62,7 @@ class TableFacts(NamedTuple):
     grouped: bool
     whole_indexes: bool
     pictures: Mapping[str, int]
+    without_image: int = 0
 
 
 def read_facts(path: Path) -> TableFacts:
@@ -82,9 +86,13 @@ def faults_text(path: Path, faults: Sequence[str], rule: str = "") -> str:
 
 
 def _check_beginning(path: Path) -> None:
-    with path.open("rb") as file:
-        beginning = file.read(8)
-        line = beginning + file.readline(65_536)
+    with open_regular(path) as file:
+        line = file.read(8)
+        if line.startswith(GZIP):
+            file.seek(0)
+            line = _unpacked_line(path, file)
+        else:
+            line += file.readline(65_536)
     found = next((what for magic, what in MAGIC.items() if line.startswith(magic)), "")
     if not line.strip():
         found = "empty"
@@ -99,16 +107,29 @@ def _check_beginning(path: Path) -> None:
         raise VlmEvalError(f"{path} is not a TSV: it is {found}. {LAYOUT}")
 
 
+def _unpacked_line(path: Path, file: io.BufferedReader) -> bytes:
+    try:
+        return gzip.GzipFile(fileobj=file).readline(65_536)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> VlmEvalError:
+    return VlmEvalError(
+        f"{path} cannot be unpacked ({error}): it is not a whole gzip file. Pack the "
+        "table again, or name the TSV itself."
+    )
+
+
 def _read_rows(path: Path) -> Iterator[list[str]]:
     """Give the lines that are not blank, split as pandas does."""
-    # A picture is a cell of any length.
-    csv.field_size_limit(sys.maxsize)
     count = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in filter(None, csv.reader(file, "excel-tab")):
-                yield row
-                count += 1
+        for row in read_cells(path):
+            yield row
+            count += 1
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, error) from None
     except (csv.Error, UnicodeDecodeError) as error:
         # Text is decoded in blocks, so the row is not exactly known.
         raise VlmEvalError(
@@ -130,7 +151,10 @@ class _Reading:
         self._answers_yes_no = True
         self._whole_indexes = True
         self._pictures: dict[str, int] = {}
+        self._without_image = 0
         self._indexes: set[str] = set()
+        # Of rows with images of their own.
+        self._showing: set[str] = set()
         # Rows that take their picture from another row, which may come later.
         self._borrowed: dict[int, str] = {}
         self._groups: dict[int, str] = {}
@@ -186,13 +210,15 @@ class _Reading:
             self._faults.append(f"row {number}: {fault}")
 
     def _faults_of(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
-        for name in ("index", "question", "image"):
+        for name in ("index", "question"):
             if not row.get(name, "-"):
                 yield f"its {name} is empty"
         yield from self._look_at_answer(number, row)
         yield from self._look_at_picture(number, row)
         index = row.get("index", str(number))
         self._indexes.add(index)
+        if len(row.get("image", "")) >= SHORTEST_PICTURE:
+            self._showing.add(index)
         self._whole_indexes &= WHOLE.fullmatch(index) is not None
         if "g_index" in row:
             self._groups[number] = row["g_index"]
@@ -204,7 +230,7 @@ class _Reading:
             yield "all its options are empty"
         elif not answer:
             self._without_answer.append(number)
-        elif self._options and answer not in given:
+        elif self._options and answer.strip().upper() not in given:
             yield (
                 f"the answer {_shown(answer)} is not the letter of one of its options "
                 f"({', '.join(given)})"
@@ -217,16 +243,17 @@ class _Reading:
         self._answers_yes_no &= answer.strip().lower() in ("yes", "no", "")
 
     def _look_at_picture(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
-        if "image" in row:
-            cell = row["image"]
+        if cell := row.get("image"):
             if cell.startswith("data:"):
                 yield "its image is a data URL; leave only what follows 'base64,'"
-            elif cell and len(cell) < SHORTEST_PICTURE and not cell.startswith("["):
+            elif len(cell) < SHORTEST_PICTURE and not cell.startswith("["):
                 self._borrowed[number] = cell
             return
-        cell = row.get("image_path", "[]")
+        cell = row.get("image_path", "")
         paths = _read_list(cell) or []
-        if not paths and "image_path" in row:
+        if not paths:
+            self._without_image += 1
+        if not paths and cell not in ("", "[]"):
             yield f"its image_path {_shown(cell)} is neither a path nor a list of paths"
         for path in paths:
             self._pictures.setdefault(path, number)
@@ -241,7 +268,7 @@ class _Reading:
                 f"row {number}: its answer is empty" for number in self._without_answer
             ]
         for number, index in self._borrowed.items():
-            if index not in self._indexes:
+            if index not in self._showing:
                 self._faults.append(
                     f"row {number}: its image {_shown(index)} is neither base64 nor "
                     "the index of a row with a picture; paths belong in a column "
@@ -257,11 +284,12 @@ class _Reading:
         yes_no = self._answers_yes_no and has_references
         return TableFacts(
             kind="multiple_choice" if self._options else "yes_no" if yes_no else "vqa",
-            has_pictures=bool({"image", "image_path"} & set(self._header)),
+            has_pictures=self._without_image < self._rows,
             has_references=has_references,
             grouped="g_index" in self._header,
             whole_indexes=self._whole_indexes,
             pictures=self._pictures,
+            without_image=self._without_image,
         )
 
 

@@ -104,6 +104,18 @@ def prepare_in_sandbox(
     return int(found["samples"])
 
 
+def digest_in_sandbox(sandbox: Sandbox, files: Sequence[Path]) -> list[tuple[str, str]]:
+    """Give of each file a digest of what it holds, or "" and what is wrong with it."""
+    size_mb = sum(file.stat().st_size for file in files) / 2**20
+    found = sandbox.call(
+        "digest",
+        {"files": [str(file.absolute()) for file in files]},
+        task=f"Reading {len(files)} images",
+        deadline_s=PREPARE_BASE_S + PREPARE_S_PER_MB * size_mb,
+    )
+    return [(digest, reason) for digest, reason in found["digests"]]
+
+
 class Shelf(TypedDict):
     """Where a dataset's class may look: repositories' snapshots, files, its table.
 
@@ -277,6 +289,7 @@ def _plain(info: DatasetInfo) -> dict[str, Any]:
         "module": info.module,
         "modality": info.modality,
         "rules": info.rules or info.name,
+        "confined": info.confined,
         "url": info.url or "",
         "settings": dict(info.settings),
     }

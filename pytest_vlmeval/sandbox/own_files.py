@@ -2,7 +2,7 @@
 
 Only regular files are read, and none without a bound. A FIFO would keep its reader
 waiting and a device has no end, so what a path is, is asked again of what was opened:
-between two looks it may become something else.
+between two looks it may become something else. So is where it lies.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import gzip
 import io
 import os
 import stat
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+OUTSIDE = "it lies outside of the dataset's own folders"
 GZIP = b"\x1f\x8b"
+# No model takes an image as large, and Pillow opens none of as many pixels.
+MOST_IMAGE_BYTES = 2**28
 # A line with several images in base64 is shorter by far.
 LONGEST_LINE = 2**28
 
@@ -30,23 +34,41 @@ class UnfitFileError(OSError):
         super().__init__(0, reason, str(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to be read; raises OSError, UnfitFileError for others."""
+def open_regular(path: Path, within: Sequence[Path] | None = None) -> io.BufferedReader:
+    """Open a regular file to be read; raises OSError, UnfitFileError for others.
+
+    With `within` it has to lie below one of these folders, which have no symlinks in
+    their own paths.
+    """
     # Opening some devices has effects, so they are not opened at all.
-    _check(path, path.stat().st_mode)
+    check_regular(path, path.stat())
     # Where it has become a FIFO meanwhile, opening it does not wait for a writer.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        _check(path, os.fstat(number).st_mode)
+        check_regular(path, os.fstat(number))
+        if within is not None and not lies_within(_place_of(number, path), within):
+            raise UnfitFileError(OUTSIDE, path)
         return os.fdopen(number, "rb")
     except BaseException:
         os.close(number)
         raise
 
 
-def read_regular(path: Path, limit: int) -> bytes:
+def _place_of(number: int, path: Path) -> Path:
+    """Return where an open file lies, whatever its path has become since."""
+    if sys.platform == "linux":
+        return Path(f"/proc/self/fd/{number}").readlink()
+    return path.resolve()
+
+
+def lies_within(path: Path, folders: Sequence[Path]) -> bool:
+    """Whether a path without symlinks is one of these, or below."""
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def read_regular(path: Path, limit: int, within: Sequence[Path] | None = None) -> bytes:
     """Read a regular file of at most `limit` bytes; raises OSError as above."""
-    with open_regular(path) as file:
+    with open_regular(path, within) as file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > limit else file.read(limit + 1)
     if max(size, len(data)) > limit:
@@ -54,7 +76,9 @@ def read_regular(path: Path, limit: int) -> bytes:
     return data
 
 
-def _check(path: Path, mode: int) -> None:
+def check_regular(path: Path, status: os.stat_result) -> None:
+    """Raise UnfitFileError for what is no regular file."""
+    mode = status.st_mode
     if stat.S_ISDIR(mode):
         raise UnfitFileError("it is a folder", path)
     if not stat.S_ISREG(mode):

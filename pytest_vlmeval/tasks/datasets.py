@@ -27,12 +27,6 @@ def check_names(reading: Reading, names: object, place: str) -> list[str]:
                 f"{shown(name)} is not a dataset's name. `pytest --vlm-list` "
                 "shows them all.",
             )
-        if "," in name or len(name.split()) > 1:
-            raise reading.error(
-                f"{place}[{number}]",
-                f"{shown(name)} has a blank or a comma: give one name each, "
-                "and a file without blanks in its path.",
-            )
     return list(dict.fromkeys(name.strip() for name in listed))
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
+from pytest_vlmeval.option_values import list_datasets
 from pytest_vlmeval.tasks.fates import (
     Anything,
     Becomes,
@@ -73,7 +74,7 @@ class EvalScopeTask(_Fields):
 class EvalConfig(_Fields):
     """The `eval_config` of a task."""
 
-    data: Annotated[Several, Becomes("data", read=",".join)] = None
+    data: Annotated[Several, Becomes("data", read=list_datasets)] = None
     model: Annotated[
         Several,
         Read("one of them: --vlm-model=NAME chooses where there are several"),

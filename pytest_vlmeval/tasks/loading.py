@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pytest_vlmeval.option_values import list_datasets
 from pytest_vlmeval.tasks.datasets import check_names, take_frames, take_mapped
 from pytest_vlmeval.tasks.fates import Idle
 from pytest_vlmeval.tasks.fields import (
@@ -162,7 +163,7 @@ def _take_vlmevalkit(
     classes: dict[str, str] = {}
     if tree.get("data") is not None:
         names, classes = take_mapped(reading, tree["data"])
-        reading.set("data", ",".join(names), "data", names)
+        reading.set("data", list_datasets(names), "data", names)
     entries = mapped_entries(reading, tree.get("model") or {})
     entry = choose_entry(reading, entries, chosen)
     if entry is not None:

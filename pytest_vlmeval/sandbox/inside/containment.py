@@ -10,6 +10,7 @@ What `vlmeval/__init__.py` does (TLS verification off at :8, logging set up at :
 from __future__ import annotations
 
 import base64
+import os
 import socket
 import sys
 from importlib.abc import MetaPathFinder
@@ -33,9 +34,15 @@ from pytest_vlmeval.sandbox.inside import (
     tensors,
     video_mends,
 )
-from pytest_vlmeval.sandbox.inside.job import ContainedError, NoTableError, current_job
+from pytest_vlmeval.sandbox.inside.job import (
+    ContainedError,
+    NoTableError,
+    current_job,
+    files_within,
+)
 from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
 from pytest_vlmeval.sandbox.inside.tables import load_slim
+from pytest_vlmeval.sandbox.own_files import OUTSIDE, lies_within, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -64,6 +71,28 @@ UNPICKLED = {
     "numpy._core.multiarray.scalar",
     "numpy._core.numeric._frombuffer",
 }
+
+
+# What opens or changes a file, by the places of the paths among what the event has.
+TOUCHING = {
+    "open": (0,),
+    "os.remove": (0,),
+    "os.rename": (0, 1),
+    "os.symlink": (1,),
+    "os.link": (0, 1),
+    "os.truncate": (0,),
+}
+# Where Python, its packages and the system keep their own files.
+SYSTEM = [
+    Path(place).resolve()
+    for place in (
+        *("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys"),
+        *("/dev/null", "/dev/urandom", sys.prefix, sys.base_prefix),
+        *(folder for folder in sys.path if folder),
+        str(Path(__file__).parents[2]),
+    )
+]
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def install() -> None:
@@ -96,12 +125,38 @@ def _see_stand_ins(upstream: Callable[..., bytes]) -> Callable[..., bytes]:
 
 
 def _refuse(event: str, args: tuple[object, ...]) -> None:
+    if event in TOUCHING:
+        if within := files_within():
+            paths = [args[place] for place in TOUCHING[event]]
+            flags = args[2] if event == "open" else WRITING
+            reading = isinstance(flags, int) and not flags & WRITING
+            _keep_within(within, paths, reading=reading or _is_bytecode(paths))
+        return
     if event == "pickle.find_class":
         if ".".join(map(str, args)) in UNPICKLED:
             return
     elif event not in REFUSED_EVENTS or _is_own_socket(*args[:2]):
         return
     raise ContainedError(f"the sandbox allows no {event}{args[-1:]!r:.200}")
+
+
+def _is_bytecode(paths: Sequence[object]) -> bool:
+    """Whether these are what Python keeps of modules that it imports."""
+    return all(isinstance(path, str) and "/__pycache__/" in path for path in paths)
+
+
+def _keep_within(
+    within: Sequence[Path], paths: Sequence[object], *, reading: bool
+) -> None:
+    """Keep a dataset that is confined in its own folders, whoever opens the file."""
+    for path in paths:
+        if not isinstance(path, str | bytes | os.PathLike):
+            continue  # a file that is open
+        place = Path(os.path.realpath(os.fsdecode(path)))
+        if not lies_within(place, within) and not (
+            reading and lies_within(place, SYSTEM)
+        ):
+            raise ContainedError(f"{os.fsdecode(path)}: {OUTSIDE}")
 
 
 def _is_own_socket(end: object = None, address: object = None) -> bool:
@@ -194,7 +249,10 @@ def _mend_misc(module: Any) -> None:
 
 
 def _mend_pictures(module: Any) -> None:
-    """Answer smp/vlm.py:159: pictures are encoded anew; :9: no limit on their size."""
+    """Answer smp/vlm.py:159: pictures are encoded anew; :9: no limit on their size.
+
+    And :179, which opens whatever a path names.
+    """
     Image.MAX_IMAGE_PIXELS = None  # pictures.check_picture has a limit of its own
 
     def write(base64_string: str, image_path: str, target_size: int = -1) -> None:
@@ -202,7 +260,22 @@ def _mend_pictures(module: Any) -> None:
         assert pictures is not None
         pictures.write_base64(base64_string, image_path)
 
+    def read_ok(img_path: str) -> bool:
+        """Look whether there is an image, without waiting for a FIFO."""
+        pictures = current_job().pictures
+        if pictures is not None and pictures.knows(img_path):
+            return True
+        try:
+            with (
+                open_regular(Path(img_path), current_job().within) as file,
+                Image.open(file) as image,
+            ):
+                return min(image.size) > 0
+        except Exception:
+            return False
+
     module.decode_base64_to_image_file = write
+    module.read_ok = read_ok
 
 
 def _mend_progress(module: Any) -> None:

@@ -96,6 +96,30 @@ def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
     )
 
 
+def own_folders(
+    info: dict[str, Any], table: str | None, shelf: dict[str, Any] | None, *more: Path
+) -> list[Path] | None:
+    """Give the folders in which a dataset may open files; None for any.
+
+    They are those of its table, of what was downloaded for it, where it is prepared,
+    and this process's own.
+    """
+    if not info["confined"]:
+        return None
+    folders = [Path.cwd(), *more]
+    if table is not None:
+        folders += [Path(table).parent, Path(table).resolve()]
+    if shelf is not None:
+        folders.append(Path(shelf["data_root"]))
+        folders += [Path(each["path"]).resolve() for each in shelf["files"]]
+        for snapshot in shelf["snapshots"]:
+            folder = Path(snapshot["folder"]).absolute()
+            # huggingface_hub links the files of a snapshot to those beside it.
+            linked = folder.parent.name == "snapshots"
+            folders.append(folder.parents[1] if linked else folder)
+    return [folder.resolve() for folder in folders]
+
+
 def shelf_for(wanted: str) -> HubShelf:
     """Give the job's shelf; raises ContainedError where nothing may be brought."""
     shelf = current_job().shelf

@@ -93,6 +93,7 @@ class Job:
     What the judge did not decide is right in the `best_case` and wrong otherwise.
     `asked` are the indexes of the answers in order, `unanswered` of those without a
     usable text. `results` are those of tasks, by the file that would hold them.
+    It may open files `within` these folders, None for any.
     `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
     `missing` are cells of the dataset's file, by the row's index and the column, which
     have a text that ms-vlmeval reads as no value.
@@ -103,6 +104,7 @@ class Job:
     on_progress: Progress
     url: str = ""
     pictures: PictureStore | None = None
+    within: Sequence[Path] | None = None
     shelf: HubShelf | None = None
     ask: Ask | None = None
     best_case: bool = False
@@ -154,6 +156,11 @@ def running(job: Job) -> Iterator[None]:
 def current_job() -> Job:
     """Give the job of the call that is being served."""
     return _running[-1]
+
+
+def files_within() -> Sequence[Path] | None:
+    """Give the folders in which the work in progress may open files; None for any."""
+    return _running[-1].within if _running else None
 
 
 def _as_cell(value: Any) -> Any:

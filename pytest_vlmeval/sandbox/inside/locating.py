@@ -11,7 +11,7 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.building import build_dataset, find_class
-from pytest_vlmeval.sandbox.inside.hubs import Needed, take_shelf
+from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, NoTableError, running
 from pytest_vlmeval.sandbox.inside.own import is_own, take_own
 from pytest_vlmeval.sandbox.inside.pictures import (
@@ -42,7 +42,8 @@ def locate(
     if info["modality"] == "video":
         return locate_videos(info, shelf, on_progress)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
-        store = _NoStore(Path(scratch), Path(scratch), linked=False)
+        within = own_folders(info, shelf["table"], shelf)
+        store = _NoStore(Path(scratch), Path(scratch), linked=False, within=within)
         try:
             job = Job(
                 rows=_read_rows(info, shelf["table"], store),
@@ -50,6 +51,7 @@ def locate(
                 url=info["url"],
                 on_progress=on_progress,
                 pictures=store,
+                within=within,
                 shelf=take_shelf(shelf),
             )
             with running(job):

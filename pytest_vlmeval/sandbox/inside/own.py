@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
+from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.expressions import evaluate
+from pytest_vlmeval.sandbox.inside.pictures import (
+    BASE64_URL,
+    SHORTEST_PICTURE,
+    STAND_IN,
+)
 from pytest_vlmeval.sandbox.inside.tables import Table, slim_cell
-from pytest_vlmeval.sandbox.own_files import read_cells
+from pytest_vlmeval.sandbox.own_files import (
+    MOST_IMAGE_BYTES,
+    open_regular,
+    read_cells,
+)
 from pytest_vlmeval.sandbox.rows import frame_of, read_frame, read_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
@@ -32,10 +44,10 @@ def take_own(path: Path, info: dict[str, str], stand_in: Callable[[str], str]) -
     columns: dict[str, list[str]] = {}
     count = 0
     try:
-        rows = read_cells(path)
-        columns = {name: [] for name in next(rows, [])}
+        lines = read_cells(path)
+        columns = {name: [] for name in next(lines, [])}
         image = list(columns).index("image") if "image" in columns else -1
-        for count, row in enumerate(rows, start=1):  # noqa: B007
+        for count, row in enumerate(lines, start=1):  # noqa: B007
             if image >= 0:
                 row[image] = slim_cell(row[image], stand_in)
             for cells, cell in zip(columns.values(), row, strict=True):
@@ -49,8 +61,60 @@ def take_own(path: Path, info: dict[str, str], stand_in: Callable[[str], str]) -
     if "index" not in columns:
         numbers = [str(number) for number in range(1, count + 1)]
         columns = {"index": numbers, **columns}
-    texts = {name: cells for name, cells in columns.items() if name != "image"}
-    return Table(texts, _completed(frame_of(columns), info))
+    images = columns.pop("image", None)
+    rows = _completed(frame_of(columns), info)
+    if images is not None:
+        rows["image_path"] = _as_paths(columns, images)
+    return Table(columns, rows)
+
+
+def _as_paths(columns: dict[str, list[str]], images: list[str]) -> list[str]:
+    """Give what stands for each row's images as if it were their paths.
+
+    Of rows with a column `image` ms-vlmeval leaves out those without one (dataset/
+    image_base.py:153); a list of paths may be empty.
+    """
+    by_index = dict(zip(columns["index"], images, strict=True))
+    paths = columns.get("image_path", [""] * len(images))
+    return [
+        str(_images_of(by_index.get(cell, cell) if _is_short(cell) else cell))
+        if cell
+        else path or "[]"
+        for cell, path in zip(images, paths, strict=True)
+    ]
+
+
+def _is_short(cell: str) -> bool:
+    return len(cell) < SHORTEST_PICTURE
+
+
+def _images_of(cell: str) -> list[str]:
+    cells: Any = [cell]
+    if cell.startswith("[") and cell.endswith("]"):
+        try:
+            cells = evaluate(cell)
+        except Exception:
+            cells = [cell]  # it is shown, and then said that it is none
+    return [
+        text if text.startswith(STAND_IN) else BASE64_URL + text
+        for text in map(str, cells)
+    ]
+
+
+def digest_files(files: Sequence[str]) -> dict[str, Any]:
+    """Give of each file a digest of what it holds, or in its place what is wrong."""
+    found: list[tuple[str, str]] = []
+    for path in files:
+        try:
+            with open_regular(Path(path)) as file:
+                if os.fstat(file.fileno()).st_size > MOST_IMAGE_BYTES:
+                    found.append(("", f"it has more than {MOST_IMAGE_BYTES:,} bytes"))
+                    continue
+                digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+                found.append((digest, ""))
+        except OSError as error:
+            found.append(("", str(error.strerror)))
+    return {"digests": found}
 
 
 def read_rows(path: Path, info: dict[str, str]) -> pd.DataFrame:
@@ -63,6 +127,11 @@ def _completed(rows: pd.DataFrame, info: dict[str, str]) -> pd.DataFrame:
     if info["modality"] == "text":
         # dataset/image_base.py:325 asks for pictures, of which a list may be empty.
         rows["image_path"] = "[]"
+    elif "image_path" in rows:
+        rows["image_path"] = rows["image_path"].fillna("[]")
+    if info["class_name"] == "ImageMCQDataset":
+        # The names of options are upper case.
+        rows["answer"] = rows["answer"].str.strip().str.upper()
     if info["class_name"] == "ImageYORNDataset":
         # What was answered is compared with 'Yes' and 'No' (dataset/image_yorn.py:91).
         rows["answer"] = rows["answer"].str.strip().str.capitalize()

@@ -6,9 +6,12 @@ import base64
 import binascii
 import hashlib
 import io
+import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import PIL
 
 # Pillow itself loads those of JPEG, PNG, GIF and BMP; the import registers the others.
 from PIL import (
@@ -16,7 +19,13 @@ from PIL import (
     TiffImagePlugin,  # noqa: F401
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
+    features,
 )
+
+from pytest_vlmeval.sandbox.own_files import MOST_IMAGE_BYTES, OUTSIDE, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Pillow's name of a format: the suffix and media type of its files. An MPO is a JPEG
 # with more pictures behind the first.
@@ -29,7 +38,20 @@ FORMATS = {
     "BMP": (".bmp", "image/bmp"),
     "TIFF": (".tif", "image/tiff"),
 }
+# Pillow reads it from version 11.3 on, where it was built with a library for it.
+if features.check("avif"):
+    from PIL import AvifImagePlugin  # noqa: F401
+
+    FORMATS["AVIF"] = (".avif", "image/avif")
 OPENED = [name for name in FORMATS if name != "MPO"]
+# Formats that begin alike, by the brand that follows, which Pillow may not read.
+BRANDS = {
+    b"ftypavif": "AVIF",
+    b"ftypavis": "AVIF",
+    b"ftypheic": "HEIC",
+    b"ftypheix": "HEIC",
+    b"ftypmif1": "HEIF",
+}
 # No more than Pillow opens unless it is told otherwise, as in the clients of models.
 MAX_PIXELS = 175_000_000
 # ms-vlmeval takes a shorter text for the index of the row that has the picture.
@@ -37,6 +59,8 @@ SHORTEST_PICTURE = 65
 # Begins the text that stands for a picture's base64 text in a table; the SHA-256 of
 # its content follows, which makes it long enough to pass for a picture.
 STAND_IN = "picture:"
+# Begins what holds a picture's base64 text where others name a file.
+BASE64_URL = "data:;base64,"
 BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 
 
@@ -54,13 +78,21 @@ class Picture(NamedTuple):
 class PictureStore:
     """Writes pictures below one folder and remembers which path stands for which."""
 
-    def __init__(self, folder: Path, others: Path, *, linked: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        others: Path,
+        *,
+        linked: bool,
+        within: Sequence[Path] | None = None,
+    ) -> None:
         """Take the media folder, and one for contents that are no pictures.
 
         Both must exist. `linked` puts each picture at its path too, for classes of
         ms-vlmeval that open it there; where they only name it, that costs more than
-        all the rest.
+        all the rest. Files are read from `within` these folders, None for any.
         """
+        self._within = within
         self._folder = folder
         self._others = others
         self._linked = linked
@@ -111,9 +143,17 @@ class PictureStore:
             self._link(picture, Path(path))
 
     def _link(self, picture: Picture, target: Path) -> None:
+        # Its path is what a cell of the table says.
+        place = Path(os.path.realpath(target.parent))
+        if not place.is_relative_to(self._others.resolve()):
+            raise PictureError(f"{target}: {OUTSIDE}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         target.symlink_to(self._folder.absolute() / picture.name)
+
+    def knows(self, path: str) -> bool:
+        """Whether the picture of a path is stored."""
+        return path in self._by_path
 
     def at(self, path: str) -> Picture:
         """Give the picture at `path`, storing it if ms-vlmeval made the file.
@@ -126,9 +166,12 @@ class PictureStore:
         picture = self._by_path.get(path)
         if picture is None:
             try:
-                digest = self._add(Path(path).read_bytes())
+                data = read_regular(Path(path), MOST_IMAGE_BYTES, self._within)
+                digest = self._add(data)
             except OSError as error:
                 raise PictureError(f"{path}: {error.strerror}") from error
+            except ValueError as error:  # a path with a NUL in it
+                raise PictureError(f"{path!r}: {error}") from error
             self._by_path[path] = picture = self._by_content[digest]
         return picture
 
@@ -161,6 +204,11 @@ def check_picture(data: bytes) -> str:
             image.load()
             return str(image.format)
     except UnidentifiedImageError:
+        if known := BRANDS.get(data[4:12]):
+            raise PictureError(
+                f"it is {known}, which Pillow {PIL.__version__} of the sandbox's "
+                "environment does not read. Convert it to PNG or JPEG."
+            ) from None
         raise PictureError(
             f"its {len(data)} bytes are not a picture in {', '.join(OPENED)}"
         ) from None

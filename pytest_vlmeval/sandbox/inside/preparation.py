@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
-from pytest_vlmeval.sandbox.inside.hubs import take_shelf
+from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.own import is_own, take_own
 from pytest_vlmeval.sandbox.inside.pictures import (
@@ -51,8 +52,12 @@ def prepare(
     family = FAMILIES.get(info["class_name"])
     # Beside the target: a folder for temporary files may lie in memory.
     with tempfile.TemporaryDirectory(dir=target) as scratch:
+        within = own_folders(info, tsv, shelf, target)
         pictures = PictureStore(
-            media, Path(scratch), linked=family is None or family.opened
+            media,
+            Path(scratch),
+            linked=family is None or family.opened,
+            within=within,
         )
         job = Job(
             rows=pd.DataFrame(),
@@ -60,6 +65,7 @@ def prepare(
             url=info["url"],
             on_progress=on_progress,
             pictures=pictures,
+            within=within,
             shelf=take_shelf(shelf),
         )
         numbers, errors = _read_table(info, tsv, target, job)
@@ -243,7 +249,7 @@ class _SampleWriter:
     def _find(self, path: str) -> str:
         """Look for the file of a column `image_path` beside its TSV."""
         beside = self._tsv.parent / path
-        return str(beside) if beside.is_file() else path
+        return str(beside) if os.path.lexists(beside) else path
 
 
 def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:

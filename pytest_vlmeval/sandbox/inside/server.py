@@ -110,6 +110,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     try:
         from pytest_vlmeval.sandbox.inside import (
             locating,
+            own,
             preparation,
             scoring,
             submissions,
@@ -132,6 +133,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
         "prepare_videos": partial(videos.prepare_videos, on_progress=channel.progress),
         "score": partial(_score, channel, scoring.score),
         "submit": submissions.write_submission,
+        "digest": own.digest_files,
     }
 
 

@@ -20,12 +20,12 @@ import pandas as pd
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.building import import_without_scoring
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
-from pytest_vlmeval.sandbox.inside.hubs import Needed, take_shelf
+from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.video_media import mend_decord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Info = dict[str, Any]
 
@@ -47,7 +47,8 @@ def locate_videos(
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         began_ns = time.time_ns()
         try:
-            with video_job(shelf, Path(scratch), on_progress) as job:
+            within = own_folders(info, shelf["table"], shelf)
+            with video_job(shelf, Path(scratch), on_progress, within) as job:
                 dataset = build_video(info, shelf, job)
         except Needed as need:
             return {"needs": need.request}
@@ -67,13 +68,17 @@ def scored_dataset(info: Info, job: Job) -> Any:
 
 @contextmanager
 def video_job(
-    shelf: dict[str, Any], folder: Path, on_progress: Callable[[int, int], None]
+    shelf: dict[str, Any],
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+    within: Sequence[Path] | None,
 ) -> Iterator[Job]:
     job = Job(
         rows=pd.DataFrame(),
         folder=folder,
         on_progress=on_progress,
         shelf=take_shelf(shelf),
+        within=within,
     )
     with running(job):
         yield job

@@ -6,10 +6,15 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_vlmeval.sandbox.inside.job import current_job
 from pytest_vlmeval.sandbox.inside.pictures import Picture, PictureError, PictureStore
 from pytest_vlmeval.sandbox.inside.video_mends import find_video
+from pytest_vlmeval.sandbox.own_files import OUTSIDE, lies_within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VIDEO_TYPES = {
     ".mp4": "video/mp4",
@@ -29,11 +34,17 @@ class VideoError(Exception):
 class VideoMedia:
     """Puts what prompts name into one folder, under the names of their contents."""
 
-    def __init__(self, folder: Path, frames: Path) -> None:
-        """Take the media folder and the one of the frames, on one disk."""
+    def __init__(
+        self, folder: Path, frames: Path, within: Sequence[Path] | None = None
+    ) -> None:
+        """Take the media folder and the one of the frames, on one disk.
+
+        Other files are read from `within` these folders, None for any.
+        """
         self._folder = folder
         self._frames = frames
-        self._pictures = PictureStore(folder, frames, linked=False)
+        self._within = within
+        self._pictures = PictureStore(folder, frames, linked=False, within=within)
         self._known: dict[Path, Picture] = {}
 
     def picture(self, path: Path) -> Picture:
@@ -63,8 +74,13 @@ class VideoMedia:
                     f"the video {path} cannot be sent: it "
                     + ("is not there" if media_type else "is not a video file")
                 )
+            self._check(path)
             self._known[path] = Picture(self._link(path, suffix), media_type)
         return self._known[path]
+
+    def _check(self, path: Path) -> None:
+        if self._within is not None and not lies_within(path.resolve(), self._within):
+            raise VideoError(f"the video {path} cannot be sent: {OUTSIDE}")
 
     def _link(self, path: Path, suffix: str) -> str:
         # A hub's cache has links itself.
@@ -96,6 +112,9 @@ def mend_decord(module: Any) -> None:
             self.named = str(find_video(Path(uri)))
             if not Path(self.named).exists():
                 raise VideoError(f"the video {uri} is not there")
+            within = current_job().within
+            if within and not lies_within(Path(self.named).resolve(), within):
+                raise VideoError(f"the video {uri} cannot be read: {OUTSIDE}")
             try:
                 super().__init__(self.named, *given, **settings)
             except Exception as error:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.hubs import own_folders
 from pytest_vlmeval.sandbox.inside.tables import table_of
 from pytest_vlmeval.sandbox.inside.video_classes import build_video, video_job
 from pytest_vlmeval.sandbox.inside.video_media import VideoError, VideoMedia
@@ -45,10 +46,11 @@ def prepare_videos(
     scratch.mkdir()
     # dataset/vdc.py:269 and dataset/video_mmlu.py:198 draw what they ask.
     random.seed(info["name"])
-    with video_job(shelf, scratch, on_progress) as job:
+    within = own_folders(info, None, shelf, target)
+    with video_job(shelf, scratch, on_progress, within) as job:
         dataset = build_video(info, shelf, job)
         write_rows(target / FILE, *table_of(dataset.data))
-        media = VideoMedia(target / "media", scratch)
+        media = VideoMedia(target / "media", scratch, within)
         writer = _VideoWriter(info, dataset, media, job, video_url)
         count = writer.write(target / "samples.jsonl")
     shutil.rmtree(scratch)
