@@ -50,6 +50,7 @@ def call_prepare(
         "module": info.module,
         "modality": info.modality,
         "rules": info.name,
+        "confined": True,
         "url": "",
     }
     sandbox.call(
