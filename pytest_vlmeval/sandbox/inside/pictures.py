@@ -129,6 +129,11 @@ class PictureStore:
 
     def write_base64(self, text: str, path: str) -> None:
         """Store a picture of a table cell, which ms-vlmeval knows by `path`."""
+        picture = self._store(text, path)
+        if self._linked:
+            self._link(picture, Path(path))
+
+    def _store(self, text: str, path: str) -> Picture:
         digest = text.removeprefix(STAND_IN)
         if digest in self._faults:
             raise self._faults[digest]
@@ -138,9 +143,8 @@ class PictureStore:
             except (binascii.Error, ValueError) as error:
                 raise PictureError(f"its text is not base64 ({error})") from error
             digest = self._add(data)
-        self._by_path[path] = picture = self._by_content[digest]
-        if self._linked:
-            self._link(picture, Path(path))
+        self._by_path[path] = self._by_content[digest]
+        return self._by_path[path]
 
     def _link(self, picture: Picture, target: Path) -> None:
         # Its path is what a cell of the table says.
@@ -162,7 +166,7 @@ class PictureStore:
         """
         text = path.partition(";base64,")[2] if path.startswith("data:") else path
         if path.startswith(("data:", STAND_IN)):
-            self.write_base64(text, path)
+            return self._store(text, path)
         picture = self._by_path.get(path)
         if picture is None:
             try:
