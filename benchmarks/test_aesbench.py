@@ -17,3 +17,4 @@ class TestAesBench(Benchmark):
     """Perception of aesthetics."""
 
     datasets = ("AesBench_VAL", "AesBench_TEST")
+    unscored = "leave out"

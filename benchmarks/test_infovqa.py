@@ -19,3 +19,4 @@ class TestInfoVQA(Benchmark):
     """Layout, text and graphics together."""
 
     datasets = ("InfoVQA_VAL", "InfoVQA_TEST")
+    unscored = "leave out"

@@ -28,6 +28,7 @@ class TestMMBenchV11(Benchmark):
     """The other splits of V11 in English."""
 
     datasets = ("MMBench_TEST_EN_V11", "MMBench_V11")
+    unscored = "leave out"
 
 
 @pytest.mark.image
@@ -37,6 +38,7 @@ class TestMMBenchV11Chinese(Benchmark):
     """V11 in Chinese."""
 
     datasets = ("MMBench_DEV_CN_V11", "MMBench_TEST_CN_V11", "MMBench_CN_V11")
+    unscored = "leave out"
 
 
 @pytest.mark.image
@@ -45,6 +47,7 @@ class TestMMBench(Benchmark):
     """The first version in English."""
 
     datasets = ("MMBench_DEV_EN", "MMBench_TEST_EN", "MMBench")
+    unscored = "leave out"
 
 
 @pytest.mark.image
@@ -54,6 +57,7 @@ class TestMMBenchChinese(Benchmark):
     """The first version in Chinese."""
 
     datasets = ("MMBench_DEV_CN", "MMBench_TEST_CN", "MMBench_CN")
+    unscored = "leave out"
 
 
 @pytest.mark.image

@@ -25,3 +25,4 @@ class TestMMMUTest(Benchmark):
     """The test split, for the official server."""
 
     datasets = ("MMMU_TEST",)
+    unscored = "leave out"

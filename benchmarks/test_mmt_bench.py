@@ -22,3 +22,4 @@ class TestMMTBench(Benchmark):
         "MMT-Bench_ALL",
         "MMT-Bench_ALL_MI",
     )
+    unscored = "leave out"

@@ -30,6 +30,10 @@ class Choice:
         """Take note of what a test runs over."""
         self._declared.update(datasets)
 
+    def names(self, dataset: str) -> bool:
+        """Whether --vlm-data names a dataset."""
+        return _any_is(map(dataset_name, self._asked), dataset)
+
     def among(self, datasets: Iterable[str]) -> list[str]:
         """Return what is chosen of a test's datasets; without --vlm-data, all."""
         found: dict[str, None] = {}

@@ -19,6 +19,7 @@ from pytest_vlmeval.planning import Needed
 from pytest_vlmeval.results import Results
 from pytest_vlmeval.run import Run
 from pytest_vlmeval.sharing import Share
+from pytest_vlmeval.unscored import explain_refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,23 +176,30 @@ def _take(run: Run, given: Sequence[str]) -> list[str]:
             names.update(dict.fromkeys(run.library.find(each).members or [each]))
     run.library.check_own()
     run.library.check_classes(run.settings.classes)
+    infer = run.settings.mode == "infer"
+    _refuse({} if infer else {name: run.foresee_unscored(name) for name in names})
     for name in names:
         if not run.rows(name):
             raise VlmEvalError(f"{name} has no samples to ask.")
+    _refuse({} if infer else {name: run.why_unscored(name) for name in names})
     return list(names)
+
+
+def _refuse(found: Mapping[str, str | None]) -> None:
+    """Raise VlmEvalError for datasets that are to be scored and cannot be."""
+    reasons = {name: why for name, why in found.items() if why is not None}
+    if reasons:
+        raise VlmEvalError(explain_refusal(reasons, call=True))
 
 
 def _finish(run: Run, dataset: str) -> str:
     """Wait for a dataset; say why it has no score, "" where it has one."""
-    settings = run.settings
-    reason = run.why_unscored(dataset)
-    if settings.mode != "infer" and reason is None:
+    if run.settings.mode != "infer":
         try:
             run.score(dataset)
         except VlmEvalError as error:
-            reason = str(error)
-    else:
-        reason = reason or "only asked (mode='infer')"
-        for row in run.rows(dataset):
-            run.answers(dataset, row.index)
-    return reason or ""
+            return str(error)
+        return ""
+    for row in run.rows(dataset):
+        run.answers(dataset, row.index)
+    return run.why_unscored(dataset) or "only asked (mode='infer')"

@@ -19,6 +19,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.naming import named_datasets, selected_datasets
 from pytest_vlmeval.option_values import OTHERS
 from pytest_vlmeval.selection import argument_path
+from pytest_vlmeval.unscored import explain_left_out, explain_refusal
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.download_plan import DownloadPlan
@@ -33,11 +34,15 @@ class Forecast:
     """The names of the datasets that a session's tests need, noted ahead of them.
 
     `noting` is true while tests are only looked through; `refusal` is why the session
-    is to end before its first download.
+    is to end before its first download. A session that `only_collects` asks nothing,
+    so what cannot be scored is no reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_collects: bool = False) -> None:
+        self.only_collects = only_collects
         self.names: dict[str, None] = {}
+        # Why datasets of benchmarks that leave such ones out cannot be scored.
+        self.left_out: dict[str, str] = {}
         self.noting = False
         self.refusal: str | None = None
         # Those that run over what others do not, looked at when all others are known.
@@ -56,8 +61,9 @@ class Forecast:
         )
 
     def _add(self, metafunc: pytest.Metafunc, datasets: list[str], run: Run) -> None:
-        for name in selected_datasets(metafunc, datasets, run):
-            self.names[name] = None
+        found = selected_datasets(metafunc, datasets, run)
+        self.names.update(dict.fromkeys(found.names))
+        self.left_out.update(found.left_out)
 
     def look_ahead(self, session: pytest.Session, run: Run) -> None:
         """Note the datasets of all tests that the command line names."""
@@ -71,7 +77,17 @@ class Forecast:
             self._add(metafunc, datasets, run)
 
     def check(self, run: Run, announce: Callable[[str], None]) -> None:
-        """Say what is to be downloaded; refuse the session if that is too much."""
+        """Say what is to be downloaded, and what is left out.
+
+        Refuses the session where that is too much, or what is asked for cannot be
+        scored.
+        """
+        reasons = {} if self.only_collects else find_unscored(run, self.names)
+        if reasons or (self.left_out and not self.names):
+            self.refusal = explain_refusal(reasons or self.left_out)
+            return
+        if self.left_out:
+            announce(explain_left_out(self.left_out))
         try:
             plan = plan_session(run, self.names)
         except VlmEvalError as error:
@@ -79,6 +95,14 @@ class Forecast:
         else:
             if plan.downloads:
                 announce(plan.summary())
+
+
+def find_unscored(run: Run, names: Iterable[str]) -> dict[str, str]:
+    """Return why datasets cannot be scored, where a session is to score them."""
+    if run.settings.mode == "infer":
+        return {}
+    found = {name: run.foresee_unscored(name) for name in names}
+    return {name: why for name, why in found.items() if why is not None}
 
 
 def plan_session(run: Run, names: Iterable[str]) -> DownloadPlan:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Gating:
     """What the scores of a session have to reach.
 
-    `needed` names the datasets that are scored, `folders` are those of the benchmarks.
+    `needed` names the datasets that are scored, `expected` those whose thresholds some
+    test has to hold; `folders` are those of the benchmarks.
     Raises `VlmEvalError` for what is wrong with the thresholds, before a sample is
     asked.
     """
@@ -34,6 +35,7 @@ class Gating:
         execution: Execution,
         *,
         needed: Mapping[str, Needed],
+        expected: Sequence[str] = (),
         folders: Sequence[Path],
     ) -> None:
         state = execution.state
@@ -53,6 +55,7 @@ class Gating:
         self._gates = SessionGates(
             state,
             needed=needed,
+            expected=expected,
             folders=folders,
             baselines=self._baselines,
             read_score=execution.score,
@@ -139,3 +142,21 @@ class Gating:
     def results(self, dataset: str) -> tuple[GateResult, ...]:
         """Return what the gates of a dataset's score found."""
         return self._gates.results(dataset)
+
+    def results_without_score(self, dataset: str, why: str) -> Sequence[GateResult]:
+        """Return what becomes of a dataset's thresholds where it has no score."""
+        return self._gates.results_without_score(dataset, why)
+
+    def baseline_without_score(
+        self, dataset: str, folder: Path, why: str
+    ) -> GateResult | None:
+        """Return what becomes of the baseline of a dataset without a score.
+
+        None where there is no baseline.
+        """
+        return self._gates.baseline_without_score(dataset, folder, why)
+
+    @property
+    def unheld(self) -> Mapping[str, str]:
+        """The datasets whose thresholds no test has been held against, and which."""
+        return self._gates.unheld

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -15,17 +15,51 @@ if TYPE_CHECKING:
 MARK = "vlm"
 
 
+class Selected(NamedTuple):
+    """Which of a test's datasets may have a selected item.
+
+    `left_out` are those of them that are not run, and why they cannot be scored.
+    """
+
+    names: list[str]
+    left_out: dict[str, str]
+
+
 def selected_datasets(
     metafunc: pytest.Metafunc, datasets: Iterable[str], run: Run
-) -> list[str]:
+) -> Selected:
     """Return the names of those of a test's datasets that may have a selected item."""
     from pytest_vlmeval.selection import may_select
 
-    return [
-        run.take(dataset)
-        for dataset in run.choice.among(datasets)
-        if may_select(metafunc.definition, dataset_name(dataset))
-    ]
+    found = Selected([], {})
+    for dataset in run.choice.among(datasets):
+        if may_select(metafunc.definition, dataset_name(dataset)):
+            name = run.take(dataset)
+            why = None
+            if may_leave_out(metafunc.config, metafunc.cls, name, run):
+                why = run.foresee_unscored(name)
+            if why is None:
+                found.names.append(name)
+            else:
+                found.left_out[name] = why
+    return found
+
+
+def may_leave_out(
+    config: pytest.Config, benchmark: type | None, dataset: str, run: Run
+) -> bool:
+    """Whether a dataset of a benchmark is left out where it cannot be scored.
+
+    What the command line names is not: it is refused.
+    """
+    from pytest_vlmeval.selection import is_in_ids
+
+    return (
+        run.settings.mode != "infer"
+        and getattr(benchmark, "unscored", "refuse") == "leave out"
+        and not run.choice.names(dataset)
+        and not is_in_ids(config, dataset)
+    )
 
 
 def named_datasets(metafunc: pytest.Metafunc) -> list[str]:

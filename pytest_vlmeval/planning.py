@@ -19,13 +19,14 @@ class Needed(NamedTuple):
     """What the selected items need of a dataset: all of it, or only these samples.
 
     `gated` says that its score is held against thresholds, `compared` in which folders
-    against a baseline.
+    against a baseline; `expected` that its thresholds, if any, have to be held.
     """
 
     whole: bool
     indexes: frozenset[str]
     gated: bool = False
     compared: frozenset[Path] = frozenset()
+    expected: bool = False
 
 
 def plan_entry(

@@ -6,7 +6,7 @@ seen, so that the plugin costs next to nothing elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import pytest
 
@@ -77,6 +77,13 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return id_of(val)
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Remember which datasets are not run as a whole."""
+    from pytest_vlmeval.suite import note_deselected
+
+    note_deselected(items)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the engine once it is known what is selected."""
@@ -100,9 +107,10 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Let a worker that has no more tests end what it asks for the others."""
-    from pytest_vlmeval.session import RUN_KEY, is_worker
+    """Fail what no test held; let a worker end what it asks for the others."""
+    from pytest_vlmeval.session import RUN_KEY, is_worker, note_unheld
 
+    note_unheld(session)
     run = session.config.stash.get(RUN_KEY, None)
     if (
         run is not None

@@ -14,7 +14,7 @@ from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.planning import Needed, plan_entry
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
-from pytest_vlmeval.sandbox.scored import is_scored
+from pytest_vlmeval.unscored import NO_REFERENCES, foresee, why_no_adapter
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.sharing import Share
     from pytest_vlmeval.store import Store
+
+ONLY_ASKS = (
+    "--vlm-mode=infer only asks: there are no scores, and no threshold and no baseline "
+    "is checked. --vlm-mode=score does that with the stored answers"
+)
 
 
 class Run:
@@ -70,16 +75,21 @@ class Run:
         return self._with_references[dataset]
 
     def why_unscored(self, dataset: str) -> str | None:
-        """Say why a dataset's answers cannot be scored; None if they can."""
-        info = self.library.prepared(dataset).info
-        if not is_scored(info):
-            return (
-                f"{dataset} is not scored: the scoring of ms-vlmeval's "
-                f"{info.class_name} cannot be used here yet"
-            )
-        if not self.has_references(dataset):
-            return f"{dataset} has no reference answers"
-        return None
+        """Say why a prepared dataset cannot be scored; None if it can."""
+        why = why_no_adapter(self.library.prepared(dataset).info)
+        if why is None and not self.has_references(dataset):
+            return NO_REFERENCES
+        return why
+
+    def foresee_unscored(self, dataset: str) -> str | None:
+        """Say why a dataset cannot be scored, where that is known before its file.
+
+        None also for one that cannot be had: preparing it says why.
+        """
+        try:
+            return foresee(self.library.find(dataset))
+        except VlmEvalError:
+            return None
 
     def is_scored_as_a_whole(self, dataset: str) -> bool:
         """Whether there are no verdicts on a dataset's samples: captions."""
@@ -152,6 +162,9 @@ class Run:
             for line in self._execution.unlike:
                 self._announce(line)
         self._gating = self._make_gating(self._execution, entries, needed, folders)
+        gates = any(need.gated or need.compared for need in needed.values())
+        if gates and self.settings.mode == "infer" and self._share.number == 0:
+            self._announce(ONLY_ASKS)
         self._execution.start()
 
     def _placed(self) -> Settings:
@@ -181,6 +194,11 @@ class Run:
         gating = Gating(
             execution,
             needed={entry.dataset: needed[entry.dataset] for entry in scored},
+            expected=[
+                name
+                for name, need in needed.items()
+                if need.expected and self.settings.mode != "infer"
+            ],
             folders=folders,
         )
         if self.settings.gates.stop_early:
@@ -220,6 +238,11 @@ class Run:
         if self._gating is None:
             raise RuntimeError("gates are there once tests run")
         return self._gating
+
+    @property
+    def unheld(self) -> Mapping[str, str]:
+        """The datasets whose thresholds no test has been held against, and which."""
+        return {} if self._gating is None else self._gating.unheld
 
     @property
     def outage(self) -> str:

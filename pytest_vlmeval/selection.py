@@ -147,6 +147,28 @@ def _named_ids(function: pytest.Function) -> set[str] | None:
     return ids
 
 
+def is_narrowed(config: pytest.Config, folder: Path) -> bool:
+    """Whether the command line selects less than all tests of a folder."""
+    given = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf")
+    if any(getattr(config.option, name, None) for name in given):
+        return True
+    named = [
+        argument_path(config, argument)
+        for argument in config.args
+        if "::" not in argument
+    ]
+    return not any(path == folder or path in folder.parents for path in named)
+
+
+def is_in_ids(config: pytest.Config, dataset: str) -> bool:
+    """Whether the command line has the id of an item of a dataset."""
+    for argument in config.args:
+        parameter = argument.partition("::")[2].partition("[")[2].removesuffix("]")
+        if parameter == dataset or parameter.startswith(f"{dataset}-"):
+            return True
+    return False
+
+
 def _id_of(function: pytest.Function, names: str) -> set[str] | None:
     """Return the id in `Class::test[id]`, none of another test, None for no id."""
     name, _, parameter = names.partition("[")

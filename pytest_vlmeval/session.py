@@ -19,6 +19,7 @@ from pytest_vlmeval.forecast import DownloadOnly, Forecast
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.attachments import register_attachments
 from pytest_vlmeval.reports.screen import Relay, Screen
+from pytest_vlmeval.unscored import explain_left_out, explain_refusal
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server_keeper import ServerKeeper
@@ -31,8 +32,12 @@ FORECAST_KEY = pytest.StashKey[Forecast]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
 KEEPER_KEY: pytest.StashKey[ServerKeeper] = pytest.StashKey()
 SESSION_ID_KEY = pytest.StashKey[str]()
-# The key under which a worker tells its controller why nothing can be run.
+# Thresholds that no test was held against, by their datasets.
+UNHELD_KEY = pytest.StashKey[dict[str, str]]()
+# The keys under which a worker tells its controller why nothing can be run, and
+# which thresholds it held nothing against.
 USAGE_ERROR = "vlmeval_usage_error"
+UNHELD = "vlmeval_unheld"
 # The keys under which the controller gives its workers the session's name, and a
 # channel for the lines that they announce.
 SESSION_ID = "vlmeval_session_id"
@@ -103,7 +108,8 @@ def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     config = metafunc.config
     run = get_run(config)
     if FORECAST_KEY not in config.stash:
-        config.stash[FORECAST_KEY] = forecast = Forecast()
+        only_collects = bool(config.option.collectonly)
+        config.stash[FORECAST_KEY] = forecast = Forecast(only_collects=only_collects)
         forecast.look_ahead(metafunc.definition.session, run)
         announce = config.stash[SCREEN_KEY].announce
         # One of several processes speaks.
@@ -131,11 +137,35 @@ def begin_run(session: pytest.Session) -> None:
     try:
         run = get_run(config)
         run.check_names()
+        _refuse_unscored(session, run)
         needed = suite.needed_datasets(session.items)
         if needed and not config.option.collectonly:
-            run.begin(needed, suite.score_folders(session.items))
+            run.begin(needed, suite.gate_folders(session.items))
     except VlmEvalError as error:
         _refuse(session, str(error))
+
+
+def _refuse_unscored(session: pytest.Session, run: Run) -> None:
+    """Take out what benchmarks leave out; VlmEvalError for what else has no score.
+
+    Most of it was foreseen; what has no references may only show in its file.
+    """
+    config = session.config
+    if config.option.collectonly or run.settings.mode == "infer":
+        return
+    needed = suite.needed_datasets(session.items)
+    reasons = {name: why for name in needed if (why := run.why_unscored(name))}
+    if not reasons:
+        return
+    dropped = suite.take_unscored(session.items, reasons, run)
+    rest = [name for name in reasons if name in suite.needed_datasets(session.items)]
+    if rest or not any(map(suite.parameter_of, session.items)):
+        raise VlmEvalError(
+            explain_refusal({name: reasons[name] for name in rest or reasons})
+        )
+    config.hook.pytest_deselected(items=dropped)
+    if _share(config).number == 0:
+        config.stash[SCREEN_KEY].announce(explain_left_out(reasons))
 
 
 def _check_judges(session: pytest.Session) -> None:
@@ -158,6 +188,25 @@ def _refuse(session: pytest.Session, message: str) -> None:
     session.items[:] = []
 
 
+def note_unheld(session: pytest.Session) -> None:
+    """Fail a session where a dataset's thresholds were held against nothing.
+
+    A worker tells its controller, which fails the session if none of them did.
+    """
+    config = session.config
+    run = config.stash.get(RUN_KEY, None)
+    unheld = dict(run.unheld) if run is not None else {}
+    if is_worker(config):
+        _worker(config).workeroutput[UNHELD] = unheld
+        return
+    found = config.stash.setdefault(UNHELD_KEY, unheld)
+    stopped = session.shouldstop or session.shouldfail
+    if stopped or config.option.setuponly or config.option.setupplan:
+        found.clear()
+    if found and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def close_run(config: pytest.Config) -> None:
     """End the engine and the helpers of this process."""
     run = config.stash.get(RUN_KEY, None)
@@ -178,7 +227,10 @@ class Controller:
     """What xdist's controller does for its workers, which have no terminal."""
 
     def __init__(self, session_id: str, announce: Callable[[str], None]) -> None:
+        # Thresholds that no worker held anything against, by their datasets.
+        self.unheld: dict[str, str] = {}
         self._session_id = session_id
+        self._told = False
         self._announce = announce
         self._announced: set[str] = set()
         # Each worker's lines come in a thread of their own.
@@ -200,9 +252,18 @@ class Controller:
                 self._announce(line)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take the usage error that a worker left behind."""
-        message = getattr(node, "workeroutput", {}).get(USAGE_ERROR)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Take what a worker left behind: a usage error, and what it did not hold."""
+        output = getattr(node, "workeroutput", {})
+        left = {} if error else output.get(UNHELD, {})
+        # What one of them held is held; of one that died it is not known.
+        shared = self.unheld.keys() & left.keys() if self._told else left.keys()
+        self._told = True
+        for name in [*self.unheld]:
+            if name not in shared:
+                del self.unheld[name]
+        self.unheld.update({name: left[name] for name in shared})
+        message = output.get(USAGE_ERROR)
         if message is not None and message not in self._usage_errors:
             self._usage_errors.append(message)
 
@@ -227,6 +288,7 @@ def register_reports(config: pytest.Config) -> None:
     if is_controller(config):
         controller = Controller(get_session_id(config), screen.announce)
         announce = controller.say_once
+        config.stash[UNHELD_KEY] = controller.unheld
         config.pluginmanager.register(controller, "vlmeval-controller")
         if is_model_given(config):
             # Ahead of the workers, all but one of which would wait for it.
@@ -245,6 +307,7 @@ def register_reports(config: pytest.Config) -> None:
         get_settings(config),
         get_session_id(config),
         announce=announce,
+        find_unheld=lambda: config.stash.get(UNHELD_KEY, {}),
     )
     config.pluginmanager.register(report, "vlmeval-terminal")
     if config.get_verbosity() >= 0:

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.naming import named_datasets, selected_datasets
+from pytest_vlmeval.naming import (
+    may_leave_out,
+    named_datasets,
+    selected_datasets,
+)
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepared import IndexRow
     from pytest_vlmeval.planning import Needed
     from pytest_vlmeval.run import Run
+    from pytest_vlmeval.unscored import Unscored
     from pytest_vlmeval.views import SampleView, ScoreView
 
 # What the benchmarks are marked with, for -m.
@@ -38,6 +43,9 @@ MARKERS = {
     "needs_judge": "is scored by a judge only",
 }
 
+# The datasets some of whose items were deselected.
+DESELECTED = pytest.StashKey[set[str]]()
+
 
 class Benchmark:
     """Base class of a benchmark: names its datasets, brings their tests.
@@ -46,9 +54,14 @@ class Benchmark:
     "*" stands for what `--vlm-data` names and no other selected benchmark has.
     Subclasses may add tests of their own with the fixtures `vlm_sample`,
     `vlm_score` and `vlm_run`.
+
+    A dataset that cannot be scored ends the session before anything is asked, unless
+    `--vlm-mode=infer`. With `unscored = "leave out"` it is left out, with a line that
+    says so, where the command line does not name it.
     """
 
     datasets: ClassVar[Sequence[str]] = ()
+    unscored: ClassVar[Unscored] = "refuse"
 
     def test_sample(self, vlm_sample: SampleView) -> None:
         """One item per sample: right, wrong, or without a usable answer."""
@@ -141,7 +154,7 @@ def parametrize(metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
     datasets = named_datasets(metafunc)
     run.choice.declare(datasets)
     parameters: list[Parameter] = []
-    for dataset in selected_datasets(metafunc, datasets, run):
+    for dataset in selected_datasets(metafunc, datasets, run).names:
         parameters += _expand(run, dataset, fixture)
     parameters = parameters or [UnselectedParameter()]
     # Their ids come by the hook, whose text pytest takes as it is.
@@ -183,13 +196,18 @@ def shorten(
         report.longrepr = str(error)
 
 
-def score_folders(items: Iterable[pytest.Item]) -> list[Path]:
-    """Return the folders of the tests that ask for a score, each once."""
+def gate_folders(items: Iterable[pytest.Item]) -> list[Path]:
+    """Return the folders whose thresholds count, each once.
+
+    Those of the tests that ask for a score, and those that are run as a whole.
+    """
+    partial = _Partial()
     return list(
         dict.fromkeys(
             item.path.parent
             for item in items
-            if isinstance(parameter_of(item), ScoreParameter)
+            if isinstance(parameter := parameter_of(item), ScoreParameter)
+            or (isinstance(parameter, SampleParameter) and not partial.find(item))
         )
     )
 
@@ -221,6 +239,52 @@ def drop_placeholders(items: list[pytest.Item]) -> list[pytest.Item]:
     return dropped
 
 
+def take_unscored(
+    items: list[pytest.Item], reasons: Mapping[str, str], run: Run
+) -> list[pytest.Item]:
+    """Take out, and return, items of datasets that cannot be scored, for `reasons`.
+
+    Only those of benchmarks that leave them out; others stay.
+    """
+    taken: list[pytest.Item] = []
+    kept: list[pytest.Item] = []
+    for item in items:
+        dataset: str = getattr(parameter_of(item), "dataset", "")
+        cls = getattr(item, "cls", None)
+        leave = dataset in reasons and may_leave_out(item.config, cls, dataset, run)
+        (taken if leave else kept).append(item)
+    items[:] = kept
+    return taken
+
+
+def note_deselected(items: Iterable[pytest.Item]) -> None:
+    """Remember of which datasets a session does not have all items."""
+    for item in items:
+        parameter = parameter_of(item)
+        if isinstance(parameter, SampleParameter | ScoreParameter):
+            found = item.config.stash.setdefault(DESELECTED, set())
+            found.add(parameter.dataset)
+
+
+class _Partial:
+    """Whether a session may lack some tests of an item's dataset, in its folder."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, Path], bool] = {}
+
+    def find(self, item: pytest.Item) -> bool:
+        """Return whether they may be deselected, or lie where nothing is collected."""
+        parameter, folder = parameter_of(item), item.path.parent
+        key = getattr(parameter, "dataset", ""), folder
+        if key not in self._known:
+            from pytest_vlmeval.selection import is_narrowed
+
+            deselected = item.config.stash.get(DESELECTED, set())
+            narrowed = is_narrowed(item.config, folder)
+            self._known[key] = narrowed or key[0] in deselected
+        return self._known[key]
+
+
 def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
     """Return what the items need of each dataset, in the order of the items."""
     from pytest_vlmeval.planning import Needed
@@ -229,8 +293,14 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
     gated: set[str] = set()
     compared: dict[str, set[Path]] = {}
     indexes: dict[str, set[str]] = {}
+    expected: set[str] = set()
+    partial = _Partial()
     for item in items:
         parameter = parameter_of(item)
+        if isinstance(parameter, SampleParameter | ScoreParameter):
+            function = getattr(item, "function", None)
+            if function is Benchmark.test_score or not partial.find(item):
+                expected.add(parameter.dataset)
         if isinstance(parameter, SampleParameter):
             indexes.setdefault(parameter.dataset, set()).add(parameter.row.index)
         elif isinstance(parameter, ScoreParameter):
@@ -247,6 +317,7 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
             indexes=frozenset() if name in whole else frozenset(found),
             gated=name in gated,
             compared=frozenset(compared.get(name, ())),
+            expected=name in expected,
         )
         for name, found in indexes.items()
     }

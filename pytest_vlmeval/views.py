@@ -40,16 +40,17 @@ def _fail(message: str) -> NoReturn:
     pytest.fail(message, pytrace=False)
 
 
-def _or_fail(read: Callable[[], T]) -> T:
+def _or_fail(read: Callable[[], T], *, may_skip: bool = True) -> T:
     """Return what `read` gives; fail the test with what it says instead.
 
-    What is not asked, or only a judge could tell where there is none, skips the test.
+    What is not asked, or only a judge could tell where there is none, skips the test
+    where it `may_skip`.
     """
     try:
         return read()
-    except (NeedsJudgeError, NotAskedError) as error:
-        pytest.skip(str(error))
     except VlmEvalError as error:
+        if may_skip and isinstance(error, NeedsJudgeError | NotAskedError):
+            pytest.skip(str(error))
         message = str(error)
     # Outside of the handler, so that pytest does not show the error a second time.
     _fail(message)
@@ -158,8 +159,6 @@ class SampleView:
         self._check_answers()
         if self._run.settings.mode == "infer":
             return
-        if unscored := self._run.why_unscored(self.dataset):
-            pytest.skip(unscored)
         if self._run.is_scored_as_a_whole(self.dataset) or self._lacks_judge():
             return
         verdict = self.verdict
@@ -213,8 +212,15 @@ class ScoreView:
             return NotImplemented
         from pytest_vlmeval.snapshots import hold_against
 
-        score = self.record
         gating = self._run.gating
+        if why := self._needs_judge:
+            self._baseline = gating.baseline_without_score(
+                self.dataset, self._folder, why
+            )
+            if self._baseline is None:
+                pytest.skip(why)
+            _fail(self._baseline.message)
+        score = self.record
         gate = _or_fail(lambda: gating.baseline_gate(score, self._folder))
         self._baseline = hold_against(gate, other)
         gating.record_baseline(self._baseline)
@@ -225,8 +231,20 @@ class ScoreView:
     @cached_property
     def record(self) -> Score:
         """The whole score, with its verdicts; fails the test if there is none."""
-        self._skip_unscored()
-        return _or_fail(lambda: self._run.score(self.dataset))
+        self._skip_where_only_asked()
+        return _or_fail(lambda: self._run.score(self.dataset), may_skip=False)
+
+    @cached_property
+    def _needs_judge(self) -> str:
+        """Why there is no score for want of a judge; "" if that is not so."""
+        self._skip_where_only_asked()
+        try:
+            self._run.score(self.dataset)
+        except NeedsJudgeError as error:
+            return str(error)
+        except VlmEvalError:
+            return ""
+        return ""
 
     @property
     def value(self) -> float:
@@ -241,13 +259,16 @@ class ScoreView:
     @cached_property
     def gates(self) -> Sequence[GateResult]:
         """What the gates of the score found: completeness and thresholds."""
-        return _or_fail(lambda: self._run.gating.results(self.dataset))
+        _ = self.record
+        return _or_fail(lambda: self._run.gating.results(self.dataset), may_skip=False)
 
-    def _skip_unscored(self) -> None:
+    def _skip_where_only_asked(self) -> None:
+        """Skip under --vlm-mode=infer, the only mode that asks what has no score."""
+        if self._run.settings.mode != "infer":
+            return
         if why := self._run.why_unscored(self.dataset):
-            pytest.skip(self._submit(why))
-        if self._run.settings.mode == "infer":
-            pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
+            pytest.skip(self._submit(f"{self.dataset} cannot be scored: {why}"))
+        pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
 
     def _submit(self, why: str) -> str:
         """Write the answers where there is nothing to compare them with; say where."""
@@ -287,10 +308,18 @@ class ScoreView:
         ]
 
     def check(self) -> None:
-        """Fail if a gate does: the score is incomplete, or below its threshold."""
+        """Fail if a gate does: the score is incomplete, or below its threshold.
+
+        A dataset that only a judge could score, without one, fails where it has a
+        threshold, and is skipped else.
+        """
         from pytest_vlmeval.gates.outcome import explain_failures
 
-        _ = self.record
+        if why := self._needs_judge:
+            lacking = self._run.gating.results_without_score(self.dataset, why)
+            if message := explain_failures(lacking):
+                _fail(message)
+            pytest.skip(why)
         if message := explain_failures(self.gates):
             _fail(message)
 

@@ -83,6 +83,7 @@ ORDER = (
     "reuse",
     "inference",
     "execution",
+    "unscored",
     "choice",
     "planning",
     "gating",

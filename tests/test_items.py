@@ -262,23 +262,6 @@ def test_score_mode_without_answers_says_what_to_do(
     assert server.requests(None) == []
 
 
-def test_datasets_without_references_are_skipped(
-    project: Project, server: ServerProcess
-) -> None:
-    rows = [
-        {key: value for key, value in row.items() if key != "answer"}
-        for row in math_rows(2)
-    ]
-    project.write_math(2, rows)
-    result = project.ask(server.url, "-rs")
-    result.assert_outcomes(skipped=3)
-    result.stdout.fnmatch_lines(["*MathVision_MINI has no reference answers*"])
-    result.stdout.fnmatch_lines(
-        ["MathVision_MINI * 2 * 2 * - *no score: no reference answers*"]
-    )
-    assert len(server.requests()) == 2
-
-
 def test_set_ups_are_among_the_durations_that_are_asked_for(
     project: Project, answering: ServerProcess
 ) -> None:

@@ -11,7 +11,7 @@ from pytest_vlmeval.datasets.catalog import demo_datasets
 from pytest_vlmeval.datasets.listing import Places, list_datasets
 from tests.run_fixtures import Project, math_rows, write_table
 
-HEADER = "name family modality kind judge refs size disk source".split()
+HEADER = "name family modality kind judge scored size disk source".split()
 
 
 def test_the_table_fits_and_has_all(project: Project) -> None:
@@ -21,7 +21,7 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
     lines = result.outlines
     assert lines[0].split() == HEADER
     assert max(map(len, lines)) <= 120
-    rows = {line.split()[0]: line.split() for line in lines[1:-2]}
+    rows = {line.split()[0]: line.split() for line in lines[1:-3]}
     assert len(rows) > 700
     assert rows["MathVision_MINI"][1:6] == [
         "MathVision",
@@ -35,12 +35,16 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
         "1",
         "MB",
         "yes",
-        "opencompass.…",
+        "opencomp…",
     ]
     # Too long for its column, so on a line of its own.
     long_name = "CGBench_MCQ_Grounding_Mini_8frame_subs_subt"
     assert lines[lines.index(long_name) + 1].split()[0] == "CGBench_MCQ_G…"
-    assert rows["DocVQA_TEST"][4:6] == ["unused", "no"]
+    assert rows["DocVQA_TEST"][4:7] == ["unused", "no", "refs"]
+    assert rows["MMMU_TEST"][4:7] == ["optional", "no", "refs"]
+    assert rows["MMVet"][4:7] == ["required", "by", "judge"]
+    assert rows["MMMB"][4:6] == ["?", "yes"]
+    assert rows["MUIRBench"][4:7] == ["?", "not", "yet"]
     assert rows["Video-MME_8frame"][1:6] == [
         "Video-MME",
         "video",
@@ -50,19 +54,21 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
     ]
     assert rows["MMT-Bench_ALL"][6:9] == ["6.2", "GB", "no"]
     assert rows["DemoChoice"][-1] == "bundled"
-    assert lines[-1] == (
-        "728 datasets, 4 on disk. refs: has reference answers; ? is not known "
-        "before a download. --vlm-list=json has more."
-    )
+    assert lines[-2:] == [
+        "728 datasets, 4 on disk. scored: by judge: with --vlm-judge only; no refs: no "
+        "reference answers; not yet:",
+        "no scoring here. Those two are only asked by --vlm-mode=infer. ?: not known "
+        "before a download. --vlm-list=json has more.",
+    ]
 
 
 def test_words_filter(project: Project) -> None:
     result = project.run("--vlm-list=video,mme,MULTIPLE")
-    names = [line.split()[0] for line in result.outlines[1:-2]]
+    names = [line.split()[0] for line in result.outlines[1:-3]]
     assert "Video-MME" in names
     assert "MME" not in names
     alone = project.run("--vlm-list=DemoOpen")
-    assert alone.outlines[-1].startswith("1 dataset, 1 on disk. ")
+    assert alone.outlines[-2].startswith("1 dataset, 1 on disk. ")
 
 
 def test_nothing_fits(project: Project) -> None:
@@ -90,6 +96,8 @@ def test_json_has_everything(project: Project) -> None:
         "kind": "multiple_choice",
         "judge": "optional",
         "has_references": True,
+        "scored": "yes",
+        "not_scored_because": None,
         "size_bytes": 631_000_000,
         "on_disk": False,
         "source": "opencompass.openxlab.space",
@@ -98,6 +106,21 @@ def test_json_has_everything(project: Project) -> None:
         "homepage": "https://mmt-bench.github.io",
         "licence": "CC-BY-4.0",
     }
+
+
+def test_json_says_why_there_is_no_score(project: Project) -> None:
+    words = {"MUIRBench": "not yet", "DocVQA_TEST": "no refs", "MMVet": "by judge"}
+    found = {each["name"]: each for each in json.loads(listed(project))}
+    assert {name: found[name]["scored"] for name in words} == words
+    assert {name: found[name]["not_scored_because"] for name in words} == {
+        "MUIRBench": "the scoring of ms-vlmeval's MUIRDataset cannot be used here yet",
+        "DocVQA_TEST": "no reference answers",
+        "MMVet": None,
+    }
+
+
+def listed(project: Project) -> str:
+    return project.run("--vlm-list=json").stdout.str()
 
 
 def test_json_of_nothing_is_an_empty_list(project: Project) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,20 +11,26 @@ from pytest_vlmeval.datasets.files import data_path, size_text
 from pytest_vlmeval.datasets.hub import is_cached
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo, Hub
+from pytest_vlmeval.sandbox.scored import is_scored
+from pytest_vlmeval.unscored import foresee
 
 WIDTH = 120
 JSON = "json"
-COLUMNS = tuple("name family modality kind judge refs size disk source".split())
+COLUMNS = tuple("name family modality kind judge scored size disk source".split())
 # A name is never cut, so that it can be copied; a longer one has a line of its own.
 LONGEST_NAME = 32
 LONGEST_FAMILY = 14
 
 
 class Places(NamedTuple):
-    """Where datasets are looked for on disk: the files, and the hubs' caches."""
+    """Where datasets are looked for on disk: the files, and the hubs' caches.
+
+    `known` are all that there are, by name: those of a collection among them.
+    """
 
     data_root: Path
     hubs: Sequence[Hub] = ()
+    known: Mapping[str, DatasetInfo] = {}
 
 
 def list_datasets(
@@ -35,6 +41,8 @@ def list_datasets(
     A word fits if it is part of the name, family, kind or modality, in any case.
     Raises VlmEvalError when none fits.
     """
+    infos = list(infos)
+    places = places._replace(known={info.name: info for info in infos})
     filters = [word.lower() for word in words if word.lower() != JSON]
     found = [info for info in infos if _fits(info, filters)]
     if len(filters) < len(words):
@@ -67,6 +75,8 @@ def _entry(info: DatasetInfo, places: Places) -> dict[str, Any]:
         "kind": info.kind,
         "judge": info.judge,
         "has_references": info.has_references,
+        "scored": how_scored(info, places.known),
+        "not_scored_because": _why_unscored(info, places.known),
         "size_bytes": info.size_bytes if size is None else size,
         "on_disk": _is_on_disk(info, size, places.hubs),
         "source": info.source or None,
@@ -96,11 +106,33 @@ def _row(info: DatasetInfo, places: Places) -> tuple[str, ...]:
         info.modality,
         info.kind,
         info.judge or "?",
-        _yes_no(info.has_references),
+        how_scored(info, places.known),
         "?" if size is None else size_text(size),
         _yes_no(entry["on_disk"]),
         info.source or "?",
     )
+
+
+def how_scored(info: DatasetInfo, known: Mapping[str, DatasetInfo]) -> str:
+    """Say in a word or two whether there will be a score: yes, or what it lacks.
+
+    Of a collection, what the first of its datasets says that lacks something.
+    """
+    members = [known[name] for name in info.members if name in known]
+    if members:
+        found = [how_scored(each, known) for each in members]
+        return next((each for each in found if each != "yes"), "yes")
+    if not is_scored(info):
+        return "not yet"
+    if info.has_references is False:
+        return "no refs"
+    return "by judge" if info.judge == "required" else "yes"
+
+
+def _why_unscored(info: DatasetInfo, known: Mapping[str, DatasetInfo]) -> str | None:
+    members = [known[name] for name in info.members if name in known]
+    reasons = map(foresee, members or [info])
+    return next((why for why in reasons if why is not None), None)
 
 
 def _yes_no(value: bool | None) -> str:
@@ -129,7 +161,9 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
     noun = "dataset" if len(rows) == 1 else "datasets"
     lines += [
         "",
-        f"{len(rows)} {noun}, {on_disk} on disk. refs: has reference answers; ? is "
-        "not known before a download. --vlm-list=json has more.",
+        f"{len(rows)} {noun}, {on_disk} on disk. scored: by judge: with --vlm-judge "
+        "only; no refs: no reference answers; not yet:",
+        "no scoring here. Those two are only asked by --vlm-mode=infer. ?: not known "
+        "before a download. --vlm-list=json has more.",
     ]
     return "\n".join(lines)

@@ -124,6 +124,11 @@ class Baselines:
             self._regressed[path] = frozenset(self._find_regressed(score, path))
         return self._regressed[path]
 
+    def find(self, dataset: str, folder: Path) -> Path | None:
+        """Return the file of a dataset's baseline; None if there is none."""
+        path = self._place(dataset, folder).found
+        return path if path.is_file() else None
+
     def _place(self, dataset: str, folder: Path) -> BaselinePlace:
         project = self._settings.baselines.project
         return place_baseline(folder, project, self.model, dataset)

@@ -174,24 +174,29 @@ class Gatekeeper:
         units = self._find_units(score)
         metric = find_metric(score, "")
         found = units and estimate(score, units, metric, DEFAULT_LEVEL)
+        value = f"{score.dataset}: {score.main_metric} = {score.value:.2f}"
         where = self._thresholds.path or "there is no thresholds.toml"
         defects = describe_defects(score)
+        missed = self._thresholds.explain_missed(self._model, score.dataset)
+        message = (
+            f"{value} is held against nothing: {missed}"
+            if missed
+            else f"{value} passes whatever it is: no threshold is for {self._model} "
+            f"({where})."
+        ) + (f" {defects}." if defects else "")
         return GateResult(
             dataset=score.dataset,
             gate="threshold",
             metric=score.main_metric,
-            outcome="passed",
+            outcome="failed" if missed else "passed",
             rule="none",
             value=score.value,
             interval=found.interval if found else None,
             samples=found.samples if found else score.samples,
             clusters=found.clusters if found else 0,
             worst=units.worst_categories() if units else (),
-            message=(
-                f"{score.dataset}: {score.main_metric} = {score.value:.2f} passes "
-                f"whatever it is: no threshold is for {self._model} ({where})."
-                + (f" {defects}." if defects else "")
-            ),
+            message=message,
+            fails=bool(missed),
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.early_stop import Stop, Whole, as_gate
 from pytest_vlmeval.gates.keeper import Gatekeeper, check_metric
+from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.gates.units import find_units
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.gates.baseline_source import Baselines
     from pytest_vlmeval.gates.baselines import BaselineGate
     from pytest_vlmeval.gates.false_discoveries import Key
-    from pytest_vlmeval.gates.outcome import GateResult
     from pytest_vlmeval.gates.thresholds import Threshold
     from pytest_vlmeval.planning import Needed
     from pytest_vlmeval.records import PlanEntry, Score
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class SessionGates:
     """Decides the gates of a session's scores, and records what they found.
 
-    `needed` names the datasets that are scored. `read_score` waits for the score of
+    `needed` names the datasets that are scored, `expected` those whose thresholds some
+    test has to hold. `read_score` waits for the score of
     one, `find_stop` until it is known whether it stopped early, `narrowed` for what is
     needed of it then. Raises `VlmEvalError` for what is wrong with the thresholds,
     before a sample is asked.
@@ -37,6 +38,7 @@ class SessionGates:
         state: RunState,
         *,
         needed: Mapping[str, Needed],
+        expected: Sequence[str],
         folders: Sequence[Path],
         baselines: Baselines,
         read_score: Callable[[str], Score],
@@ -55,6 +57,8 @@ class SessionGates:
         self._model = settings.model or ""
         self._thresholds = load_thresholds(settings.gates.thresholds, folders)
         self._check(list(needed))
+        self._held: set[str] = set()
+        self._expected = [name for name in expected if self.thresholds(name)]
         self._baselines = baselines
         self._keeper = Gatekeeper(
             settings.gates,
@@ -75,9 +79,47 @@ class SessionGates:
 
     def results(self, dataset: str) -> tuple[GateResult, ...]:
         """Return what the gates of a dataset's score found, and record it."""
+        self._held.add(dataset)
         results = self._keeper.results(dataset)
         self._record(results)
         return results
+
+    def results_without_score(self, dataset: str, why: str) -> tuple[GateResult, ...]:
+        """Return the failures of a dataset's thresholds, as `why` it has no score."""
+        self._held.add(dataset)
+        results = tuple(
+            self._thresholds.without_score(each, why)
+            for each in self.thresholds(dataset)
+        )
+        self._record(results)
+        return results
+
+    def baseline_without_score(
+        self, dataset: str, folder: Path, why: str
+    ) -> GateResult | None:
+        """Return the failure of a dataset's baseline; None where it has none."""
+        file = self._baselines.find(dataset, folder)
+        if file is None:
+            return None
+        result = GateResult(
+            dataset=dataset,
+            gate="baseline",
+            outcome="failed",
+            file=str(file),
+            message=f"{dataset} is not compared with its baseline {file}. {why}",
+            fails=True,
+        )
+        self._record([result])
+        return result
+
+    @property
+    def unheld(self) -> Mapping[str, str]:
+        """Datasets with thresholds that nothing was held against, and these."""
+        return {
+            name: self._thresholds.describe(self.thresholds(name))
+            for name in self._expected
+            if name not in self._held
+        }
 
     def baseline_gate(self, score: Score, folder: Path) -> BaselineGate:
         """Return the gate of a score among benchmarks in `folder`."""

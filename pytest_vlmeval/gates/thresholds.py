@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +22,14 @@ from pydantic import (
 )
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.option_values import dataset_name, is_table
 
 Rule = Literal["point", "confident-below", "confident-above"]
 FILE_NAME = "thresholds.toml"
 DEFAULT_RULE: Rule = "confident-below"
 DEFAULT_LEVEL = 0.95
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 WORDS = re.compile(r"[a-z]+|[0-9]+")
 # Shorter words, as in small and large, tell models apart by a letter.
 SHORTEST_TYPO = 4
@@ -114,6 +117,59 @@ class Thresholds:
                     return _thresholds(pattern, dataset, demands)
         return ()
 
+    def describe(self, thresholds: Iterable[Threshold]) -> str:
+        """Name thresholds by what their file says."""
+        told = ", ".join(
+            f"{each.metric or 'min'} = {each.minimum:g} of [{each.pattern}]"
+            for each in thresholds
+        )
+        return f"{told} in {self.path}"
+
+    def without_score(self, threshold: Threshold, why: str) -> GateResult:
+        """Return the failure of a threshold that there is no score for."""
+        name = threshold.dataset
+        return GateResult(
+            dataset=name,
+            gate="threshold",
+            metric=threshold.metric,
+            outcome="failed",
+            rule=threshold.rule,
+            expected=threshold.minimum,
+            message=(
+                f"{name} has a threshold and no score to hold against it "
+                f"({self.describe([threshold])}). {why}"
+            ),
+            fails=True,
+        )
+
+    def explain_missed(self, model: str, dataset: str) -> str:
+        """Say that a dataset's thresholds are all of other models, and what to do.
+
+        "" where it has none, and for a model that some table of the file fits, if only
+        an empty one, unless its own name stands there in another spelling.
+        """
+        known = any(_fits(model, pattern) for pattern in self._demands)
+        missed = {
+            pattern: name
+            for pattern, demands in self._demands.items()
+            if not _fits(model, pattern)
+            and (not known or _letters(pattern) == _letters(model))
+            for name in demands
+            if dataset_name(name) == dataset
+        }
+        if not missed:
+            return ""
+        key = f"{_key(model)}.{_key(next(iter(missed.values())))}"
+        return (
+            f"{self.path} has thresholds of it for {', '.join(missed)}, and none for "
+            f"{model}. Correct that name, or add [{key}] with a min"
+            + (
+                f", or the empty table [{_key(model)}] if it is to have none"
+                * (not known)
+            )
+            + "."
+        )
+
     def check(self, model: str, datasets: Iterable[str]) -> None:
         """Raise `VlmEvalError` for a misspelt dataset or model.
 
@@ -145,7 +201,12 @@ class Thresholds:
         )
 
     def _check_model(self, model: str) -> None:
-        if any(_fits(model, pattern) for pattern in self._demands):
+        # An empty table of all models says nothing of how this one is spelt.
+        if any(
+            _fits(model, pattern)
+            for pattern, demands in self._demands.items()
+            if demands or pattern != "*"
+        ):
             return
         for pattern in self._demands:
             if not set(pattern) & set("*?[") and is_typo(pattern, model):
@@ -258,15 +319,24 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(by_small[each] for each in near)}?"
 
 
+def _key(name: str) -> str:
+    """Write a name as a key of TOML."""
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _letters(name: str) -> str:
+    return "".join(WORDS.findall(name.lower()))
+
+
 def is_typo(pattern: str, model: str) -> bool:
     """Whether two names differ by what no two models do.
 
     That is by case and signs between words, or in one word of four letters and more,
     slightly. Numbers tell models apart, as do single letters.
     """
-    ours, theirs = (WORDS.findall(name.lower()) for name in (pattern, model))
-    if "".join(ours) == "".join(theirs):
+    if _letters(pattern) == _letters(model):
         return True
+    ours, theirs = (WORDS.findall(name.lower()) for name in (pattern, model))
     if len(ours) != len(theirs):
         return False
     unlike = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]

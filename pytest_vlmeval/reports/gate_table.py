@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_vlmeval.errors import VlmEvalError
@@ -30,6 +30,16 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
             first = result.message.splitlines()[0]
             lines.append(f"gates: {first}")
     return lines + notes
+
+
+def format_unheld(thresholds: Mapping[str, str]) -> list[str]:
+    """Return a line for each dataset whose thresholds no test was held against."""
+    return [
+        f"gates: {name} failed: no test held its score against its threshold ({told}). "
+        "Its test_score was skipped or is not there: run one, or a test that calls "
+        "vlm_score.check(), or take the threshold out."
+        for name, told in thresholds.items()
+    ]
 
 
 def _without(datasets: Sequence[str]) -> str:

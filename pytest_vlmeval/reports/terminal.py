@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from pytest_vlmeval.reports.gate_table import (
     append_summary,
     format_gates,
     format_markdown,
+    format_unheld,
 )
 from pytest_vlmeval.reports.progress import LiveProgress
 from pytest_vlmeval.reports.table import format_table
@@ -37,9 +39,11 @@ class TerminalReport:
         session_id: str,
         *,
         announce: Callable[[str], None],
+        find_unheld: Callable[[], Mapping[str, str]],
     ) -> None:
         self._announce = announce
         self._terminal = terminal
+        self._find_unheld = find_unheld
         self._settings = settings
         self._session_id = session_id
         self._store: Store | None = None
@@ -89,6 +93,7 @@ class TerminalReport:
             if watch is None:
                 return
             lines = format_table(watch.results()) + self._gates()
+            lines += format_unheld(self._find_unheld())
             lines += format_account(watch.account())
             lines += self._compare()
         except VlmEvalError as error:
