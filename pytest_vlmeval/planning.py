@@ -31,10 +31,11 @@ class Needed(NamedTuple):
 
 def plan_entry(
     settings: Settings,
-    dataset: str,
     prepared: PreparedDataset,
     rows: Sequence[IndexRow],
     need: Needed,
+    *,
+    unscored: str = "",
 ) -> PlanEntry:
     """Return what a session asks of a dataset, groups whole.
 
@@ -49,11 +50,12 @@ def plan_entry(
         if need.whole or row.index in need.indexes or row.group in groups
     )
     return PlanEntry(
-        dataset=dataset,
+        dataset=prepared.info.name,
         fingerprint=prepared.fingerprint,
         modified=prepared.modified,
         indexes=indexes,
         judges=tuple(
             judge.label for judge in settings.judges if prepared.info.judge != "unused"
         ),
+        unscored=unscored,
     )

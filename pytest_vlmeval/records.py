@@ -321,6 +321,7 @@ class PlanEntry:
     """What a session needs of one dataset: the indexes of its samples, in order.
 
     `judges` are the names of those that read its answers, none for exact matching.
+    `unscored` says why there is no score whatever is answered, "" for most.
     """
 
     dataset: str
@@ -328,6 +329,7 @@ class PlanEntry:
     modified: bool
     indexes: tuple[str, ...]
     judges: tuple[str, ...] = ()
+    unscored: str = ""
 
     @property
     def judge(self) -> str:

@@ -175,7 +175,8 @@ class Run:
 
     def _entry(self, dataset: str, need: Needed) -> PlanEntry:
         prepared, rows = self.library.prepared(dataset), self.rows(dataset)
-        return plan_entry(self.settings, dataset, prepared, rows, need)
+        unscored = self.why_unscored(dataset) or ""
+        return plan_entry(self.settings, prepared, rows, need, unscored=unscored)
 
     def _make_gating(
         self,

@@ -70,9 +70,9 @@ def test_they_are_asked_once_and_not_scored(
         ) in output
     result.stdout.fnmatch_lines(
         [
-            "SCAM * 2 * 2 * - *no score: not scored*",
-            "XSTest * 2 * 2 * - *no score: not scored*",
-            "Video-TT * 1 * 1 * - *no score: not scored*",
+            "SCAM * 2 * 2 * - *no score: the scoring of ms-vlmeval's *",
+            "XSTest * 2 * 2 * - *no score: the scoring of ms-vlmeval's *",
+            "Video-TT * 1 * 1 * - *no score: the scoring of ms-vlmeval's *",
         ]
     )
     orders = [each["order"] for each in server.requests()]

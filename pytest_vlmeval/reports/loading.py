@@ -111,7 +111,8 @@ class _Loader:
             folder=folder,
             samples=_samples(entry, folder, board, score),
             score=score,
-            no_score=str(found) if isinstance(found, VlmEvalError) else "",
+            no_score=entry.unscored
+            or (str(found) if isinstance(found, VlmEvalError) else ""),
             by_judge=stored.by_judge(entry),
             origins=board.origins(),
             past=tuple(each for each in past if each.fingerprint == entry.fingerprint),

@@ -10,6 +10,7 @@ from pytest_vlmeval.accounts import RunAccount
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.datasets.prepare import find_prepared
 from pytest_vlmeval.datasets.prepared import read_references
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import AnswerState, Plan, PlanEntry, Score
 from pytest_vlmeval.reports.summary import Share
 from pytest_vlmeval.reports.tally import Tally
@@ -83,7 +84,6 @@ class Watch:
         self._store = store
         self._plan = plan
         self._session_id = session_id
-        self._cache_dir = cache_dir
         self._board = Board(store, plan, session_id, brief=True, on_new=self._count)
         self._tallies = {
             entry.fingerprint: Tally(session_id, _references(cache_dir, entry))
@@ -128,7 +128,8 @@ class Watch:
         stored = StoredScores(self._store, self._board, self._plan)
         results = []
         for entry in self._plan.entries:
-            score = stored.find(entry, brief=True)
+            found = stored.outcome(entry, brief=True)
+            score = found if isinstance(found, Score) else None
             results.append(
                 DatasetResult(
                     dataset=entry.dataset,
@@ -136,21 +137,23 @@ class Watch:
                     answered=self._board.answered(entry.fingerprint),
                     modified=entry.modified,
                     score=score,
-                    no_score="" if score else self._why_no_score(entry),
+                    no_score="" if score else self._why_no_score(entry, found),
                     by_judge=stored.by_judge(entry),
                     endings=self._board.endings(entry.fingerprint),
                 )
             )
         return results
 
-    def _why_no_score(self, entry: PlanEntry) -> str:
-        """Say why a dataset whose samples are all answered has no score."""
-        if self._board.answered(entry.fingerprint) < len(entry.indexes):
-            return ""
-        known = dict(_references(self._cache_dir, entry))
-        if known and all(known.get(index) is None for index in entry.indexes):
-            return "no reference answers"
-        return "not scored"
+    def _why_no_score(self, entry: PlanEntry, found: object) -> str:
+        """Say in a few words why a dataset has no score, "" while answers lack."""
+        if entry.unscored:
+            return entry.unscored
+        if isinstance(found, NeedsJudgeError):
+            return "only a judge scores it (--vlm-judge)"
+        if isinstance(found, VlmEvalError):
+            return "its scoring failed"
+        whole = self._board.answered(entry.fingerprint) == len(entry.indexes)
+        return "only asked so far" if whole else ""
 
 
 def _references(cache_dir: Path, entry: PlanEntry) -> Iterable[tuple[str, str | None]]:

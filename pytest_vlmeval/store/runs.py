@@ -107,6 +107,7 @@ class Runs:
                     "fingerprint": entry.fingerprint,
                     "modified": entry.modified,
                     "judges": list(entry.judges),
+                    "unscored": entry.unscored,
                     "selection": _digest(entry.indexes),
                 }
                 for entry in plan.entries
@@ -187,6 +188,7 @@ def _read_entry(
         fingerprint=entry["fingerprint"],
         modified=entry["modified"],
         judges=tuple(entry["judges"]),
+        unscored=entry["unscored"],
         indexes=indexes[entry["selection"]],
     )
 
