@@ -73,7 +73,7 @@ class Inference:
             self._state,
             self._make_queue(),
             settle=self._settle,
-            make_pool=lambda journal, aside: self._make_pool(journal.note_limit, aside),
+            make_pool=self._make_pool_of,
         ).check()
 
     def _settle(self) -> Settings:
@@ -157,6 +157,10 @@ class Inference:
             aside,
             self._servers.learned,
         )
+
+    def _make_pool_of(self, settings: Settings, journal: Journal) -> Pool:
+        watched = partial(self._servers.watched, role="model")
+        return create_pool(settings, self._concurrency, journal.note_limit, watched)
 
     def _find_needs(self, queue: Queue) -> Needs:
         """Return what has to be tried of an endpoint; nothing of other models."""

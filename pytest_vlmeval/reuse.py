@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, tee
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.accounts import SpotCheck
@@ -20,11 +21,13 @@ from pytest_vlmeval.asked import write_request
 from pytest_vlmeval.asking import Asker, Journal
 from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.evidence import HINTS, IDENTIFYING, Evidence, differences
+from pytest_vlmeval.models.api_base import normalize_api_base
 from pytest_vlmeval.queue import LOOK_UP
 from pytest_vlmeval.records import UNANSWERED, Answer, Ask
 from pytest_vlmeval.spot_check import (
     GREEDY,
     SAMPLED,
+    Decision,
     Tally,
     decide,
     is_same,
@@ -73,11 +76,31 @@ class _Again:
     outcome: str  # same, changed, unsteady, failed
 
 
+class _Round:
+    """What one endpoint was asked again."""
+
+    def __init__(self) -> None:
+        self.again: list[_Again] = []
+
+    def count(self, outcome: str) -> int:
+        """Return how many samples came out so."""
+        return sum(each.outcome == outcome for each in self.again)
+
+    @property
+    def tally(self) -> Tally:
+        """Return what the test counts."""
+        return Tally(
+            same=self.count("same"),
+            changed=self.count("changed"),
+            unsteady=self.count("unsteady"),
+        )
+
+
 class ReuseCheck:
     """The check of one session, in one of its processes.
 
     `settle` gives the settings with the addresses of servers that are started for the
-    run, and `make_pool` opens the endpoints of those but for some that cannot be asked.
+    run, and `make_pool` opens the endpoints of settings.
     """
 
     def __init__(
@@ -86,7 +109,7 @@ class ReuseCheck:
         queue: Queue,
         *,
         settle: Callable[[], Settings],
-        make_pool: Callable[[Journal, Collection[str]], Pool],
+        make_pool: Callable[[Settings, Journal], Pool],
     ) -> None:
         self._state = state
         self._queue = queue
@@ -94,7 +117,7 @@ class ReuseCheck:
         self._make_pool = make_pool
         self._store = state.store.reuse
         self._entries = {entry.fingerprint: entry for entry in state.plan.entries}
-        self._again: list[_Again] = []
+        self._rounds: list[_Round] = []
 
     def check(self) -> None:
         """Find out, or wait for the process that does; `VlmEvalError` if refused."""
@@ -160,7 +183,7 @@ class ReuseCheck:
         self, settings: Settings, candidates: Iterator[_Candidate]
     ) -> SpotCheck:
         journal = Journal(str(settings.model))
-        aside, now = await self._look(self._make_pool(journal, ()))
+        aside, now = await self._look(self._make_pool(settings, journal))
         state = self._state
         self._store.record_evidence(state.plan.run_id, state.session_id, now)
         then = self._evidence_then()
@@ -168,13 +191,22 @@ class ReuseCheck:
             raise VlmEvalError(self._explain_evidence(new, then, now))
         if self._has_same_weights(now):
             return SpotCheck(state="weights")
-        pool = self._make_pool(journal, aside)
+        states = set()
+        every = _one_by_one(settings, aside)
         try:
-            asker = Asker(pool, settings.retries, journal)
-            return await self._compare(settings, asker, candidates, then, now)
+            # Each is asked the same: one of them may have another model.
+            for one, some in zip(every, tee(candidates, len(every)), strict=True):
+                pool = self._make_pool(one, journal)
+                try:
+                    asker = Asker(pool, one.retries, journal)
+                    states.add(await self._compare(one, asker, some, then, now))
+                finally:
+                    await pool.close()
         finally:
-            await pool.close()
             self._keep(journal)
+        if "few" in states:
+            self._replace_stored()
+        return self._result(states)
 
     async def _look(self, pool: Pool) -> tuple[Collection[str], Sequence[Evidence]]:
         """Return which endpoints cannot be asked, and what the others say."""
@@ -204,7 +236,7 @@ class ReuseCheck:
         ids = state.plan.run_id, state.session_id
         asked = [
             (each.candidate.stored.seq, answer)
-            for each in self._again
+            for each in self._all
             for answer in each.answers
         ]
         self._store.record_answers(*ids, asked)
@@ -244,31 +276,30 @@ class ReuseCheck:
         candidates: Iterator[_Candidate],
         then: Sequence[Evidence],
         now: Sequence[Evidence],
-    ) -> SpotCheck:
-        """Ask block after block until the answers tell."""
+    ) -> Decision:
+        """Ask one endpoint block after block until the answers tell."""
+        this = _Round()
+        self._rounds.append(this)
         block = target = settings.spot_check
         rates = SAMPLED if settings.temperature else GREEDY
         following = next(candidates, None)
         while True:
             part: list[_Candidate] = []
-            while following is not None and len(part) < target - self._tally.asked:
+            while following is not None and len(part) < target - this.tally.asked:
                 part.append(following)
                 following = next(candidates, None)
             ask = partial(self._ask_twice, settings, asker)
-            self._again += await asyncio.gather(*map(ask, part))
-            self._check_failures(block, is_all=following is None)
-            tally = self._tally
+            this.again += await asyncio.gather(*map(ask, part))
+            _check_failures(this, block, is_all=following is None)
+            tally = this.tally
             if tally.asked < target and following is not None:
                 continue
             state = decide(tally, rates, block=block, is_all=following is None)
             if state == "changed":
-                raise VlmEvalError(self._explain_answers(then, now))
+                raise VlmEvalError(self._explain_answers(this, then, now))
             if state != "more":
-                break
+                return state
             target += block
-        if state == "few":
-            self._replace_stored()
-        return self._result(state)
 
     async def _ask_twice(
         self, settings: Settings, asker: Asker, candidate: _Candidate
@@ -298,60 +329,36 @@ class ReuseCheck:
 
     # What came of it
 
-    def _count(self, outcome: str) -> int:
-        return sum(each.outcome == outcome for each in self._again)
-
     @property
-    def _tally(self) -> Tally:
-        return Tally(
-            same=self._count("same"),
-            changed=self._count("changed"),
-            unsteady=self._count("unsteady"),
-        )
+    def _all(self) -> list[_Again]:
+        return [each for this in self._rounds for each in this.again]
 
-    def _check_failures(self, block: int, *, is_all: bool) -> None:
-        """Give up where many requests fail, or all that there are."""
-        failed = self._count("failed")
-        if failed <= block // 2 and (self._tally.asked or not is_all):
-            return
-        errors = [
-            answer.error
-            for each in self._again
-            for answer in each.answers
-            if answer.error
-        ]
-        words = f": {errors[0]}" if errors else ""
-        raise VlmEvalError(
-            "Whether the stored answers are this model's cannot be found out: of "
-            f"{len(self._again)} samples that were asked again {failed} got no "
-            f"answer{words.rstrip('.')}. Nothing was scored. Run the same command "
-            "again once the model answers, or give --vlm-reuse=always to use the "
-            "stored answers unchecked."
-        )
-
-    def _result(self, state: str) -> SpotCheck:
+    def _result(self, states: set[Decision]) -> SpotCheck:
+        count = Counter(each.outcome for each in self._all)
         return SpotCheck(
-            state="few" if state == "few" else "same",
-            asked=len(self._again),
-            same=self._count("same"),
-            changed=self._count("changed"),
-            unsteady=self._count("unsteady"),
-            failed=self._count("failed"),
+            state="few" if "few" in states else "same",
+            asked=count.total(),
+            same=count["same"],
+            changed=count["changed"],
+            unsteady=count["unsteady"],
+            failed=count["failed"],
             requests=sum(
-                answer.attempts for each in self._again for answer in each.answers
+                answer.attempts for each in self._all for answer in each.answers
             ),
         )
 
     def _replace_stored(self) -> None:
         """Let the new answers count, where all stored ones were asked again."""
-        new = [
-            each.answers[-1]
-            for each in self._again
+        new = {
+            (each.candidate.fingerprint, each.candidate.ask): each.answers[-1]
+            for each in self._all
             if each.outcome in ("changed", "unsteady")
-        ]
+        }
         state = self._state
         state.board.add(
-            state.store.answers.record(state.plan.run_id, state.session_id, new)
+            state.store.answers.record(
+                state.plan.run_id, state.session_id, list(new.values())
+            )
         )
 
     def _explain_evidence(
@@ -366,21 +373,21 @@ class ReuseCheck:
         )
 
     def _explain_answers(
-        self, then: Sequence[Evidence], now: Sequence[Evidence]
+        self, this: _Round, then: Sequence[Evidence], now: Sequence[Evidence]
     ) -> str:
-        tally = self._tally
-        changed = [each for each in self._again if each.outcome == "changed"]
+        tally = this.tally
+        changed = [each for each in this.again if each.outcome == "changed"]
         example = changed[0]
         unsteady = f", {tally.unsteady} differently each time" if tally.unsteady else ""
-        where = sorted({each.answers[0].endpoint for each in self._again} - {""})
-        systems = _system_fingerprints(self._again)
+        where = {answer.endpoint for each in this.again for answer in each.answers}
+        systems = _system_fingerprints(this.again)
         return "\n".join(
             [
                 f"{self._stored_ones()} not of the model at hand: of {tally.asked} "
                 f"samples that were asked again {tally.changed} got another answer, "
                 f"twice the same{unsteady}, which is more than run-to-run noise "
                 "explains.",
-                f"    asked now: {', '.join(where)}",
+                f"    asked now: {', '.join(sorted(where - {''}))}",
                 *(f"    {line}" for line in (*differences(then, now, HINTS), *systems)),
                 f"    for example {example.candidate.dataset}-"
                 f"{example.candidate.ask.sample}: stored "
@@ -396,11 +403,36 @@ class ReuseCheck:
 
     def _stored_ones(self) -> str:
         origins = self._state.board.origins()
-        count = origins.stored or len(self._again)
+        count = origins.stored or len(self._rounds[-1].again)
         origin = f" ({origins.described})" if origins.described else ""
         return f"{count} stored answer{'' if count == 1 else 's'}{origin} " + (
             "is" if count == 1 else "are"
         )
+
+
+def _one_by_one(settings: Settings, aside: Collection[str]) -> list[Settings]:
+    """Return the settings with each of several endpoints alone, but for those aside."""
+    if settings.backend != "endpoint" or settings.cluster is not None:
+        return [settings]
+    names = dict.fromkeys(map(normalize_api_base, settings.api_bases))
+    return [replace(settings, api_bases=(name,)) for name in names if name not in aside]
+
+
+def _check_failures(this: _Round, block: int, *, is_all: bool) -> None:
+    """Give up where many requests fail, or all that there are."""
+    failed = this.count("failed")
+    if failed <= block // 2 and (this.tally.asked or not is_all):
+        return
+    answers = [answer for each in this.again for answer in each.answers]
+    errors = [answer.error for answer in answers if answer.error]
+    words = f": {errors[0]}" if errors else ""
+    raise VlmEvalError(
+        "Whether the stored answers are this model's cannot be found out: of "
+        f"{len(this.again)} samples that were asked again {failed} got no "
+        f"answer{words.rstrip('.')}. Nothing was scored. Run the same command again "
+        "once the model answers, or give --vlm-reuse=always to use the stored answers "
+        "unchecked."
+    )
 
 
 def _system_fingerprints(again: Sequence[_Again]) -> list[str]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pytest_vlmeval import evaluate
+from pytest_vlmeval.accounts import SpotCheck
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.evidence import Evidence, differences, read_entry
+from pytest_vlmeval.store import Store
+from tests.postgres_server import postgres_server as postgres_server
+from tests.postgres_server import postgres_url as postgres_url
 from tests.run_fixtures import Project, math_rows, properties
 from tests.server_fixtures import ServerProcess
+from tests.store_calls import store as store
+
+StartServer = Callable[..., ServerProcess]
+
+# `pytester` forgets what a test imports, and these cannot be imported twice.
+for name in ("onnxruntime", "openai", "pandas", "pyarrow.parquet", "scipy.stats"):
+    importlib.import_module(name)
 
 COUNT = 40
 # What vLLM says of a model; `created` is that of the request.
@@ -20,8 +35,36 @@ ENTRY = {"root": "/models/one", "created": 1_700_000_000, "owned_by": "vllm"}
 def checking(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Give a project whose stored answers are checked, as by default."""
     monkeypatch.delenv("VLM_REUSE")
+    monkeypatch.chdir(project.pytester.path)
     project.write_math(COUNT)
     return project
+
+
+def ask(server: ServerProcess | None, *more: str, **options: object) -> str:
+    """Ask what has no answer, without a session; return the line about stored ones."""
+    lines: list[str] = []
+    if server is not None:
+        options["api_base"] = ",".join([server.url, *more])
+    evaluate(
+        **{  # type: ignore[arg-type]
+            "model": "tiny-vlm",
+            "datasets": ["MathVision_MINI"],
+            "allow_modified_data": True,
+            "mode": "infer",
+            "progress": lines.append,
+            **options,
+        }
+    )
+    found = [line for line in lines if " from the store" in line]
+    assert len(found) <= 1
+    return found[0] if found else ""
+
+
+def refuse(server: ServerProcess, *more: str, **options: object) -> str:
+    """Ask, and return why nothing is done."""
+    with pytest.raises(VlmEvalError) as raised:
+        ask(server, *more, **options)
+    return str(raised.value)
 
 
 def answers_of(project: Project) -> int:
@@ -29,47 +72,42 @@ def answers_of(project: Project) -> int:
     return int(str(found[0]))
 
 
-def error_of(result: pytest.RunResult) -> str:
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    text = "\n".join(result.errlines)
-    return text[text.index("ERROR: ") + 7 :].strip()
+# Sessions of pytest
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
 def test_another_model_behind_the_name_stops_the_run(
-    checking: Project, server: ServerProcess, workers: str
+    checking: Project, server: ServerProcess
 ) -> None:
     server.control(default="A", entry=ENTRY, system_fingerprint="fp_1")
-    first = checking.ask(server.url, "-n", workers)
-    assert first.ret == 0
-    first.stdout.no_fnmatch_line("*from the store*")
+    assert ask(server) == ""
     server.control(default="B", entry=ENTRY, system_fingerprint="fp_2")
-    text = error_of(checking.ask(server.url, "-n", workers))
-    lines = text.splitlines()
+    result = checking.ask(server.url, "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = "\n".join(result.errlines)
+    lines = text[text.index("ERROR: ") + 7 :].strip().splitlines()
     assert lines[0].startswith(f"{COUNT} stored answers (")
-    assert (
-        f", {server.url}) are not of the model at hand: of 16 samples that were "
-        in (lines[0])
-    )
     assert lines[0].endswith(
-        "asked again 16 got another answer, twice the same, which is more than "
-        "run-to-run noise explains."
+        f", {server.url}) are not of the model at hand: of 16 samples that were asked "
+        "again 16 got another answer, twice the same, which is more than run-to-run "
+        "noise explains."
     )
-    assert lines[1] == f"    asked now: {server.url}"
-    assert lines[2] == "    system_fingerprint was fp_1 and is fp_2"
+    assert lines[1:3] == [
+        f"    asked now: {server.url}",
+        "    system_fingerprint was fp_1 and is fp_2",
+    ]
     assert lines[3].startswith("    for example MathVision_MINI-")
-    assert lines[3].endswith("stored 'A', now 'B'")
-    assert lines[4] == (
+    assert lines[3].endswith(": stored 'A', now 'B'")
+    assert lines[4:] == [
         "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always "
         "uses the stored answers as they are. If the wrong server was asked, give the "
         "right one by --vlm-api-base."
-    )
+    ]
     # Twice each of 16, by one process; what they said is kept, and replaces nothing.
     assert len(server.requests()) == 32
     assert answers_of(checking) == COUNT
     assert checking.stored("SELECT count(*) FROM spot_answers") == [(32,)]
     # What the message advises.
-    result = checking.ask(server.url, "-n", workers, "--vlm-reuse=always")
+    result = checking.ask(server.url, "-n", "2", "--vlm-reuse=always")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
@@ -77,27 +115,22 @@ def test_another_model_behind_the_name_stops_the_run(
             "not checked: --vlm-reuse=always"
         ]
     )
+    result.stdout.no_fnmatch_line("asked: *")
     assert len(server.requests()) == 32
-    result = checking.ask(server.url, "-n", workers, "--vlm-fresh")
-    assert result.ret == 0
+    assert ask(server, fresh=True) == ""
     assert len(server.requests()) == 32 + COUNT
-    result.stdout.fnmatch_lines([f"asked: {COUNT} requests, *"])
-    result.stdout.no_fnmatch_line("*from the store*")
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
-    checking: Project,
-    vlm_server: Callable[..., ServerProcess],
-    workers: str,
+    checking: Project, vlm_server: StartServer
 ) -> None:
     """By an identical server on another port, which started at another time."""
     one = vlm_server(default="B", entry=ENTRY)
-    checking.ask(one.url, "--vlm-limit=24")
+    ask(one, limit=24)
     one.kill()
     two = vlm_server(default="B", entry={**ENTRY, "created": 1_800_000_000})
     result, cases = checking.junit(
-        *("--vlm-model=tiny-vlm", f"--vlm-api-base={two.url}", "-n", workers),
+        *("--vlm-model=tiny-vlm", f"--vlm-api-base={two.url}", "-n", "2"),
         *("--vlm-allow-modified-data", "--vlm-export=out", "--vlm-report=r.html"),
     )
     assert result.ret == 0
@@ -110,8 +143,7 @@ def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
     )
     # The 16 that were missing, and 16 of the check.
     assert len(two.requests()) == 16 + 16
-    texts = [str(request["text"]) for request in two.requests()]
-    assert len(set(texts)) == 32
+    assert len({str(request["text"]) for request in two.requests()}) == 32
     stored, asked = (
         properties(cases[f"test_sample[MathVision_MINI-{index}]"])
         for index in (1, COUNT)
@@ -119,28 +151,48 @@ def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
     assert stored["answer_from"] == f"the store, {one.url}"
     assert stored["answered_at"].startswith("20")
     assert asked["answer_from"] == "this session"
-    found = json.loads(Path("out/results.json").read_text())["account"]
-    assert found["model"]["requests"] == COUNT
-    assert found["now"]["requests"] == 16
+    found = json.loads(Path("out/results.json").read_text("utf-8"))["account"]
+    assert (found["model"]["requests"], found["now"]["requests"]) == (COUNT, 16)
     assert (found["origins"]["asked"], found["origins"]["stored"]) == (16, 24)
     assert found["origins"]["endpoints"] == [one.url]
-    assert found["spot_check"]["state"] == "same"
-    assert (found["spot_check"]["same"], found["spot_check"]["asked"]) == (16, 16)
-    page = Path("r.html").read_text()
-    assert "24 from the store" in page
+    check = found["spot_check"]
+    assert (check["state"], check["same"], check["asked"]) == ("same", 16, 16)
+    page = Path("r.html").read_text("utf-8")
+    assert "16 asked now, 24 from the store (" in page
+    assert "spot check: 16 of 16 the same" in page
     # Once all is stored, nothing but the check is asked.
-    checking.ask(two.url, "-n", workers)
+    assert ask(two).endswith("spot check: 16 of 16 the same")
     assert len(two.requests()) == 32 + 16
+
+
+def test_a_server_of_the_run_is_started_for_the_check(
+    checking: Project, tmp_path: Path
+) -> None:
+    """Though no answer is missing: what it serves may be another checkpoint."""
+    server = Path(__file__).parent / "server"
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"default": "B"}))
+    command = f"python {server} --port {{port}} --script {script}"
+    serve = ("--vlm-model=tiny-vlm", f"--vlm-serve={command}", "--vlm-limit=8")
+    options = (*serve, "--vlm-allow-modified-data", "--vlm-mode=infer")
+    assert checking.run(*options).ret == 0
+    script.write_text(json.dumps({"default": "C"}))
+    result = checking.run(*options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*of 8 samples that were asked again 8 got another*"])
+
+
+# Calls of `evaluate`, which makes the same check
 
 
 def test_other_weights_stop_the_run_though_the_answers_are_the_same(
     checking: Project, server: ServerProcess
 ) -> None:
     server.control(default="B", entry=ENTRY)
-    checking.ask(server.url)
+    ask(server)
     entry = {**ENTRY, "root": "/models/two", "created": 1_700_000_060}
     server.control(default="B", entry=entry)
-    lines = error_of(checking.ask(server.url)).splitlines()
+    lines = refuse(server).splitlines()
     assert lines[0].endswith(") are of another model than the one at hand:")
     assert lines[1:3] == [
         f"    root was /models/one and is /models/two at {server.url}",
@@ -150,40 +202,42 @@ def test_other_weights_stop_the_run_though_the_answers_are_the_same(
     assert server.requests() == []
     # A server that says less than before is no other one.
     server.control(default="B")
-    assert checking.ask(server.url).ret == 0
+    assert ask(server).endswith("spot check: 16 of 16 the same")
 
 
 def test_noise_is_no_other_model(checking: Project, server: ServerProcess) -> None:
-    """Of 40 answers 3 are others than before, each time."""
+    """3 of 40 answers are others than before, each time they are asked."""
     rules = [{"contains": f"<{n}>", "answer": "C"} for n in (2, 3, 4)]
     server.control(default="B")
-    checking.ask(server.url)
+    ask(server)
     server.control(default="B", rules=rules)
-    result = checking.ask(server.url)
-    assert result.ret == 0
-    (line,) = (line for line in result.outlines if "from the store" in line)
-    assert "spot check: " in line
-    assert 16 <= len(server.requests()) <= COUNT + 3
+    for seed in range(4):
+        assert "spot check: " in ask(server, seed=seed)
+    assert len(server.requests()) <= 4 * (COUNT + 3)
+    # 16 of 40 are others: it is asked until that shows.
+    rules = [{"contains": f"<{n}>", "answer": "C"} for n in range(1, 17)]
+    server.control(default="B", rules=rules)
+    for seed in range(4):
+        assert " are not of the model at hand: of " in refuse(server, seed=seed)
 
 
 def test_few_that_changed_do_not_tell_and_count_anew(
     checking: Project, server: ServerProcess
 ) -> None:
     server.control(default="B")
-    checking.ask(server.url, "--vlm-limit=3")
+    ask(server, limit=3)
     server.control(default="C")
-    result = checking.ask(server.url, "--vlm-limit=3")
-    result.stdout.fnmatch_lines(
-        [
-            "3 answers: 3 asked now, 0 from the store, spot check: 0 of 3 the same "
-            "(too few to tell: the new answers count)"
-        ]
+    assert ask(server, limit=3) == (
+        "3 answers: 3 asked now, 0 from the store, spot check: 0 of 3 the same "
+        "(too few to tell: the new answers count)"
     )
     assert len(server.requests()) == 6
+    # The earlier ones are kept too.
+    assert checking.stored("SELECT text FROM answers") == [("B",)] * 3 + [("C",)] * 3
     # 4 do tell.
-    checking.ask(server.url, "--vlm-limit=4", "--vlm-reuse=always")
+    ask(server, limit=4)
     server.control(default="D")
-    text = error_of(checking.ask(server.url, "--vlm-limit=4"))
+    text = refuse(server, limit=4)
     assert "of 4 samples that were asked again 4 got another answer" in text
 
 
@@ -191,33 +245,41 @@ def test_a_server_that_fails_tells_nothing(
     checking: Project, server: ServerProcess
 ) -> None:
     server.control(default="B")
-    checking.ask(server.url)
-    server.control(rules=[{"status": 503, "message": "warming up"}])
-    text = error_of(checking.ask(server.url, "--vlm-retries=0"))
-    assert text == (
+    ask(server)
+    rule = {"status": 503, "message": "warming up"}
+    server.control(rules=[rule])
+    assert refuse(server, retries=0) == (
         "Whether the stored answers are this model's cannot be found out: of 16 "
         f"samples that were asked again 16 got no answer: {server.url} answered 503: "
         "warming up. Nothing was scored. Run the same command again once the model "
         "answers, or give --vlm-reuse=always to use the stored answers unchecked."
     )
+    # One that fails is replaced by another.
+    server.control(default="B", rules=[{**rule, "times": 1}])
+    assert ask(server, retries=0).endswith(
+        "spot check: 16 of 16 the same, 1 more without an answer"
+    )
 
 
 def test_without_a_server_stored_answers_are_used_where_it_is_said(
-    checking: Project, vlm_server: Callable[..., ServerProcess]
+    checking: Project, vlm_server: StartServer
 ) -> None:
     server = vlm_server(default="B")
-    first = checking.ask(server.url)
+    ask(server)
     server.kill()
-    text = error_of(checking.ask(server.url))
+    text = refuse(server)
     assert text.startswith(f"No server answers at {server.url} ")
     assert text.endswith(
         "All answers are stored, but whether they are this model's can only be found "
         "out by asking it. --vlm-mode=score or --vlm-reuse=always uses them unchecked."
     )
-    for option in ("--vlm-mode=score", "--vlm-reuse=always"):
-        again = checking.ask(server.url, option)
-        assert again.parseoutcomes() == first.parseoutcomes()
-    again.stdout.fnmatch_lines([f"{COUNT} answers: 0 asked now, {COUNT} from the *"])
+    told = f"{COUNT} answers: 0 asked now, {COUNT} from the store ("
+    always = ask(server, reuse="always")
+    assert always.startswith(told)
+    assert always.endswith(", not checked: --vlm-reuse=always")
+    score = ask(server, mode="score")
+    assert score.startswith(told)
+    assert score.endswith(", not checked: --vlm-mode=score asks nothing")
 
 
 def test_the_cache_of_another_dataset_is_checked_too(
@@ -225,92 +287,166 @@ def test_the_cache_of_another_dataset_is_checked_too(
 ) -> None:
     rows = math_rows(COUNT)
     server.control(default="B")
-    checking.ask(server.url)
+    ask(server)
     # Another file, so another dataset, nearly all of which is in the cache.
     rows[0]["question"] = "Another question?"
     checking.write_math(COUNT, rows)
     server.control(default="C")
-    text = error_of(checking.ask(server.url))
+    text = refuse(server)
     assert "of 16 samples that were asked again 16 got another answer" in text
     server.control(default="B")
-    result = checking.ask(server.url)
-    result.stdout.fnmatch_lines(
-        [f"{COUNT} answers: 1 asked now, {COUNT - 1} from the store (*), *16 of 16 *"]
-    )
+    line = ask(server)
+    assert line.startswith(f"{COUNT} answers: 1 asked now, {COUNT - 1} from the store")
+    assert f", {server.url}), spot check: 16 of 16 the same" in line
     assert len(server.requests()) == 17
 
 
-def test_at_a_temperature_texts_differ_and_options_tell(
+def test_at_a_temperature_options_tell_and_texts_that_never_repeat_do_not(
     checking: Project, server: ServerProcess
 ) -> None:
-    hot = "--vlm-temperature=0.7"
-    # Each answer begins with its option and goes on differently each time.
-    rules = [
-        {"every": every, "answer": f"B. For the reason {every}"} for every in (5, 3, 2)
-    ]
+    # Each answer begins with its option and goes on in one of several ways.
+    rules = [{"every": each, "answer": f"B. For reason {each}"} for each in (5, 3, 2)]
     server.control(default="B. As one sees", rules=rules)
-    assert checking.ask(server.url, hot).ret == 0
-    result = checking.ask(server.url, hot)
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["*spot check: 16 of 16 the same"])
+    ask(server, temperature=0.7)
+    line = ask(server, temperature=0.7)
+    assert line.endswith("spot check: 16 of 16 the same")
     server.control(default="C. As one sees")
-    assert "16 got another answer" in error_of(checking.ask(server.url, hot))
-    server.control(rules=[{"echo": True, "rate": 0.0}], default="no letter")
-    text = error_of(checking.ask(server.url, hot))
-    assert "now 'no letter'" in text
+    assert "16 got another answer" in refuse(server, temperature=0.7)
+    # Another text each time, none of which is the stored one.
+    rules = [{"first": n, "answer": f"It is number {n}"} for n in range(1, 33)]
+    server.control(rules=rules)
+    line = ask(server, temperature=0.7)
+    assert line.endswith(
+        "spot check: 0 of 16 the same, 16 differently each time, which tells nothing"
+    )
 
 
-def test_several_endpoints_one_of_which_changed(
-    checking: Project, vlm_server: Callable[..., ServerProcess]
+def test_one_of_several_endpoints_changed(
+    checking: Project, vlm_server: StartServer
 ) -> None:
     one, two = vlm_server(default="B"), vlm_server(default="B")
-    both = f"--vlm-api-base={one.url},{two.url}"
-    checking.ask(one.url, both)
-    two.control(default="C", entry=ENTRY)
-    text = error_of(checking.ask(one.url, both))
-    assert "are not of the model at hand" in text
+    ask(one, two.url)
+    before = len(one.requests()), len(two.requests())
+    # Each of them is asked the same.
+    assert ask(one, two.url).endswith("spot check: 32 of 32 the same")
+    after = len(one.requests()), len(two.requests())
+    assert after == (before[0] + 16, before[1] + 16)
+    two.control(default="C")
+    text = refuse(one, two.url)
+    assert " are not of the model at hand: of 16 samples " in text
+    assert f"\n    asked now: {two.url}\n" in text
+    # What cannot be asked is not.
+    two.kill()
+    assert ask(one, two.url).endswith("spot check: 16 of 16 the same")
 
 
-def test_evaluate_checks_as_a_session_does(
-    checking: Project, server: ServerProcess
+def test_several_datasets_take_part(checking: Project, server: ServerProcess) -> None:
+    names = ("one", "two", "three")
+    rows = math_rows(COUNT)
+    for name in names:
+        lines = ["index\tquestion\tanswer\timage"]
+        lines += [
+            f"{row['index']}\t{name} {row['question']}\tB\t{row['image']}"
+            for row in rows
+        ]
+        Path(f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    datasets = [f"{name}.tsv" for name in names]
+    ask(server, datasets=datasets)
+    server.control()
+    line = ask(server, datasets=datasets, spot_check=7)
+    assert f" {3 * COUNT} from the store (" in line
+    assert line.endswith("spot check: 7 of 7 the same")
+    asked = [str(request["text"]).split()[0] for request in server.requests()]
+    assert sorted(asked.count(name) for name in names) == [2, 2, 3]
+
+
+@pytest.mark.postgres
+def test_runs_in_a_database_are_checked_alike(
+    checking: Project, server: ServerProcess, postgres_url: str
 ) -> None:
-    checking.pytester.makepyfile(
-        call=f"""
-        import sys
-        from pytest_vlmeval import evaluate
-        from pytest_vlmeval.errors import VlmEvalError
-
-        try:
-            results = evaluate(
-                "tiny-vlm",
-                ["MathVision_MINI"],
-                api_base="{server.url}",
-                allow_modified_data=True,
-                progress=print,
-            )
-        except VlmEvalError as error:
-            sys.exit(f"refused: {{error}}")
-        print(results.score("MathVision_MINI").value)
-        """
-    )
     server.control(default="B")
-    assert checking.pytester.runpython(Path("call.py")).ret == 0
-    again = checking.pytester.runpython(Path("call.py"))
-    again.stdout.fnmatch_lines([f"{COUNT} answers: 0 asked now, *16 of 16 the same"])
+    ask(server, store=postgres_url)
+    # Another machine has its own work dir.
+    line = ask(server, store=postgres_url, work_dir="elsewhere")
+    assert line.endswith("spot check: 16 of 16 the same")
     server.control(default="C")
-    changed = checking.pytester.runpython(Path("call.py"))
-    assert changed.ret == 1
-    changed.stderr.fnmatch_lines([f"refused: {COUNT} stored answers (* are not of *"])
+    text = refuse(server, store=postgres_url, work_dir="elsewhere")
+    assert f"{COUNT} stored answers (" in text
 
 
 def test_the_demo_model_is_known_by_its_weights(checking: Project) -> None:
-    demo = ("--vlm-model=demo", "--vlm-allow-modified-data", "--vlm-limit=4")
-    checking.run(*demo)
-    result = checking.run(*demo)
-    result.stdout.fnmatch_lines(
-        [
-            "4 answers: 0 asked now, 4 from the store (*, demo), spot check: the "
-            "checksums of the weights are the same"
-        ]
+    ask(None, model="demo", limit=4)
+    line = ask(None, model="demo", limit=4)
+    assert line.startswith("4 answers: 0 asked now, 4 from the store (")
+    assert line.endswith(
+        ", demo), spot check: the checksums of the weights are the same"
     )
     assert checking.stored("SELECT count(*) FROM spot_answers") == [(0,)]
+
+
+# The store's part, and what is evidence
+
+
+def test_one_process_of_a_session_checks_and_a_dead_one_is_replaced(
+    store: Store,
+) -> None:
+    check = SpotCheck(state="same", asked=16, same=16, requests=16)
+    for owner, number in (("one", 0), ("two", 1)):
+        store.leases.join(owner, "s", "r", number)
+    assert store.reuse.begin("r", "s", "one") is None
+    assert store.reuse.load("s") is None
+    assert store.reuse.begin("r", "s", "two") == ("running", "")
+    store.leases.bury(["one"])
+    assert store.reuse.begin("r", "s", "two") is None
+    store.reuse.end("s", check)
+    store.leases.bury(["two"])
+    assert store.reuse.begin("r", "s", "three") == ("settled", "")
+    assert store.reuse.load("s") == check
+    # Another session finds out for itself.
+    assert store.reuse.begin("r", "s2", "four") is None
+    store.reuse.end("s2", None, "another model")
+    assert store.reuse.begin("r", "s2", "five") == ("refused", "another model")
+
+
+def test_what_a_list_of_models_says() -> None:
+    entry: dict[str, object] = {
+        "id": "m",
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "vllm",
+        "root": "/models/\n one",
+        "parent": None,
+        "max_model_len": 4096,
+        "permission": [{"id": "modelperm-1", "created": 1}],
+        "digest": "x" * 1_000,
+        "revision": "",
+        "meta": {"size": 42, "n_params": 7},
+    }
+    found = read_entry(entry)
+    assert found.pop("digest") == "x" * 199 + "…"
+    assert found == {
+        "created": "1700000000",
+        "owned_by": "vllm",
+        "root": "/models/ one",
+        "max_model_len": "4096",
+        "size_bytes": "42",
+    }
+
+
+def test_only_what_was_not_said_before_differs() -> None:
+    def said(endpoint: str, **found: str) -> Evidence:
+        return Evidence(endpoint=endpoint, found=found, at=1.0)
+
+    then = [said("http://a/v1", root="/one"), said("http://b/v1", root="/two")]
+    names = ("root", "parent", "created")
+    assert differences(then, [said("http://c/v1", root="/two")], names) == []
+    assert differences(then, [said("http://c/v1", parent="/x")], names) == []
+    assert differences([], [said("http://c/v1", root="/x")], names) == []
+    now = [said("http://c/v1", root="/three"), said("http://d/v1", root="/one")]
+    assert differences(then, now, names) == [
+        "root was /one or /two and is /three at http://c/v1"
+    ]
+    then = [said("a", created="never")]
+    assert differences(then, [said("a", created="1e99")], names) == [
+        "created was never and is 1e99 at a"
+    ]

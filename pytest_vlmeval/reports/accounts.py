@@ -46,7 +46,8 @@ def describe_check(check: SpotCheck | None) -> str:
     compared = check.asked - check.failed
     words = [f"spot check: {check.same} of {compared} the same"]
     if check.unsteady:
-        words.append(f"{check.unsteady} differently each time")
+        tells = "" if check.same or check.changed else ", which tells nothing"
+        words.append(f"{check.unsteady} differently each time{tells}")
     if check.failed:
         words.append(f"{check.failed} more without an answer")
     text = ", ".join(words)
