@@ -165,23 +165,6 @@ def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
     assert len(two.requests()) == 32 + 16
 
 
-def test_a_server_of_the_run_is_started_for_the_check(
-    checking: Project, tmp_path: Path
-) -> None:
-    """Though no answer is missing: what it serves may be another checkpoint."""
-    server = Path(__file__).parent / "server"
-    script = tmp_path / "script.json"
-    script.write_text(json.dumps({"default": "B"}))
-    command = f"python {server} --port {{port}} --script {script}"
-    serve = ("--vlm-model=tiny-vlm", f"--vlm-serve={command}", "--vlm-limit=8")
-    options = (*serve, "--vlm-allow-modified-data", "--vlm-mode=infer")
-    assert checking.run(*options).ret == 0
-    script.write_text(json.dumps({"default": "C"}))
-    result = checking.run(*options)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*of 8 samples that were asked again 8 got another*"])
-
-
 # Calls of `evaluate`, which makes the same check
 
 

@@ -104,6 +104,23 @@ def test_it_is_started_once_and_ended_with_the_run(served: Served) -> None:
     assert len(served.pids()) == 1
 
 
+def test_it_is_started_to_check_stored_answers(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though none is missing: what it serves may be another checkpoint."""
+    monkeypatch.delenv("VLM_REUSE")
+    served.project.write_math(8)
+    command = served.command(default="B")
+    arguments = served.arguments(command, "--vlm-mode=infer")
+    assert served.project.run(*arguments).ret == 0
+    assert served.asked() == 8
+    served.command(default="C")
+    result = served.project.run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*of 8 samples that were asked again 8 got another*"])
+    assert not served.alive()
+
+
 def test_workers_share_the_controllers_server(served: Served) -> None:
     served.project.write_math(24)
     result = served.project.run(
