@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import urllib.parse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.leftovers import HeldFolder
 from pytest_vlmeval.sandbox.calls import Submission, submit_in_sandbox
 
 if TYPE_CHECKING:
@@ -27,12 +26,12 @@ def write_submission(
     folder = settings.work_dir / "submissions" / model
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+        with HeldFolder(".writing-", folder) as scratch:
             written = submit_in_sandbox(
                 library.sandbox_for(dataset),
                 library.prepared(dataset),
                 list(answers.items()),
-                Path(scratch),
+                scratch,
             )
             file = written.file.replace(folder / written.file.name)
     except OSError as error:

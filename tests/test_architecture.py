@@ -15,6 +15,7 @@ PACKAGE = Path(pytest_vlmeval.__file__).parent
 # In the order of a run: a module imports only from parts before its own, or its own.
 ORDER = (
     "errors",
+    "leftovers",
     "prompts",
     "records",
     "accounts",

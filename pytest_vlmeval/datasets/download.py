@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,6 +78,8 @@ def fetch_dataset(
                 "dataset's file downloaded."
             )
         _bring(info, path, access)
+    else:
+        _drop_part(info, path, access.cache_dir / "locks")
     checksum = info.checksum or md5_of_file(path, access.cache_dir)
     modified = info.md5 is not None and checksum != info.md5
     if modified and not access.allow_modified:
@@ -87,6 +90,23 @@ def fetch_dataset(
             "marked as modified."
         )
     return DatasetFile(path, checksum, modified)
+
+
+def _part_of(path: Path) -> PartFile:
+    return PartFile(path.with_name(f".{path.name}.part"))
+
+
+def _drop_part(info: DatasetInfo, path: Path, locks: Path) -> None:
+    """Remove what is left of a download of a file that is there, if none goes on."""
+    part = _part_of(path)
+    if not part.path.exists():
+        return
+    from filelock import FileLock, Timeout
+
+    with suppress(OSError, Timeout):
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"download-{info.name}.lock", timeout=0):
+            part.discard()
 
 
 def fetch_file(
@@ -145,7 +165,7 @@ class _Bringing(NamedTuple):
             raise self._error(_reason(error)) from error
 
     def _bring(self) -> None:
-        part = PartFile(self.path.with_name(f".{self.path.name}.part"))
+        part = _part_of(self.path)
         if is_url(self.source):
             receive_file(
                 self.source,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.leftovers import write_held
 from pytest_vlmeval.sandbox.own_files import open_regular
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ def md5_of_file(path: Path, cache_dir: Path) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or all of the new one."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    write_held(path, text.encode())
 
 
 def size_text(size: int) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +12,7 @@ from pytest_vlmeval.datasets.access import fetch_files
 from pytest_vlmeval.datasets.prepared import AT_ONCE, COLUMNS, count_samples
 from pytest_vlmeval.datasets.videos import describe_videos
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.leftovers import HeldFolder, sweep
 from pytest_vlmeval.records import PreparedDataset
 from pytest_vlmeval.sandbox.rows import text_array
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 # Counts changes in what is written, so that older folders are not read.
 FORMAT = 3
+# Ends the name of a folder that is being filled, before what tells it from others.
+PART = ".part-"
 
 
 def prepare_dataset(
@@ -109,17 +110,15 @@ class _Preparation(NamedTuple):
             ) from error
 
     def _fill_locked(self, folder: Path) -> None:
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
+        # What killed processes left of any dataset takes as much space as it does.
+        sweep(folder.parent.parent, f"*/.*{PART}*")
+        with HeldFolder(f".{folder.name}{PART}", folder.parent) as part:
             if not self._write(part):
                 place = self.files.place
                 raise VlmEvalError(f"{self.info.name}: {place} has no row to ask.")
             _write_parquet(part)
             part.chmod(0o755)
             part.rename(folder)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
 
     def _write(self, part: Path) -> int:
         from pytest_vlmeval.sandbox import calls

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import tempfile
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.defects import describe_defects
+from pytest_vlmeval.leftovers import write_held
 from pytest_vlmeval.reports import charts
 from pytest_vlmeval.reports.accounts import describe_account, describe_check
 from pytest_vlmeval.reports.page_data import pack_report
@@ -55,13 +55,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file at once, so that an interruption leaves the one before."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            file.write(content)
-        part = Path(file.name)
-        part.chmod(0o644)
-        part.replace(path)
+        write_held(path, content, mode=0o644)
     except OSError as error:
         raise VlmEvalError(
             f"The report {path} cannot be written: {error.strerror}. Name another "

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.leftovers import HeldFolder
 
 if TYPE_CHECKING:
     from typing import IO
@@ -39,7 +38,8 @@ class Helper:
     def __init__(self, python: Path) -> None:
         """Start the process; raises VlmEvalError when that is not possible."""
         self._python = python
-        self._folder = Path(tempfile.mkdtemp(prefix="vlmeval-sandbox-"))
+        self._held = HeldFolder("vlmeval-sandbox-")
+        self._folder = self._held.path
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._tail = bytearray()
         started: Future[subprocess.Popen[bytes]] = Future()
@@ -50,7 +50,7 @@ class Helper:
         try:
             self._process = started.result()
         except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._held.close()
             raise VlmEvalError(
                 f"The sandbox's Python cannot be started: {python} ({error.strerror}). "
                 "--vlm-setup builds the sandbox anew, --vlm-sandbox-python takes "
@@ -99,7 +99,7 @@ class Helper:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._reader.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._held.close()
 
     def _run(self, started: Future[subprocess.Popen[bytes]]) -> None:
         try:

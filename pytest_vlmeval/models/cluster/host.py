@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.leftovers import HeldFolder
 from pytest_vlmeval.models.client import ErrorKind, Reply, RequestError
 from pytest_vlmeval.models.cluster.media import Copies
 
@@ -53,8 +52,8 @@ class Host:
     """Makes a model by its recipe and answers; what it needs on disk goes with it."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="vlmeval-")
-        folder = Path(self._folder.name)
+        self._held = HeldFolder("vlmeval-replica-")
+        folder = self._held.path
         devices = ",".join(map(str, ray.get_gpu_ids()))
         self._client = recipe.make(folder, devices or None)
         self._copies = Copies(folder)
@@ -99,4 +98,4 @@ class Host:
     async def close(self) -> None:
         """End what the client has started, and remove the files."""
         await self._client.close()
-        self._folder.cleanup()
+        self._held.close()
