@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,11 +33,17 @@ from tests.endpoint_calls import text_request
 from tests.pool_calls import make_pool
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.run_state import RunState
 
 CONCURRENCY = 8
 SAMPLES = 400
 START_LIMIT_S = 20
+
+
+def ask_for(fingerprint: str, index: str) -> Request:
+    """Return the prompt of a sample."""
+    return text_request(f"{fingerprint}: question <{index}>?")
 
 
 class Asking:
@@ -51,6 +57,7 @@ class Asking:
         *,
         datasets: Sequence[str] = ("Data-1",),
         concurrency: int = CONCURRENCY,
+        request: Callable[[str, str], Request] | None = None,
     ) -> None:
         self.said: list[str] = []
         self.store = Store(folder)
@@ -80,9 +87,7 @@ class Asking:
         journal = Journal("tiny-vlm")
         fixed = Concurrency(concurrency, adaptive=False)
         work = Work(
-            request=lambda fingerprint, index: text_request(
-                f"{fingerprint}: question <{index}>?"
-            ),
+            request=request or ask_for,
             retries=1,
             journal=journal,
             make_pool=lambda: make_pool(url, concurrency=fixed, journal=journal),

@@ -12,11 +12,44 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine_calls import CONCURRENCY, Asking, count_answers
+from pytest_vlmeval.models.client import Request
+from pytest_vlmeval.prompts import PromptPart
+from tests.engine_calls import CONCURRENCY, Asking, ask_for, count_answers
 from tests.server_fixtures import ServerProcess
 from tests.test_runs import wait_for
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_whatever_befalls_one_sample_the_others_are_asked(
+    tmp_path: Path, server: ServerProcess
+) -> None:
+    """A prompt that cannot be made, a file of an odd name, a reply of odd counts."""
+    server.control(
+        default="B",
+        rules=[{"contains": "<5>", "answer": "B", "usage": {"prompt_tokens": 10**30}}],
+    )
+
+    def request(fingerprint: str, index: str) -> Request:
+        if index == "2":
+            raise KeyError(index)
+        if index == "3":
+            odd = PromptPart(kind="image", media="a\0.png", media_type="image/png")
+            return Request(turns=((odd,),), media_folder=tmp_path)
+        return ask_for(fingerprint, index)
+
+    indexes = [str(number) for number in range(20)]
+    asking = Asking(server.url, tmp_path, indexes, request=request)
+    asking.engine.start()
+    answers = {each: asking.board.wait("Data-1", each).answer for each in indexes}
+    asking.close()
+    failed = {name: it.error for name, it in answers.items() if it.state == "failed"}
+    assert failed == {
+        "2": "its prompt cannot be made: KeyError: '2'",
+        "3": f"asking {server.url} failed: ValueError: embedded null byte",
+    }
+    assert {it.text for it in answers.values() if it.state == "answered"} == {"B"}
+    assert answers["5"].prompt_tokens == 0
 
 
 def test_what_waits_for_the_store_keeps_its_place(

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from pytest_vlmeval.models.chat import COUNT_LIMIT, REASON_LIMIT, ReplyReader
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.endings import Ending, find_ending
+from pytest_vlmeval.models.server_check import ServerCheck
 
 READER = ReplyReader("http://server/v1", "sk-secret")
+CHECK = ServerCheck("m", "http://server/v1", READER, "model")
 CALLS = [{"id": "1", "type": "function", "function": {"name": "answer"}}]
 
 
@@ -186,7 +188,7 @@ def test_a_prompt_that_a_filter_stopped() -> None:
 NAMES = st.sampled_from(
     "choices message content finish_reason usage prompt_tokens completion_tokens "
     "reasoning reasoning_content refusal tool_calls text type thinking thought error "
-    "code innererror detail delta".split()
+    "code innererror detail delta data models id name".split()
 )
 TEXTS = st.text(st.characters(), max_size=8) | st.sampled_from(
     ["<think>", "</think>", "reasoning", "refusal", "error", "length", "\0", "\ud800"]
@@ -227,6 +229,10 @@ def check(body: bytes) -> None:
         assert found.ending != "broken_off"
     READER.words(body).encode()
     READER.is_filtered(body)
+    READER.explain_no_completion(body)
+    listing = CHECK.read_models(body)
+    listing.find("m")
+    listing.problem.encode()
 
 
 @settings(max_examples=300, deadline=None)

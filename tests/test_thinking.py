@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_vlmeval.models.local import read_reply
 from pytest_vlmeval.models.thinking import THINK_TAGS, split_thoughts
 from pytest_vlmeval.prompt_settings import TagPair, pair_tags, parse_think_tags
 from tests.endpoint_calls import ask, text_request
@@ -113,6 +114,13 @@ def test_thoughts_in_a_field_of_their_own(server: ServerProcess) -> None:
     server.control(rules=[{"answer": "B", "reasoning": "It is red."}])
     reply = ask(server.url, text_request("Which?"))
     assert (reply.text, reply.reasoning) == ("B", "It is red.")
+
+
+def test_thoughts_of_a_model_that_runs_here() -> None:
+    reply = read_reply({"text": "<think>B?</think>A", "finish_reason": "stop"})
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("A", "B?", "stop")
+    reply = read_reply({"text": "<mull>B?", "finish_reason": "stop"}, pair_tags("mull"))
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("", "B?", "length")
 
 
 def test_an_unclosed_tag_is_a_cut_off(server: ServerProcess) -> None:

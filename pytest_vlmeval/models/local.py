@@ -10,17 +10,20 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.local_check import check_model, order_of
+from pytest_vlmeval.models.thinking import split_thoughts
 from pytest_vlmeval.models.weights import describe_checkpoint
 
 if TYPE_CHECKING:
     from pytest_vlmeval.local_settings import LocalModel
     from pytest_vlmeval.models.client import Request
+    from pytest_vlmeval.prompt_settings import TagPair
 
 HELPER = Path(__file__).parent / "inside" / "serve.py"
 # How long a batch waits for more prompts than the first.
@@ -184,9 +187,9 @@ class LocalClient:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (_, future), answer in zip(batch, answers, strict=True):
+            for (request, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
-                    _settle(future, answer)
+                    _settle(future, answer, request)
 
     # The rest runs in the thread of the helper.
 
@@ -249,7 +252,21 @@ def write_prompt(request: Request) -> dict[str, Any]:
     return {"turns": turns, **said, **origin}
 
 
-def _settle(future: asyncio.Future[Reply], answer: dict[str, Any]) -> None:
+def read_reply(answer: Mapping[str, Any], more_tags: Sequence[TagPair] = ()) -> Reply:
+    """Return what the process with the model answered, without its thoughts."""
+    reply = Reply(**answer)
+    thoughts = split_thoughts(reply.text, more_tags)
+    return replace(
+        reply,
+        text=thoughts.answer,
+        reasoning=thoughts.reasoning,
+        finish_reason=reply.finish_reason if thoughts.closed else "length",
+    )
+
+
+def _settle(
+    future: asyncio.Future[Reply], answer: dict[str, Any], request: Request
+) -> None:
     if "error" in answer:
         future.set_exception(
             RequestError(
@@ -258,5 +275,9 @@ def _settle(future: asyncio.Future[Reply], answer: dict[str, Any]) -> None:
                 retryable=False,
             )
         )
-    else:
-        future.set_result(Reply(**answer))
+        return
+    try:
+        future.set_result(read_reply(answer, request.prompting.tag_pairs))
+    except Exception as error:
+        why = f"the local model's answer cannot be read: {describe(error)}"
+        future.set_exception(RequestError(why, kind="bug", retryable=False))
