@@ -9,7 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,8 +20,10 @@ from PIL import Image
 import pytest_vlmeval
 from pytest_vlmeval import Results, evaluate
 from pytest_vlmeval.errors import VlmEvalError
+from tests.canaries import written_below
 from tests.run_fixtures import Project, picture
 from tests.server_fixtures import ServerProcess
+from tests.task_files import swift_task, write_task
 
 
 @pytest.fixture
@@ -237,6 +241,85 @@ def test_what_a_call_cannot_do(
     with pytest.raises(VlmEvalError) as caught:
         evaluate("demo", progress=str, **options)  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+KEY = "canary-key-5f0b71"
+
+
+def everything(error: BaseException) -> str:
+    """Give a traceback as pytest's -l shows it, but for the frames of this file."""
+    whole = traceback.TracebackException.from_exception(error, capture_locals=True)
+    for frame in whole.stack:
+        if frame.filename == __file__:
+            frame.locals = None
+    return "".join(whole.format())
+
+
+def test_no_value_of_a_config_is_shown(
+    notebook: Project, server: ServerProcess, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A task as a dict is asked with its key, which nothing repeats."""
+    server.control(default="B", api_key=KEY)
+    task = swift_task(
+        model={"type": "tiny-vlm", "api_base": server.url, "key": KEY},
+        data=["MathVision_MINI"],
+    )
+    results = evaluate(config=task, retries=1)
+    assert list(results.scores["samples"]) == [2]
+    assert asked(server) == 2
+    assert all(each["with_key"] for each in server.requests())
+    said = [*results.remarks, repr(results), results._repr_html_()]
+    # The same task in a file, and the same run.
+    path = write_task(notebook.pytester.path / "task.yaml", task)
+    assert evaluate(config=path, retries=1, progress=str).run_id == results.run_id
+    path.unlink()
+
+    wrong: list[dict[str, Any]] = [
+        {"eval_backend": KEY, "eval_config": {}},
+        {"key": KEY},
+        swift_task(limit=KEY),
+        swift_task(limit=[KEY]),
+        swift_task(mode=KEY),
+        swift_task(data={"a": KEY}),
+        swift_task(model={"headers": {"Authorization": KEY}}),
+        swift_task(model={"key": {"a": KEY}}),
+        swift_task(model={"api_base": f"http://{KEY}@127.0.0.1/v1"}),
+        swift_task(model={"api_base": f"http://127.0.0.1/v1?key={KEY}"}),
+        swift_task(extra_body=KEY, base_url="http://127.0.0.1/v1"),
+        swift_task(judge="j", judge_key=KEY, judge_base_url=f"127.0.0.1/{KEY}@"),
+        swift_task(limit=lambda: KEY),
+    ]
+    calls: list[dict[str, Any]] = [{"config": task} for task in wrong]
+    calls += [
+        {"config": [KEY]},
+        {"config": {1: KEY}},
+        {"limit": {"key": KEY}},
+        {"temperature": [{"key": KEY}]},
+        {"api_key_file": KEY},
+        {"api_query": {"": KEY}},
+        {"api_query": KEY},
+        {"extra_body": {"password": KEY}},
+        {"extra_body": {"a": {KEY}}},
+        {"api_base": f"http://user:{KEY}@127.0.0.1/v1"},
+        {"api_base": f"ftp://{KEY}@127.0.0.1/v1", "temperature": "x"},
+    ]
+    for options in calls:
+        with pytest.raises(VlmEvalError) as caught:
+            evaluate(
+                "tiny-vlm",
+                "MathVision_MINI",
+                # What is stored already needs no endpoint.
+                **{"fresh": True, "progress": said.append, **options},
+            )
+        said.append(everything(caught.value))
+    said += capfd.readouterr()
+    assert not [text for text in said if KEY in text]
+    kept = {
+        name: content
+        for name, content in written_below(notebook.pytester.path).items()
+        if KEY.encode() in content
+    }
+    assert not kept
 
 
 def test_importing_the_package_loads_no_engine() -> None:

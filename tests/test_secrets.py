@@ -32,8 +32,16 @@ import logging
 
 import pytest
 from pytest_vlmeval import Benchmark
+from pytest_vlmeval.models.factory import create_judge_pool, create_pool
+from pytest_vlmeval.models.limiter import Concurrency
+from pytest_vlmeval.options import load_settings
 
 logging.getLogger().setLevel(logging.DEBUG)
+SHARED = Concurrency(1, adaptive=False), lambda *change: None, lambda client: client
+
+
+def client_of(settings):
+    return create_pool(settings, *SHARED).endpoints[0].client
 
 
 class TestMath(Benchmark):
@@ -55,13 +63,9 @@ def test_a_bug_in_a_call(vlm_judge):
 
 @pytest.mark.vlm("MathVision_MINI")
 def test_a_bug_in_the_client(request):
-    from pytest_vlmeval.models.endpoint import EndpointClient
-    from pytest_vlmeval.models.factory import create_client, create_judge_client
-    from pytest_vlmeval.options import load_settings
-
     settings = load_settings(request.config)
-    client = create_client(settings, concurrency=1)
-    judge = create_judge_client(settings, settings.judges[0], concurrency="many")
+    client = client_of(settings)
+    judge = create_judge_pool(settings, settings.judges[0], *SHARED).endpoints[0].client
     clients = [vars(client), vars(judge), vars(client._reader), client._headers]
     asyncio.run(client.ask(clients))
 
@@ -71,10 +75,8 @@ def test_a_bug_below_the_client(request, vlm_sample):
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.models.factory import create_client
-    from pytest_vlmeval.options import load_settings
 
-    client = create_client(load_settings(request.config), concurrency=1)
+    client = client_of(load_settings(request.config))
     client._headers["Content-Type"] = object()
     asyncio.run(client.ask(Request(turns=((),), media_folder=Path())))
 """
@@ -137,6 +139,8 @@ def test_no_byte_of_a_run_holds_a_key(
         "bug_below_the_client",
     ):
         assert f"FAILED test_math.py::test_a_{name}" in output
+    assert "ImportError" not in output
+    assert "NameError" not in output
     assert not leaked, leaked
 
 
