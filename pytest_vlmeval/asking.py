@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,7 +164,7 @@ class Asker:
                         refusals.note_refusal(fingerprint, index, error)
                     return self._fail(fingerprint, index, attempts, attempt)
             async with place.lent() if place else nullcontext():
-                await asyncio.sleep(delay_s)
+                await self._pool.pause(delay_s)
 
     def _fail(
         self, fingerprint: str, index: str, attempts: int, attempt: Attempt

@@ -16,7 +16,7 @@ from pytest_vlmeval.accounts import FailedAttempt, LimitChange
 from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.board import Board
 from pytest_vlmeval.errors import VlmEvalError, describe
-from pytest_vlmeval.models.client import OutageError, Request
+from pytest_vlmeval.models.client import OutageError, Request, StoppedError
 from pytest_vlmeval.models.pool import Place, Pool
 from pytest_vlmeval.queue import Queue
 from pytest_vlmeval.records import Answer, Ask
@@ -69,6 +69,7 @@ class Engine:
         self._main: asyncio.Task[None] | None = None
         self._pool: Pool | None = None
         self._current: _Drain | None = None
+        self._halted = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="vlmeval-engine", daemon=True
@@ -95,6 +96,27 @@ class Engine:
             # The loop may have ended with the last sample.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._pool.break_off, reason)
+
+    def halt(self, reason: str) -> None:
+        """Ask nothing more, as the session ends; what is in flight is still kept.
+
+        From any thread; those who wait are told the `reason`.
+        """
+        self._halted = reason
+        self._board.fail(VlmEvalError(reason))
+        if self._loop is not None and self._current is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._current.halt, reason)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way, about."""
+        return self._pool.in_flight if self._pool and self._thread.is_alive() else 0
+
+    def join(self, limit_s: float) -> None:
+        """Wait for the end of the asking, at most `limit_s` seconds."""
+        if self._thread.ident is not None:
+            self._thread.join(limit_s)
 
     def finish(self, limit_s: float) -> None:
         """Claim no more, and wait for what is claimed: at most `limit_s` seconds.
@@ -137,6 +159,8 @@ class Engine:
         try:
             with ThreadPoolExecutor(1, "vlmeval-store") as executor:
                 self._current = _Drain(self._work, self._queue, pool, executor)
+                if self._halted:
+                    return
                 await self._current.run()
         finally:
             self._work.release()
@@ -192,6 +216,11 @@ class _Drain:
         if self._walk is not None:
             self._walk.cancel()
 
+    def halt(self, reason: str) -> None:
+        """Send nothing more; what is in flight is still recorded."""
+        self.end()
+        self._pool.stop(reason)
+
     async def _ask_all(self, group: asyncio.TaskGroup) -> None:
         """Walk over the plan until nothing is missing, others' claims included."""
         while missing := await self._in_store(self._queue.missing):
@@ -244,8 +273,10 @@ class _Drain:
             failed = failed_answer(fingerprint, ask.sample, reason)
             await self._keep(replace(failed, repeat=ask.repeat))
             return
-        async with self._pool.place() as place:
-            await self._keep(await self._answer(fingerprint, ask, place))
+        # What was not sent when the session ended is left to the next one.
+        with contextlib.suppress(StoppedError):
+            async with self._pool.place() as place:
+                await self._keep(await self._answer(fingerprint, ask, place))
 
     async def _keep(self, answer: Answer) -> None:
         """Wait until an answer is stored."""

@@ -35,6 +35,11 @@ NOT_STORED = (
     "Run once with --vlm-mode=infer or all."
 )
 
+INTERRUPTED = (
+    "The session was interrupted before this sample was answered. Run the same command "
+    "again: what was answered is stored."
+)
+
 
 class Execution:
     """Asks and scores what one session needs of a run.
@@ -180,6 +185,16 @@ class Execution:
     def outage(self) -> str:
         """Say why nothing more is asked; "" as long as endpoints answer."""
         return self._inference.outage
+
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        self._inference.halt(INTERRUPTED)
+        for judge in self._judges.values():
+            judge.halt()
+
+    def drain(self) -> None:
+        """Wait for the answers that were in flight when it was halted."""
+        self._inference.drain()
 
     def close(self, *, finish: bool = False) -> None:
         """End the asking, or let it `finish` what is asked; close the store."""

@@ -35,6 +35,8 @@ ONE_PROCESS = (
     "replicas. Leave -n out, or give -n 0; --vlm-replicas says how many there are."
 )
 
+# How long an interrupted session waits without a word.
+DRAIN_QUIETLY_S = 1.0
 
 STOPPED = (
     "Another process of this session found that no endpoint answers, so that nothing "
@@ -65,6 +67,7 @@ class Inference:
         self._concurrency = share.concurrency(state.settings.concurrency)
         self._engine: Engine | None = None
         self._part = 0
+        self._halted = False
         self._dividing = threading.Lock()
 
     def check_reuse(self) -> None:
@@ -103,7 +106,7 @@ class Inference:
         total = self._settings.concurrency or AUTO_CEILING
         part = part_of(total, self._state.owner, members, self._share.processes)
         with self._dividing:
-            if self._engine is None or part in (0, self._part):
+            if self._engine is None or self._halted or part in (0, self._part):
                 return
             before, self._part = self._part, part
             self._concurrency = self._concurrency._replace(ceiling=part)
@@ -191,14 +194,37 @@ class Inference:
         """Say why nothing more is asked; "" as long as endpoints answer."""
         return self._engine.outage if self._engine is not None else ""
 
+    def halt(self, reason: str) -> None:
+        """Ask nothing more, as the session ends; what is in flight is still kept."""
+        self._halted = True
+        engine = self._engine
+        if engine is not None:
+            engine.halt(reason)
+
+    def drain(self) -> None:
+        """Wait for what was in flight when it was halted, as long as that may take."""
+        engine = self._engine
+        if engine is None:
+            return
+        engine.join(DRAIN_QUIETLY_S)
+        count = engine.in_flight
+        if count:
+            self._announce(
+                f"interrupted: waits for {count} answer{'s'[: count > 1]} in flight. "
+                "Ctrl-C again drops them."
+            )
+        engine.join(self._settings.timeout_s)
+
     def close(self, *, finish: bool) -> None:
         """End the engine, or let it `finish` what is asked."""
         with self._dividing:
             engine, self._engine = self._engine, None
         if engine is not None:
-            if finish:
-                engine.finish(self._settings.timeout_s)
-            engine.stop()
+            try:
+                if finish:
+                    engine.finish(self._settings.timeout_s)
+            finally:
+                engine.stop()
 
 
 def name_troubles(troubles: Mapping[str, str], announce: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.asking import Asker, Journal, failed_answer
 from pytest_vlmeval.errors import describe
 from pytest_vlmeval.judge_settings import AS_ASKED, JudgeAsking
-from pytest_vlmeval.models.client import OutageError, Request
+from pytest_vlmeval.models.client import OutageError, Request, StoppedError
 from pytest_vlmeval.models.factory import NoteLimit, create_judge_pool
 from pytest_vlmeval.models.limiter import Concurrency
 from pytest_vlmeval.models.pool import Pool
@@ -109,6 +109,10 @@ class Judge:
             known |= self._standing.run(ask_all)
         return [known[name] for name in names]
 
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        self._standing.stop()
+
     def close(self) -> None:
         """Close its connections."""
         self._standing.close()
@@ -128,6 +132,8 @@ class Judge:
                     unanswered = answer.state in UNANSWERED
                     failures.note(answer.error if unanswered else "")
                     return name, await keep(name, question, answer)
+            except StoppedError as error:
+                return name, JudgeReply(number=0, text=None, error=str(error))
             except OutageError as error:
                 failed = failed_answer(fingerprint, name, str(error))
                 return name, await keep(name, question, failed)

@@ -94,6 +94,11 @@ class JudgePanel:
         for judge in self._judges.values():
             judge.check()
 
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        for judge in self._judges.values():
+            judge.halt()
+
     def close(self) -> None:
         """Close the connections of all judges."""
         for judge in self._judges.values():

@@ -46,7 +46,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pytest_vlmeval import header
     from pytest_vlmeval import session as sessions
 
-    sessions.register_reports(session.config)
+    sessions.register_reports(session)
     header.tell_remarks(session.config)
 
 

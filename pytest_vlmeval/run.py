@@ -214,6 +214,20 @@ class Run:
         if self._execution is not None:
             self._execution.state.board.fail(VlmEvalError(reason))
 
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        execution = self._execution
+        if execution is not None:
+            execution.halt()
+        if self._judge_store is not None:
+            self.judges.halt()
+
+    def drain(self) -> None:
+        """Wait for the answers that were in flight when it was halted."""
+        execution = self._execution
+        if execution is not None:
+            execution.drain()
+
     def close(self, *, finish: bool = False) -> None:
         """End everything that runs, or `finish` what is asked; answers stay."""
         if self._execution is not None:

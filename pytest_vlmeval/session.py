@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+import warnings
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,8 @@ UNHELD = "vlmeval_unheld"
 # channel for the lines that they announce.
 SESSION_ID = "vlmeval_session_id"
 LINES = "vlmeval_lines"
+# What the controller says on that channel where it was interrupted.
+INTERRUPTED = "interrupted"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -84,12 +88,13 @@ def get_run(config: pytest.Config) -> Run:
     if RUN_KEY not in config.stash:
         from pytest_vlmeval.run import Run
 
-        config.stash[RUN_KEY] = Run(
+        config.stash[RUN_KEY] = run = Run(
             get_settings(config),
             session_id=get_session_id(config),
             share=_share(config),
             announce=config.stash[SCREEN_KEY].announce,
         )
+        config.pluginmanager.register(Interruption(run), "vlmeval-interruption")
     return config.stash[RUN_KEY]
 
 
@@ -141,6 +146,9 @@ def begin_run(session: pytest.Session) -> None:
         needed = suite.needed_datasets(session.items)
         if needed and not config.option.collectonly:
             run.begin(needed, suite.gate_folders(session.items))
+            if session.shouldstop:
+                # It was interrupted while this worker got ready.
+                run.halt()
     except VlmEvalError as error:
         _refuse(session, str(error))
 
@@ -223,6 +231,43 @@ def close_run(config: pytest.Config) -> None:
         del config.stash[SCREEN_KEY]
 
 
+class Interruption:
+    """Ends the asking when the session is interrupted, before anything else."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Keep what is in flight, unless Ctrl-C is pressed once more."""
+        self._run.halt()
+        with suppress(KeyboardInterrupt):
+            self._run.drain()
+
+
+def _end_with_controller(session: pytest.Session) -> None:
+    """Let a worker ask nothing more as soon as its controller says so, or is gone."""
+    channel = _worker(session.config).workerinput[LINES]
+
+    def end(message: object) -> None:
+        # Whichever comes first, this or the run: either sees the other.
+        session.shouldstop = "the session was interrupted"
+        run = session.config.stash.get(RUN_KEY, None)
+        if run is not None:
+            run.halt()
+        if message is not None:
+            # This thread reads the connection, and must not wait.
+            threading.Thread(target=tell_end, args=[run], daemon=True).start()
+
+    def tell_end(run: Run | None) -> None:
+        if run is not None:
+            run.drain()
+        with suppress(OSError):
+            channel.send(None)
+
+    channel.setcallback(end, endmarker=None)
+
+
 class Controller:
     """What xdist's controller does for its workers, which have no terminal."""
 
@@ -236,13 +281,48 @@ class Controller:
         # Each worker's lines come in a thread of their own.
         self._announcing = threading.Lock()
         self._usage_errors: list[str] = []
+        # Of each worker its channel, and whether it asks no more.
+        self._workers: list[tuple[Any, threading.Event]] = []
+        self._interrupted = False
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Give all workers one name in the store, and each a way to say something."""
         node.workerinput[SESSION_ID] = self._session_id
         node.workerinput[LINES] = channel = node.gateway.newchannel()
-        channel.setcallback(self.say_once)
+        ended = threading.Event()
+
+        def hear(line: str | None) -> None:
+            if line is None:
+                ended.set()
+            else:
+                self.say_once(line)
+
+        # None also comes from a worker that is gone.
+        channel.setcallback(hear, endmarker=None)
+        self._workers.append((channel, ended))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Let the workers keep what is in flight, unless Ctrl-C is pressed again."""
+        self._interrupted = True
+        for channel, _ in self._workers:
+            with suppress(OSError):
+                channel.send(INTERRUPTED)
+        with suppress(KeyboardInterrupt):
+            for _, ended in self._workers:
+                ended.wait()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        """Keep the exit code of an interruption where warnings are errors.
+
+        syrupy warns of the workers that were interrupted, too.
+        """
+        with warnings.catch_warnings():
+            if self._interrupted:
+                warnings.filterwarnings("ignore", "syrupy: received")
+            return (yield)
 
     def say_once(self, line: str) -> None:
         """Say what one process found out, or all of them, in the one terminal."""
@@ -276,11 +356,13 @@ class Controller:
         return result
 
 
-def register_reports(config: pytest.Config) -> None:
+def register_reports(session: pytest.Session) -> None:
     """Open the screen; register what only the process with the terminal does."""
+    config = session.config
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     register_attachments(config, lambda: get_run(config))
     if is_worker(config):
+        _end_with_controller(session)
         config.stash[SCREEN_KEY] = Relay(_worker(config).workerinput[LINES].send)
         return
     config.stash[SCREEN_KEY] = screen = Screen(terminal)

@@ -76,6 +76,10 @@ class OutageError(VlmEvalError):
     """Nothing answers any more; what still waits will not be asked."""
 
 
+class StoppedError(OutageError):
+    """Nothing more is asked, as the session ends; what is in flight goes on."""
+
+
 class RequestError(Exception):
     """A request that got no answer; its text is one line with the server's words.
 

@@ -10,12 +10,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.evidence import Evidence
-from pytest_vlmeval.models.client import OutageError, Reply, Request, RequestError
+from pytest_vlmeval.models.client import (
+    OutageError,
+    Reply,
+    Request,
+    RequestError,
+    StoppedError,
+)
 from pytest_vlmeval.models.pooled import (
     LONGEST_PROBE_S,
     MOST_STRIKES,
@@ -53,6 +59,7 @@ class Pool:
         self._waiting_outside: deque[asyncio.Future[None]] = deque()
         self._probes: set[asyncio.Task[None]] = set()
         self._broken: OutageError | None = None
+        self._ended = asyncio.Event()
 
     @property
     def capacity(self) -> int:
@@ -228,7 +235,7 @@ class Pool:
             raise
 
     def _least_loaded(self) -> Endpoint | None:
-        if sum(each.limiter.in_flight for each in self.endpoints) >= self._ceiling:
+        if self.in_flight >= self._ceiling:
             return None
         free = [endpoint for endpoint in self.endpoints if endpoint.is_free()]
         return min(free, key=lambda endpoint: endpoint.load, default=None)
@@ -241,8 +248,7 @@ class Pool:
     def _held(self) -> int:
         """Return an endpoint's part of the places whose requests are answered."""
         healthy = sum(not each.aside for each in self.endpoints)
-        in_flight = sum(each.limiter.in_flight for each in self.endpoints)
-        return max(0, self._places - in_flight) // max(1, healthy)
+        return max(0, self._places - self.in_flight) // max(1, healthy)
 
     def _serve(self) -> None:
         """Give free slots to what waits, first what has to be alone."""
@@ -350,9 +356,30 @@ class Pool:
             "wait for it)."
         )
 
+    async def pause(self, delay_s: float) -> None:
+        """Wait before a retry; `OutageError` as soon as nothing will be asked."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._ended.wait()
+        self.raise_outage()
+
     def break_off(self, reason: str) -> None:
         """Let nothing more be asked: what waits and what comes gets `OutageError`."""
-        self._broken = OutageError(reason)
+        self._end(OutageError(reason))
+
+    def stop(self, reason: str) -> None:
+        """Let nothing more be asked, as the session ends: so with `StoppedError`."""
+        if self._broken is None:
+            self._end(StoppedError(reason))
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+        return sum(each.limiter.in_flight for each in self.endpoints)
+
+    def _end(self, error: OutageError) -> None:
+        self._broken = error
+        self._ended.set()
         for future in (*self._waiting, *self._waiting_alone):
             if not future.done():
                 future.set_exception(self._broken)

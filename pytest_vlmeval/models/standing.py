@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.pool import Pool
+
+STOPPED = "not asked, as the session was interrupted"
 
 T = TypeVar("T")
 
@@ -32,10 +35,27 @@ class StandingPool:
         """Do `work` with the pool and wait for it; call it outside of an event loop."""
         future = asyncio.run_coroutine_threadsafe(self._do(work), self._running())
         try:
-            return future.result()
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self.stop()
+                # What was in flight is kept, unless Ctrl-C is pressed again.
+                with suppress(Exception):
+                    future.result()
+                raise
         except BaseException:
             future.cancel()
             raise
+
+    def stop(self) -> None:
+        """Ask nothing more, as the session ends; what is in flight is still kept."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop(STOPPED)
 
     def close(self) -> None:
         """Close the pool, if there is one, and end the thread."""
