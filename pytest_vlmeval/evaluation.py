@@ -119,6 +119,7 @@ class _Call:
     def _load(
         self, settings: Settings, session_id: str, unscored: Mapping[str, str]
     ) -> Results:
+        from pytest_vlmeval.gates.defects import describe_defects
         from pytest_vlmeval.reports.accounts import describe_origins
         from pytest_vlmeval.reports.loading import load_session
         from pytest_vlmeval.reports.writing import write_reports
@@ -133,6 +134,9 @@ class _Call:
         account = report.account
         if account is not None and account.origins and account.spot_check:
             self._tell(describe_origins(account.origins, account.spot_check))
+        for each in report.datasets:
+            if each.score and (defects := describe_defects(each.score)):
+                self._tell(f"{each.dataset}: {defects}")
         if settings.report is not None or settings.export is not None:
             for line in write_reports(report, settings):
                 self._tell(line)

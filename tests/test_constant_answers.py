@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmeval import evaluate
 from pytest_vlmeval.records import JudgeReply
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
+from tests.baseline_projects import BASELINE
 from tests.constant_answers import SCORINGS, judge
 from tests.gated_tables import block, thresholds_of
 from tests.judged_rows import rows_only
@@ -324,3 +326,70 @@ def test_what_is_read_oddly_is_not_in_corrected_scoring(
         assert found[0].verdicts[0].corrected == (
             None if right == corrected else corrected
         )
+
+
+def test_a_baseline_is_no_worse_by_defects_alone_until_it_is_made_anew(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the ten questions with options are right, then the others by the defect."""
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+    monkeypatch.delenv("VLM_ALLOW_MISSING_BASELINE")
+    project.write_math(20)
+    select = ("-k", "test_no_regression")
+    server.control(default="B")
+    made = project.ask(server.url, "--snapshot-update", *select)
+    made.assert_outcomes(passed=1)
+    server.control(default="A")
+    worse = project.ask(server.url, "--vlm-fresh", *select)
+    worse.assert_outcomes(failed=1)
+    worse.stdout.fnmatch_lines(
+        [
+            "MathVision_MINI is worse than its baseline without the verdicts that rest "
+            "on a known defect of ms-vlmeval's scoring, and did not before.",
+            "  without   10 verdicts that are new counted as wrong",
+            f"  defects   {DEFECTS}",
+            "  accept    by making this score the baseline: the same command with "
+            "--snapshot-update",
+        ]
+    )
+    project.ask(server.url, "--snapshot-update", *select).assert_outcomes(passed=1)
+    kept = json.loads((project.pytester.path / BASELINE).read_text())
+    assert kept["defects"] == " ".join(map(str, range(1, 20, 2)))
+    project.ask(server.url, *select).assert_outcomes(passed=1)
+
+
+def test_a_threshold_of_a_further_metric_is_held_without_defects(
+    project: Project, server: ServerProcess
+) -> None:
+    """In each of the two categories five are right by the defect, and none else."""
+    project.write_math(20)
+    server.control(default="A")
+    demand = '[tiny-vlm.MathVision_MINI.metrics."counting/acc"]\nmin = 40\n'
+    thresholds_of(project).write_text(demand)
+    result = project.ask(server.url, "-k", "test_score")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "MathVision_MINI: counting/acc is below its threshold without the *",
+            "  value      50.00 *",
+            "  without    0.00 *",
+        ]
+    )
+    thresholds_of(project).write_text(f"{demand}accept_defects = true\n")
+    project.ask(server.url, "-k", "test_score").assert_outcomes(passed=1)
+
+
+def test_a_call_says_it_too(
+    project: Project, server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write_math(20)
+    server.control(default="A")
+    results = evaluate(
+        "tiny-vlm",
+        ["MathVision_MINI"],
+        api_base=server.url,
+        allow_modified_data=True,
+        work_dir=project.pytester.path / ".vlmeval",
+    )
+    assert f"MathVision_MINI: {DEFECTS}" in results.remarks
+    assert DEFECTS in capsys.readouterr().err

@@ -276,7 +276,7 @@ def mend_conversations(module: Any) -> None:
 def mend_mathvista(module: Any) -> None:
     """Answer dataset/utils/mathvista.py:96: texts and lists are compared with 'None'.
 
-    And :113, where the number 0 in an answer counts as no number. Changes published
+    And :111, where the number 0 in an answer counts as no number. Changes published
     numbers, so it acts only in corrected scoring.
     """
     read_options(module)
@@ -302,7 +302,7 @@ def mend_formulas(module: Any) -> None:
     """Answer dataset/utils/mathv.py:36: an answer is evaluated among the variables.
 
     There the answer "a" is the reference, as are "+a", "a or b" and "1 if a else 2";
-    "3 or 4" is 3, and "2^3" is 1. The value of a root is never compared (:43). Changes
+    "3 or 4" is 3, and "2^3" is 1. The value of a root is never compared (:45). Changes
     published numbers, so it acts only in corrected scoring.
     """
     read_options(module)
@@ -378,7 +378,7 @@ def mend_distances(module: Any) -> None:
 
 
 def _mend_empty_texts(module: Any) -> None:
-    """Answer dataset/utils/vqa_eval.py:243: "A" without its article is "", as "The" is.
+    """Answer dataset/utils/vqa_eval.py:242: "A" without its article is "", as "The" is.
 
     And an empty answer is a reference that is an article or a sign. Changes published
     numbers, so it acts only in corrected scoring.
@@ -405,7 +405,7 @@ def mend_documents(module: Any) -> None:
     """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered.
 
     And dataset/mmlongbench.py:573, where the judge gets one row after the other. And
-    :325, where nothing equals a reference in brackets; this changes published numbers,
+    :323, where nothing equals a reference in brackets; this changes published numbers,
     so it acts only in corrected scoring.
     """
     upstream, read = module.get_f1, module.MMLongBench_auxeval
