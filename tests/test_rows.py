@@ -33,9 +33,11 @@ from tests.sandbox_tables import (
     values,
     write_table,
 )
+from tests.test_containment import run_inside
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import PreparedDataset
+    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
     from pytest_vlmeval.sandbox.process import Sandbox
 
 # As MMMU has it: `\rightarrow`, not escaped where the table was written.
@@ -202,6 +204,23 @@ def test_splits_are_read_by_name(sandbox: Sandbox, tmp_path: Path) -> None:
     table = write_table(tmp_path / "TextVQA_VAL.tsv", rows)
     prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
     assert read_splits(prepared) == {}
+
+
+def test_an_environment_without_pyarrow_says_so(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+sys.modules["pyarrow"] = None
+from pytest_vlmeval.sandbox.inside import server
+print(json.dumps(server._load_methods(None)))
+"""
+    said = run_inside(sandbox_environment, code, tmp_path)
+    assert said.startswith("ms-vlmeval cannot be used in the environment of ")
+    assert "pyarrow" in said
+    assert said.endswith(
+        ". --vlm-setup builds the sandbox anew; --vlm-sandbox-python takes an "
+        "environment in which ms-vlmeval is installed."
+    )
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "text"])

@@ -118,6 +118,8 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
         )
 
         scoring.describe()
+        # What is handed over is Parquet; an environment of the user's may not have it.
+        import_module("pyarrow.parquet")
         # What most datasets need, loaded while the parent still does other things.
         import_module("vlmeval.dataset.image_vqa")
     except ImportError as error:
