@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import html
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmeval.records import JudgeReply, Score
 from pytest_vlmeval.reports.summary import describe_unread
+from tests.reading_cases import COLOURS as OPTIONS
+from tests.reading_cases import LETTERS, NEITHER, NO, UNREAD, YES
 from tests.run_fixtures import endpoint, properties, write_table
 from tests.sandbox_tables import cell, draw, prepare_rows, rows_of, score, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pytest_vlmeval.records import JudgeQuestion, PreparedDataset, Scoring
     from pytest_vlmeval.sandbox.process import Sandbox
@@ -308,3 +310,72 @@ def test_own_tables_and_the_reports(project: Project, server: ServerProcess) -> 
     right = sum(read == "A" for _, read, _ in READINGS) + 1
     assert told["mine"]["scoring"] == "published"
     assert float(told["mine"]["score"]) == pytest.approx(100 * right / len(asked))
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "reading.md"
+PARTS = {
+    "the options": ("options", [("A", LETTERS), (None, UNREAD)]),
+    "yes and no": ("yes and no", [("Yes", YES), ("No", NO), (None, NEITHER)]),
+}
+
+
+# What Markdown or HTML would take for its own.
+SIGNS = "\\`*_{}[]<>|#$~&-+"
+
+
+def shown(text: str) -> str:
+    """Give a text as a cell of a table shows it, whatever is in it."""
+    signs = (
+        f"&#{ord(sign)};" if sign in SIGNS or not sign.isprintable() else sign
+        for sign in text.replace("\n", "⏎")
+    )
+    return f"<code>{''.join(signs)}</code>" if text.strip() else "(nothing)"
+
+
+def read_all(
+    sandbox: Sandbox, folder: Path, title: str, scoring: Scoring
+) -> dict[str, str | None]:
+    """Give what a scoring reads in each text of a part of the page."""
+    texts = [text for _, table in PARTS[title][1] for _, row in table for text in row]
+    if title == "the options":
+        columns = {name: [option] * len(texts) for name, option in OPTIONS.items()}
+        rows = rows_of(["A"] * len(texts), **columns)
+        prepared = prepare_rows(sandbox, folder, "ImageMCQDataset", "MMStar", rows)
+    else:
+        rows = rows_of(["Yes"] * len(texts), category=["x"] * len(texts))
+        prepared = prepare_rows(sandbox, folder, "ImageYORNDataset", "POPE", rows)
+    found = score(sandbox, prepared, list(enumerate(texts)), scoring=scoring)
+    return {
+        text: None if each.unread else each.extracted
+        for text, each in zip(texts, found.verdicts, strict=True)
+    }
+
+
+def test_the_page_shows_what_each_scoring_reads(
+    sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for title, (end, tables) in PARTS.items():
+        published = read_all(sandbox, tmp_path, title, "published")
+        corrected = read_all(sandbox, tmp_path, title, "corrected")
+        lines = ["| answers | published reads | corrected reads |", "|---|---|---|"]
+        for expected, table in tables:
+            for kind, row in table:
+                assert {corrected[text] for text in row} == {expected}, kind
+                by_reading: dict[str | None, list[str]] = {}
+                for text in row:
+                    by_reading.setdefault(published[text], []).append(shown(text))
+                for reading, cells in by_reading.items():
+                    said = f"{kind}: {' '.join(cells)}"
+                    lines.append(f"| {said} | {reading or '-'} | {expected or '-'} |")
+        before, begin, rest = page.partition(f"writes {title}. -->\n")
+        _, until, after = rest.partition(f"<!-- Until here: {end}. -->")
+        assert begin, title
+        assert until, end
+        page = "\n".join([before + begin.rstrip(), *lines, until + after])
+    if request.config.getoption("--write-docs"):
+        PAGE.write_text(page, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page, (
+        "docs/reading.md is not what the scorings read: write it anew by "
+        "pytest tests/test_readings.py --write-docs"
+    )

@@ -90,7 +90,10 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
         else:
             reason = f"its group was not scored: rotation {key} is missing"
             given = verdict(row["index"], None, extracted, reason)
-        verdicts.append(mark_unread(job, given, reading))
+        # A question without options has none that an answer could name.
+        if not line.get(OPEN, False):
+            given = mark_unread(job, given, reading)
+        verdicts.append(given)
     return Outcome(result, verdicts, differing=frozenset(differing))
 
 
