@@ -14,6 +14,7 @@ from pytest_vlmeval.errors import (
     VlmEvalError,
     printable,
 )
+from pytest_vlmeval.models.endings import find_ending
 from pytest_vlmeval.wording import (
     describe_corrected,
     describe_repeats,
@@ -136,6 +137,8 @@ class SampleView:
             found.append(_property("state", answer.state))
             found.append(("answer", shorten(answer.cell)))
             found.append(("latency_ms", round(answer.latency_ms, 1)))
+            if find_ending(answer.finish_reason) == "unknown":
+                found.append(_property("finish_reason", answer.finish_reason))
             if answer.from_cache:
                 found.append(("from_cache", "true"))
             found += _describe_origin(answer)

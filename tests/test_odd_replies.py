@@ -145,10 +145,12 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
             properties(cases[f"test_sample[odd-{name}]"])["state"] == (REPLIES[name][0])
         )
     assert "the model returned reasoning" in text.split("odd-only_thoughts has no")[1]
+    marked = [name for name in cases if "finish_reason" in properties(cases[name])]
+    assert marked == ["test_sample[odd-unknown_1]", "test_sample[odd-unknown_2]"]
     counts = "3 cut off, 3 empty, 3 filtered, 1 refused, 1 aborted, 4 failed"
     result.stdout.fnmatch_lines(
         [
-            f"odd * {len(LOST)} without a usable answer ({counts})",
+            f"odd * {len(LOST)} without a usable answer ({counts})*",
             "the endpoint ended 2 answers with finish_reason 'foo', which is not "
             "known: their text is scored",
             f"gates: odd: {len(LOST)} of {len(REPLIES)} samples have no usable *",

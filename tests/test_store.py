@@ -58,7 +58,10 @@ def test_a_sample_is_claimed_once(store: Store) -> None:
 def test_answers_survive_as_they_are(store: Store) -> None:
     texts = ["NA", "007", "=B", "", "x" * 40_000, "line\r\nend\t\0\1"]
     texts += ["答案 B 🙂", "half a pair: \ud800", "\\frac{1}{2} \1d800"]
-    new = [answer(str(n), text, latency_ms=1.5) for n, text in enumerate(texts)]
+    new = [
+        answer(str(n), text, reasoning=text[::-1], latency_ms=1.5)
+        for n, text in enumerate(texts)
+    ]
     earlier = tuple(Said(text, reasoning=text[::-1]) for text in texts)
     new.append(answer("all", "end", turns=len(texts) + 1, earlier=earlier))
     store.answers.record("r", "s", new)
