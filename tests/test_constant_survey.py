@@ -170,3 +170,8 @@ def test_a_server_that_says_a_to_everything_on_the_real_questions(
     assert published.sound is not None
     assert published.sound.defects == 112
     assert published.sound.value == corrected.value == pytest.approx(100 * share)
+    # "(A)" is read as A; the others are no option's letter, and no number.
+    for said, right in (("(a)", share), ("+a", 0), ("a or b", 0), ("asw", 0)):
+        answers = [(row["index"], said) for row in rows]
+        found = score(sandbox, prepared, answers, None, "corrected")
+        assert found.value == pytest.approx(100 * right), said
