@@ -32,6 +32,9 @@ LETTERS = [
         "boxes",
         [
             "<answer>A</answer>",
+            "<answer>A",
+            "<answer>A</answer",
+            "<|begin_of_box|>A<|end_of_box|",
             "<answer> (A) red </answer>",
             "<|begin_of_box|>A<|end_of_box|>",
             "It is the first.\n\n\\boxed{A}",

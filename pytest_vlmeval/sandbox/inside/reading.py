@@ -31,6 +31,10 @@ _BOXES = (
     ("<|begin_of_box|>", "<|end_of_box|>"),
     ("<answer>", "</answer>"),
 )
+# Servers leave out the last sign, or all of it, where a reply stops at such a mark.
+_BOX_MARKS = re.compile(
+    r"</?answer>|</answer$|<\|(?:begin|end)_of_box\|(?:>|$)", re.IGNORECASE
+)
 _KEYS = {
     "answer",
     "final_answer",
@@ -265,9 +269,7 @@ def _clean(text: str) -> str:
 
 def _tidy(text: str) -> str:
     """Leave out tokens, and the marks of Markdown and LaTeX."""
-    text = _TOKENS.sub(" ", text)
-    for opening, closing in _BOXES:
-        text = text.replace(opening, " ").replace(closing, " ")
+    text = _TOKENS.sub(" ", _BOX_MARKS.sub(" ", text))
     for _ in range(4):
         shorter = _LATEX.sub(r"\1", text)
         if shorter == text:
