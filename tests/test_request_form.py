@@ -232,7 +232,7 @@ def test_a_limit_that_no_name_mends_stops_everything(server: ServerProcess) -> N
         ask(asked)
     assert str(caught.value) == (
         f"No request is taken with its token limit: {server.url} answered 400: "
-        f"{RENAME}. --vlm-max-tokens-name=NAME sends it under another name, and "
+        f"{RENAME} --vlm-max-tokens-name=NAME sends it under another name, and "
         "--vlm-max-tokens=none leaves it out."
     )
     with pytest.raises(OutageError):
@@ -255,7 +255,7 @@ def test_a_temperature_is_never_left_out_by_itself(
         ask(asked)
     assert str(caught.value) == (
         f"No request is taken with its temperature: {server.url} answered 400: "
-        f"{ONLY_1}. --vlm-{prefix}temperature=none leaves it out, so that the "
+        f"{ONLY_1} --vlm-{prefix}temperature=none leaves it out, so that the "
         f"server's own counts, and --vlm-{prefix}temperature=T sends another. Both "
         "change the answers, and so are never done without being asked for."
     )

@@ -259,15 +259,15 @@ class EndpointClient:
 
     def _refuse(self, error: _MemberRefusedError) -> OutageError:
         """Say which option sends a member otherwise; nothing more is asked."""
-        prefix = option_prefix(self._role)
+        prefix, said = option_prefix(self._role), str(error).rstrip(".")
         if error.refusal.member == "max_tokens":
             return OutageError(
-                f"No request is taken with its token limit: {error}. "
+                f"No request is taken with its token limit: {said}. "
                 f"{prefix}max-tokens-name=NAME sends it under another name, and "
                 f"{prefix}max-tokens=none leaves it out."
             )
         return OutageError(
-            f"No request is taken with its temperature: {error}. "
+            f"No request is taken with its temperature: {said}. "
             f"{prefix}temperature=none leaves it out, so that the server's own counts, "
             f"and {prefix}temperature=T sends another. Both change the answers, and so "
             "are never done without being asked for."
