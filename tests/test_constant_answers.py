@@ -393,3 +393,26 @@ def test_a_call_says_it_too(
     )
     assert f"MathVision_MINI: {DEFECTS}" in results.remarks
     assert DEFECTS in capsys.readouterr().err
+
+
+def test_a_judge_reads_what_is_more_than_a_letter_to_an_open_question(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    said = ["A", "24", "two dozen", "a hundred", "a few"]
+    rows: list[Row] = [{"index": f"dev_{n}", **OPEN_MMMU} for n in range(len(said))]
+    prepared = rows_only(tmp_path, "MMMUDataset", rows, "MMMU_DEV_VAL")
+    scripted = Scripted({"two dozen": "A", "a hundred": "B", "a few": "well"})
+    found = score_in_sandbox(
+        sandbox,
+        prepared,
+        [(f"dev_{n}", [text]) for n, text in enumerate(said)],
+        judge=scripted,
+        scoring="corrected",
+    )
+    assert [verdict.value for verdict in found.verdicts] == [0, 1, 1, 0, None]
+    states = [verdict.state for verdict in found.verdicts]
+    assert states == ["matched", "matched", "judged", "judged", "judge_unclear"]
+    # What cannot be read is asked for three times.
+    assert len(scripted.asked) == 5
+    assert "A. 24" in scripted.asked[0].prompt
+    assert "B. Other Answers" in scripted.asked[0].prompt
