@@ -13,8 +13,8 @@ class FailedAttempt:
     """A request that got no answer, whether or not a later one did.
 
     `asked` is the name of the model or the judge, `endpoint` its base URL. `kind` is
-    the HTTP status, or "connection", "timeout", "protocol" or "input". `at` is in
-    seconds since 1970.
+    the HTTP status, or another of `models.client.ErrorKind`. `at` is in seconds since
+    1970.
     """
 
     asked: str
