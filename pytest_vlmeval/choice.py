@@ -34,6 +34,23 @@ class Choice:
         """Whether --vlm-data names a dataset."""
         return _any_is(map(dataset_name, self._asked), dataset)
 
+    def named(self) -> list[str]:
+        """Return the datasets that --vlm-data names, each once.
+
+        Raises `VlmEvalError` for a name or a path that there is not.
+        """
+        from pytest_vlmeval.datasets.own import check_exists
+
+        found: dict[str, None] = {}
+        for asked in self._asked:
+            if is_table(asked):
+                check_exists(Path(asked))
+                found[self._library().add_own(Path(asked))] = None
+            else:
+                info = self._library().find(asked)
+                found.update(dict.fromkeys(info.members or [asked]))
+        return list(found)
+
     def among(self, datasets: Iterable[str]) -> list[str]:
         """Return what is chosen of a test's datasets; without --vlm-data, all."""
         found: dict[str, None] = {}

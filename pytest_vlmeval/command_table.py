@@ -12,7 +12,9 @@ COMMANDS: dict[str, str] = {
     "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
     "--vlm-doctor": "look at all that a run with these options needs (endpoint, judge, "
     "folders, GPU, sandbox, store), say what to mend, then stop",
-    "--vlm-setup": "build the sandbox environment ahead of the first run, then stop",
+    "--vlm-setup": "build the sandbox environment ahead of the first run, anew where "
+    "it does not work, with what the datasets of the given paths or of --vlm-data "
+    "need, then stop",
     "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
     "(separated by commas) are part of the name, family, kind or modality of; "
     "the word json prints JSON",

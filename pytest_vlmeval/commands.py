@@ -12,7 +12,11 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_values import parse_names
 from pytest_vlmeval.options import is_given
 from pytest_vlmeval.report_commands import run_compare, run_report, run_runs
-from pytest_vlmeval.session import build_environment, get_settings
+from pytest_vlmeval.session import (
+    get_settings,
+    run_without_workers,
+    selects_for_setup,
+)
 
 Command = Callable[[pytest.Config, Callable[[str], None]], int]
 
@@ -22,7 +26,10 @@ def find_command(config: pytest.Config) -> Command | None:
     if config.getoption("--vlm-doctor"):
         return run_doctor
     if config.getoption("--vlm-setup"):
-        return run_setup
+        if not selects_for_setup(config):
+            return run_setup
+        run_without_workers(config)
+        return None
     if config.getoption("--vlm-list") is not None:
         return run_list
     if config.getoption("--vlm-list-models"):
@@ -66,8 +73,17 @@ def run_doctor(config: pytest.Config, write: Callable[[str], None]) -> int:
 
 
 def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
-    """Build the sandbox environment and say where it is; the `--vlm-setup` command."""
-    write(f"sandbox environment ready: {build_environment(config, write)}")
+    """Build the sandbox environment and say where it is; the `--vlm-setup` command.
+
+    Where datasets are selected, a session does, with what they need.
+    """
+    from pytest_vlmeval.datasets.library import Library
+
+    try:
+        (python,) = Library(get_settings(config), write).set_up([])
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    write(f"sandbox environment ready: {python}")
     return int(pytest.ExitCode.OK)
 
 

@@ -180,6 +180,52 @@ class DownloadOnly:
         return True
 
 
+class SetUpOnly:
+    """Stands in for collecting and running tests: `--vlm-setup`.
+
+    `looks` says whether paths are given, whose tests are looked through; else what
+    `--vlm-data` names is set up by itself.
+    """
+
+    def __init__(
+        self,
+        forecast: Forecast,
+        get_run: Callable[[], Run],
+        announce: Callable[[str], None],
+        *,
+        looks: bool,
+    ) -> None:
+        self._forecast = forecast
+        self._get_run = get_run
+        self._announce = announce
+        self._looks = looks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        """Build the environments that the datasets need."""
+        run = self._get_run()
+        try:
+            if self._looks:
+                self._forecast.look_ahead(session, run)
+                run.check_names()
+                names = [*self._forecast.names, *self._forecast.left_out]
+            else:
+                names = run.choice.named()
+            ready = run.library.set_up(names)
+        except VlmEvalError as error:
+            raise pytest.UsageError(str(error)) from None
+        for python, datasets in ready.items():
+            told = f" ({', '.join(datasets)})" if datasets else ""
+            self._announce(f"sandbox environment ready: {python}{told}")
+        session.testscollected = len(ready)
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool:
+        """Run nothing."""
+        return True
+
+
 def _named_nodes(session: pytest.Session) -> Iterator[pytest.Collector]:
     """Give new nodes for the arguments, so that pytest's own know nothing of them."""
     config = session.config

@@ -17,7 +17,7 @@ import pytest
 
 from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.forecast import DownloadOnly, Forecast
+from pytest_vlmeval.forecast import DownloadOnly, Forecast, SetUpOnly
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.attachments import register_attachments
 from pytest_vlmeval.reports.screen import Relay, Screen
@@ -378,6 +378,9 @@ def register_reports(session: pytest.Session) -> None:
     _keep_servers(config, screen)
     if is_given("download-only", config) and get_settings(config).download_only:
         _register_download_only(config, screen)
+    if config.getoption("--vlm-setup"):
+        _register_setup(config, screen)
+        return
     _register_writer(config)
     if terminal is None or not is_model_given(config):
         return
@@ -426,6 +429,33 @@ def _register_download_only(config: pytest.Config, screen: Screen) -> None:
     config.stash[FORECAST_KEY] = forecast = Forecast()
     download = DownloadOnly(forecast, lambda: get_run(config), screen.announce)
     config.pluginmanager.register(download, "vlmeval-download-only")
+
+
+def selects_for_setup(config: pytest.Config) -> bool:
+    """Whether `--vlm-setup` is for certain datasets: by paths, or by --vlm-data."""
+    return _names_paths(config) or is_given("data", config)
+
+
+def run_without_workers(config: pytest.Config) -> None:
+    """Let xdist start no workers: what is set up is so in one process."""
+    for name, value in (("numprocesses", None), ("dist", "no"), ("tx", [])):
+        if hasattr(config.option, name):
+            setattr(config.option, name, value)
+
+
+def _names_paths(config: pytest.Config) -> bool:
+    return config.args_source is pytest.Config.ArgsSource.ARGS
+
+
+def _register_setup(config: pytest.Config, screen: Screen) -> None:
+    config.stash[FORECAST_KEY] = forecast = Forecast()
+    setup = SetUpOnly(
+        forecast,
+        lambda: get_run(config),
+        screen.announce,
+        looks=_names_paths(config),
+    )
+    config.pluginmanager.register(setup, "vlmeval-setup")
 
 
 def build_environment(config: pytest.Config, announce: Callable[[str], None]) -> Path:

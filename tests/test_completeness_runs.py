@@ -48,6 +48,40 @@ def test_what_is_missing_fails_unless_it_is_little_enough(
     result.stdout.fnmatch_lines([f"{missing} At least 96 % have to be answered. *"])
 
 
+def test_what_cannot_be_read_is_not_said_to_be_asked_again(
+    project: Project, server: ServerProcess
+) -> None:
+    write_own(project, "torn", samples=10)
+    path = project.pytester.path / "torn.tsv"
+    head, *rows = path.read_text().splitlines()
+    rows[7:9] = [row.rpartition("\t")[0] + "\tdG9ybg==" for row in rows[7:9]]
+    path.write_text("\n".join([head, *rows]) + "\n")
+    server.control(
+        default="red", rules=[{"contains": "torn <3>", "status": 400, "message": "no"}]
+    )
+    start = "torn: {} of 10 samples have no usable answer and count as wrong in Overall"
+    fix = "fix them in the dataset's file, or allow some by --vlm-min-answered."
+    result = project.ask(server.url, *SELECT)
+    result.stdout.fnmatch_lines(
+        [
+            f"{start.format(3)} = 70.00. The items of these samples say why; the same "
+            "command asks only them again, but for 2 whose rows or images cannot be "
+            f"read: {fix}"
+        ]
+    )
+    server.control(default="red")
+    again = project.ask(server.url, *SELECT)
+    again.stdout.fnmatch_lines(
+        [
+            f"{start.format(2)} = 80.00. The items of these samples say why; their "
+            f"rows or images cannot be read, whenever they are asked: {fix}"
+        ]
+    )
+    assert len(server.requests()) == 1
+    allowed = project.ask(server.url, *SELECT, "--vlm-min-answered=80")
+    allowed.assert_outcomes(passed=1)
+
+
 def test_modified_data_are_refused_or_accepted_and_said(
     project: Project, server: ServerProcess
 ) -> None:

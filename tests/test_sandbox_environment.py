@@ -240,9 +240,10 @@ def test_a_failing_pin_leaves_nothing_and_says_how_to_go_on(
     assert "ERROR: No matching distribution found for no-such-wheel==3.0" in tail
     assert "secret" not in text
     assert tail.splitlines()[-1] == (
-        "Nothing of it is left. While online, run the same again, or `pytest "
-        "--vlm-setup`. While offline, set PIP_INDEX_URL or PIP_FIND_LINKS to where the "
-        f"packages are, or give an environment of your own: {OWN}."
+        "Nothing of it is left. While online, run the same again, or the same with "
+        "--vlm-setup, which builds it alone. While offline, set PIP_INDEX_URL or "
+        "PIP_FIND_LINKS to where the packages are, or give an environment of your own: "
+        f"{OWN}."
     )
     assert content(tmp_path) == []
 
@@ -255,8 +256,8 @@ def test_offline_nothing_is_tried(tmp_path: Path) -> None:
         str(caught.value),
         f"The sandbox environment for ms-vlmeval is not built yet "
         f"({tmp_path}/sandbox/*), and --vlm-offline forbids to download it. Build it "
-        "once with `pytest --vlm-setup` while online, or give your own: "
-        f"{OWN}.",
+        "once while online by the same command with --vlm-setup and without "
+        f"--vlm-offline, or give your own: {OWN}.",
     )
     assert content(tmp_path) == []
 

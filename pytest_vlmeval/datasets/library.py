@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +26,7 @@ from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.option_values import dataset_name
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset
 from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
+from pytest_vlmeval.sandbox.calls import describe_sandbox
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
 from pytest_vlmeval.sandbox.scored import is_scored
@@ -40,12 +42,24 @@ Found = TypeVar("Found")
 ANNOUNCE_S = 5.0
 
 
+def _try_sandbox(python: Path) -> None:
+    """Raise `VlmEvalError` if ms-vlmeval cannot be used with an interpreter."""
+    sandbox = Sandbox(python)
+    try:
+        describe_sandbox(sandbox)
+    except SandboxFault as fault:
+        raise VlmEvalError(str(fault)) from fault
+    finally:
+        sandbox.close()
+
+
 class Library:
     """Finds and prepares datasets, each once in a process; errors are remembered."""
 
     def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
         self._settings = settings
         self._announce = announce
+        self._worked: set[Path] = set()
         self._prepared: dict[str, PreparedDataset | VlmEvalError] = {}
         self._index: dict[str, Sequence[IndexRow]] = {}
         self._prompts: dict[str, Prompts] = {}
@@ -82,6 +96,38 @@ class Library:
             if key not in self._sandboxes:
                 self._sandboxes[key] = Sandbox(python)
             return self._sandboxes[key]
+
+    def set_up(self, names: Iterable[str]) -> dict[Path, list[str]]:
+        """Build what datasets need; return the interpreters, and for which they are.
+
+        Raises `VlmEvalError` where one cannot be built, or does not work.
+        """
+        found: dict[Path, list[str]] = {self._working(LIGHT): []}
+        for name in names:
+            python = self._working(addons_for(self.find(name)))
+            found.setdefault(python, []).append(name)
+        return found
+
+    def _working(self, addons: frozenset[str]) -> Path:
+        """Return an environment's interpreter, built anew if it does not work."""
+        python = self._environment_with(addons).python
+        if python in self._worked:
+            return python
+        try:
+            _try_sandbox(python)
+        except VlmEvalError as error:
+            folder = python.parent.parent
+            ours = folder.parent == self._settings.cache_dir / "sandbox"
+            if not ours or self._settings.offline:
+                raise
+            self._announce(f"{error} It is built anew.")
+            with self._sandbox_lock:
+                shutil.rmtree(folder)
+                del self._environments[addons]
+            python = self._environment_with(addons).python
+            _try_sandbox(python)
+        self._worked.add(python)
+        return python
 
     def _environment_with(self, addons: frozenset[str]) -> SandboxEnvironment:
         with self._sandbox_lock:

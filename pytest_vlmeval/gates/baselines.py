@@ -153,7 +153,8 @@ class BaselineGate:
             f"{score.dataset} is not {doing}: "
             f"{score.samples - score.answered} of {score.samples} samples have no "
             f"usable answer, {score.undecided} no verdict of the judge. The items of "
-            "these samples say why; the same command asks only them again.",
+            "these samples say why; the same command asks only them again, as far as "
+            "they can be asked.",
         )
 
     def updated(self) -> GateResult:

@@ -15,13 +15,14 @@ JUDGED = ("judged", "judge_failed", "judge_unclear")
 
 
 def check_completeness(
-    score: Score, cut_off: int, limits: GateSettings
+    score: Score, cut_off: int, limits: GateSettings, *, unreadable: int = 0
 ) -> list[GateResult]:
     """Return what fails a score whatever its value, else one result that it is whole.
 
-    `cut_off` counts the answers that ended at the token limit.
+    `cut_off` counts the answers that ended at the token limit, `unreadable` the
+    samples that cannot be asked, whose rows or images cannot be read.
     """
-    failed = [*_answered(score, limits), *_cut_off(score, cut_off, limits)]
+    failed = [*_answered(score, limits, unreadable), *_cut_off(score, cut_off, limits)]
     failed += _judged(score, limits)
     if failed:
         return failed
@@ -47,7 +48,9 @@ def _is_whole(score: Score, limits: GateSettings) -> str:
     )
 
 
-def _answered(score: Score, limits: GateSettings) -> Iterator[GateResult]:
+def _answered(
+    score: Score, limits: GateSettings, unreadable: int
+) -> Iterator[GateResult]:
     missing = score.samples - score.answered
     share = 100 * score.answered / score.samples
     if share < limits.min_answered:
@@ -57,9 +60,21 @@ def _answered(score: Score, limits: GateSettings) -> Iterator[GateResult]:
         message = (
             f"{score.dataset}: {missing} of {score.samples} samples have no usable "
             f"answer and count as wrong in {_value(score)}.{limit} The items of these "
-            "samples say why; the same command asks only them again."
+            f"samples say why; {_what_to_do(missing, unreadable)}"
         )
         yield _result(score, "answered", "failed", message, share, limits.min_answered)
+
+
+def _what_to_do(missing: int, unreadable: int) -> str:
+    if not unreadable:
+        return "the same command asks only them again."
+    fix = "fix them in the dataset's file, or allow some by --vlm-min-answered."
+    if unreadable == missing:
+        return f"their rows or images cannot be read, whenever they are asked: {fix}"
+    return (
+        f"the same command asks only them again, but for {unreadable} whose rows or "
+        f"images cannot be read: {fix}"
+    )
 
 
 def _cut_off(score: Score, cut_off: int, limits: GateSettings) -> Iterator[GateResult]:

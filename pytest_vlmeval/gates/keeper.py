@@ -30,10 +30,10 @@ class Gatekeeper:
     """Decides the gates of each dataset.
 
     `read_score` waits for a score, or raises `VlmEvalError`; `find_units` and
-    `count_cut_off` tell what a score is made of, `find_stop` whether it stopped early,
-    `compare` the p-values of its baselines. `datasets` are those whose gates the
-    session has, `gated` those among them whose thresholds count: with
-    `false_discoveries` no gate is decided before all their scores are there. Every
+    `count_cut_off` and `count_unreadable` tell what a score is made of, `find_stop`
+    whether it stopped early, `compare` the p-values of its baselines. `datasets` are
+    those whose gates the session has, `gated` those among them whose thresholds count:
+    with `false_discoveries` no gate is decided before all their scores are there. Every
     process of a session decides alike.
     """
 
@@ -48,6 +48,7 @@ class Gatekeeper:
         read_score: Callable[[str], Score],
         find_units: Callable[[Score], Units | None],
         count_cut_off: Callable[[str], int],
+        count_unreadable: Callable[[str], int] = lambda dataset: 0,
         compare: Callable[[Score], Mapping[Key, float]],
         find_stop: Callable[[str], Stop | Whole | None] = lambda dataset: None,
     ) -> None:
@@ -59,6 +60,7 @@ class Gatekeeper:
         self._read_score = read_score
         self._find_units = find_units
         self._count_cut_off = count_cut_off
+        self._count_unreadable = count_unreadable
         self._compare_baselines = compare
         self._find_stop = find_stop
         self._assessed: dict[str, Sequence[Assessment]] = {}
@@ -92,7 +94,9 @@ class Gatekeeper:
     def completeness(self, score: Score) -> list[GateResult]:
         """Return whether a score is about all its samples."""
         cut_off = self._count_cut_off(score.dataset)
-        return check_completeness(score, cut_off, self._settings)
+        missing = score.answered < score.samples
+        unreadable = self._count_unreadable(score.dataset) if missing else 0
+        return check_completeness(score, cut_off, self._settings, unreadable=unreadable)
 
     def adjusted(self) -> Mapping[Key, Adjusted]:
         """Return the p-values of all gates, each adjusted to the others.

@@ -69,6 +69,7 @@ class SessionGates:
             read_score=read_score,
             find_units=partial(find_units, state.library),
             count_cut_off=self._count_cut_off,
+            count_unreadable=self._count_unreadable,
             compare=self._compare,
             find_stop=find_stop,
         )
@@ -180,6 +181,12 @@ class SessionGates:
             )
             for index in entry.indexes
         )
+
+    def _count_unreadable(self, dataset: str) -> int:
+        """Count the samples that cannot be asked, for what is in the dataset's file."""
+        entry = self._narrowed(self._entries[dataset])
+        prompts = self._library.prompts(dataset)
+        return sum(not prompts.text(index) for index in entry.indexes)
 
 
 def _key(score: Score, folder: Path) -> Key:

@@ -109,8 +109,9 @@ def ensure_built(
     if offline:
         raise VlmEvalError(
             f"The sandbox environment for ms-vlmeval is not built yet ({folder}), and "
-            "--vlm-offline forbids to download it. Build it once with `pytest "
-            f"--vlm-setup` while online, or give your own: {OWN_ENVIRONMENT}."
+            "--vlm-offline forbids to download it. Build it once while online by the "
+            "same command with --vlm-setup and without --vlm-offline, or give your "
+            f"own: {OWN_ENVIRONMENT}."
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -251,9 +252,10 @@ def _run(command: list[str], installer: Installer) -> None:
         "The sandbox environment for ms-vlmeval could not be built. This command "
         f"failed (exit status {process.returncode}):\n  {shlex.join(command)}\n"
         f"Its last lines:{last_lines}\n"
-        "Nothing of it is left. While online, run the same again, or `pytest "
-        f"--vlm-setup`. While offline, set {installer.index_settings} to where the "
-        f"packages are, or give an environment of your own: {OWN_ENVIRONMENT}."
+        "Nothing of it is left. While online, run the same again, or the same with "
+        "--vlm-setup, which builds it alone. While offline, set "
+        f"{installer.index_settings} to where the packages are, or give an environment "
+        f"of your own: {OWN_ENVIRONMENT}."
     )
 
 

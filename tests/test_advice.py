@@ -1,0 +1,316 @@
+"""What messages advise: each command and option is known, and tests follow it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.command_table import COMMANDS
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.option_table import OPTIONS
+from pytest_vlmeval.options import Settings
+from tests.option_calls import Load
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pytest_vlmeval"
+ADVICE = re.compile(r"--vlm-[a-z]|pytest --|swift deploy|pip install|--snapshot-update")
+# Modules whose texts are the help of options, the names of commands, or what a field
+# of a task file stands for.
+HELP = {
+    "command_table",
+    "commands",
+    "gate_settings",
+    "model_option_table",
+    "models/server_check:option_prefix",
+    "option_table",
+    "report_options",
+    "session:register_reports",
+    "tasks/fields",
+}
+# The texts, by where they are made, and the test that does what they advise in the
+# situation that they are about.
+FOLLOWED = {
+    "datasets/listing:_table": "test_unscored.py::test_the_advice_of_the_refusal_works",
+    "doctor/machine:SETUP": "test_setup.py::test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named",
+    "gates/baselines:BaselineGate.missing": "test_baseline_refusals.py::test_a_missing_baseline_fails_with_the_command_that_makes_it",
+    "gates/completeness:_cut_off": "test_completeness_runs.py::test_what_is_missing_fails_unless_it_is_little_enough",
+    "gates/completeness:_what_to_do": "test_completeness_runs.py::test_what_cannot_be_read_is_not_said_to_be_asked_again",
+    "gates/completeness:check_completeness": "test_completeness_runs.py::test_modified_data_are_refused_or_accepted_and_said",
+    "judge_settings:_place": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "judge_settings:_spread": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "judge_settings:choose_judges": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "option_checks:check_repeat": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "option_checks:check_sent": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "option_checks:check_stop_early": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "options:_request_form": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "reports/watch:Watch._why_no_score": "test_judge_runs.py::test_a_dataset_that_needs_a_judge",
+    "run:ONLY_ASKS": "test_items.py::test_infer_then_score",
+    "sandbox/environment:_run": "test_setup.py::test_an_environment_that_does_not_work_is_built_anew",
+    "sandbox/environment:ensure_built": "test_setup.py::test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named",
+    "sandbox/helper:Helper.__init__": "test_setup.py::test_an_environment_that_does_not_work_is_built_anew",
+    "sandbox/inside/scoring:NEEDS_JUDGE": "test_judge_runs.py::test_a_dataset_that_needs_a_judge",
+    "sandbox/inside/server:_load_methods": "test_setup.py::test_an_environment_that_does_not_work_is_built_anew",
+    "serving_settings:choose_serving": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
+    "unscored:explain_left_out": "test_unscored.py::test_the_advice_of_the_refusal_works",
+    "unscored:explain_refusal": "test_unscored.py::test_the_advice_of_the_refusal_works",
+    "views:ScoreView._skip_where_only_asked": "test_items.py::test_infer_then_score",
+}
+# These name what was given, or what an option did, and advise nothing.
+GIVEN = (
+    "datasets/catalog:_files_like",
+    "datasets/download:_allowed_source",
+    "datasets/listing:list_datasets",
+    "datasets/videos:check_frames_apply",
+    "gates/baseline_record:find_differences",
+    "gates/baselines:BaselineGate._decided",
+    "gates/decision:_message",
+    "gates/early_stop:Stop.reason",
+    "gates/early_stop:Whole.reason",
+    "gating:Gating._why_whole",
+    "gating:Gating.why_gated",
+    "identity:tell_apart",
+    "models/endpoint:EndpointClient._post",
+    "report_commands:run_compare",
+    "reuse:ReuseCheck._find_out",
+    "sandbox/calls:score_in_sandbox",
+    "views:SampleView.check",
+)
+# These are not followed by a test of this kind yet. Nothing new belongs here.
+OPEN = (
+    "judge_settings:describe_judges",
+    "judge_settings:choose_asking",
+    "calls:OF_SESSIONS",
+    "calls:_option",
+    "choice:Choice._nobody_has",
+    "cluster_settings:choose_cluster",
+    "datasets/catalog:_ask",
+    "datasets/download:fetch_dataset",
+    "datasets/download_plan:check_plan",
+    "datasets/hub:HubAccess._failure",
+    "datasets/hub:HubAccess._link_mirror",
+    "datasets/library:Library.check_classes",
+    "datasets/locating:_check_published",
+    "datasets/own:INSIDE_ONLY",
+    "datasets/prepare:_Preparation.fill",
+    "doctor/machine:find_folders",
+    "evaluation:_names",
+    "execution:NOT_STORED",
+    "fixtures:vlm_judge",
+    "gates/baseline_file:read_baseline",
+    "gates/baselines:BaselineGate._refused",
+    "gates/baselines:BaselineGate._sound",
+    "gates/defects:describe_defects",
+    "gates/thresholds:Thresholds._check_dataset",
+    "gates/thresholds:_read",
+    "gates/thresholds:load_thresholds",
+    "inference:ONE_PROCESS",
+    "local_settings:choose_local",
+    "media_check:explain_lack",
+    "models/capability:REMEDIES",
+    "models/cluster/connection:connect",
+    "models/cluster/connection:place_replicas",
+    "models/demo_client:DemoClient._generate",
+    "models/devices:choose_devices",
+    "models/factory:NO_MODEL",
+    "models/local:LocalClient._running",
+    "models/local_check:check_model",
+    "models/local_check:order_of",
+    "models/local_names:find_class",
+    "models/local_names:find_model",
+    "models/pool:Pool._look_for_outage",
+    "models/server:Server.wait_ready",
+    "models/server_check:ServerCheck.no_server",
+    "models/server_check:key_advice",
+    "refusals:CAUSES",
+    "refusals:SMALLER",
+    "report_commands:_with_store",
+    "report_commands:run_report",
+    "reports/html:write_whole",
+    "reports/predictions:NEEDS_OPENPYXL",
+    "reports/predictions:write_predictions",
+    "reuse:REMEDY",
+    "reuse:REMEDY_HERE",
+    "reuse:ReuseCheck._check_failures",
+    "reuse:ReuseCheck._reach",
+    "sandbox/environment:OWN_ENVIRONMENT",
+    "sandbox/environment:_probe",
+    "sandbox/inside/building:lacks_text",
+    "sandbox/inside/families/__init__:find_family",
+    "sandbox/inside/families/common:need_package",
+    "sandbox/inside/judging:AskingJudge.generate",
+    "sandbox/inside/scoring:_predictions",
+    "sandbox/inside/video_classes:_missing",
+    "sandbox/inside/video_classes:_unusable",
+    "sandbox/inside/videos:_VideoWriter.write",
+    "session:_register_download_only",
+    "store/history:History.find_other",
+    "store/location:Location.explain",
+    "store/location:_check_version",
+    "store/location:_open_postgresql",
+    "submission:write_submission",
+    "tasks/datasets:check_names",
+    "tasks/models:_listed_entry",
+    "tasks/models:choose_entry",
+    "tasks/reading:Reading._check_further",
+    "tasks/tree:_read_text",
+    "wording:_why_empty",
+    "wording:_why_unusable",
+    "wording:why_undecided",
+)
+
+
+def _strings(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield each.value
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
+
+
+def _name(node: ast.stmt) -> str:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.name
+    target = node.targets[0] if isinstance(node, ast.Assign) else node
+    target = target.target if isinstance(target, ast.AnnAssign) else target
+    return target.id if isinstance(target, ast.Name) else "?"
+
+
+def _sites(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _sites(node.body, f"{prefix}{node.name}.")
+        elif any(map(ADVICE.search, _strings(node))):
+            yield prefix + _name(node)
+
+
+def _all_sites() -> Iterator[str]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _sites(tree.body):
+            site = f"{module}:{name}"
+            if module not in HELP and site not in HELP:
+                yield site
+
+
+def test_each_text_with_advice_is_accounted_for() -> None:
+    """A new message says here which test follows it, before it is merged."""
+    assert set(_all_sites()) == {*FOLLOWED, *GIVEN, *OPEN}
+    assert len(FOLLOWED) + len(GIVEN) + len(OPEN) == len({*FOLLOWED, *GIVEN, *OPEN})
+
+
+def test_the_tests_that_follow_advice_are_there() -> None:
+    for site, name in FOLLOWED.items():
+        file, _, function = name.partition("::")
+        tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        assert function in {
+            node.name for node in tree.body if isinstance(node, ast.FunctionDef)
+        }, site
+
+
+def test_every_option_that_a_message_names_is_there() -> None:
+    known = {option.flag for option in OPTIONS} | set(COMMANDS)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for text in _strings(tree):
+            # What goes on is put together: --vlm-judge- and a name.
+            named = re.findall(r"--vlm-[a-z]+(?:-[a-z]+)*(?![a-z-]*-$|[a-z-])", text)
+            assert set(named) <= known, (path.name, text)
+
+
+URL, OTHER = "http://one/v1", "http://two/v1"
+JUDGES = ["--vlm-judge=a", "--vlm-judge=b", "--vlm-judge=c"]
+# What is given, what is said of it, and what that advises.
+REFUSED = [
+    (
+        ["--vlm-model=m", "--vlm-repeat=2", "--vlm-temperature=0"],
+        "for example --vlm-temperature=0.7, or leave --vlm-repeat out.",
+        [
+            ["--vlm-model=m", "--vlm-repeat=2", "--vlm-temperature=0.7"],
+            ["--vlm-model=m", "--vlm-temperature=0"],
+        ],
+    ),
+    (
+        ["--vlm-model=demo", "--vlm-repeat=2"],
+        "Leave --vlm-repeat out.",
+        [["--vlm-model=demo"]],
+    ),
+    (
+        ["--vlm-stop-early", "--vlm-mode=infer"],
+        "Give --vlm-mode=all, or leave --vlm-stop-early out.",
+        [["--vlm-stop-early", "--vlm-mode=all"], ["--vlm-mode=infer"]],
+    ),
+    (
+        ["--vlm-model=demo", "--vlm-max-tokens=none"],
+        "Give a number, or leave it out.",
+        [["--vlm-model=demo", "--vlm-max-tokens=9"], ["--vlm-model=demo"]],
+    ),
+    (
+        ["--vlm-max-tokens=5", '--vlm-extra-body={"max_tokens": null}'],
+        "Leave one of them out.",
+        [["--vlm-max-tokens=5"], ['--vlm-extra-body={"max_tokens": null}']],
+    ),
+    (
+        ["--vlm-judge=exact_matching", "--vlm-judge=a"],
+        "stands alone.",
+        [["--vlm-judge=exact_matching"]],
+    ),
+    (
+        [
+            *JUDGES,
+            f"--vlm-judge-api-base={URL}",
+            f"--vlm-judge-api-base={OTHER}",
+        ],
+        "Give one URL for all, or one for each in this order.",
+        [
+            [*JUDGES, f"--vlm-judge-api-base={URL}"],
+            [*JUDGES, *(f"--vlm-judge-api-base=http://{n}/v1" for n in range(3))],
+        ],
+    ),
+    (
+        ["--vlm-judge=a"],
+        "Give its URL by --vlm-judge-api-base or OPENAI_API_BASE",
+        [
+            ["--vlm-judge=a", f"--vlm-judge-api-base={URL}"],
+            ["--vlm-judge=exact_matching"],
+        ],
+    ),
+    (
+        ["--vlm-serve=x {port}", f"--vlm-api-base={URL}"],
+        "Leave one of them out.",
+        [["--vlm-serve=x {port}"], [f"--vlm-api-base={URL}"]],
+    ),
+    (
+        ["--vlm-judge-serve=x {port}"],
+        "Give --vlm-judge=NAME too",
+        [["--vlm-judge-serve=x {port}", "--vlm-judge=NAME"]],
+    ),
+    (
+        ["--vlm-judge=a", "--vlm-judge-serve=x {port}", f"--vlm-judge-api-base={URL}"],
+        "Leave one of them out.",
+        [
+            ["--vlm-judge=a", "--vlm-judge-serve=x {port}"],
+            ["--vlm-judge=a", f"--vlm-judge-api-base={URL}"],
+        ],
+    ),
+]
+
+
+def test_what_a_refusal_of_options_advises_is_accepted(load: Load) -> None:
+    for given, said, advised in REFUSED:
+        with pytest.raises(VlmEvalError) as caught:
+            load(*given)
+        assert said in str(caught.value), given
+        for arguments in advised:
+            assert isinstance(load(*arguments), Settings), arguments
+    assert load("--vlm-judge=a", environ={"OPENAI_API_BASE": URL}).judges
