@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.options import Settings
 from tests.option_calls import Load
+from tests.option_calls import load as load
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pytest_vlmeval"
@@ -33,32 +34,70 @@ HELP = {
 }
 # The texts, by where they are made, and the test that does what they advise in the
 # situation that they are about.
-FOLLOWED = {
-    "datasets/listing:_table": "test_unscored.py::test_the_advice_of_the_refusal_works",
-    "doctor/machine:SETUP": "test_setup.py::test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named",
-    "gates/baselines:BaselineGate.missing": "test_baseline_refusals.py::test_a_missing_baseline_fails_with_the_command_that_makes_it",
-    "gates/completeness:_cut_off": "test_completeness_runs.py::test_what_is_missing_fails_unless_it_is_little_enough",
-    "gates/completeness:_what_to_do": "test_completeness_runs.py::test_what_cannot_be_read_is_not_said_to_be_asked_again",
-    "gates/completeness:check_completeness": "test_completeness_runs.py::test_modified_data_are_refused_or_accepted_and_said",
-    "judge_settings:_place": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "judge_settings:_spread": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "judge_settings:choose_judges": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "option_checks:check_repeat": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "option_checks:check_sent": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "option_checks:check_stop_early": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "options:_request_form": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "reports/watch:Watch._why_no_score": "test_judge_runs.py::test_a_dataset_that_needs_a_judge",
-    "run:ONLY_ASKS": "test_items.py::test_infer_then_score",
-    "sandbox/environment:_run": "test_setup.py::test_an_environment_that_does_not_work_is_built_anew",
-    "sandbox/environment:ensure_built": "test_setup.py::test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named",
-    "sandbox/helper:Helper.__init__": "test_setup.py::test_an_environment_that_does_not_work_is_built_anew",
-    "sandbox/inside/scoring:NEEDS_JUDGE": "test_judge_runs.py::test_a_dataset_that_needs_a_judge",
-    "sandbox/inside/server:_load_methods": "test_setup.py::test_an_environment_that_does_not_work_is_built_anew",
-    "serving_settings:choose_serving": "test_advice.py::test_what_a_refusal_of_options_advises_is_accepted",
-    "unscored:explain_left_out": "test_unscored.py::test_the_advice_of_the_refusal_works",
-    "unscored:explain_refusal": "test_unscored.py::test_the_advice_of_the_refusal_works",
-    "views:ScoreView._skip_where_only_asked": "test_items.py::test_infer_then_score",
+FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "test_advice.py": {
+        "test_what_a_refusal_of_options_advises_is_accepted": (
+            "judge_settings:_place",
+            "judge_settings:_spread",
+            "judge_settings:choose_judges",
+            "option_checks:check_repeat",
+            "option_checks:check_sent",
+            "option_checks:check_stop_early",
+            "options:_request_form",
+            "serving_settings:choose_serving",
+        ),
+    },
+    "test_baseline_refusals.py": {
+        "test_a_missing_baseline_fails_with_the_command_that_makes_it": (
+            "gates/baselines:BaselineGate.missing",
+        ),
+    },
+    "test_completeness_runs.py": {
+        "test_modified_data_are_refused_or_accepted_and_said": (
+            "gates/completeness:check_completeness",
+        ),
+        "test_what_cannot_be_read_is_not_said_to_be_asked_again": (
+            "gates/completeness:_what_to_do",
+        ),
+        "test_what_is_missing_fails_unless_it_is_little_enough": (
+            "gates/completeness:_cut_off",
+        ),
+    },
+    "test_items.py": {
+        "test_infer_then_score": (
+            "run:ONLY_ASKS",
+            "views:ScoreView._skip_where_only_asked",
+        ),
+    },
+    "test_judge_runs.py": {
+        "test_a_dataset_that_needs_a_judge": (
+            "reports/watch:Watch._why_no_score",
+            "sandbox/inside/scoring:NEEDS_JUDGE",
+        ),
+    },
+    "test_setup.py": {
+        "test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named": (
+            "doctor/machine:SETUP",
+            "sandbox/environment:ensure_built",
+        ),
+        "test_an_environment_that_does_not_work_is_built_anew": (
+            "sandbox/environment:_run",
+            "sandbox/helper:Helper.__init__",
+            "sandbox/inside/server:_load_methods",
+        ),
+    },
+    "test_unscored.py": {
+        "test_evaluate_refuses_likewise": ("datasets/own_table:ANSWERLESS",),
+        "test_the_advice_of_the_refusal_works": (
+            "datasets/listing:_table",
+            "unscored:explain_left_out",
+            "unscored:explain_refusal",
+        ),
+    },
 }
+FOLLOWED = [
+    site for tests in FOLLOWED_IN.values() for sites in tests.values() for site in sites
+]
 # These name what was given, or what an option did, and advise nothing.
 GIVEN = (
     "datasets/catalog:_files_like",
@@ -134,7 +173,7 @@ OPEN = (
     "reports/predictions:write_predictions",
     "reuse:REMEDY",
     "reuse:REMEDY_HERE",
-    "reuse:ReuseCheck._check_failures",
+    "reuse:_check_failures",
     "reuse:ReuseCheck._reach",
     "sandbox/environment:OWN_ENVIRONMENT",
     "sandbox/environment:_probe",
@@ -210,12 +249,10 @@ def test_each_text_with_advice_is_accounted_for() -> None:
 
 
 def test_the_tests_that_follow_advice_are_there() -> None:
-    for site, name in FOLLOWED.items():
-        file, _, function = name.partition("::")
+    for file, tests in FOLLOWED_IN.items():
         tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-        assert function in {
-            node.name for node in tree.body if isinstance(node, ast.FunctionDef)
-        }, site
+        there = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert tests.keys() <= there, file
 
 
 def test_every_option_that_a_message_names_is_there() -> None:

@@ -47,7 +47,7 @@ def fault_of(path: Path) -> str:
         (
             "question image",
             "has no column answer. It has the columns question, image. Leave its cells "
-            "empty to collect answers without scoring them.",
+            "empty, and give --vlm-mode=infer, to collect answers without a score.",
         ),
         (
             "question answer imgage",

@@ -162,8 +162,13 @@ def test_evaluate_refuses_likewise(
         "by mode='infer', which writes the answers to a file."
     )
     assert server.requests(None) == []
-    results = evaluate("tiny-vlm", ["DocVQA_TEST"], api_base=server.url, mode="infer")
-    assert results.unscored == {"DocVQA_TEST": "no reference answers"}
+    results = evaluate(
+        "tiny-vlm", ["DocVQA_TEST", "own.tsv"], api_base=server.url, mode="infer"
+    )
+    assert results.unscored == {
+        "DocVQA_TEST": "no reference answers",
+        "own": "no reference answers",
+    }
 
 
 def test_names_that_k_does_not_take_are_not_put_into_one() -> None:

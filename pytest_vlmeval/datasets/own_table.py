@@ -34,7 +34,10 @@ LAYOUT = (
     "It needs tabs between the columns, UTF-8, and a first line with their names: "
     "question, answer, image or image_path, and A, B, ... for options."
 )
-ANSWERLESS = " Leave its cells empty to collect answers without scoring them."
+ANSWERLESS = (
+    " Leave its cells empty, and give --vlm-mode=infer, to collect answers without a "
+    "score."
+)
 WHOLE = re.compile("0|[1-9][0-9]*")
 # What a file begins with that is something else.
 MAGIC = {
