@@ -158,7 +158,8 @@ def test_a_judge_that_cannot_be_asked_stops_the_run(
     result.stderr.fnmatch_lines(
         [
             f"ERROR: The server at {judge.url} does not serve 'jugde'. Did you mean "
-            "judge? It serves: judge, other. Give one of these by --vlm-judge."
+            "judge? It serves: judge, other. Give one of these by --vlm-judge. It was "
+            "asked all the same, and refused: *jugde*"
         ]
     )
     assert model.requests() == []
