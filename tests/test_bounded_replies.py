@@ -158,7 +158,8 @@ CASES: list[tuple[str, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("encoding", "body"), CASES)
+# The bodies hold the time at which they were packed, which is no name of a test.
+@pytest.mark.parametrize(("encoding", "body"), CASES, ids=range(len(CASES)))
 def test_a_compressed_reply(bodies: Bodies, encoding: str, body: bytes) -> None:
     bodies.encoding = encoding
     bodies.answers = lambda: iter([body[:15], body[15:]])
