@@ -37,9 +37,12 @@ HELP = {
 FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_advice.py": {
         "test_what_a_refusal_of_options_advises_is_accepted": (
+            "cluster_settings:choose_cluster",
             "judge_settings:_place",
             "judge_settings:_spread",
+            "judge_settings:choose_asking",
             "judge_settings:choose_judges",
+            "local_settings:choose_local",
             "option_checks:check_repeat",
             "option_checks:check_sent",
             "option_checks:check_stop_early",
@@ -52,6 +55,12 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/baselines:BaselineGate.missing",
         ),
     },
+    "test_catalog_cache.py": {
+        "test_an_environment_without_ms_vlmeval": ("datasets/catalog:_ask",),
+    },
+    "test_client_factory.py": {
+        "test_no_model": ("models/factory:NO_MODEL",),
+    },
     "test_completeness_runs.py": {
         "test_modified_data_are_refused_or_accepted_and_said": (
             "gates/completeness:check_completeness",
@@ -63,17 +72,61 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/completeness:_cut_off",
         ),
     },
+    "test_constant_answers.py": {
+        "test_a_baseline_is_no_worse_by_defects_alone_until_it_is_made_anew": (
+            "gates/baselines:BaselineGate._sound",
+        ),
+        "test_a_server_that_says_a_to_everything_is_not_green": (
+            "gates/defects:describe_defects",
+        ),
+    },
+    "test_doctor.py": {
+        "test_folders": ("doctor/machine:find_folders",),
+    },
+    "test_download.py": {
+        "test_another_checksum_is_refused_unless_allowed": (
+            "datasets/download:fetch_dataset",
+        ),
+    },
+    "test_hub.py": {
+        "test_offline_says_what_is_missing_and_where": (
+            "datasets/hub:HubAccess._failure",
+        ),
+    },
     "test_items.py": {
         "test_infer_then_score": (
             "run:ONLY_ASKS",
             "views:ScoreView._skip_where_only_asked",
         ),
     },
+    "test_judge_panels.py": {
+        "test_the_fixture": ("fixtures:vlm_judge",),
+    },
     "test_judge_runs.py": {
         "test_a_dataset_that_needs_a_judge": (
             "reports/watch:Watch._why_no_score",
             "sandbox/inside/scoring:NEEDS_JUDGE",
         ),
+    },
+    "test_judge_settings.py": {
+        "test_what_names_no_judge_costs_nothing": ("judge_settings:describe_judges",),
+    },
+    "test_local.py": {
+        "test_a_folder_without_a_checkpoint_is_told": ("models/local_check:order_of",),
+        "test_a_name_that_ms_vlmeval_has_not_is_told": (
+            "models/local_names:find_model",
+        ),
+    },
+    "test_own_paths.py": {
+        "test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so": (
+            "datasets/own:INSIDE_ONLY",
+        ),
+    },
+    "test_prepare.py": {
+        "test_a_cache_that_cannot_be_written": ("datasets/prepare:_Preparation.fill",),
+    },
+    "test_server.py": {
+        "test_more_replicas_than_devices": ("models/devices:choose_devices",),
     },
     "test_setup.py": {
         "test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named": (
@@ -84,6 +137,16 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/environment:_run",
             "sandbox/helper:Helper.__init__",
             "sandbox/inside/server:_load_methods",
+        ),
+    },
+    "test_tasks.py": {
+        "test_a_class_that_is_not_there": ("models/local_names:find_class",),
+    },
+    "test_thresholds.py": {
+        "test_what_a_refusal_advises_is_accepted": (
+            "gates/thresholds:Thresholds._check_dataset",
+            "gates/thresholds:_read",
+            "gates/thresholds:load_thresholds",
         ),
     },
     "test_unscored.py": {
@@ -120,46 +183,25 @@ GIVEN = (
 )
 # These are not followed by a test of this kind yet. Nothing new belongs here.
 OPEN = (
-    "judge_settings:describe_judges",
-    "judge_settings:choose_asking",
     "calls:OF_SESSIONS",
     "calls:_option",
     "choice:Choice._nobody_has",
-    "cluster_settings:choose_cluster",
-    "datasets/catalog:_ask",
-    "datasets/download:fetch_dataset",
     "datasets/download_plan:check_plan",
-    "datasets/hub:HubAccess._failure",
     "datasets/hub:HubAccess._link_mirror",
     "datasets/library:Library.check_classes",
     "datasets/locating:_check_published",
-    "datasets/own:INSIDE_ONLY",
-    "datasets/prepare:_Preparation.fill",
-    "doctor/machine:find_folders",
     "evaluation:_names",
     "execution:NOT_STORED",
-    "fixtures:vlm_judge",
     "gates/baseline_file:read_baseline",
     "gates/baselines:BaselineGate._refused",
-    "gates/baselines:BaselineGate._sound",
-    "gates/defects:describe_defects",
-    "gates/thresholds:Thresholds._check_dataset",
-    "gates/thresholds:_read",
-    "gates/thresholds:load_thresholds",
     "inference:ONE_PROCESS",
-    "local_settings:choose_local",
     "media_check:explain_lack",
     "models/capability:REMEDIES",
     "models/cluster/connection:connect",
     "models/cluster/connection:place_replicas",
     "models/demo_client:DemoClient._generate",
-    "models/devices:choose_devices",
-    "models/factory:NO_MODEL",
     "models/local:LocalClient._running",
     "models/local_check:check_model",
-    "models/local_check:order_of",
-    "models/local_names:find_class",
-    "models/local_names:find_model",
     "models/pool:Pool._look_for_outage",
     "models/server:Server.wait_ready",
     "models/server_check:ServerCheck.no_server",
@@ -266,6 +308,7 @@ def test_every_option_that_a_message_names_is_there() -> None:
 
 
 URL, OTHER = "http://one/v1", "http://two/v1"
+AT_ONE = ["--vlm-judge=a", f"--vlm-judge-api-base={URL}"]
 JUDGES = ["--vlm-judge=a", "--vlm-judge=b", "--vlm-judge=c"]
 # What is given, what is said of it, and what that advises.
 REFUSED = [
@@ -296,6 +339,63 @@ REFUSED = [
         ["--vlm-max-tokens=5", '--vlm-extra-body={"max_tokens": null}'],
         "Leave one of them out.",
         [["--vlm-max-tokens=5"], ['--vlm-extra-body={"max_tokens": null}']],
+    ),
+    (
+        [
+            *("--vlm-judge=a", f"--vlm-judge-api-base={URL}"),
+            *(
+                "--vlm-judge-max-tokens=5",
+                '--vlm-judge-extra-body={"max_tokens": null}',
+            ),
+        ],
+        "exclude each other. Leave one of them out.",
+        [
+            [*AT_ONE, "--vlm-judge-max-tokens=5"],
+            [*AT_ONE, '--vlm-judge-extra-body={"max_tokens": null}'],
+        ],
+    ),
+    (
+        ["--vlm-replicas=3"],
+        "Give --vlm-engine=ray too, or leave it out",
+        [["--vlm-replicas=3", "--vlm-engine=ray"], []],
+    ),
+    (
+        ["--vlm-serve=x {port}", "--vlm-engine=ray"],
+        "give its URL by --vlm-api-base, or leave --vlm-engine out.",
+        [[f"--vlm-api-base={URL}", "--vlm-engine=ray"], ["--vlm-serve=x {port}"]],
+    ),
+    (
+        ["--vlm-judge=a", "--vlm-judge-serve=x {port}", "--vlm-engine=ray"],
+        "give its URL by --vlm-judge-api-base, or leave --vlm-engine out.",
+        [
+            [*AT_ONE, "--vlm-engine=ray"],
+            ["--vlm-judge=a", "--vlm-judge-serve=x {port}"],
+        ],
+    ),
+    (
+        ["--vlm-model=m", "--vlm-model-path=y"],
+        "Give --vlm-backend=local too, or leave it out.",
+        [["--vlm-model=m", "--vlm-model-path=y", "--vlm-backend=local"], []],
+    ),
+    *(
+        (
+            ["--vlm-model=m", "--vlm-backend=local", about_requests],
+            "Parameters of the model go by --vlm-model-args, for example "
+            "max_pixels=1003520.",
+            [
+                [
+                    *("--vlm-model=m", "--vlm-backend=local"),
+                    "--vlm-model-args=max_pixels=1003520",
+                ]
+            ],
+        )
+        for about_requests in (
+            "--vlm-image-size=448",
+            "--vlm-max-pixels=1003520",
+            "--vlm-image-detail=low",
+            '--vlm-extra-body={"top_p": 1}',
+            "--vlm-serve=x {port}",
+        )
     ),
     (
         ["--vlm-judge=exact_matching", "--vlm-judge=a"],

@@ -87,7 +87,9 @@ def test_a_python_elsewhere_is_asked_once(
     assert len(count.read_text().splitlines()) == 1
 
 
-def test_an_environment_without_ms_vlmeval(tmp_path: Path) -> None:
+def test_an_environment_without_ms_vlmeval(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
     with pytest.raises(VlmEvalError) as caught:
         locate_package(Path(sys.executable), tmp_path)
     text = str(caught.value)
@@ -99,3 +101,5 @@ def test_an_environment_without_ms_vlmeval(tmp_path: Path) -> None:
         "--vlm-setup builds an environment that has it, --vlm-sandbox-python takes "
         "another one."
     )
+    # The one that --vlm-setup builds; and nothing of the failure is remembered.
+    assert locate_package(sandbox_environment.python, tmp_path).version

@@ -49,3 +49,7 @@ def test_no_model(pytester: pytest.Pytester) -> None:
         "endpoint serves it under (see --vlm-api-base), or --vlm-model=demo for the "
         "tiny model that ships with the plugin."
     )
+    base = "--vlm-api-base=http://host:81/v1"
+    named = client_for(pytester, "--vlm-model=NAME", base)
+    assert isinstance(named, EndpointClient)
+    assert isinstance(client_for(pytester, "--vlm-model=demo"), DemoClient)

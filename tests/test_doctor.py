@@ -162,6 +162,14 @@ def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     root = next(machine.find_folders(settings))
     assert root.state == "trouble"
     assert root.remedy.endswith("free some, or point LMUData at another folder.")
+    monkeypatch.undo()
+    settings = load(f"--vlm-work-dir={file}/in/it", LMUData=str(tmp_path))
+    *_, work = machine.find_folders(settings)
+    assert (work.state, work.text) == ("trouble", f"{file}/in/it cannot be written")
+    assert work.remedy.endswith("or give another by --vlm-work-dir.")
+    options = (f"--vlm-cache-dir={tmp_path}/c", f"--vlm-work-dir={tmp_path}/w")
+    advised = load(*options, LMUData=str(tmp_path))
+    assert [each.state for each in machine.find_folders(advised)] == ["ok"] * 3
 
 
 def test_gpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,21 @@ def test_another_checksum_is_refused_unless_allowed(
     assert fetch(info, tmp_path, modified=True) == DatasetFile(path, OTHER_MD5, True)
     assert path.read_bytes() == b"other"
     assert not file_server.requests
+    path.unlink()
+    assert fetch(info, tmp_path) == DatasetFile(path, MD5, False)
+    assert file_server.asked() == ["/Table.tsv"]
+
+
+def test_a_folder_in_the_file_s_place(file_server: FileServer, tmp_path: Path) -> None:
+    info = table(f"{file_server.url}/Table.tsv")
+    path = tmp_path / "LMUData" / "Table.tsv"
+    path.mkdir(parents=True)
+    assert fail(info, tmp_path) == (
+        f"Table: {path} is not a regular file. Remove it to have the dataset's file "
+        "downloaded."
+    )
+    path.rmdir()
+    assert fetch(info, tmp_path) == DatasetFile(path, MD5, False)
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,9 @@ from pytest_vlmeval.datasets.hub import (
 from pytest_vlmeval.datasets.unpacking import unpacking
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo, Hub
-from tests.hub_server import COMMIT, HubServer
+from tests.hub_server import COMMIT, HubServer, run_hub_server
+from tests.option_calls import Load
+from tests.option_calls import load as load
 from tests.video_sets import write_files
 
 if TYPE_CHECKING:
@@ -87,8 +91,37 @@ def test_only_the_files_of_a_pattern_come(
     assert [path.name for path in folder.iterdir()] == ["a.tsv"]
 
 
+@pytest.fixture
+def advised(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Return what brings a repository by options and variables of a message."""
+
+    def bring(user: HubAccess, *arguments: str, **environ: str) -> Path:
+        names = ("HF_ENDPOINT", "HF_HUB_CACHE", "MODELSCOPE_ENDPOINT")
+        own = {name: os.environ[name] for name in (*names, "MODELSCOPE_CACHE")}
+        environ = {"VLMEVALKIT_USE_MODELSCOPE": "0", **own, **environ}
+        settings = load(*arguments, environ=environ)
+        user = user._replace(hubs=settings.hubs, mirror=settings.data_mirror)
+        kind = settings.hubs[0].kind
+        with monkeypatch.context() as patch:
+            # The clients read the variables themselves.
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            found = user.bring(
+                SnapshotRequest(kind, "org/set", None, None, None), "Set"
+            )
+        assert all((found / name).read_bytes() == FILES[name] for name in FILES)
+        return found
+
+    return bring
+
+
 def test_a_repository_that_is_not_there(
-    hub_environment: HubServer, tmp_path: Path, sandbox_environment: SandboxEnvironment
+    hub_environment: HubServer,
+    tmp_path: Path,
+    sandbox_environment: SandboxEnvironment,
+    advised: Callable[..., Path],
 ) -> None:
     user = access(hub_environment, tmp_path, sandbox_environment.python)
     with pytest.raises(VlmEvalError) as caught:
@@ -104,10 +137,41 @@ def test_a_repository_that_is_not_there(
         "ModelScope instead; --vlm-data-mirror=FOLDER takes its files from "
         "FOLDER/org/set; with --vlm-offline what is on disk is used."
     )
+    with run_hub_server() as other:
+        other.repositories["org/set"] = FILES
+        found = advised(user, HF_ENDPOINT=other.url)
+    # What was brought by another way is on disk now.
+    assert advised(user._replace(offline=True)) == found
+    mirror = tmp_path / "mirror"
+    write_files(mirror / "org" / "set", FILES)
+    advised(user, f"--vlm-data-mirror={mirror}")
+
+
+@pytest.mark.addons
+def test_the_other_hub_is_asked_where_a_message_advises_it(
+    hub_environment: HubServer,
+    tmp_path: Path,
+    video_environment: SandboxEnvironment,
+    advised: Callable[..., Path],
+) -> None:
+    user = access(hub_environment, tmp_path, video_environment.python)
+    with pytest.raises(VlmEvalError, match="VLMEVALKIT_USE_MODELSCOPE=1"):
+        user.bring(request(), "Set")
+    with run_hub_server() as other:
+        other.repositories["org/set"] = FILES
+        given = {"VLMEVALKIT_USE_MODELSCOPE": "1", "MODELSCOPE_ENDPOINT": other.url}
+        found = advised(user, **given)
+    offline = user._replace(offline=True)
+    with pytest.raises(VlmEvalError, match="to look into that of ModelScope"):
+        offline.bring(request(), "Set")
+    assert advised(offline, **given) == found
 
 
 def test_offline_says_what_is_missing_and_where(
-    hub_environment: HubServer, tmp_path: Path, sandbox_environment: SandboxEnvironment
+    hub_environment: HubServer,
+    tmp_path: Path,
+    sandbox_environment: SandboxEnvironment,
+    advised: Callable[..., Path],
 ) -> None:
     user = access(hub_environment, tmp_path, sandbox_environment.python, offline=True)
     with pytest.raises(VlmEvalError) as caught:
@@ -123,6 +187,17 @@ def test_offline_says_what_is_missing_and_where(
         "--vlm-data-mirror=FOLDER takes its files from FOLDER/org/set."
     )
     assert not hub_environment.requests
+    mirror = tmp_path / "mirror"
+    write_files(mirror / "org" / "set", FILES)
+    advised(user, f"--vlm-data-mirror={mirror}")
+    assert not hub_environment.requests
+    hub_environment.repositories["org/set"] = FILES
+    elsewhere = str(tmp_path / "elsewhere")
+    advised(user._replace(offline=False), HF_HUB_CACHE=elsewhere)
+    hub_environment.requests.clear()
+    advised(user, HF_HUB_CACHE=elsewhere)
+    assert not hub_environment.requests
+    advised(user._replace(offline=False))
 
 
 def test_a_client_that_says_nothing(hub_server: HubServer, tmp_path: Path) -> None:

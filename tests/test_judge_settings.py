@@ -135,6 +135,10 @@ def test_what_names_no_judge_costs_nothing(
     settings = load(*arguments, **environ)
     assert settings.judges == ()
     assert settings.judging == f"exact matching (no judge: {said})"
+    # What that advises is the judge, at the address that is there.
+    (named,) = load("--vlm-judge=NAME", **environ).judges
+    address = environ.get("OPENAI_API_BASE", "https://api.openai.com/v1")
+    assert (named.name, named.api_bases) == ("NAME", (address,))
 
 
 def test_exact_matching_is_forced(load: Load) -> None:

@@ -35,6 +35,7 @@ def test_names_are_read_from_the_real_configuration(
     assert "GPT4o" not in models
     with pytest.raises(VlmEvalError, match=r"Did you mean .*qwen_chat"):
         find_model("qwen_chatt", package)
+    assert find_model("qwen_chat", package) == models["qwen_chat"]
 
 
 def test_arguments_are_literals_or_texts() -> None:
@@ -81,6 +82,30 @@ def test_a_folder_without_a_checkpoint_is_told(tmp_path: Path) -> None:
         order_of("x", LocalModel(path=str(tmp_path)))
     with pytest.raises(VlmEvalError, match="give the folder of its checkpoint"):
         order_of("x", LocalModel())
+    (tmp_path / "config.json").write_text("{}")
+    order, *_ = order_of("x", LocalModel(path=str(tmp_path)))
+    assert order == {"class_name": "", "path": str(tmp_path), "arguments": {}}
+
+
+def test_a_name_that_ms_vlmeval_has_not_is_told(
+    tmp_path: Path, sandbox_environment: SandboxEnvironment
+) -> None:
+    """A name of the list is taken, and so is any name with a checkpoint's folder."""
+    python = sandbox_environment.python
+    with pytest.raises(VlmEvalError) as raised:
+        order_of("Qwen2-VL-2B-Instructt", LocalModel(python=python))
+    assert str(raised.value) == (
+        "ms-vlmeval has no local model 'Qwen2-VL-2B-Instructt'. Did you mean "
+        "Qwen2-VL-2B-Instruct or Qwen2-VL-72B-Instruct or Qwen3-VL-2B-Instruct? "
+        "`pytest --vlm-list-models` names them all. A checkpoint that transformers "
+        "loads by itself needs only its folder: --vlm-model-path=DIR."
+    )
+    order, *_ = order_of("Qwen2-VL-2B-Instruct", LocalModel(python=python))
+    assert order["class_name"] == "Qwen2VLChat"
+    (tmp_path / "config.json").write_text("{}")
+    local = LocalModel(python=python, path=str(tmp_path))
+    order, *_ = order_of("Qwen2-VL-2B-Instructt", local)
+    assert order["path"] == str(tmp_path)
 
 
 def test_more_workers_than_gpus_are_told(tmp_path: Path) -> None:

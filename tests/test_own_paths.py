@@ -319,7 +319,9 @@ def test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so(
         "--vlm-data-paths=inside reads no images outside of the table's folder. Move "
         "them there, or leave the option out.",
     ]
-    table = own_table(folder, ["near.png"])
+    (folder / "link.png").unlink()
+    private.rename(folder / "moved.png")
+    table = own_table(folder, ["near.png", "moved.png"])
     assert describe_own(table, found._replace(paths="inside")).confined
 
 

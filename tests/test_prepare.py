@@ -203,6 +203,7 @@ def test_a_cache_that_cannot_be_written(sandbox: Sandbox, tmp_path: Path) -> Non
         f"T cannot be prepared in {cache / 'prepared' / 'T'}: Not a directory. "
         "--vlm-cache-dir takes another folder."
     )
+    assert prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", ["DemoChoice", "DemoYesNo", "DemoOpen"])

@@ -176,6 +176,16 @@ def test_a_class_that_is_not_there(
         "the address of an OpenAI-compatible endpoint: --vlm-api-base, in a task file "
         "name: CustomAPIModel with type and api_base."
     )
+    right = {"model": {"m": {"class": "Qwen2VLChat"}}, "data": {"MME": {}}}
+    settings = load(right, name="c.json")
+    order, *_ = order_of("m", _with_python(settings, sandbox_environment.python))
+    assert order["class_name"] == "Qwen2VLChat"
+    url = "http://127.0.0.1:9/v1"
+    model = {"name": "CustomAPIModel", "type": "m", "api_base": url}
+    settings = load({"eval_backend": "VLMEvalKit", "eval_config": {"model": [model]}})
+    assert (settings.backend, settings.api_bases) == ("endpoint", (url,))
+    settings = load({"data": {"MME": {}}}, f"--vlm-api-base={url}", "--vlm-model=m")
+    assert (settings.backend, settings.api_bases) == ("endpoint", (url,))
 
 
 @pytest.mark.parametrize(

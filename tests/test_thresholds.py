@@ -170,6 +170,35 @@ def test_mistakes_are_told(tmp_path: Path, text: str, says: str) -> None:
     assert says in refusal(tmp_path, text)
 
 
+def test_what_a_refusal_advises_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "mine.tsv").touch()
+    for wrong, right, dataset in (
+        ("m.MMStarr", "m.MMStar", "MMStar"),
+        ("m.'mine.tsv'", "m.'near/mine.tsv'", "mine"),
+        ("qwen2.5-vl*.MMStar", '"qwen2.5-vl*".MMStar', "MMStar"),
+    ):
+        refusal(tmp_path, f"[{wrong}]\nmin = 1")
+        thresholds = load(tmp_path, f"[{right}]\nmin = 1")
+        model = "qwen2.5-vl-7b" if "qwen" in right else "m"
+        thresholds.check(model, KNOWN)
+        (found,) = thresholds.of(model, dataset)
+        assert found.minimum == 1
+    # A file in UTF-8, of those that lie beside benchmarks or anywhere else.
+    load(tmp_path / "near", '["*".MMStar]\nmin = 2')
+    path = tmp_path / "thresholds.toml"
+    path.write_bytes('["*".MMStar]\nmin = 3\nsource = "Lübeck"'.encode("latin-1"))
+    with pytest.raises(VlmEvalError, match="Give a readable TOML file in UTF-8 by"):
+        load_thresholds(None, [tmp_path])
+    path.write_bytes(path.read_bytes().decode("latin-1").encode())
+    folders = [tmp_path, tmp_path / "near"]
+    with pytest.raises(VlmEvalError, match="Name the file that counts by"):
+        load_thresholds(None, folders)
+    for given, minimum in ((path, 3), (folders[1] / "thresholds.toml", 2)):
+        (found,) = load_thresholds(given, folders).of("m", "MMStar")
+        assert found.minimum == minimum
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(VlmEvalError) as error:
         load_thresholds(tmp_path / "no.toml", [])
