@@ -150,11 +150,48 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_unscored.py": {
-        "test_evaluate_refuses_likewise": ("datasets/own_table:ANSWERLESS",),
+        "test_evaluate_refuses_likewise": (
+            "datasets/own_table:ANSWERLESS",
+            "sandbox/inside/scoring:_predictions",
+        ),
         "test_the_advice_of_the_refusal_works": (
             "datasets/listing:_table",
             "unscored:explain_left_out",
             "unscored:explain_refusal",
+        ),
+    },
+    "test_followed_advice.py": {
+        "test_several_models_are_run_by_the_loop_of_the_message": (
+            "tasks/models:choose_entry",
+        ),
+        "test_what_cannot_be_scored_is_collected": (
+            "sandbox/inside/families/__init__:find_family",
+        ),
+        "test_another_judge_decides_what_one_did_not": ("wording:why_undecided",),
+        "test_a_server_that_is_not_there": (
+            "models/server_check:ServerCheck.no_server",
+        ),
+        "test_a_key_is_given_in_either_way": ("models/server_check:key_advice",),
+        "test_an_answer_that_cannot_be_used": (
+            "refusals:CAUSES",
+            "refusals:SMALLER",
+            "wording:_why_empty",
+            "wording:_why_unusable",
+        ),
+    },
+    "test_faults.py": {
+        "test_a_server_that_stays_away_stops_the_run_and_keeps_what_it_gave": (
+            "models/pool:Pool._look_for_outage",
+        ),
+    },
+    "test_reuse.py": {
+        "test_without_a_server_stored_answers_are_used_where_it_is_said": (
+            "reuse:ReuseCheck._reach",
+        ),
+    },
+    "test_addon_families.py": {
+        "test_captions_are_scored_together": (
+            "sandbox/inside/families/common:need_package",
         ),
     },
 }
@@ -202,12 +239,7 @@ OPEN = (
     "models/demo_client:DemoClient._generate",
     "models/local:LocalClient._running",
     "models/local_check:check_model",
-    "models/pool:Pool._look_for_outage",
     "models/server:Server.wait_ready",
-    "models/server_check:ServerCheck.no_server",
-    "models/server_check:key_advice",
-    "refusals:CAUSES",
-    "refusals:SMALLER",
     "report_commands:_with_store",
     "report_commands:run_report",
     "reports/html:write_whole",
@@ -216,14 +248,10 @@ OPEN = (
     "reuse:REMEDY",
     "reuse:REMEDY_HERE",
     "reuse:_check_failures",
-    "reuse:ReuseCheck._reach",
     "sandbox/environment:OWN_ENVIRONMENT",
     "sandbox/environment:_probe",
     "sandbox/inside/building:lacks_text",
-    "sandbox/inside/families/__init__:find_family",
-    "sandbox/inside/families/common:need_package",
     "sandbox/inside/judging:AskingJudge.generate",
-    "sandbox/inside/scoring:_predictions",
     "sandbox/inside/video_classes:_missing",
     "sandbox/inside/video_classes:_unusable",
     "sandbox/inside/videos:_VideoWriter.write",
@@ -235,12 +263,8 @@ OPEN = (
     "submission:write_submission",
     "tasks/datasets:check_names",
     "tasks/models:_listed_entry",
-    "tasks/models:choose_entry",
     "tasks/reading:Reading._check_further",
     "tasks/tree:_read_text",
-    "wording:_why_empty",
-    "wording:_why_unusable",
-    "wording:why_undecided",
 )
 
 

@@ -121,10 +121,13 @@ class Recorder:
             assert isinstance(order, list)
             members = record["params"]
             assert isinstance(members, dict)
+            images = record["images"]
+            assert isinstance(images, list)
+            size = sum(each["bytes"] for each in images)
             rule = None
             for index, candidate in enumerate(script.rules):
                 used = self._used[index]
-                if candidate.fits(path, text, order, members, number, used):
+                if candidate.fits(path, text, order, members, size, number, used):
                     self._used[index] += 1
                     rule = candidate
                     break

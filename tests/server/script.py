@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
@@ -37,7 +37,8 @@ class Rule:
     other than 200 answers with `message` in the given shape, or the `raw` body;
     `retry_after` and `location` become those headers as they are. `choice` and `usage`
     are those of the answer, as they are. `body` is sent as JSON with any status.
-    `sends` is a member that a request's body has.
+    `sends` is a member that a request's body has, `tokens_below` what its `max_tokens`
+    is below, `images_over` what its pictures have more bytes than, together.
     """
 
     path: str = "/chat/completions"
@@ -45,6 +46,8 @@ class Rule:
     pictures: int | None = None
     videos: int | None = None
     sends: str | None = None
+    tokens_below: int | None = None
+    images_over: int | None = None
     first: int | None = None
     after: int | None = None
     every: int | None = None
@@ -74,13 +77,14 @@ class Rule:
         path: str,
         text: str,
         order: Sequence[str],
-        members: Collection[str],
+        members: Mapping[str, object],
+        image_bytes: int,
         number: int,
         used: int,
     ) -> bool:
         """Whether the rule applies to a request that has this number on its path.
 
-        `order` has the types of its prompt's parts, `members` those of its body.
+        `order` has the types of its prompt's parts, `members` what is in its body.
         """
         return (
             path == self.path
@@ -88,12 +92,19 @@ class Rule:
             and (self.pictures or 0) <= order.count("image_url")
             and (self.videos or 0) <= order.count("video_url")
             and (self.sends is None or self.sends in members)
+            and (self.images_over is None or image_bytes > self.images_over)
+            and self._allows_too_few(members.get("max_tokens"))
             and (self.first is None or number <= self.first)
             and (self.after is None or number > self.after)
             and (self.every is None or number % self.every == 0)
             and (self.times is None or used < self.times)
             and (self.rate is None or self._draw(number) < self.rate)
         )
+
+    def _allows_too_few(self, most: object) -> bool:
+        if self.tokens_below is None:
+            return True
+        return isinstance(most, int) and most < self.tokens_below
 
     def _draw(self, number: int) -> float:
         return random.Random(f"{self.seed}/{number}").random()
