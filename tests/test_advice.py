@@ -35,6 +35,11 @@ HELP = {
 # The texts, by where they are made, and the test that does what they advise in the
 # situation that they are about.
 FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "test_addon_families.py": {
+        "test_captions_are_scored_together": (
+            "sandbox/inside/families/common:need_package",
+        ),
+    },
     "test_advice.py": {
         "test_what_a_refusal_of_options_advises_is_accepted": (
             "cluster_settings:choose_cluster",
@@ -88,6 +93,30 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/download:fetch_dataset",
         ),
     },
+    "test_faults.py": {
+        "test_a_server_that_stays_away_stops_the_run_and_keeps_what_it_gave": (
+            "models/pool:Pool._look_for_outage",
+        ),
+    },
+    "test_followed_advice.py": {
+        "test_a_key_is_given_in_either_way": ("models/server_check:key_advice",),
+        "test_a_server_that_is_not_there": (
+            "models/server_check:ServerCheck.no_server",
+        ),
+        "test_an_answer_that_cannot_be_used": (
+            "refusals:CAUSES",
+            "refusals:SMALLER",
+            "wording:_why_empty",
+            "wording:_why_unusable",
+        ),
+        "test_another_judge_decides_what_one_did_not": ("wording:why_undecided",),
+        "test_several_models_are_run_by_the_loop_of_the_message": (
+            "tasks/models:choose_entry",
+        ),
+        "test_what_cannot_be_scored_is_collected": (
+            "sandbox/inside/families/__init__:find_family",
+        ),
+    },
     "test_hub.py": {
         "test_offline_says_what_is_missing_and_where": (
             "datasets/hub:HubAccess._failure",
@@ -125,6 +154,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_prepare.py": {
         "test_a_cache_that_cannot_be_written": ("datasets/prepare:_Preparation.fill",),
     },
+    "test_reuse.py": {
+        "test_without_a_server_stored_answers_are_used_where_it_is_said": (
+            "reuse:ReuseCheck._reach",
+        ),
+    },
     "test_server.py": {
         "test_more_replicas_than_devices": ("models/devices:choose_devices",),
     },
@@ -160,38 +194,10 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "unscored:explain_refusal",
         ),
     },
-    "test_followed_advice.py": {
-        "test_several_models_are_run_by_the_loop_of_the_message": (
-            "tasks/models:choose_entry",
-        ),
-        "test_what_cannot_be_scored_is_collected": (
-            "sandbox/inside/families/__init__:find_family",
-        ),
-        "test_another_judge_decides_what_one_did_not": ("wording:why_undecided",),
-        "test_a_server_that_is_not_there": (
-            "models/server_check:ServerCheck.no_server",
-        ),
-        "test_a_key_is_given_in_either_way": ("models/server_check:key_advice",),
-        "test_an_answer_that_cannot_be_used": (
-            "refusals:CAUSES",
-            "refusals:SMALLER",
-            "wording:_why_empty",
-            "wording:_why_unusable",
-        ),
-    },
-    "test_faults.py": {
-        "test_a_server_that_stays_away_stops_the_run_and_keeps_what_it_gave": (
-            "models/pool:Pool._look_for_outage",
-        ),
-    },
-    "test_reuse.py": {
-        "test_without_a_server_stored_answers_are_used_where_it_is_said": (
-            "reuse:ReuseCheck._reach",
-        ),
-    },
-    "test_addon_families.py": {
-        "test_captions_are_scored_together": (
-            "sandbox/inside/families/common:need_package",
+    "test_video_repositories.py": {
+        "test_a_folder_as_mirror": ("datasets/hub:HubAccess._link_mirror",),
+        "test_a_table_that_is_not_the_published_one": (
+            "datasets/locating:_check_published",
         ),
     },
 }
@@ -224,9 +230,7 @@ OPEN = (
     "calls:_option",
     "choice:Choice._nobody_has",
     "datasets/download_plan:check_plan",
-    "datasets/hub:HubAccess._link_mirror",
     "datasets/library:Library.check_classes",
-    "datasets/locating:_check_published",
     "evaluation:_names",
     "execution:NOT_STORED",
     "gates/baseline_file:read_baseline",

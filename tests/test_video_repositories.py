@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -57,12 +58,20 @@ def test_a_table_that_is_not_the_published_one(user: VideoUser) -> None:
     table = user.snapshot(MMBENCH_VIDEO) / "MMBench-Video.tsv"
     assert message == (
         f"MMBench-Video: {table} is not the published file: its MD5 is {checksum}, the "
-        "published one 98f7df3eb1007fc375ea6fe88a98e2ff. Remove it to have it "
-        "downloaded again, or evaluate it as it is with --vlm-allow-modified-data; its "
-        "score is then marked as modified."
+        f"published one 98f7df3eb1007fc375ea6fe88a98e2ff. Remove {table.resolve()}, "
+        "its content, to have it downloaded again, or evaluate it as it is with "
+        "--vlm-allow-modified-data; its score is then marked as modified."
     )
     prepared = user.prepare("MMBench-Video", modified=True)
     assert (prepared.modified, prepared.checksum) == (True, checksum)
+    # What was damaged on disk is downloaded again.
+    table.write_bytes(files["MMBench-Video.tsv"].replace(b"A box", b"A fox"))
+    removed = re.search(r"Remove (\S+), its content, to", user.fail("MMBench-Video"))
+    assert removed is not None
+    Path(removed[1]).unlink()
+    user.hub.requests.clear()
+    assert user.prepare("MMBench-Video", modified=True).checksum == checksum
+    assert user.hub.downloads() == ["MMBench-Video.tsv"]
 
 
 def test_a_table_that_cannot_be_made_anew(user: VideoUser) -> None:
@@ -75,9 +84,10 @@ def test_a_table_that_cannot_be_made_anew(user: VideoUser) -> None:
         "the published one 85bdd91f9b29a99354c23b97ab7c113c, and ms-vlmeval" in message
     )
     assert "cannot make it anew (FileNotFoundError: " in message
+    table = (user.snapshot(VIDEO_MME) / "Video-MME.tsv").resolve()
     assert message.endswith(
-        "Remove it to have it downloaded again, or evaluate it as it is with "
-        "--vlm-allow-modified-data; its score is then marked as modified."
+        f"Remove {table}, its content, to have it downloaded again, or evaluate it as "
+        "it is with --vlm-allow-modified-data; its score is then marked as modified."
     )
 
 
@@ -132,6 +142,18 @@ def test_a_hostile_pickle(user: VideoUser, films: object, reason: str) -> None:
     assert message == f"{path} {reason}"
 
 
+def test_a_mirror_may_link_to_what_a_hub_s_client_has(
+    user: VideoUser, tmp_path: Path
+) -> None:
+    user.hub.repositories[VIDEO_MME] = video_mme(videos("one"))
+    user.prepare("Video-MME")
+    mirror = tmp_path / "mirror"
+    (mirror / VIDEO_MME).parent.mkdir(parents=True)
+    (mirror / VIDEO_MME).symlink_to(user.snapshot(VIDEO_MME))
+    prepared = user.prepare("Video-MME", mirror=mirror, offline=True)
+    assert [sample.error for sample in read_samples(prepared)] == [None] * 2
+
+
 def test_a_folder_as_mirror(user: VideoUser, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     write_files(mirror / VIDEO_MME, video_mme(videos("one")))
@@ -147,3 +169,15 @@ def test_a_folder_as_mirror(user: VideoUser, tmp_path: Path) -> None:
         f"{MMBENCH_VIDEO}. Put the files of that repository there, or leave the option "
         "out."
     )
+    mirror.chmod(0o755)
+    files = mmbench_video(videos("red", "blue"))
+    write_files(mirror / MMBENCH_VIDEO, files)
+    assert (
+        f"Put the published file into {mirror / MMBENCH_VIDEO}, or evaluate it as it is"
+    ) in user.fail("MMBench-Video", mirror=mirror)
+    there = user.prepare("MMBench-Video", mirror=mirror, modified=True)
+    assert not user.hub.requests
+    user.hub.repositories[MMBENCH_VIDEO] = files
+    downloaded = user.prepare("MMBench-Video", modified=True)
+    assert downloaded.checksum == there.checksum
+    assert "MMBench-Video.tsv" in user.hub.downloads()

@@ -58,28 +58,34 @@ class HubAccess(NamedTuple):
 
     def bring(self, request: SnapshotRequest, dataset: str) -> Path:
         """Give the folder with a repository's files; raises VlmEvalError."""
-        if self.mirror is not None and not is_url(self.mirror):
-            return self._link_mirror(Path(self.mirror), request, dataset)
+        source = self.mirrored(request)
+        if source is not None:
+            return self._link_mirror(source, request, dataset)
         answer = self._run({**request._asdict(), "offline": self.offline})
         if "folder" in answer:
             return Path(answer["folder"])
         raise VlmEvalError(self._failure(request, dataset, answer["error"]))
 
+    def mirrored(self, request: SnapshotRequest) -> Path | None:
+        """Return the mirror's own folder of a repository, None without one."""
+        if self.mirror is None or is_url(self.mirror):
+            return None
+        return Path(self.mirror).absolute() / request.repository
+
     def _link_mirror(
-        self, mirror: Path, request: SnapshotRequest, dataset: str
+        self, source: Path, request: SnapshotRequest, dataset: str
     ) -> Path:
         """Give a folder with links to a mirror's files, which may be read-only.
 
         ms-vlmeval unpacks archives beside them.
         """
-        source = mirror / request.repository
         if not source.is_dir():
             raise VlmEvalError(
-                f"{dataset}: --vlm-data-mirror={mirror} has no folder "
+                f"{dataset}: --vlm-data-mirror={self.mirror} has no folder "
                 f"{request.repository}. Put the files of that repository there, or "
                 "leave the option out."
             )
-        key = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:16]
+        key = hashlib.sha256(str(source).encode()).hexdigest()[:16]
         folder = self.cache_dir / "mirrored" / key
         for path in sorted(source.rglob("*")):
             if path.is_file():

@@ -13,9 +13,10 @@ from pytest_vlmeval.datasets.files import md5_of_file, write_whole
 from pytest_vlmeval.datasets.hub import HubAccess, SnapshotRequest
 from pytest_vlmeval.datasets.unpacking import unpacking
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.own_files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.records import DatasetInfo
@@ -81,7 +82,12 @@ def locate_files(
     if found.get("no_table"):
         return None
     shelf["snapshots"], shelf["files"] = found["snapshots"], found["files"]
-    modified = _check_published(info, found["tables"], access.allow_modified)
+    modified = _check_published(
+        info,
+        found["tables"],
+        found["snapshots"],
+        allow_modified=access.allow_modified,
+    )
     checksums = [str(each["checksum"]) for each in found["tables"]]
     if table is not None and not checksums:
         checksums = [table.checksum]
@@ -182,8 +188,12 @@ class _Search(NamedTuple):
             mirror=access.mirror,
             announce=access.announce,
         )
-        folder = hub.bring(SnapshotRequest(**needs), self.info.name)
-        shelf["snapshots"].append({**needs, "folder": str(folder)})
+        request = SnapshotRequest(**needs)
+        snapshot = {**needs, "folder": str(hub.bring(request, self.info.name))}
+        source = hub.mirrored(request)
+        if source is not None:
+            snapshot["source"] = str(source)
+        shelf["snapshots"].append(snapshot)
 
     def _recall(self, memory: Path) -> dict[str, Any] | None:
         """Give what was found before, if all of it is still there as it was."""
@@ -247,7 +257,11 @@ def _content(shelf: Shelf, cache_dir: Path) -> str:
 
 
 def _check_published(
-    info: DatasetInfo, tables: Iterable[Mapping[str, Any]], allow_modified: bool
+    info: DatasetInfo,
+    tables: Iterable[Mapping[str, Any]],
+    snapshots: Sequence[Mapping[str, Any]],
+    *,
+    allow_modified: bool,
 ) -> bool:
     """Tell whether a table is neither the published one nor made by ms-vlmeval."""
     modified = False
@@ -258,9 +272,9 @@ def _check_published(
         if not allow_modified:
             raise VlmEvalError(
                 f"{info.name}: {table['path']} is not the published file: its MD5 is "
-                f"{table['checksum']}, the published one {table['published']}. Remove "
-                "it to have it downloaded again, or evaluate it as it is with "
-                "--vlm-allow-modified-data; its score is then marked as modified."
+                f"{table['checksum']}, the published one {table['published']}. "
+                f"{replacing(Path(table['path']), snapshots)}, or evaluate it as it is "
+                "with --vlm-allow-modified-data; its score is then marked as modified."
             )
     return modified
 

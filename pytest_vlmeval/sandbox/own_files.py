@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 OUTSIDE = "it lies outside of the dataset's own folders"
 GZIP = b"\x1f\x8b"
@@ -64,6 +65,20 @@ def _place_of(number: int, path: Path) -> Path:
 def lies_within(path: Path, folders: Sequence[Path]) -> bool:
     """Whether a path without symlinks is one of these, or below."""
     return any(path.is_relative_to(folder) for folder in folders)
+
+
+def replacing(path: Path, snapshots: Sequence[Mapping[str, Any]]) -> str:
+    """Say how a file that is not the published one is replaced by it.
+
+    A mirror's files are its owner's. huggingface_hub keeps what it downloaded beside a
+    link, and only links to it again where the link alone is removed.
+    """
+    for snapshot in snapshots:
+        if "source" in snapshot and path.is_relative_to(snapshot["folder"]):
+            return f"Put the published file into {snapshot['source']}"
+    if path.is_symlink():
+        return f"Remove {path.resolve()}, its content, to have it downloaded again"
+    return "Remove it to have it downloaded again"
 
 
 def read_regular(path: Path, limit: int, within: Sequence[Path] | None = None) -> bytes:

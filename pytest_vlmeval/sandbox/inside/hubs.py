@@ -117,7 +117,16 @@ def own_folders(
             # huggingface_hub links the files of a snapshot to those beside it.
             linked = folder.parent.name == "snapshots"
             folders.append(folder.parents[1] if linked else folder)
+            if "source" in snapshot:
+                folders += _mirrored_files(Path(snapshot["source"]))
     return [folder.resolve() for folder in folders]
+
+
+def _mirrored_files(source: Path) -> list[Path]:
+    """Give a mirror's folder, and what its own files link to elsewhere."""
+    real = source.resolve()
+    files = (path.resolve() for path in source.rglob("*") if path.is_symlink())
+    return [real, *(file for file in files if not file.is_relative_to(real))]
 
 
 def shelf_for(wanted: str) -> HubShelf:

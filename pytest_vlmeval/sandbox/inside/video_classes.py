@@ -23,6 +23,7 @@ from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.video_media import mend_decord
+from pytest_vlmeval.sandbox.own_files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -172,9 +173,10 @@ def _unusable(info: Info, job: Job, error: Exception) -> VlmEvalError:
             return VlmEvalError(
                 f"{info['name']}: {path} is not the published file: its MD5 is "
                 f"{checksum}, the published one {published}, and ms-vlmeval cannot "
-                f"make it anew ({reason}). Remove it to have it downloaded again, or "
-                "evaluate it as it is with --vlm-allow-modified-data; its score is "
-                "then marked as modified."
+                f"make it anew ({reason}). "
+                f"{replacing(Path(path), job.shelf.snapshots)}, or evaluate it as it "
+                "is with --vlm-allow-modified-data; its score is then marked as "
+                "modified."
             )
     folders = ", ".join(str(each["folder"]) for each in job.shelf.snapshots)
     return VlmEvalError(
