@@ -37,7 +37,7 @@ def write_submission(
     except OSError as error:
         raise VlmEvalError(
             f"The submission of {dataset} cannot be written to {folder}: "
-            f"{error.strerror}. Mend that, or choose another folder with "
-            "--vlm-work-dir; the answers are kept in the store."
+            f"{error.strerror}. Make that a folder that can be written, then run the "
+            "same command again: the answers are in the store, and none is asked again."
         ) from error
     return Submission(file, written.format)

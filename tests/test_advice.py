@@ -155,6 +155,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_cache_that_cannot_be_written": ("datasets/prepare:_Preparation.fill",),
     },
     "test_reuse.py": {
+        "test_a_server_that_fails_tells_nothing": ("reuse:_check_failures",),
+        "test_a_model_that_is_loaded_here_is_checked_alike": ("reuse:REMEDY_HERE",),
+        "test_another_model_behind_the_name_stops_the_run": ("reuse:REMEDY",),
         "test_without_a_server_stored_answers_are_used_where_it_is_said": (
             "reuse:ReuseCheck._reach",
         ),
@@ -199,6 +202,23 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_table_that_is_not_the_published_one": (
             "datasets/locating:_check_published",
         ),
+    },
+    "test_store.py": {
+        "test_another_schema_version_is_named": ("store/location:_check_version",),
+        "test_a_foreign_file_is_never_overwritten": (
+            "store/location:Location.explain",
+        ),
+    },
+    "test_report_formats.py": {
+        "test_excel_keeps_what_looks_like_a_formula": (
+            "reports/predictions:write_predictions",
+        ),
+    },
+    "test_forecast.py": {
+        "test_download_only": ("session:_register_download_only",),
+    },
+    "test_compared_runs.py": {
+        "test_what_cannot_be_compared_is_said": ("store/history:History.find_other",),
     },
 }
 FOLLOWED = [
@@ -248,10 +268,6 @@ OPEN = (
     "report_commands:run_report",
     "reports/html:write_whole",
     "reports/predictions:NEEDS_OPENPYXL",
-    "reports/predictions:write_predictions",
-    "reuse:REMEDY",
-    "reuse:REMEDY_HERE",
-    "reuse:_check_failures",
     "sandbox/environment:OWN_ENVIRONMENT",
     "sandbox/environment:_probe",
     "sandbox/inside/building:lacks_text",
@@ -259,12 +275,7 @@ OPEN = (
     "sandbox/inside/video_classes:_missing",
     "sandbox/inside/video_classes:_unusable",
     "sandbox/inside/videos:_VideoWriter.write",
-    "session:_register_download_only",
-    "store/history:History.find_other",
-    "store/location:Location.explain",
-    "store/location:_check_version",
     "store/location:_open_postgresql",
-    "submission:write_submission",
     "tasks/datasets:check_names",
     "tasks/models:_listed_entry",
     "tasks/reading:Reading._check_further",

@@ -76,3 +76,10 @@ def test_what_cannot_be_compared_is_said(
     other.stdout.fnmatch_lines(
         ["MathVision_MINI: not compared, its data or prompts were others then"]
     )
+    # What the refusal advised: now the list has another, to be named by its id.
+    listed = project.run("--vlm-runs").stdout.str()
+    ids = {str(run) for (run,) in project.stored("SELECT run_id FROM runs")}
+    assert len(ids) == 2
+    assert all(run in listed for run in ids)
+    named = project.ask(server.url, f"--vlm-compare-with={first}", *SELECT)
+    named.stdout.fnmatch_lines([f"tiny-vlm (*) against tiny-vlm ({first})"])

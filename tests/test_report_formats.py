@@ -173,12 +173,16 @@ def test_predictions_have_the_layout_of_ms_vlmeval(demo: Project, kind: str) -> 
 
 
 def test_excel_keeps_what_looks_like_a_formula(tmp_path: Path) -> None:
-    from pytest_vlmeval.reports.predictions import _as_xlsx
+    from pytest_vlmeval.reports.predictions import _as_tsv, _as_xlsx
 
-    content, changed = _as_xlsx([["prediction"], ["=1+1"], ["007"], ["\x00" * 3]])
+    table = [["prediction"], ["=1+1"], ["007"], ["\x00" * 3]]
+    content, changed = _as_xlsx(table)
     (tmp_path / "a.xlsx").write_bytes(content)
     sheet = openpyxl.load_workbook(tmp_path / "a.xlsx").active
     assert sheet is not None
     cells = [(row[0].value, row[0].data_type) for row in sheet.iter_rows(min_row=2)]
     assert cells == [("=1+1", "s"), ("007", "s"), ("�" * 3, "s")]
     assert changed == 1
+    # What is said then: --vlm-predictions=tsv keeps them.
+    lines = _as_tsv(table).decode().splitlines()
+    assert lines == ["prediction", "=1+1", "007", "\x00" * 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def answers_of(project: Project) -> int:
 
 
 def test_another_model_behind_the_name_stops_the_run(
-    checking: Project, server: ServerProcess
+    checking: Project, server: ServerProcess, vlm_server: StartServer
 ) -> None:
     server.control(default="A", entry=ENTRY, system_fingerprint="fp_1")
     assert ask(server) == ""
@@ -117,6 +118,8 @@ def test_another_model_behind_the_name_stops_the_run(
     )
     result.stdout.no_fnmatch_line("asked: *")
     assert len(server.requests()) == 32
+    right = vlm_server(default="A", entry=ENTRY, system_fingerprint="fp_1")
+    assert ask(right).endswith("spot check: 16 of 16 the same")
     assert ask(server, fresh=True) == ""
     assert len(server.requests()) == 32 + COUNT
 
@@ -237,11 +240,33 @@ def test_a_server_that_fails_tells_nothing(
         "warming up. Nothing was scored. Run the same command again once the model "
         "answers, or give --vlm-reuse=always to use the stored answers unchecked."
     )
+    assert ask(server, reuse="always").endswith("not checked: --vlm-reuse=always")
     # One that fails is replaced by another.
     server.control(default="B", rules=[{**rule, "times": 1}])
     assert ask(server, retries=0).endswith(
         "spot check: 16 of 16 the same, 1 more without an answer"
     )
+
+
+def test_a_model_that_is_loaded_here_is_checked_alike(checking: Project) -> None:
+    """As if its checkpoint had been another one then."""
+    demo: dict[str, object] = {"model": "demo", "datasets": ["DemoChoice"], "limit": 20}
+    ask(None, **demo)
+    with sqlite3.connect(checking.store) as connection:
+        connection.execute(
+            "UPDATE evidence SET found = json_set(found, '$.weights', 'others')"
+        )
+    connection.close()
+    with pytest.raises(VlmEvalError) as raised:
+        ask(None, **demo)
+    assert str(raised.value).endswith(
+        "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always "
+        "uses the stored answers as they are."
+    )
+    always = ask(None, **demo, reuse="always")
+    assert always.endswith("not checked: --vlm-reuse=always")
+    assert ask(None, **demo, fresh=True) == ""
+    assert answers_of(checking) == 40
 
 
 def test_without_a_server_stored_answers_are_used_where_it_is_said(

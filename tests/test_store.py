@@ -245,6 +245,11 @@ def test_a_foreign_file_is_never_overwritten(tmp_path: Path) -> None:
         "are kept."
     )
     assert file.read_bytes() == before
+    # Either of what the message advises.
+    Store(tmp_path / "other").close()
+    file.rename(tmp_path / "notes")
+    Store(tmp_path).close()
+    assert (tmp_path / "notes").read_bytes() == before
 
 
 def test_another_schema_version_is_named(tmp_path: Path) -> None:
@@ -259,6 +264,7 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
         "pytest-vlmeval uses 5. Choose another folder with --vlm-work-dir, or go on "
         "with the version that wrote it."
     )
+    Store(tmp_path / "other").close()
 
 
 def test_a_work_dir_that_cannot_be_made(tmp_path: Path) -> None:

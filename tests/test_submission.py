@@ -144,7 +144,11 @@ def test_a_folder_that_cannot_be_written(
     result.stdout.fnmatch_lines(
         [
             f"The submission of DocVQA_TEST cannot be written to {folder}/tiny-vlm: "
-            "Not a directory. Mend that, or choose another folder with "
-            "--vlm-work-dir; the answers are kept in the store."
+            "Not a directory. Make that a folder that can be written, then run the "
+            "same command again: the answers are in the store, and none is asked again."
         ]
     )
+    folder.unlink()
+    project.ask(server.url, "--vlm-mode=infer").assert_outcomes(passed=3, skipped=1)
+    assert len(server.requests()) == 3
+    assert (folder / "tiny-vlm" / "DocVQA_TEST.json").is_file()
