@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -163,6 +164,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_server.py": {
+        "test_one_that_is_slow_is_given_more_time": (
+            "models/server:Server.wait_ready",
+        ),
         "test_more_replicas_than_devices": ("models/devices:choose_devices",),
     },
     "test_setup.py": {
@@ -198,6 +202,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_video_repositories.py": {
+        "test_a_table_that_cannot_be_made_anew": (
+            "sandbox/inside/video_classes:_unusable",
+        ),
         "test_a_folder_as_mirror": ("datasets/hub:HubAccess._link_mirror",),
         "test_a_table_that_is_not_the_published_one": (
             "datasets/locating:_check_published",
@@ -219,6 +226,17 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_compared_runs.py": {
         "test_what_cannot_be_compared_is_said": ("store/history:History.find_other",),
+    },
+    "test_sandbox_own_python.py": {
+        "test_an_own_python_is_given_ms_vlmeval_as_the_message_says": (
+            "sandbox/environment:OWN_ENVIRONMENT",
+            "sandbox/environment:_probe",
+        ),
+    },
+    "test_video_datasets.py": {
+        "test_all_questions_about_a_video_in_one_prompt": (
+            "sandbox/inside/videos:_VideoWriter.write",
+        ),
     },
 }
 FOLLOWED = [
@@ -263,18 +281,13 @@ OPEN = (
     "models/demo_client:DemoClient._generate",
     "models/local:LocalClient._running",
     "models/local_check:check_model",
-    "models/server:Server.wait_ready",
     "report_commands:_with_store",
     "report_commands:run_report",
     "reports/html:write_whole",
     "reports/predictions:NEEDS_OPENPYXL",
-    "sandbox/environment:OWN_ENVIRONMENT",
-    "sandbox/environment:_probe",
     "sandbox/inside/building:lacks_text",
     "sandbox/inside/judging:AskingJudge.generate",
     "sandbox/inside/video_classes:_missing",
-    "sandbox/inside/video_classes:_unusable",
-    "sandbox/inside/videos:_VideoWriter.write",
     "store/location:_open_postgresql",
     "tasks/datasets:check_names",
     "tasks/models:_listed_entry",
@@ -344,6 +357,30 @@ def test_every_option_that_a_message_names_is_there() -> None:
             # What goes on is put together: --vlm-judge- and a name.
             named = re.findall(r"--vlm-[a-z]+(?:-[a-z]+)*(?![a-z-]*-$|[a-z-])", text)
             assert set(named) <= known, (path.name, text)
+
+
+def test_what_pip_is_to_install_is_declared() -> None:
+    """An extra of this project, or a package that an extra brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    brought = {
+        re.split(r"[\[<>=]", each)[0] for some in extras.values() for each in some
+    }
+    pages = [*PACKAGE.rglob("*.py"), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    found = set()
+    for path in pages:
+        # Texts go on in the next line.
+        text = re.sub(r'"\n\s*f?"', "", path.read_text(encoding="utf-8"))
+        found |= set(re.findall(r"pip install (?:-U )?['\"]?([\w\[\],.-]*\w\]?)", text))
+    assert {"openpyxl", "ms-vlmeval", "pytest-vlmeval[postgresql]"} <= found
+    for each in found - {"pytest-vlmeval"}:
+        name, _, extra = each.removesuffix("]").partition("[")
+        if extra:
+            assert name in ("pytest-vlmeval", "."), each
+            assert set(extra.split(",")) <= extras.keys(), each
+        else:
+            assert name in brought, each
+    assert {"psycopg", "openpyxl", "ray", "ms-vlmeval"} <= brought
 
 
 URL, OTHER = "http://one/v1", "http://two/v1"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -84,6 +85,38 @@ def test_an_own_python_that_is_too_old(tmp_path: Path) -> None:
         f"--vlm-sandbox-python={python} is Python 3.9. {OWN}. Give such a path, or "
         "leave the option out."
     )
+
+
+def test_an_own_python_is_given_ms_vlmeval_as_the_message_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real pip, from a wheel on disk that has nothing but the name."""
+    name = "ms_vlmeval-0.0.20"
+    with ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(
+            f"{name}.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: ms-vlmeval\nVersion: 0.0.20\n",
+        )
+        wheel.writestr(
+            f"{name}.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+    folder = tmp_path / "my environment"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    with pytest.raises(VlmEvalError) as caught:
+        ensure_environment(tmp_path, python=python, offline=False, announce=print)
+    command = str(caught.value).partition(", or install it: ")[2]
+    assert command.endswith(" -m pip install ms-vlmeval")
+    subprocess.run(["/bin/sh", "-c", command], check=True, capture_output=True)
+    environment = ensure_environment(
+        tmp_path, python=python, offline=False, announce=print
+    )
+    assert environment.python == python
 
 
 def test_the_running_python_is_used_if_it_has_ms_vlmeval(own: Path) -> None:

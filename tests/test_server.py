@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.devices import choose_devices, find_devices
-from pytest_vlmeval.models.server import find_address
+from pytest_vlmeval.models.server import Server, find_address
 from pytest_vlmeval.options import Settings
 from tests.option_calls import load as load
+from tests.server_fixtures import SERVER
 
 UVICORN = "INFO:     Uvicorn running on {} (Press CTRL+C to quit)"
 
@@ -31,6 +35,25 @@ UVICORN = "INFO:     Uvicorn running on {} (Press CTRL+C to quit)"
 )
 def test_the_address_is_the_logs(log: str, address: str | None) -> None:
     assert find_address(f"loading\n{log}\n") == address
+
+
+def test_one_that_is_slow_is_given_more_time(tmp_path: Path) -> None:
+    """What --vlm-serve-timeout gives, which the message names."""
+    serve = shlex.join([sys.executable, str(SERVER), "--log"])
+    command = ["sh", "-c", f"sleep 2; exec {serve} --port $0", "{port}"]
+    for timeout_s in (1, 60):
+        server = Server(command, tmp_path / "log", role="model", device=None)
+        try:
+            if timeout_s == 60:
+                assert server.wait_ready(60, Event()).startswith("http://127.0.0.1:")
+                continue
+            with pytest.raises(VlmEvalError) as raised:
+                server.wait_ready(1, Event())
+            assert "within 1 s (--vlm-serve-timeout gives it more): no address" in (
+                str(raised.value)
+            )
+        finally:
+            server.stop()
 
 
 def test_devices_are_those_that_are_visible() -> None:

@@ -182,3 +182,5 @@ def test_all_questions_about_a_video_in_one_prompt(user: VideoUser) -> None:
         "ms-vlmeval does with frames only. Leave out --vlm-video-url, or choose a "
         "dataset whose name does not end in _pack."
     )
+    other = user.prepare("MMBench_Video_8frame_nopack", modified=True, video_url=True)
+    assert other.notes == ("videos sent as their files",)

@@ -89,6 +89,13 @@ def test_a_table_that_cannot_be_made_anew(user: VideoUser) -> None:
         f"Remove {table}, its content, to have it downloaded again, or evaluate it as "
         "it is with --vlm-allow-modified-data; its score is then marked as modified."
     )
+    # The hub has no other, but it is asked again, whatever became of the file here.
+    table.write_bytes(b"damaged")
+    assert "the published one" in user.fail("Video-MME")
+    assert table.read_bytes() == b"damaged"
+    table.unlink()
+    user.fail("Video-MME")
+    assert table.read_bytes() == files["Video-MME.tsv"]
 
 
 def test_a_repository_that_lacks_files(user: VideoUser) -> None:
