@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import random
+import subprocess
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset
 from pytest_vlmeval.records import DatasetInfo, Hub, PreparedDataset, Verdict
 from pytest_vlmeval.sandbox.calls import ScoredDataset, score_in_sandbox
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
 from pytest_vlmeval.sandbox.rows import FILE, write_rows
 
 if TYPE_CHECKING:
@@ -46,6 +49,22 @@ CLASSES: dict[str, tuple[str, Kind]] = {
 }
 
 Row = Mapping[str, object]
+
+
+def extended_environment(
+    environment: SandboxEnvironment, folder: Path, **modules: str
+) -> SandboxEnvironment:
+    """Make one of the user's own that has these modules beside all of another one."""
+    command = [str(environment.python), "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(command, check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (theirs,) = environment.python.parents[1].glob("lib/python*/site-packages")
+    (packages / "theirs.pth").write_text(f"{theirs}\n")
+    for name, text in modules.items():
+        (packages / f"{name}.py").write_text(textwrap.dedent(text))
+    return ensure_environment(
+        folder, python=folder / "bin" / "python", offline=True, announce=print
+    )
 
 
 def draw(seed: int, kind: str = "PNG", size: tuple[int, int] = (24, 18)) -> bytes:

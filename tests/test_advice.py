@@ -100,6 +100,16 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_followed_advice.py": {
+        "test_names_in_a_task_are_those_of_the_lists": (
+            "tasks/datasets:check_names",
+            "tasks/models:_listed_entry",
+        ),
+        "test_reports_are_written_as_refusals_say": (
+            "report_commands:_with_store",
+            "report_commands:run_report",
+            "reports/html:write_whole",
+            "reports/predictions:NEEDS_OPENPYXL",
+        ),
         "test_a_key_is_given_in_either_way": ("models/server_check:key_advice",),
         "test_a_server_that_is_not_there": (
             "models/server_check:ServerCheck.no_server",
@@ -238,6 +248,25 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/inside/videos:_VideoWriter.write",
         ),
     },
+    "test_task_errors.py": {
+        "test_what_refusals_of_a_task_advise_is_accepted": (
+            "tasks/reading:Reading._check_further",
+            "tasks/tree:_read_text",
+        ),
+    },
+    "test_building.py": {
+        "test_an_environment_that_has_what_lacked_is_taken": (
+            "sandbox/inside/building:lacks_text",
+        ),
+    },
+    "test_video_classes.py": {
+        "test_a_class_that_needs_another_package": (
+            "sandbox/inside/video_classes:_missing",
+        ),
+    },
+    "test_postgres.py": {
+        "test_without_the_driver": ("store/location:_open_postgresql",),
+    },
 }
 FOLLOWED = [
     site for tests in FOLLOWED_IN.values() for sites in tests.values() for site in sites
@@ -281,18 +310,7 @@ OPEN = (
     "models/demo_client:DemoClient._generate",
     "models/local:LocalClient._running",
     "models/local_check:check_model",
-    "report_commands:_with_store",
-    "report_commands:run_report",
-    "reports/html:write_whole",
-    "reports/predictions:NEEDS_OPENPYXL",
-    "sandbox/inside/building:lacks_text",
     "sandbox/inside/judging:AskingJudge.generate",
-    "sandbox/inside/video_classes:_missing",
-    "store/location:_open_postgresql",
-    "tasks/datasets:check_names",
-    "tasks/models:_listed_entry",
-    "tasks/reading:Reading._check_further",
-    "tasks/tree:_read_text",
 )
 
 

@@ -14,7 +14,14 @@ from pytest_vlmeval.prompts import parts_of
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.sandbox.process import Sandbox
-from tests.sandbox_tables import cell, draw, media_of, prepare, write_table
+from tests.sandbox_tables import (
+    cell,
+    draw,
+    extended_environment,
+    media_of,
+    prepare,
+    write_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,25 @@ def test_what_cannot_be_built_says_why(
     with pytest.raises(VlmEvalError) as caught:
         prepare(info, apart, tmp_path)
     assert str(caught.value).startswith(message)
+
+
+def test_an_environment_that_has_what_lacked_is_taken(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    """As the message says, one of the user's: ms-vlmeval's, and num2words."""
+    environment = extended_environment(
+        sandbox_environment,
+        tmp_path / "own",
+        num2words="num2words = lambda i, lang: f'{i} {lang}'\n",
+    )
+    sandbox = Sandbox(environment.python)
+    try:
+        row = {**PICTURE, "task": "depth_prediction_oc", "img_type": "single_view"}
+        info = info_of(tmp_path, "SparBench", "sparbench", row, "SparBench")
+        (sample,) = read_samples(prepare(info, sandbox, tmp_path))
+    finally:
+        sandbox.close()
+    assert sample.error is None
 
 
 def test_a_class_that_ends_the_process_fails_its_row(

@@ -23,6 +23,7 @@ from pytest_vlmeval.wording import NO_THINKING, why_undecided, why_unusable
 from tests.run_fixtures import Project
 from tests.sandbox_tables import cell, draw, write_table
 from tests.server_fixtures import SERVER, ServerProcess
+from tests.task_files import read_task, swift_task
 
 StartServer = Callable[..., ServerProcess]
 
@@ -294,3 +295,59 @@ def test_several_models_are_run_by_the_loop_of_the_message(
     assert [each["model"] for each in asked] == ["my vlm"] * 2
     chosen = re.findall(r"--vlm-model=(\S+)\.", told)
     assert chosen == [shlex.quote("tiny-vlm")]
+
+
+def test_reports_are_written_as_refusals_say(
+    own: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = own.run("--vlm-runs")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "Run a benchmark first, or name the folder of another store with "
+        "--vlm-work-dir."
+    ) in refused.stderr.str()
+    Path("in the way").touch()
+    demo: dict[str, Any] = {"datasets": ["DemoChoice"], "work_dir": "other"}
+    told = refuse(model="demo", **demo, report="in the way/a.html")
+    assert told.endswith(
+        "Name another file; --vlm-mode=report writes it from the store at any time."
+    )
+    other = "--vlm-work-dir=other"
+    assert "demo" in own.run("--vlm-runs", other).stdout.str()
+    report = ("--vlm-mode=report", other)
+    refused = own.run(*report)
+    assert "give --vlm-report=FILE.html, --vlm-export=DIR, or both." in (
+        refused.stderr.str()
+    )
+    assert own.run(*report, "--vlm-report=a.html").ret == 0
+    assert "DemoChoice" in Path("a.html").read_text("utf-8")
+    hidden = own.pytester.mkdir("hidden")
+    (hidden / "openpyxl.py").write_text("raise ImportError('hidden')\n")
+    monkeypatch.setenv("PYTHONPATH", str(hidden))
+    export = (*report, "--vlm-export=out")
+    refused = own.run(*export, "--vlm-predictions=xlsx")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "needs openpyxl, which is not installed: pip install" in (
+        refused.stderr.str()
+    )
+    assert own.run(*export, "--vlm-predictions=tsv").ret == 0
+    assert Path("out/demo/demo_DemoChoice.tsv").is_file()
+    # Once it is installed.
+    monkeypatch.delenv("PYTHONPATH")
+    assert own.run(*export, "--vlm-predictions=xlsx").ret == 0
+    assert Path("out/demo/demo_DemoChoice.xlsx").is_file()
+
+
+def test_names_in_a_task_are_those_of_the_lists(own: Project) -> None:
+    listed = own.run("--vlm-list").stdout.str().split()
+    models = own.run("--vlm-list-models").stdout.str().split()
+    assert {"MMStar", "MathVision_MINI"} <= set(listed)
+    assert "qwen_chat" in models
+    with pytest.raises(VlmEvalError, match="`pytest --vlm-list` shows them all"):
+        read_task(own.pytester.path, swift_task(data=[3]))
+    with pytest.raises(VlmEvalError, match="a name of `pytest --vlm-list-models` for"):
+        read_task(own.pytester.path, swift_task(model={"name": None}))
+    config = {"model": [{"name": "qwen_chat"}], "data": ["MMStar"]}
+    task = {"eval_backend": "VLMEvalKit", "eval_config": config}
+    values = read_task(own.pytester.path, task).values
+    assert (values["model"].text, values["data"].text) == ("qwen_chat", "MMStar")

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.store import Store
 from tests.postgres_server import PASSWORD, QUOTED, PostgresServer, Proxy, query
 from tests.run_fixtures import Project, endpoint
@@ -301,7 +303,10 @@ def test_every_part_of_a_store_waits_out_restarts(
 
 
 def test_without_the_driver(
-    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    project: Project,
+    server: ServerProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_url: str,
 ) -> None:
     project.write_math(2)
     hidden = project.pytester.mkdir("hidden")
@@ -313,6 +318,25 @@ def test_without_the_driver(
         "--vlm-store=postgresql://a:***@localhost/c needs psycopg, which is not "
         "installed. Run pip install 'pytest-vlmeval[postgresql]'."
     ) in result.stderr.str()
+    # Once it is installed.
+    monkeypatch.delenv("PYTHONPATH")
+    assert project.ask(server.url, f"--vlm-store={postgres_url}").ret == 0
+    assert query(postgres_url, "SELECT count(*) FROM answers") == [(2,)]
+
+
+def test_a_store_of_another_version_names_another_database(
+    tmp_path: Path, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    Store(tmp_path, postgres_url).close()
+    engine = sa.create_engine(
+        sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
+    )
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE meta SET schema_version = 99")
+    engine.dispose()
+    with pytest.raises(VlmEvalError, match="Choose another database with --vlm-store"):
+        Store(tmp_path, postgres_url)
+    Store(tmp_path, postgres_server.make_database()).close()
 
 
 def test_a_url_that_is_no_database(project: Project, server: ServerProcess) -> None:

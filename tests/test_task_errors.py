@@ -15,7 +15,9 @@ from pytest_vlmeval.sources import BY_NAME, Given, Sources
 from pytest_vlmeval.tasks import Task, load_mapping, load_task, write_mapping
 from pytest_vlmeval.tasks.fields import ApiModel, EvalConfig, EvalScopeTask
 from pytest_vlmeval.tasks.tree import read_tree
-from tests.task_files import LOCAL, SERVED, swift_task, write_task
+from tests.option_calls import Load
+from tests.option_calls import load as load
+from tests.task_files import LOCAL, SERVED, read_task, swift_task, write_task
 
 CANARY = "sk-canary-4d1f"
 SEVERAL = swift_task()["eval_config"] | {
@@ -233,6 +235,23 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(VlmEvalError) as caught:
             load_task(tmp_path / name, None, tmp_path)
         assert str(caught.value).replace(f"{tmp_path}/", "").startswith(said)
+
+
+def test_what_refusals_of_a_task_advise_is_accepted(tmp_path: Path, load: Load) -> None:
+    """Another name of the file, keys where they belong, headers in a file."""
+    for name in ("task.yaml", "task.yml", "task.json"):
+        assert read_task(tmp_path, swift_task(), name).values
+    (tmp_path / "task.json").rename(tmp_path / "task.toml")
+    with pytest.raises(VlmEvalError, match=r"Give one that ends in \.yaml, \.yml or "):
+        load_task(tmp_path / "task.toml", None, tmp_path)
+    config = f"--vlm-config={write_task(tmp_path / 'task.yaml', swift_task())}"
+    assert load(config, environ={"VLM_API_KEY": CANARY}).api_key == CANARY
+    with_key = write_task(tmp_path / "key.yaml", swift_task(model={"key": CANARY}))
+    assert load(f"--vlm-config={with_key}").api_key == CANARY
+    headers = tmp_path / "headers"
+    headers.write_text(f"Authorization: {CANARY}\n")
+    settings = load(config, f"--vlm-api-header-file={headers}")
+    assert dict(settings.form.headers)["Authorization"] == CANARY
 
 
 def test_a_model_that_is_none_of_several(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from PIL import Image
 from pytest_vlmeval.datasets.catalog import locate_package
 from pytest_vlmeval.datasets.prepared import read_samples
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from pytest_vlmeval.sandbox.process import Sandbox
 from tests.hub_files import lines, tape
+from tests.sandbox_tables import extended_environment
 from tests.video_files import colours, write_video
 from tests.video_layouts import repositories
 from tests.video_questions import FILM, MOVED, SPATIAL, Files
@@ -77,15 +80,44 @@ def test_presets_of_mvbench_say_how_many_frames_there_are(
     assert prepared.notes == (f"{shown} frames per video",)
 
 
-def test_a_class_that_needs_another_package(user: VideoUser, tmp_path: Path) -> None:
+def test_a_class_that_needs_another_package(
+    user: VideoUser, tmp_path: Path, video_environment: SandboxEnvironment
+) -> None:
     settings = mirrored(user, tmp_path / "m", whole("TIGER-Lab/MEGA-Bench"))
     with pytest.raises(VlmEvalError) as caught:
         user.prepare("MEGABench_core_16frame", **settings)
     assert str(caught.value) == (
         "MEGABench_core_16frame: ms-vlmeval's MEGABench needs the package datasets, "
         "which the sandbox's environment does not have. --vlm-sandbox-python takes an "
-        "environment of yours that has it."
+        "environment of yours that has it: with ms-vlmeval, what it declares, and "
+        "datasets."
     )
+    # Such a one, with no more of that package than the class asks of it.
+    environment = extended_environment(
+        video_environment,
+        tmp_path / "own",
+        datasets="""
+        from pathlib import Path
+        import pandas
+
+        class Dataset(list):
+            def map(self, *given):
+                raise NotImplementedError
+
+        def load_dataset(folder, name, cache_dir):
+            rows = pandas.read_parquet(next(Path(folder).glob(f"{name}/*.parquet")))
+            return {"test": Dataset(rows.to_dict("records"))}
+        """,
+    )
+    sandbox = Sandbox(environment.python)
+    try:
+        prepared = user.prepare(
+            "MEGABench_core_16frame", sandbox=sandbox, video_url=True, **settings
+        )
+    finally:
+        sandbox.close()
+    (sample,) = read_samples(prepared)
+    assert sample.error is None
 
 
 def test_what_a_class_draws_is_drawn_again(user: VideoUser, tmp_path: Path) -> None:

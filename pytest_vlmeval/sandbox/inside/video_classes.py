@@ -101,7 +101,8 @@ def _missing(info: Info, error: ImportError) -> VlmEvalError:
     return VlmEvalError(
         f"{info['name']}: ms-vlmeval's {info['class_name']} needs the package "
         f"{error.name}, which the sandbox's environment does not have. "
-        "--vlm-sandbox-python takes an environment of yours that has it."
+        "--vlm-sandbox-python takes an environment of yours that has it: with "
+        f"ms-vlmeval, what it declares, and {error.name}."
     )
 
 
