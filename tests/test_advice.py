@@ -313,8 +313,8 @@ OPEN = (
 )
 # Those that no test can follow, and why.
 CANNOT = {
-    "sandbox/inside/judging:AskingJudge.generate": "no class of sandbox/inside/families "
-    "shows its judge more than a text; --vlm-mode=infer asks no judge at all",
+    "sandbox/inside/judging:AskingJudge.generate": "no class of "
+    "sandbox/inside/families shows its judge more than a text",
 }
 
 
