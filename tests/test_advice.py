@@ -56,16 +56,32 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "serving_settings:choose_serving",
         ),
     },
+    "test_bad_input.py": {
+        "test_a_name_in_vlm_data_that_no_benchmark_has": ("choice:Choice._nobody_has",),
+    },
     "test_baseline_refusals.py": {
         "test_a_missing_baseline_fails_with_the_command_that_makes_it": (
             "gates/baselines:BaselineGate.missing",
         ),
+        "test_unlike_runs_and_broken_baselines_are_not_compared": (
+            "gates/baseline_file:read_baseline",
+            "gates/baselines:BaselineGate._refused",
+        ),
+    },
+    "test_capability.py": {
+        "test_what_is_lacking_stops_the_run_before_it": ("media_check:explain_lack",),
     },
     "test_catalog_cache.py": {
         "test_an_environment_without_ms_vlmeval": ("datasets/catalog:_ask",),
     },
     "test_client_factory.py": {
         "test_no_model": ("models/factory:NO_MODEL",),
+    },
+    "test_cluster.py": {
+        "test_workers_of_xdist_are_refused": ("inference:ONE_PROCESS",),
+    },
+    "test_compared_runs.py": {
+        "test_what_cannot_be_compared_is_said": ("store/history:History.find_other",),
     },
     "test_completeness_runs.py": {
         "test_modified_data_are_refused_or_accepted_and_said": (
@@ -85,6 +101,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_server_that_says_a_to_everything_is_not_green": (
             "gates/defects:describe_defects",
         ),
+    },
+    "test_demo_client.py": {
+        "test_video": ("models/demo_client:DemoClient._generate",),
     },
     "test_doctor.py": {
         "test_folders": ("doctor/machine:find_folders",),
@@ -128,6 +147,12 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/inside/families/__init__:find_family",
         ),
     },
+    "test_forecast.py": {
+        "test_download_only": ("session:_register_download_only",),
+        "test_what_is_too_much_fits_by_what_the_message_advises": (
+            "datasets/download_plan:check_plan",
+        ),
+    },
     "test_hub.py": {
         "test_offline_says_what_is_missing_and_where": (
             "datasets/hub:HubAccess._failure",
@@ -138,6 +163,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "run:ONLY_ASKS",
             "views:ScoreView._skip_where_only_asked",
         ),
+        "test_score_mode_without_answers_says_what_to_do": ("execution:NOT_STORED",),
     },
     "test_judge_panels.py": {
         "test_the_fixture": ("fixtures:vlm_judge",),
@@ -165,19 +191,30 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_prepare.py": {
         "test_a_cache_that_cannot_be_written": ("datasets/prepare:_Preparation.fill",),
     },
+    "test_report_formats.py": {
+        "test_excel_keeps_what_looks_like_a_formula": (
+            "reports/predictions:write_predictions",
+        ),
+    },
     "test_reuse.py": {
-        "test_a_server_that_fails_tells_nothing": ("reuse:_check_failures",),
         "test_a_model_that_is_loaded_here_is_checked_alike": ("reuse:REMEDY_HERE",),
+        "test_a_server_that_fails_tells_nothing": ("reuse:_check_failures",),
         "test_another_model_behind_the_name_stops_the_run": ("reuse:REMEDY",),
         "test_without_a_server_stored_answers_are_used_where_it_is_said": (
             "reuse:ReuseCheck._reach",
         ),
     },
+    "test_sandbox_own_python.py": {
+        "test_an_own_python_is_given_ms_vlmeval_as_the_message_says": (
+            "sandbox/environment:OWN_ENVIRONMENT",
+            "sandbox/environment:_probe",
+        ),
+    },
     "test_server.py": {
+        "test_more_replicas_than_devices": ("models/devices:choose_devices",),
         "test_one_that_is_slow_is_given_more_time": (
             "models/server:Server.wait_ready",
         ),
-        "test_more_replicas_than_devices": ("models/devices:choose_devices",),
     },
     "test_setup.py": {
         "test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named": (
@@ -189,6 +226,15 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/helper:Helper.__init__",
             "sandbox/inside/server:_load_methods",
         ),
+    },
+    "test_store.py": {
+        "test_a_foreign_file_is_never_overwritten": (
+            "store/location:Location.explain",
+        ),
+        "test_another_schema_version_is_named": ("store/location:_check_version",),
+    },
+    "test_task_runs.py": {
+        "test_a_class_that_is_another": ("datasets/library:Library.check_classes",),
     },
     "test_tasks.py": {
         "test_a_class_that_is_not_there": ("models/local_names:find_class",),
@@ -211,41 +257,23 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "unscored:explain_refusal",
         ),
     },
+    "test_video_datasets.py": {
+        "test_all_questions_about_a_video_in_one_prompt": (
+            "sandbox/inside/videos:_VideoWriter.write",
+        ),
+    },
     "test_video_repositories.py": {
+        "test_a_folder_as_mirror": ("datasets/hub:HubAccess._link_mirror",),
         "test_a_table_that_cannot_be_made_anew": (
             "sandbox/inside/video_classes:_unusable",
         ),
-        "test_a_folder_as_mirror": ("datasets/hub:HubAccess._link_mirror",),
         "test_a_table_that_is_not_the_published_one": (
             "datasets/locating:_check_published",
         ),
     },
-    "test_store.py": {
-        "test_another_schema_version_is_named": ("store/location:_check_version",),
-        "test_a_foreign_file_is_never_overwritten": (
-            "store/location:Location.explain",
-        ),
-    },
-    "test_report_formats.py": {
-        "test_excel_keeps_what_looks_like_a_formula": (
-            "reports/predictions:write_predictions",
-        ),
-    },
-    "test_forecast.py": {
-        "test_download_only": ("session:_register_download_only",),
-    },
-    "test_compared_runs.py": {
-        "test_what_cannot_be_compared_is_said": ("store/history:History.find_other",),
-    },
-    "test_sandbox_own_python.py": {
-        "test_an_own_python_is_given_ms_vlmeval_as_the_message_says": (
-            "sandbox/environment:OWN_ENVIRONMENT",
-            "sandbox/environment:_probe",
-        ),
-    },
-    "test_video_datasets.py": {
-        "test_all_questions_about_a_video_in_one_prompt": (
-            "sandbox/inside/videos:_VideoWriter.write",
+    "test_video_runs.py": {
+        "test_a_server_without_videos_is_told_before_the_run": (
+            "models/capability:REMEDIES",
         ),
     },
     "test_task_errors.py": {
@@ -295,19 +323,9 @@ GIVEN = (
 OPEN = (
     "calls:OF_SESSIONS",
     "calls:_option",
-    "choice:Choice._nobody_has",
-    "datasets/download_plan:check_plan",
-    "datasets/library:Library.check_classes",
     "evaluation:_names",
-    "execution:NOT_STORED",
-    "gates/baseline_file:read_baseline",
-    "gates/baselines:BaselineGate._refused",
-    "inference:ONE_PROCESS",
-    "media_check:explain_lack",
-    "models/capability:REMEDIES",
     "models/cluster/connection:connect",
     "models/cluster/connection:place_replicas",
-    "models/demo_client:DemoClient._generate",
     "models/local:LocalClient._running",
     "models/local_check:check_model",
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.run_fixtures import Project, endpoint, math_rows
+from tests.run_fixtures import Project, endpoint, math_rows, write_table
 from tests.server_fixtures import ServerProcess
 
 
@@ -125,6 +125,11 @@ def test_a_name_in_vlm_data_that_no_benchmark_has(
         "mean MathVision_MINI? The selected benchmarks have: MathVision_MINI. A "
         "benchmark with datasets = ['*'], as benchmarks/test_named.py, takes any."
     )
+    write_table(project.data_root / "MathVision.tsv", math_rows(2))
+    write_other(project, ["*"])
+    result = project.ask(server.url, "--vlm-data=MathVision_MINI,MathVision")
+    result.assert_outcomes(passed=4, xfailed=2, deselected=2)
+    assert len(server.requests()) == 4
 
 
 def test_an_unknown_dataset_is_one_failed_item(

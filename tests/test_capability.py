@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import pytest
 from PIL import Image
@@ -194,7 +194,9 @@ def test_a_run_asks_once_for_all_its_processes_and_runs(
 
 
 def test_what_is_lacking_stops_the_run_before_it(
-    checking: Project, server: ServerProcess
+    checking: Project,
+    server: ServerProcess,
+    vlm_server: Callable[..., ServerProcess],
 ) -> None:
     server.control(rules=[ONE_PICTURE])
     result = checking.ask(server.url, "-n", "2")
@@ -215,6 +217,12 @@ def test_what_is_lacking_stops_the_run_before_it(
         passed=6
     )
     assert probes(server) == 3
+    # Another server takes them; of another run, so that this one still misses some.
+    other = vlm_server()
+    arguments = ("-k", "several and not regression", "--vlm-max-tokens=99")
+    assert checking.ask(server.url, *arguments).ret == pytest.ExitCode.USAGE_ERROR
+    checking.ask(other.url, *arguments).assert_outcomes(passed=3)
+    assert probes(other) == 1
     # The server may be another one by now: it is tried again.
     server.control()
     checking.ask(server.url).assert_outcomes(passed=9)

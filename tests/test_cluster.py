@@ -78,3 +78,7 @@ def test_workers_of_xdist_are_refused(project: Project) -> None:
             "how many there are."
         ]
     )
+    if importlib.util.find_spec("ray") is None:
+        for alone in ([], ["-n", "0"]):
+            result = project.run(*arguments, *alone)
+            result.stderr.fnmatch_lines(["ERROR: --vlm-engine=ray needs Ray, which *"])

@@ -96,6 +96,13 @@ def test_video(media: Path) -> None:
         "the demo model sees pictures and no videos: leave out --vlm-video-url"
     )
     assert error.kind == "input"
+    # Without that option frames of the video are sent.
+    frames = tuple(
+        PromptPart(kind="image", media=f"{name}.png", media_type="image/png")
+        for name in ("red", "blue")
+    )
+    (reply,) = ask(Request(turns=((*frames, QUESTION),), media_folder=media))
+    assert reply.text
 
 
 def test_picture_that_cannot_be_read(media: Path) -> None:

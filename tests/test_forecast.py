@@ -87,6 +87,28 @@ def test_too_much_is_a_usage_error_before_the_first_byte(
     result.stderr.fnmatch_lines_random([f" *1 MB  {name}" for name in names])
 
 
+def test_what_is_too_much_fits_by_what_the_message_advises(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    limit = ("--vlm-download-max-gb=0.0015", "--collect-only")
+    refused = benchmarks.run(*mirror(file_server, *limit))
+    refused.stderr.fnmatch_lines(
+        ["Choose fewer datasets with -m core (the usual eight), -k or --vlm-data=*"]
+    )
+    assert not file_server.asked()
+    for fewer in (
+        [*limit, "-m", "core"],
+        [*limit, "-k", "TestSecond"],
+        [*limit, "--vlm-data=POPE"],
+        ["--vlm-download-max-gb=1", "--collect-only"],
+    ):
+        result = benchmarks.run(*mirror(file_server, *fewer))
+        assert "more than --vlm-download-max-gb" not in result.stderr.str(), fewer
+        assert "/POPE.tsv" in file_server.asked()
+        file_server.requests.clear()
+        (benchmarks.data_root / "POPE.tsv").unlink()
+
+
 def test_it_is_said_what_is_to_be_downloaded(
     benchmarks: Project, file_server: FileServer
 ) -> None:

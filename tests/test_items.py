@@ -260,6 +260,12 @@ def test_score_mode_without_answers_says_what_to_do(
         ]
     )
     assert server.requests(None) == []
+    server.control(default="B")
+    project.ask(server.url, "--vlm-mode=infer").assert_outcomes(passed=2, skipped=1)
+    asked = len(server.requests())
+    scored = project.ask(server.url, "--vlm-mode=score")
+    scored.assert_outcomes(passed=2, xfailed=1)
+    assert len(server.requests()) == asked
 
 
 def test_set_ups_are_among_the_durations_that_are_asked_for(

@@ -12,7 +12,7 @@ import pytest
 import pytest_vlmeval
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.options import Settings, load_settings
-from tests.run_fixtures import Project
+from tests.run_fixtures import Project, math_rows, write_table
 from tests.server_fixtures import ServerProcess
 from tests.task_files import LOCAL, swift_task, write_task
 
@@ -131,6 +131,21 @@ def test_a_class_that_is_another(project: Project, server: ServerProcess) -> Non
             " which is MathVision in ms-vlmeval. Name that, or leave class out."
         ]
     )
+    write_table(project.data_root / "MathVision.tsv", math_rows(2))
+    (project.pytester.path / "test_both.py").write_text(
+        "from pytest_vlmeval import Benchmark\n\nclass TestBoth(Benchmark):\n"
+        "    datasets = ['MathVision_MINI', 'MathVision']\n"
+    )
+    task["data"] = {
+        "M": {"class": "MathVision", "dataset": "MathVision_MINI"},
+        "N": {"dataset": "MathVision"},
+    }
+    write_task(path, task)
+    result = project.run(
+        f"--vlm-config={path}", "--vlm-allow-modified-data", "test_both.py"
+    )
+    assert result.ret == pytest.ExitCode.OK
+    assert len(server.requests()) == 4
 
 
 Load = Callable[..., Settings]

@@ -158,3 +158,8 @@ def test_a_server_without_videos_is_told_before_the_run(
             "Without --vlm-video-url frames of each video are sent. *",
         ]
     )
+    _, cases = video_project.junit(
+        *endpoint(server.url), "--vlm-data=Video-MME", "--vlm-media-check=stop"
+    )
+    score = properties(cases["test_score[Video-MME]"])
+    assert score["note"] == "8 frames per video"
