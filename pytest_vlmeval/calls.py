@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # What only a pytest session has a use for.
 OF_SESSIONS = {
-    "run": "name a run in `pytest --vlm-runs`, and load its export",
+    "run": "`pytest --vlm-mode=report --vlm-run=RUN --vlm-export=DIR` writes the files "
+    "of one that is stored",
     "download-only": "datasets are downloaded when they are needed",
     "serve": "start the server, and give its address as api_base",
     "serve-replicas": "start the servers, and give their addresses as api_base",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -224,8 +225,8 @@ def test_an_interrupted_call_ends_and_keeps_its_answers(
             "names to DataFrames: {'mine': frame}.",
         ),
         (
-            {"datasets": {"a b": pd.DataFrame({"question": ["q"]})}},
-            "'a b' cannot be the name of a dataset: give one of letters from a to z, ",
+            {"datasets": {"a/b": pd.DataFrame({"question": ["q"]})}},
+            "'a/b' cannot be the name of a dataset: give one without ",
         ),
         (
             {"datasets": {"m": pd.DataFrame({"image": [3]})}},
@@ -244,6 +245,65 @@ def test_what_a_call_cannot_do(
 
 
 KEY = "canary-key-5f0b71"
+
+
+def test_what_a_refused_call_advises_works(
+    notebook: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.control(default="B", api_key=KEY)
+    data = "MathVision_MINI"
+    asking: dict[str, Any] = {"api_base": server.url, "limit": 2, "progress": str}
+
+    def refused(said: str, **options: Any) -> None:
+        with pytest.raises(VlmEvalError) as caught:
+            evaluate("tiny-vlm", **{"datasets": data, **asking, **options})
+        assert said in str(caught.value)
+
+    # A key: from a file or the environment. A session's keyword: what it stands for.
+    refused("set VLM_API_KEY, or give api_key_file.", api_key=KEY)
+    file = notebook.pytester.path / "key"
+    file.write_text(KEY)
+    results = evaluate("tiny-vlm", data, **asking, api_key_file=file)
+    assert asked(server) == 2
+    refused("as keys in a notebook are shared", judge_api_key=KEY)
+    monkeypatch.setenv("VLM_API_KEY", KEY)
+    monkeypatch.setenv("VLM_JUDGE_API_KEY", KEY)
+    evaluate("tiny-vlm", data, **asking, fresh=True)
+    assert asked(server) == 4
+    refused("start the server, and give its address as api_base.", serve="x {port}")
+    refused("and give their addresses as api_base.", serve_replicas=2)
+    refused("and give its address as judge_api_base.", judge_serve="x {port}")
+    judged = evaluate(
+        "tiny-vlm", data, **asking, judge="tiny-vlm", judge_api_base=server.url
+    )
+    assert judged.scores["samples"].tolist() == [2]
+    refused("datasets are downloaded when they are needed", download_only=True)
+    # What is meant is named, and its keywords are the options.
+    refused("Did you mean limit?", limitt=1)
+    refused("has no keyword oops. Its keywords are the options of", oops=1)
+    by_option = evaluate("tiny-vlm", data, **{**asking, "limit": 1}, max_tokens=9)
+    assert by_option.scores["samples"].tolist() == [1]
+    # Datasets: names, or a mapping of names to tables.
+    image = Image.new("RGB", (8, 8), "red")
+    frame = pd.DataFrame({"question": ["question"], "answer": ["B"], "image": [image]})
+    refused("It takes names, paths of tables, or a mapping", datasets=[frame])
+    mine = evaluate("tiny-vlm", {"mine": frame}, **asking)
+    assert mine.scores["dataset"].tolist() == ["mine"]
+    refused("Name some: datasets=['MMStar']; `pytest --vlm-list` shows", datasets=[])
+    listed = notebook.run("--vlm-list=MMStar")
+    assert sum(line.startswith("MMStar ") for line in listed.outlines) == 1
+
+    # The command of the message that names a stored run.
+    command = "`pytest --vlm-mode=report --vlm-run=RUN --vlm-export=DIR`"
+    refused(f"{command} writes the files of one that is stored", run=results.run_id)
+    sent = len(server.requests())
+    arguments = shlex.split(command.strip("`"))[1:]
+    given = {"RUN": results.run_id, "DIR": "out"}
+    for name, value in given.items():
+        arguments = [each.replace(f"={name}", f"={value}") for each in arguments]
+    assert notebook.run(*arguments).ret == pytest.ExitCode.OK
+    assert len(pd.read_parquet(notebook.pytester.path / "out/samples.parquet")) == 2
+    assert len(server.requests()) == sent
 
 
 def everything(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,7 +67,9 @@ def test_options_about_requests_are_refused(load: Callable[..., Settings]) -> No
     )
 
 
-def test_an_environment_without_torch_is_told() -> None:
+def test_an_environment_without_torch_is_told(
+    sandbox_environment: SandboxEnvironment,
+) -> None:
     with pytest.raises(VlmEvalError) as raised:
         check_model("x", LocalModel(path="y"))
     assert str(raised.value) == (
@@ -75,6 +78,11 @@ def test_an_environment_without_torch_is_told() -> None:
         "install 'pytest-vlmeval[vlmeval]', or give the Python of another environment "
         "by --vlm-local-python."
     )
+    # The extra is ms-vlmeval, which declares both.
+    package = locate_package(sandbox_environment.python).folder
+    (found,) = package.parent.glob("ms_vlmeval-*.dist-info/METADATA")
+    required = re.findall(r"^Requires-Dist: ([\w-]+)", found.read_text("utf-8"), re.M)
+    assert {"torch", "transformers"} <= set(required)
 
 
 def test_a_folder_without_a_checkpoint_is_told(tmp_path: Path) -> None:

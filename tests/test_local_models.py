@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.local_settings import LocalModel, Value
 from pytest_vlmeval.models.client import Reply, Request, RequestError
 from pytest_vlmeval.models.local import LocalClient
+from pytest_vlmeval.models.local_check import check_model
 from pytest_vlmeval.prompts import PromptPart
 from tests.model_environment import ensure_model_environment
 from tests.run_fixtures import Project, picture
@@ -168,6 +170,23 @@ def test_a_process_that_dies_is_started_again_but_not_for_ever(
     texts = asyncio.run(ask_and_kill())
     assert len(set(texts)) == 1
     assert len(counting.pids()) == 3
+
+    async def ask_one_at_a_time() -> str:
+        client = client_of(tmp_path, replace(local, batch_size=1))
+        try:
+            return (await client.ask(request)).text
+        finally:
+            await client.close()
+
+    assert [asyncio.run(ask_one_at_a_time())] == texts[:1]
+
+
+def test_the_python_of_another_environment_has_what_this_one_lacks(
+    python: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(VlmEvalError, match="by --vlm-local-python"):
+        check_model("tiny", LocalModel(path=str(checkpoint)))
+    check_model("tiny", LocalModel(path=str(checkpoint), python=python))
 
 
 def test_a_run_goes_on_after_the_death_of_its_model(

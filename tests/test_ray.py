@@ -164,6 +164,14 @@ def test_too_little_room_is_told(nodes: Nodes, project: Project, replicas: str) 
             "or auto, or add nodes to the cluster."
         ]
     )
+    arguments = ("--vlm-model=demo", "--vlm-engine=ray", "--vlm-allow-modified-data")
+    if count:
+        for fewer in ("2", "auto"):
+            result = project.run(*arguments, f"--vlm-replicas={fewer}")
+            assert sum(result.parseoutcomes().values()) >= 3, fewer
+    nodes.have(count + 1)
+    result = project.run(*arguments, f"--vlm-replicas={replicas}")
+    assert sum(result.parseoutcomes().values()) >= 3
 
 
 def test_an_address_without_a_cluster_is_told(
@@ -181,6 +189,16 @@ def test_an_address_without_a_cluster_is_told(
             "Give HOST:PORT of its head, *"
         ]
     )
+    arguments = ("--vlm-model=demo", "--vlm-engine=ray", "--vlm-allow-modified-data")
+    nodes = Nodes()
+    try:
+        nodes.have(1)
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+        assert sum(project.run(*arguments).parseoutcomes().values()) >= 3
+    finally:
+        nodes.close()
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert sum(project.run(*arguments).parseoutcomes().values()) >= 3
 
 
 def requests_in(folder: Path) -> Callable[..., Request]:
