@@ -390,6 +390,17 @@ OTHERS: list[tuple[dict[str, str], str, str | None]] = [
     (_NONE, "B", "B"),
 ]
 
+DIFFERENT = [
+    *(("5", "-5"), ("+5", "-5"), ("+5", "5"), ("0.5", "-0.5"), ("3 °C", "-3 °C")),
+    *(("x=1", "x=-1"), ("x>y", "x<y"), (">3", "<3"), ("> 3", "3"), ("≥3", "≤3")),
+    *(("x-y", "x+y"), ("a * b", "a b"), ("f(x)", "fx"), ("Na+", "Na-"), ("A+", "A-")),
+    *(("C++", "C"), ("C#", "C"), ("1,5", "15"), ("1.5", "15"), ("a.b", "ab")),
+    *(("1/2", "12"), ("50%", "50"), ("$5", "5"), ("3!", "3"), ("!x", "x"), ("x'", "x")),
+    *(("10:30", "1030"), ("2^3", "23"), ("10-20", "1020"), ("1 2", "12"), ("5°", "5")),
+    *(("3 m", "3 cm"), ("a-b", "ab"), ("r e d", "red"), ("é", "e"), ("none", "no")),
+    *(("007", "7"), ("@home", "home"), ("A*", "A"), ("1,2,3", "123"), ("?", "!")),
+]
+
 # An answer, a reference, and whether one is the other.
 TEXTS = [
     ("红色", "红色", True),
@@ -403,5 +414,28 @@ TEXTS = [
     ("dark red", "red", False),
     ("10²", "102", False),
     ("", "", False),
-    ("-5", "5", False),
+    # Signs, relations, operators, units and decimal marks tell values apart.
+    *((said, known, False) for said, known in DIFFERENT),
+    *((known, said, False) for said, known in DIFFERENT),
+    *((known, known, True) for pair in DIFFERENT for known in pair),
+    ("-5", "$-5$", True),
+    ("\u22125", "-5", True),
+    ("-5.", "-5", True),
+    ("50\\%", "50%", True),
+    ("1,000", "1000", True),
+    ("1000", "1,000", True),
+    ("12,345.6", "12345.6", True),
+    (".5", "0.5", True),
+    ("three", "3", True),
+    ("The dark-red car!", "dark red car", True),
+    ("Coca-Cola", "coca cola", True),
+    ("Dr. Pepper", "dr pepper", True),
+    ("5 p.m.", "5 pm", True),
+    ("red, green", "red green", True),
+    ('the "red" car', "red car", True),
+    ("<b>", "<b>", True),
+    ("<b>red</b>", "red", True),
+    ("_red_", "red", True),
+    ("it is red", "red", False),
+    ("red?", "red", False),
 ]

@@ -263,6 +263,7 @@ DOCUMENT = {
     "evidence_sources": "['Chart']",
 }
 MANY = str(["The"] * 10)
+FIVES = str(["-5"] * 10)
 ODD: list[tuple[str, str, Row, str, float, float]] = [
     ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "A", 1, 0),
     ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "(A)", 1, 0),
@@ -282,6 +283,8 @@ ODD: list[tuple[str, str, Row, str, float, float]] = [
     ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": MANY}, "A", 1, 0),
     ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": MANY}, "", 1, 0),
     ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": MANY}, "the", 1, 1),
+    ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": FIVES}, "5", 1, 0),
+    ("ImageVQADataset", "TextVQA_VAL", {**TEXT_VQA, "answer": FIVES}, "-5", 1, 1),
     ("OCRBench", "OCRBench", {**OCR, "answer": "['o']"}, "no", 1, 0),
     ("OCRBench", "OCRBench", {**OCR, "answer": "['10']"}, "100", 1, 0),
     ("OCRBench", "OCRBench", {**OCR, "answer": "['10', 'ten']"}, "It is 10.", 1, 1),

@@ -224,6 +224,10 @@ def test_own_tables_and_the_reports(project: Project, server: ServerProcess) -> 
         ("\uff11\uff12\uff13", "123"),
         ("Red.", "red"),
         ("No", "red"),
+        ("5", "-5"),
+        ("-0.5", "0.5"),
+        ("x>y", "x<y"),
+        ("C++", "['C', 'c']"),
     ]
     write_table(
         project.pytester.path / "open.tsv",
@@ -278,7 +282,7 @@ def test_own_tables_and_the_reports(project: Project, server: ServerProcess) -> 
     assert told["mine"]["scoring"] == told["open"]["scoring"] == "corrected"
     assert told["MMStar"]["scoring"] == "published"
     assert float(told["mine"]["score"]) == pytest.approx(100 * right / len(asked))
-    assert told["open"]["score"] == "75.0"
+    assert told["open"]["score"] == "37.5"
     assert [told[name]["unread"] for name in told] == ["6", "0", "1"]
     line = "6 of 16 answers named no option (counted as wrong; a judge would read them)"
     result.stdout.fnmatch_lines([f"mine: {line}"])

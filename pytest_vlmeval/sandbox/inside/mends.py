@@ -23,7 +23,12 @@ from pytest_vlmeval.sandbox.inside.bounds import timeout_decorator
 from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
 from pytest_vlmeval.sandbox.inside.judging import run_tasks
-from pytest_vlmeval.sandbox.inside.reading import has_words, read_option, read_yes_no
+from pytest_vlmeval.sandbox.inside.reading import (
+    comparable,
+    has_words,
+    read_option,
+    read_yes_no,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -360,7 +365,7 @@ def mend_distances(module: Any) -> None:
     not: a wrong answer in enough of it is right. An answer that is mostly white space
     is measured without; any other has ms-vlmeval's number.
     """
-    _mend_empty_texts(module)
+    _mend_comparison(module)
     upstream = module.anls_compute
 
     def anls_compute(groundtruth: str, prediction: str) -> float:
@@ -377,19 +382,19 @@ def mend_distances(module: Any) -> None:
     module.anls_compute = anls_compute
 
 
-def _mend_empty_texts(module: Any) -> None:
-    """Answer dataset/utils/vqa_eval.py:242: "A" without its article is "", as "The" is.
+def _mend_comparison(module: Any) -> None:
+    """Answer dataset/utils/vqa_eval.py:242: signs are left out, so "-5" is "5".
 
-    And an empty answer is a reference that is an article or a sign. Changes published
-    numbers, so it acts only in corrected scoring.
+    "A" without its article is "", as "The" is, and an empty answer is a reference that
+    is an article or a sign. Changes published numbers, so it acts only in corrected
+    scoring.
     """
     process_answer, process_line = module.process_answer, module.process_line
 
     def process_all(answer: str) -> str:
-        found = str(process_answer(answer))
         if current_job().scoring == "published":
-            return found
-        return found or answer.strip().lower()
+            return str(process_answer(answer))
+        return comparable(answer)
 
     def process(line: Any, method: str = "vqa_score") -> dict[str, Any]:
         found: dict[str, Any] = process_line(line, method=method)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 HEAD, TAIL = 4_000, 16_000
 
 _SHAPES = ("<wide>", "<narrow>", "<font>", "<circle>")
-_STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}
+_STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2212: "-"}
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _TOKENS = re.compile(
     r"<\|[^|<>\n]{0,60}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[(?:EOS|BOS|PAD)\]"
@@ -50,10 +50,25 @@ _LATEX = re.compile(
     r"\\(?:boxed|text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|rm|bf)"
     r"[ ]?\{([^{}]*)\}"
 )
-_MATHS = re.compile(r"\$|\\[()\[\]]")
-_MARKS = re.compile(r"```\w*|`|__|(?<![\w)])\*+|\*+(?![\w(])|^[#>]+ ", re.MULTILINE)
-_ENDS = ".,;:!。、 \n"
+# "$" before a price is no LaTeX.
+_MATHS = re.compile(r"(\$\$?)([^$\n]*)\1(?!\d)")
+_BRACKETS = re.compile(r"\\[()\[\]]")
+_ESCAPED = re.compile(r"\\([%$#&_])")
+_STRESSED = (
+    re.compile(r"(?<![A-Za-z0-9*])(\*{1,3})(?![\s*])([^*\n]*[^*\s])\1(?![A-Za-z0-9*])"),
+    re.compile(r"(?<![A-Za-z0-9_])(_{1,3})(?![\s_])([^_\n]*[^_\s])\1(?![A-Za-z0-9_])"),
+    re.compile(r"<(b|i|u|p|em|strong|span|div|mark)>([^<>]*)</\1>", re.IGNORECASE),
+)
+_MARKS = re.compile(
+    r"```(?:\w*(?=\n))?|`|(?<![\w)*])\*\*+|\*\*+(?![\w(*])|^(?:#+|\*) "
+    # A quotation; before a number it is a relation.
+    r"|^>+ (?=[(\[*]*[A-Z])",
+    re.MULTILINE,
+)
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,]|\.\d{3}(?!\d))")
+_ENDS = ".,;:。、 \n"
 _QUOTES = "\"'「」『』《》«»"
+_CLOSING = {"「": "」", "『": "』", "《": "》", "«": "»"}
 
 _OPEN = r"[(\[{<【「『《\"' ]{0,6}"
 _CLOSE = r"[)\]}>】」』》\"' ]{0,6}"
@@ -180,6 +195,29 @@ _IDIOM = re.compile(
 )
 
 
+_ARTICLES = ("a", "an", "the")
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten".split()
+    )
+}
+_ABBREVIATED = re.compile(r"(?<![\w.])(?:[A-Za-z]\.){2,}(?!\w)")
+# Marks that stand between words, and what is left of them.
+_SENTENCE_MARKS = (
+    (re.compile(r"(?<![^ ])\"([^\"]*[^\" ])\"(?![^ .,;:!?])"), r"\1"),
+    (re.compile(r"(?<![^ ])\(([^\W\d_][^()]*[^\W\d_])\)(?![^ .,;:!?])"), r"\1"),
+    (re.compile(r"(?<=[^\W\d_]{2})[.,;:!](?= )|(?<=[\w)])[,;](?= )"), ""),
+    (re.compile(r"(?<=[^\W\d_]{2})[,;](?=[^\W\d_]{2})"), " "),
+    (
+        re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_])|(?<=[^\W\d_])-(?=[^\W\d_]{2})"),
+        " ",
+    ),
+    # ".5" is 0.5.
+    (re.compile(r"(?<![\w.)])\.(?=\d)"), "0."),
+)
+
+
 class _Option(NamedTuple):
     """An option with its text as it is compared."""
 
@@ -230,8 +268,24 @@ def bare_text(text: str) -> str:
 
 
 def same_text(text: str, reference: str) -> bool:
-    """Whether an answer is a reference, but for case, width and what ends it."""
-    return bool(_plain(reference)) and _plain(bare_text(text)) == _plain(reference)
+    """Whether an answer is a reference, but for what `comparable` leaves out."""
+    known = comparable(reference)
+    return bool(known) and comparable(bare_text(text)) == known
+
+
+def comparable(text: str) -> str:
+    """Give a text as it is compared with a reference.
+
+    Case, width, articles, quotes around words and the marks of sentences are left out,
+    and numbers up to ten have one spelling. Whatever tells one value from another is
+    kept: signs, relations, operators, units, and points and commas within numbers.
+    """
+    spelled = _ABBREVIATED.sub(lambda each: each[0].replace(".", ""), text)
+    folded = _plain(spelled)
+    for pattern, kept in _SENTENCE_MARKS:
+        folded = pattern.sub(kept, folded)
+    words = [_NUMBER_WORDS.get(each, each) for each in folded.split()]
+    return " ".join(each for each in words if each not in _ARTICLES) or folded
 
 
 def has_words(text: str, reference: str) -> bool:
@@ -264,6 +318,7 @@ def _clean(text: str) -> str:
                 for sign in _INVISIBLE.sub("", text).translate(_STRAIGHT)
             ),
         )
+    text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
     return re.sub(r"[^\S\n]+", " ", text.replace("\r", "\n"))
 
 
@@ -275,7 +330,11 @@ def _tidy(text: str) -> str:
         if shorter == text:
             break
         text = shorter
-    text = _MARKS.sub("", _MATHS.sub("", text))
+    text = _ESCAPED.sub(r"\1", _BRACKETS.sub("", _MATHS.sub(r"\2", text)))
+    for _ in range(3):
+        for stressed in _STRESSED:
+            text = stressed.sub(r"\2", text)
+    text = _MARKS.sub("", text)
     return re.sub(r" +", " ", re.sub(r"\n[\n ]*", "\n", text)).strip()
 
 
@@ -332,9 +391,29 @@ def _fold(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Give a text as it is compared with others."""
-    tidy = " ".join(_fold(_tidy(_clean(text))).split())
-    bare = tidy.strip(_QUOTES).rstrip(_ENDS).strip(_QUOTES)
-    return re.sub(r"^(?:a|an|the) (?=\w)", "", bare) or tidy
+    bare = _fold(_bare(text))
+    return re.sub(r"^(?:a|an|the) (?=\w)", "", bare)
+
+
+def _bare(text: str) -> str:
+    """Give a text without quotes around it and the marks that end a sentence."""
+    tidy = " ".join(_tidy(_clean(text)).split())
+    bare = _unquoted(_ended(_unquoted(tidy)))
+    return _ended(bare) or tidy
+
+
+def _ended(text: str) -> str:
+    """Leave out what ends a sentence; "3!" and "x!" are no sentences."""
+    text = text.rstrip(_ENDS)
+    return re.sub(r"(?<=[^\W\d_]{2})!+$|(?<=[\u3040-\u9fff])!+$", "", text)
+
+
+def _unquoted(text: str) -> str:
+    """Leave out quotes around a text, but not "x'", or the mark of inches."""
+    quoted = len(text) > 2 and _QUOTES.find(text[0]) >= 0
+    if quoted and text[-1] == _CLOSING.get(text[0], text[0]):
+        return text[1:-1].strip()
+    return text
 
 
 def _read(text: str, options: Mapping[str, object], known: list[_Option]) -> str | None:

@@ -72,10 +72,10 @@ def _exact_line(
 def _matches(line: Mapping[str, Any], row: Any, scoring: str) -> bool:
     """Whether an answer is one of a row's references; `line` is ms-vlmeval's view.
 
-    Corrected scoring also takes one in a box, in letters of full width, or that only
-    ends otherwise.
+    Corrected scoring compares by its own rule, to which "-5" is not "5", and also takes
+    a reference in a box.
     """
-    if any(line["match"]) or scoring == "published":
+    if scoring == "published":
         return any(line["match"])
     cell = row["answer"]
     references = _references(cell) if str(cell).startswith("[") else [cell]
