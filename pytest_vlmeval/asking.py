@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Literal
 
 from pytest_vlmeval.accounts import FailedAttempt, LimitChange
 from pytest_vlmeval.models.client import ErrorKind, Reply, Request
@@ -18,6 +19,7 @@ from pytest_vlmeval.refusals import Refusals, explain
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
+NO_REPLY = ("failed", "not_asked")
 # States of answers whose text never scores, by how they ended, and of errors that are
 # about the answer rather than the request.
 _UNUSABLE: Mapping[Ending, AnswerState] = {
@@ -124,7 +126,7 @@ class Asker:
             asked.append(await self._ask_turn(fingerprint, index, so_far, lent))
             if asked[-1].state != "answered":
                 break
-        if self._refusals is not None and asked[-1].state != "failed":
+        if self._refusals is not None and asked[-1].state not in NO_REPLY:
             self._refusals.note_answer(fingerprint)
         return _join(asked, len(request.turns))
 
@@ -145,7 +147,7 @@ class Asker:
             async with refusals.confirming if refusals and alone else nullcontext():
                 if refusals and (reason := refusals.why_given_up(fingerprint)):
                     if attempt is None:
-                        return failed_answer(fingerprint, index, reason)
+                        return failed_answer(fingerprint, index, reason, "not_asked")
                     return self._fail(fingerprint, index, attempts, attempt)
                 attempts += 1
                 attempt = await self._pool.ask(request, alone=alone)
@@ -208,10 +210,15 @@ def _join(asked: Sequence[Answer], turns: int) -> Answer:
     )
 
 
-def failed_answer(fingerprint: str, index: str, error: str) -> Answer:
-    """Return the answer of a sample that could not be asked."""
+def failed_answer(
+    fingerprint: str,
+    index: str,
+    error: str,
+    state: Literal["failed", "not_asked"] = "failed",
+) -> Answer:
+    """Return the answer of a sample for which no request was sent."""
     return Answer(
-        fingerprint=fingerprint, index=index, state="failed", error=error, attempts=0
+        fingerprint=fingerprint, index=index, state=state, error=error, attempts=0
     )
 
 

@@ -236,7 +236,7 @@ class _Drain:
         self, group: asyncio.TaskGroup, fingerprint: str, asks: deque[Ask]
     ) -> None:
         while asks:
-            # Where nothing more is asked, all are failures at once.
+            # Where nothing more is asked, that is said of all at once.
             given_up = self._work.refusals.why_given_up(fingerprint)
             size = min(len(asks), AT_ONCE if given_up else await self._room())
             batch = [asks.popleft() for _ in range(size)]
@@ -270,7 +270,7 @@ class _Drain:
         """Ask from a place, and keep it until the answer is stored."""
         reason = self._work.refusals.why_given_up(fingerprint)
         if reason:
-            failed = failed_answer(fingerprint, ask.sample, reason)
+            failed = failed_answer(fingerprint, ask.sample, reason, "not_asked")
             await self._keep(replace(failed, repeat=ask.repeat))
             return
         # What was not sent when the session ended is left to the next one.

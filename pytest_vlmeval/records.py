@@ -14,10 +14,17 @@ Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "o
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "corrected"]
 AnswerState = Literal[
-    "answered", "cut_off", "empty", "filtered", "refused", "aborted", "failed"
+    "answered",
+    "cut_off",
+    "empty",
+    "filtered",
+    "refused",
+    "aborted",
+    "failed",
+    "not_asked",
 ]
 # States of samples that got no answer, and of those with none that a judge may give.
-UNANSWERED: tuple[AnswerState, ...] = ("failed", "aborted")
+UNANSWERED: tuple[AnswerState, ...] = ("failed", "aborted", "not_asked")
 WITHHELD: tuple[AnswerState, ...] = (*UNANSWERED, "filtered", "refused")
 VerdictState = Literal["matched", "judged", "judge_failed", "judge_unclear"]
 
@@ -111,7 +118,8 @@ class Answer:
     `cut_off` is an answer that ended at the token limit, `empty` one without text,
     `filtered` one that a filter of the server stopped, `refused` one that the model's
     reply declares a refusal, `aborted` one that the server broke off, `failed` a
-    request that got none; `error` then says why. `reasoning` is what a model thought
+    request that got none, `not_asked` a sample of a dataset that was given up before
+    its turn; `error` then says why. `reasoning` is what a model thought
     before its answer, which is `text` alone. `finish_reason` is the server's word for
     how it ended. Of a prompt with several
     `turns` they are those of the last turn that was asked, and `earlier` the replies

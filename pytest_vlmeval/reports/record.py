@@ -87,7 +87,7 @@ class SampleReport:
 
 def find_outcome(answer: Answer | None, verdict: Verdict | None) -> Outcome:
     """Put answer and verdict into one word."""
-    if answer is None:
+    if answer is None or answer.state == "not_asked":
         return "missing"
     if answer.state != "answered":
         return answer.state
