@@ -228,9 +228,10 @@ class Verdict:
     times `value` is the mean over `repeats`, the values of each time, and None where
     one of them is; `extracted` and `reason` are those of the first time. `corrected`
     is what corrected scoring gives where a published verdict differs from it, None
-    where it does not. `unread` is true where no rule found an option in the answer,
-    which then counts as wrong; `why_lost` says why no answer to the sample can be
-    right, "" if one can.
+    where it does not. It `rests_on_defect` where it is the better one by a known defect
+    of ms-vlmeval's scoring. `unread` is true where no rule found an option in the
+    answer, which then counts as wrong; `why_lost` says why no answer to the sample can
+    be right, "" if one can.
     """
 
     index: str
@@ -241,13 +242,9 @@ class Verdict:
     exchanges: tuple[int, ...] = ()
     repeats: tuple[float | None, ...] = ()
     corrected: float | None = None
+    rests_on_defect: bool = False
     unread: bool = False
     why_lost: str = ""
-
-    @property
-    def rests_on_defect(self) -> bool:
-        """Whether it is better than what corrected scoring gives."""
-        return self.corrected is not None and (self.value or 0) > self.corrected
 
     @property
     def right(self) -> int:

@@ -105,6 +105,7 @@ def _average_verdict(verdicts: Sequence[Verdict]) -> Verdict:
         exchanges=exchanges,
         repeats=values,
         corrected=corrected,
+        rests_on_defect=any(each.rests_on_defect for each in verdicts),
         unread=unread,
     )
 

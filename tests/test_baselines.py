@@ -141,7 +141,9 @@ class Table:
 def by_defect(score: Score, *indexes: int) -> Score:
     """Give a score some of whose verdicts rest on a known defect."""
     verdicts = tuple(
-        replace(each, corrected=0.0) if int(each.index) in indexes else each
+        replace(each, corrected=0.0, rests_on_defect=True)
+        if int(each.index) in indexes
+        else each
         for each in score.verdicts
     )
     count = len(indexes)

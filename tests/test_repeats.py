@@ -75,7 +75,7 @@ def test_a_sample_without_a_verdict_in_one_repeat_has_none() -> None:
 
 def test_defects_of_single_repeats_are_averaged() -> None:
     right = Verdict(index="1", value=1.0)
-    by_defect = Verdict(index="1", value=1.0, corrected=0.0)
+    by_defect = Verdict(index="1", value=1.0, corrected=0.0, rests_on_defect=True)
     sound = SoundScore(defects=1, value=0, metrics={"Overall": 0})
     found = average(
         [

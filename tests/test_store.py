@@ -139,7 +139,7 @@ def score(**more: object) -> Score:
         "verdicts": (
             Verdict(index="1", value=1.0, extracted="A", reason="r"),
             Verdict(index="2", value=None, state="judge_unclear", exchanges=(3, 4)),
-            Verdict(index="3", value=1.0, corrected=0.0),
+            Verdict(index="3", value=1.0, corrected=0.0, rests_on_defect=True),
         ),
         "differing": 1,
         "sound": SoundScore(defects=1, value=25.0, metrics={"Overall": 0.25}),

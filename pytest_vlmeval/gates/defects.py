@@ -23,14 +23,14 @@ def describe_defects(score: Score) -> str | None:
         if not missed:
             return None
         return (
-            f"{missed} of {score.samples} verdicts are wrong by a known defect of "
-            f"ms-vlmeval's scoring ({PAGE}); --vlm-scoring=corrected counts them right"
+            f"{missed} of {score.samples} verdicts are others by "
+            f"--vlm-scoring=corrected ({PAGE})"
         )
-    also = f", {missed} others are wrong by one" if missed else ""
+    also = f"; {missed} more are others by corrected scoring" if missed else ""
     return (
         f"{defects} of {score.samples} verdicts rest on a known defect of ms-vlmeval's "
-        f"scoring ({PAGE}), without them it is {sound.value:.2f}{also}; "
-        "--vlm-scoring=corrected counts them right"
+        f"scoring ({PAGE}), without them it is {sound.value:.2f}; "
+        f"--vlm-scoring=corrected counts them right{also}"
     )
 
 

@@ -231,6 +231,7 @@ verdicts = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("exchanges", sa.JSON, nullable=False),
     sa.Column("corrected", sa.Float, nullable=True),
+    sa.Column("rests_on_defect", sa.Boolean, nullable=False),
     sa.Column("unread", sa.Boolean, nullable=False),
     sa.Column("why_lost", AnyText, nullable=False),
 )

@@ -184,6 +184,7 @@ def _verdict_row(score_id: str, verdict: Verdict) -> dict[str, object]:
         "state": verdict.state,
         "exchanges": list(verdict.exchanges),
         "corrected": verdict.corrected,
+        "rests_on_defect": verdict.rests_on_defect,
         "unread": verdict.unread,
         "why_lost": verdict.why_lost,
     }
@@ -206,6 +207,7 @@ def _verdict(row: sa.Row[Any]) -> Verdict:
         state=row.state,
         exchanges=tuple(row.exchanges),
         corrected=row.corrected,
+        rests_on_defect=row.rests_on_defect,
         unread=row.unread,
         why_lost=sys.intern(row.why_lost),
     )

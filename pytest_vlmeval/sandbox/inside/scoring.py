@@ -120,7 +120,8 @@ def _without_defects(
 
     The judge is not asked again: what only it could say of an answer, and was not
     asked as published, is wrong here. Gives metrics and value of the score in which
-    the answers with too good a verdict are worth nothing.
+    the answers with too good a verdict are worth nothing. One that may well be what was
+    meant differs, and rests on no defect.
     """
     if job.scoring == "corrected" or not _corrects(info, job):
         return None
@@ -144,7 +145,8 @@ def _without_defects(
         value, other = each["value"], corrected[each["index"]]
         if value is not None and value != other:
             each["corrected"] = other
-            if value > other:
+            if value > other and not each["unsure"]:
+                each["rests_on_defect"] = True
                 too_good.add(each["index"])
     if not too_good:
         return None
@@ -204,7 +206,9 @@ def _explain_missing(
 def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Give a list for each field: one object for each verdict would take 20 MB."""
     names = verdicts[0] if verdicts else ()
-    return {name: [each[name] for each in verdicts] for name in names}
+    return {
+        name: [each[name] for each in verdicts] for name in names if name != "unsure"
+    }
 
 
 def _prediction(family: Family, replies: list[str]) -> str | list[str]:

@@ -9,13 +9,14 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
     Reading,
+    compare_readings,
     judged_table,
     mark_unread,
     read_published,
     verdict,
 )
 from pytest_vlmeval.sandbox.inside.mends import OPEN
-from pytest_vlmeval.sandbox.inside.reading import read_option, read_yes_no
+from pytest_vlmeval.sandbox.inside.reading import read_yes_no
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,10 +103,8 @@ def _read_both(job: Job, row: pd.Series[Any], choices: dict[str, Any]) -> Readin
     missing = job.missing.get(str(row["index"]), {})
     lost = {name: text for name, text in missing.items() if name != "answer"}
     known = {name: choices[name] for name in choices if name not in lost}
-    return Reading(
-        read_published(row["prediction"], known),
-        read_option(str(row["prediction"]), {**choices, **lost}),
-    )
+    said = row["prediction"]
+    return compare_readings(said, read_published(said, known), {**choices, **lost})
 
 
 def main_of_choices(
@@ -142,7 +141,10 @@ def evaluate_yes_no(dataset: Any, answers: str, job: Job) -> Outcome:
         given = verdict(row["index"], row["score"], row["extracted"], task=task)
         said = rules.published_extraction(row["prediction"])
         published = None if said == "Unknown" else said
-        reading = Reading(published, read_yes_no(row["prediction"]))
+        corrected = read_yes_no(row["prediction"])
+        # Each word that the published rules read stands by itself.
+        unsure = published is not None and corrected is None
+        reading = Reading(published, corrected, unsure)
         if reading.differs:
             differing.add(str(row["index"]))
         verdicts.append(mark_unread(job, given, reading))

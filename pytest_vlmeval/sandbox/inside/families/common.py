@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.reading import has_words, read_option
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -70,10 +72,15 @@ def read_published(answer: object, choices: Mapping[str, object]) -> str | None:
 
 
 class Reading(NamedTuple):
-    """What the rules of both scorings read in an answer, None for no option."""
+    """What the rules of both scorings read in an answer, None for no option.
+
+    `unsure`: the published rules read what may well be meant, by a word or letter that
+    stands by itself, and corrected scoring reads nothing. That is no defect of theirs.
+    """
 
     published: str | None
     corrected: str | None
+    unsure: bool = False
 
     @property
     def differs(self) -> bool:
@@ -85,9 +92,27 @@ class Reading(NamedTuple):
         return self.published if job.scoring == "published" else self.corrected
 
 
+def compare_readings(
+    answer: object, published: str | None, choices: Mapping[str, object]
+) -> Reading:
+    """Put what the published rules read beside what the reader of ours does."""
+    said = str(answer)
+    corrected = read_option(said, choices)
+    unsure = (
+        published is not None
+        and corrected is None
+        and (
+            re.search(rf"(?<![A-Za-z0-9]){published}(?![A-Za-z0-9])", said) is not None
+            or has_words(said, str(choices.get(published, "")))
+        )
+    )
+    return Reading(published, corrected, unsure)
+
+
 def mark_unread(job: Job, found: Verdict, reading: Reading) -> Verdict:
     """Mark a verdict on an answer in which neither rules nor a judge read an option."""
     found["unread"] = reading.of(job) is None and found["state"] == "matched"
+    found["unsure"] = reading.unsure and found["state"] == "matched"
     return found
 
 
@@ -119,6 +144,8 @@ def verdict(
         "state": "matched" if task is None else task.state,
         "exchanges": [] if task is None else [each.number for each in task.exchanges],
         "corrected": None,
+        "rests_on_defect": False,
+        "unsure": False,
         "unread": False,
         "why_lost": "",
     }

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
-    Reading,
+    compare_readings,
     judged_table,
     mark_unread,
     read_published,
     verdict,
 )
-from pytest_vlmeval.sandbox.inside.reading import read_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +50,9 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
             given = verdict(row["index"], value, row["res"], row["log"], task)
             if choices := _choices(row):
                 said = row["prediction"]
-                read = read_published(said, choices), read_option(str(said), choices)
-                given = mark_unread(job, given, Reading(*read))
+                published = read_published(said, choices)
+                reading = compare_readings(said, published, choices)
+                given = mark_unread(job, given, reading)
             verdicts.append(given)
         return Outcome(result, verdicts)
 

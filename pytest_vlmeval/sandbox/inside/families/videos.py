@@ -11,14 +11,13 @@ import pandas as pd
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
-    Reading,
+    compare_readings,
     judged_table,
     mark_unread,
     verdict,
 )
 from pytest_vlmeval.sandbox.inside.job import EXACT
 from pytest_vlmeval.sandbox.inside.judging import build_judge, run_tasks
-from pytest_vlmeval.sandbox.inside.reading import read_option
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Verdict
@@ -63,7 +62,7 @@ def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
         reason = "" if extracted else "no letter from A to D in the answer"
         task = job.tasks.get(index)
         given = verdict(index, row["score"], extracted, reason, task)
-        reading = Reading(published, read_option(said, _options(row)))
+        reading = compare_readings(said, published, _options(row))
         verdicts.append(mark_unread(job, given, reading))
     return Outcome(result, verdicts)
 
