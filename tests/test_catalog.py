@@ -45,7 +45,8 @@ Path(sys.argv[2]).write_text(json.dumps(found))
 """
 # ms-vlmeval refuses them without a judge; here what matches exactly counts.
 EXACT_HERE = {"MathVista_MINI", "MathVision", "MathVision_MINI"}
-UNREFERENCED = {"MLLMGuard_DS", "DocVQA_TEST", "InfoVQA_TEST"}
+# The references of MMMU_TEST are all "?".
+UNREFERENCED = {"MLLMGuard_DS", "DocVQA_TEST", "InfoVQA_TEST", "MMMU_TEST"}
 KINDS = {
     "MCQ": "multiple_choice",
     "Y/N": "yes_no",

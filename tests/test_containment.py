@@ -126,22 +126,28 @@ def test_every_module_has_the_confined_eval(
 ) -> None:
     code = """
 import types
+from pathlib import Path
+import pandas as pd
 from pytest_vlmeval.sandbox.inside import expressions
+from pytest_vlmeval.sandbox.inside.job import Job, running
 from vlmeval.dataset import image_mcq, image_vqa, image_yorn
 from vlmeval.dataset.utils import mathv, vqa_eval
 from vlmeval.smp import istype, toliststr
 modules = [m for n, m in sys.modules.items()
            if n.startswith("vlmeval.") and getattr(m, "__file__", None)]
 hostile = "[__import__('pathlib').Path('marker').touch()]"
+job = Job(rows=pd.DataFrame(), folder=Path.cwd(), on_progress=print)
+with running(job):
+    equal = [mathv.is_equal(a, b) for a, b in (
+        ("1/2", "0.5"), ("a", "42"), (r"\\\\frac{1}{2}", "0.5"), ("3", "4"),
+        ("__import__('pathlib').Path('marker').touch()", "1"))]
 print(json.dumps({
     "modules": len(modules),
     "confined": all(m.eval is expressions.confined_eval and
                     m.exec is m.compile is expressions.refuse_code for m in modules),
     "istype": [istype("[1, 2]", list), istype(hostile, list), istype("7", int)],
     "toliststr": [toliststr("['a', 'b']"), attempt(lambda: toliststr(hostile))],
-    "is_equal": [mathv.is_equal(a, b) for a, b in (
-        ("1/2", "0.5"), ("a", "42"), (r"\\\\frac{1}{2}", "0.5"), ("3", "4"),
-        ("__import__('pathlib').Path('marker').touch()", "1"))],
+    "is_equal": equal,
 }))
 """
     found = run_inside(sandbox_environment, code, tmp_path)
