@@ -148,7 +148,7 @@ class Asker:
                 if refusals and (reason := refusals.why_given_up(fingerprint)):
                     if attempt is None:
                         return failed_answer(fingerprint, index, reason, "not_asked")
-                    return self._fail(fingerprint, index, attempts, attempt)
+                    return self._fail(fingerprint, index, attempts, attempt, request)
                 attempts += 1
                 attempt = await self._pool.ask(request, alone=alone)
                 if attempt.reply is not None:
@@ -163,13 +163,20 @@ class Asker:
                 delay_s = next(delays, None) if error.retryable else None
                 if delay_s is None:
                     if refusals:
-                        refusals.note_refusal(fingerprint, index, error)
-                    return self._fail(fingerprint, index, attempts, attempt)
+                        refusals.note_refusal(
+                            fingerprint, index, error, has_images=request.has_images
+                        )
+                    return self._fail(fingerprint, index, attempts, attempt, request)
             async with place.lent() if place else nullcontext():
                 await self._pool.pause(delay_s)
 
     def _fail(
-        self, fingerprint: str, index: str, attempts: int, attempt: Attempt
+        self,
+        fingerprint: str,
+        index: str,
+        attempts: int,
+        attempt: Attempt,
+        request: Request,
     ) -> Answer:
         """Return what becomes of a sample whose last attempt failed."""
         error = attempt.error
@@ -179,7 +186,9 @@ class Asker:
             index=index,
             state=_FAILED.get(error.kind, "failed"),
             # The options that fix it are the model's, not a judge's.
-            error=str(error) if self._refusals is None else explain(error),
+            error=str(error)
+            if self._refusals is None
+            else explain(error, has_images=request.has_images),
             attempts=attempts,
             latency_ms=1000 * attempt.latency_s,
             endpoint=attempt.endpoint,

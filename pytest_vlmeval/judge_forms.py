@@ -28,7 +28,7 @@ SYSTEM = (
     "format of the reply to the letter."
 )
 MAX_TOKENS = 512
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", re.DOTALL)
+_FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*)\n[^\S\n]*```", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def write_instruction(form: type[Form]) -> str:
 
 def read_reply(form: type[Form], text: str) -> Form:
     """Read a JSON object, bare or in a code fence; ValueError for anything else."""
-    fenced = _FENCED.fullmatch(text)
+    fenced = _FENCED.fullmatch(text.strip())
     try:
         return form.model_validate_json(fenced[1] if fenced else text)
     except ValidationError as error:

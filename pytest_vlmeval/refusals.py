@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,15 +21,26 @@ MOST_REFUSALS = 10
 # From so many on a sample is asked alone at once, as each refusal is confirmed alone.
 ALONE_FROM = 3
 
+LONGER = "vLLM: --max-model-len, swift: --max_model_len"
 SMALLER = (
     "Send smaller images by --vlm-max-pixels=PIXELS or --vlm-image-size=PIXELS, or "
     "let the server take longer requests"
 )
-LONGER = "vLLM: --max-model-len, swift: --max_model_len"
-CAUSES = (
-    "Likely causes: images too large (--vlm-max-pixels=PIXELS makes them smaller), a "
-    "prompt beyond the server's context length, a model without a chat template. The "
+# The same of a prompt without an image.
+SHORTER = "Let the server take longer requests"
+_OTHERS = (
+    "a prompt beyond the server's context length, a model without a chat template. The "
     "server's log says more."
+)
+CAUSES = (
+    "Likely causes: images too large (--vlm-max-pixels=PIXELS makes them smaller), "
+    f"{_OTHERS}"
+)
+TEXT_CAUSES = f"Likely causes: {_OTHERS}"
+FEWER_TOKENS = "Allow fewer tokens by --vlm-max-tokens=N."
+OTHER_TEMPERATURE = (
+    "Send another temperature by --vlm-temperature=T, or none by "
+    "--vlm-temperature=none. Both change the answers."
 )
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|max_model_len|too many .{0,20}tokens"
@@ -38,19 +50,53 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _NO_TEMPLATE = re.compile(r"chat.?template", re.IGNORECASE)
+_TOKEN_LIMIT = re.compile(
+    r"\bmax_?(?:\w+_)?tokens\b|\b(?:completion|output) tokens\b", re.IGNORECASE
+)
+_TEMPERATURE = re.compile(r"\btemperature\b", re.IGNORECASE)
+# A member that no option but --vlm-extra-body sends.
+_MEMBER = re.compile(
+    r"(?:unknown|unrecognized|unsupported|unexpected|extra)\b[^:'\"`]{0,40}"
+    r"(?:parameter|argument|keyword)s?\b[^:'\"`]{0,20}:? ?"
+    r"[`'\"]?(?P<refused>[a-z]+(?:_[a-z]+)+|(?<=[`'\"])[a-z]+)"
+    r"|\b(?:body[.:] ?)?(?P<named>top_[kp]|min_p|[a-z]+_penalty|logprobs"
+    r"|top_logprobs|best_of|reasoning_effort|response_format|chat_template_kwargs"
+    r"|enable_thinking|logit_bias|guided_\w+)\b",
+    re.IGNORECASE,
+)
+# The server's own words, after the address and status.
+_SAID = re.compile(r"\A\S+ answered \d+: ")
 # What differs from sample to sample in words that are alike: numbers, names, ids.
 _OWN = re.compile(r"\w*\d\w*")
+# Chinese, Japanese and Korean have no blanks between words.
+_WORD = re.compile("[\u3040-\u9fff\uac00-\ud7af]|[^\\W\u3040-\u9fff\uac00-\ud7af]+")
+# So many words at the beginning, or at the end, are no accident.
+SAME_BEGINNING = 2
+SAME_END = 3
 
 
-def find_fix(error: RequestError) -> str:
+def find_fix(error: RequestError, *, has_images: bool = True) -> str:
     """Return how to fix what a server refused, if its words tell; "" otherwise."""
-    words = str(error)
+    smaller = SMALLER if has_images else SHORTER
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return f"{SMALLER}."
+        return f"{smaller}."
     if error.status is None or error.retryable:
         return ""
+    words = _SAID.sub("", str(error))
+    limits_tokens = _TOKEN_LIMIT.search(words)
     if _TOO_LONG.search(words):
-        return f"{SMALLER} ({LONGER})."
+        fewer = f" {FEWER_TOKENS}" if limits_tokens else ""
+        return f"{smaller} ({LONGER}).{fewer}"
+    if _TEMPERATURE.search(words):
+        return OTHER_TEMPERATURE
+    if limits_tokens:
+        return FEWER_TOKENS
+    if member := _MEMBER.search(words):
+        name = member["refused"] or member["named"]
+        return (
+            f"If --vlm-extra-body sends {name!r}, leave it out there or give it "
+            "another value."
+        )
     if _NO_TEMPLATE.search(words):
         return (
             "Start the server with a chat template (vLLM: --chat-template, swift: "
@@ -59,18 +105,46 @@ def find_fix(error: RequestError) -> str:
     return ""
 
 
-def explain(error: RequestError) -> str:
+def explain(error: RequestError, *, has_images: bool = True) -> str:
     """Return the text of an error, with its fix where there is one."""
-    fix = find_fix(error)
+    fix = find_fix(error, has_images=has_images)
     return f"{str(error).rstrip('.')}. {fix}" if fix else str(error)
 
 
 @dataclass(slots=True)
 class _Row:
-    """Refusals that are alike, with no answer between them: of which samples."""
+    """Refusals like the first one, with no answer between them: of which samples."""
 
-    alike: tuple[int | None, str] = (None, "")
+    status: int | None = None
+    words: tuple[str, ...] = ()
     samples: set[str] = field(default_factory=set)
+
+    def takes(self, status: int | None, words: tuple[str, ...]) -> bool:
+        """Whether a refusal is like those of the row.
+
+        Words may repeat the prompt, or name the request: what surrounds that is alike.
+        """
+        if status != self.status:
+            return False
+        if words == self.words:
+            return True
+        begins = _count_same(words, self.words) >= SAME_BEGINNING
+        ends = _count_same(words[::-1], self.words[::-1]) >= SAME_END
+        common = len(set(words) & set(self.words))
+        most = max(len(set(words)), len(set(self.words)))
+        return begins or ends or 2 * common >= most
+
+
+def _words_of(error: RequestError) -> tuple[str, ...]:
+    """Return a server's words without the numbers, names and ids among them."""
+    said = _SAID.sub("", str(error)).lower()
+    return tuple(_WORD.findall(_OWN.sub(" ", said)))
+
+
+def _count_same(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Return how many words two texts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 class Refusals:
@@ -103,27 +177,35 @@ class Refusals:
         """Take in that a sample was answered."""
         self._rows.pop(fingerprint, None)
 
-    def note_refusal(self, fingerprint: str, index: str, error: RequestError) -> None:
+    def note_refusal(
+        self,
+        fingerprint: str,
+        index: str,
+        error: RequestError,
+        *,
+        has_images: bool = True,
+    ) -> None:
         """Take in that a sample failed; what is no refusal neither counts nor ends."""
         if error.kind != "status" or error.retryable:
             return
-        alike = error.status, _OWN.sub("#", str(error))
+        words = _words_of(error)
         row = self._rows.get(fingerprint)
-        if row is None or row.alike != alike:
-            row = self._rows[fingerprint] = _Row(alike)
+        if row is None or not row.takes(error.status, words):
+            row = self._rows[fingerprint] = _Row(error.status, words)
         row.samples.add(index)
         if len(row.samples) >= MOST_REFUSALS and fingerprint not in self._given_up:
-            self._give_up(fingerprint, error)
+            self._give_up(fingerprint, error, has_images)
 
-    def _give_up(self, fingerprint: str, error: RequestError) -> None:
+    def _give_up(self, fingerprint: str, error: RequestError, has_images: bool) -> None:
         name = self._names[fingerprint]
         words = str(error).rstrip(".")
+        fix = find_fix(error, has_images=has_images)
+        fix = fix or (CAUSES if has_images else TEXT_CAUSES)
         self._given_up[fingerprint] = (
             f"not asked, as the server refused {MOST_REFUSALS} samples of {name} in a "
-            f"row alike: {words}. {find_fix(error) or CAUSES} The next command asks "
-            "this sample again."
+            f"row alike: {words}. {fix} The next command asks this sample again."
         )
         self._announce(
             f"asks no more of {name}, as the server refused {MOST_REFUSALS} of its "
-            f"samples in a row alike: {words}. {find_fix(error) or CAUSES}"
+            f"samples in a row alike: {words}. {fix}"
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import printable
-from pytest_vlmeval.models.endings import calls_tools
+from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import Answer, Score, Verdict
@@ -72,6 +72,14 @@ def _why_unusable(answer: Answer) -> str:
     # Those of several turns are counted together.
     one = answer.turns == 1
     after = f" after {answer.completion_tokens} tokens" if one else ""
+    if answer.finish_reason == UNCLOSED_THOUGHT:
+        return (
+            f"it ended{after} in the middle of its thoughts, though the server says "
+            "that it is whole. If it ended at a token limit of the server's own, raise "
+            "that and --vlm-max-tokens; if the model ended it, switch thinking off, as "
+            f"by --vlm-extra-body='{NO_THINKING}'. It thought: "
+            + shorten(answer.reasoning, 200)
+        )
     if answer.state == "cut_off" and answer.reasoning and not answer.text:
         return (
             f"it ended{after}, before the model had finished to think. Raise "

@@ -141,6 +141,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "wording:_why_empty",
             "wording:_why_unusable",
         ),
+        "test_a_member_that_a_server_does_not_take": (
+            "refusals:FEWER_TOKENS",
+            "refusals:OTHER_TEMPERATURE",
+            "refusals:find_fix",
+        ),
         "test_another_judge_decides_what_one_did_not": ("wording:why_undecided",),
         "test_names_in_a_task_are_those_of_the_lists": (
             "tasks/datasets:check_names",

@@ -18,7 +18,12 @@ import pytest
 
 from pytest_vlmeval import Results, evaluate
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.refusals import CAUSES, SMALLER
+from pytest_vlmeval.refusals import (
+    CAUSES,
+    FEWER_TOKENS,
+    OTHER_TEMPERATURE,
+    SMALLER,
+)
 from pytest_vlmeval.wording import NO_THINKING, why_undecided, why_unusable
 from tests.run_fixtures import Project
 from tests.sandbox_tables import cell, draw, write_table
@@ -125,6 +130,59 @@ def test_an_answer_that_cannot_be_used(
     # What else is advised is to start the server otherwise; the same command then.
     server.control(default="A")
     assert all_answered(ask(server.url, **given))
+
+
+# What the server takes, what it says of anything else, what is sent, what the item then
+# says, and what is sent by that.
+MEMBERS: list[tuple[list[dict[str, object]], dict[str, Any], str, dict[str, Any]]] = [
+    (
+        [
+            {"tokens_below": 32, "answer": "A"},
+            {"status": 400, "message": "max_tokens is too large: 64."},
+        ],
+        {"max_tokens": 64},
+        FEWER_TOKENS,
+        {"max_tokens": 31},
+    ),
+    (
+        [
+            {
+                "sends": "temperature",
+                "status": 422,
+                "message": "`temperature` must be strictly positive",
+            }
+        ],
+        {},
+        OTHER_TEMPERATURE,
+        {"temperature": "none"},
+    ),
+    (
+        [
+            {
+                "sends": "top_k",
+                "status": 400,
+                "message": "Unknown parameter: 'top_k'.",
+            }
+        ],
+        {"extra_body": '{"top_k": 1}'},
+        "If --vlm-extra-body sends 'top_k', leave it out there",
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(("rules", "sent", "said", "advised"), MEMBERS)
+def test_a_member_that_a_server_does_not_take(
+    own: Project,
+    server: ServerProcess,
+    rules: list[dict[str, object]],
+    sent: dict[str, Any],
+    said: str,
+    advised: dict[str, Any],
+) -> None:
+    server.control(default="A", rules=rules)
+    assert said in unusable(ask(server.url, limit=2, **sent))
+    assert all_answered(ask(server.url, limit=2, **advised))
 
 
 def test_a_key_is_given_in_either_way(

@@ -23,6 +23,17 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 CHANNELS = "<|channel|>analysis<|message|>B<|end|><|start|>assistant<|channel|>final"
 
 
+DETAIL = {"type": "reasoning.text", "text": "B it is"}
+
+
+def nest(depth: int) -> object:
+    """Return objects and lists in each other."""
+    inner: object = "A"
+    for number in range(depth):
+        inner = [inner] if number % 2 else {"a": inner}
+    return inner
+
+
 def choice(finish_reason: object, **message: object) -> dict[str, object]:
     return {"choice": {"message": message, "finish_reason": finish_reason}}
 
@@ -43,6 +54,25 @@ REPLIES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "refusal": ("refused", choice("stop", content=None, refusal="I can't.")),
     "abort": ("aborted", choice("abort", content="A")),
+    "abort_thought": ("aborted", choice("abort", content="<think>B")),
+    "filter_thought": ("filtered", choice("content_filter", content="<think>B")),
+    "stop_thought": ("cut_off", choice("stop", content="<think>B")),
+    "function": (
+        "empty",
+        choice("stop", content=None, function_call=CALL["function"]),
+    ),
+    "details": ("empty", choice("stop", content="", reasoning_details=[DETAIL])),
+    # A wait that only a retry could keep: all others go on.
+    "wait_400": (
+        "failed",
+        {
+            "status": 400,
+            "message": "no",
+            "retry_after": "Fri, 31 Dec 9999 23:59:59 -2359",
+        },
+    ),
+    "deep_usage": ("answered", {"answer": "A", "usage": nest(900)}),
+    "deep_content": ("empty", choice("stop", content=nest(900))),
     "only_reasoning": ("empty", choice("stop", content=None, reasoning="A it is")),
     "only_thoughts": ("empty", choice("stop", content="<think>A</think>")),
     "tool": ("empty", choice("tool_calls", content=None, tool_calls=[CALL])),
@@ -87,6 +117,12 @@ SAID = {
     "without its reasoning parser (vLLM and SGLang: without --reasoning-parser). If "
     "the model only thought, switch thinking off, as by "
     f"--vlm-extra-body='{NO_THINKING}'. The reasoning ends: A it is",
+    "stop_thought": "it ended after 3 tokens in the middle of its thoughts, though the "
+    "server says that it is whole. If it ended at a token limit of the server's own, "
+    "raise that and --vlm-max-tokens; if the model ended it, switch thinking off, as "
+    f"by --vlm-extra-body='{NO_THINKING}'. It thought: B",
+    "filter_thought": "a filter of the server stopped the answer (finish_reason "
+    "'content_filter').",
     "tool": "the model called a tool and returned no text, though no request offers "
     "one. Start the server without a parser of tool calls (vLLM and SGLang: without "
     "--tool-call-parser), so that the text stays in the answer.",
@@ -147,7 +183,7 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
     assert "the model returned reasoning" in text.split("odd-only_thoughts has no")[1]
     marked = [name for name in cases if "finish_reason" in properties(cases[name])]
     assert marked == ["test_sample[odd-unknown_1]", "test_sample[odd-unknown_2]"]
-    counts = "3 cut off, 3 empty, 3 filtered, 1 refused, 1 aborted, 4 failed"
+    counts = "4 cut off, 6 empty, 4 filtered, 1 refused, 2 aborted, 5 failed"
     result.stdout.fnmatch_lines(
         [
             f"odd * {len(LOST)} without a usable answer ({counts})*",
@@ -160,12 +196,12 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
     (dataset,) = json.loads((out / "results.json").read_text())["datasets"]
     outcomes = {
         "correct": answered,
-        "cut_off": 3,
-        "empty": 3,
-        "filtered": 3,
+        "cut_off": 4,
+        "empty": 6,
+        "filtered": 4,
         "refused": 1,
-        "aborted": 1,
-        "failed": 4,
+        "aborted": 2,
+        "failed": 5,
     }
     assert dataset["outcomes"] == outcomes
     assert dataset["unknown_finish_reasons"] == {"foo": 2}
@@ -174,6 +210,9 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
     assert {row[0]: row[1] for row in project.stored(query)} == {
         "only_reasoning": "A it is",
         "only_thoughts": "A",
+        "filter_thought": "B",
+        "stop_thought": "B",
+        "details": "B it is",
         "middle": "B? C?",
         "channels": "B",
         "parts": "B",

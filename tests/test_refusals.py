@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_vlmeval.models.client import RequestError
-from pytest_vlmeval.refusals import CAUSES, Refusals, explain
+from pytest_vlmeval.refusals import TEXT_CAUSES, Refusals, explain
 from tests.engine_calls import CONCURRENCY, Asking
 from tests.run_fixtures import Project
 from tests.server_fixtures import ServerProcess
@@ -46,6 +48,27 @@ def refused(words: str, status: int = 400) -> RequestError:
         (413, "no message", "--vlm-max-pixels=PIXELS"),
         (400, "Prompt is too long", "--vlm-max-pixels=PIXELS"),
         (400, "the tokenizer does not define a chat template", "--chat-template"),
+        (
+            422,
+            "Input validation error: `temperature` must be strictly positive",
+            "--vlm-temperature=T",
+        ),
+        (400, "Unknown parameter: 'top_k'.", "--vlm-extra-body sends 'top_k'"),
+        (422, "body.top_k: Extra inputs are not permitted", "--vlm-extra-body"),
+        (400, "got an unexpected keyword argument 'min_new'", "sends 'min_new'"),
+        (
+            400,
+            "max_tokens is too large: 2048. This model supports at most 1024 "
+            "completion tokens.",
+            ". Allow fewer tokens by --vlm-max-tokens=N.",
+        ),
+        (
+            400,
+            "'max_tokens' is too large: 2048. This model's maximum context length is "
+            "1024 tokens.",
+            "--max_model_len). Allow fewer tokens by --vlm-max-tokens=N.",
+        ),
+        (400, "Invalid input: image_url must be a string", None),
         (400, "Unsupported parameter", None),
         (404, "no such route", None),
     ],
@@ -71,6 +94,49 @@ def give_up_after(errors: list[RequestError | None]) -> int | None:
         if refusals.why_given_up("Data-1"):
             return number
     return None
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (413, "too large"),
+        (400, "This model's maximum context length is 4096 tokens."),
+    ],
+)
+def test_of_a_text_alone_no_image_is_the_cause(status: int, words: str) -> None:
+    error = refused(words, status)
+    told = explain(error, has_images=False).removeprefix(str(error).rstrip("."))
+    assert told.startswith(". Let the server take longer requests")
+    assert "image" not in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bad request (request id: {uuid})",
+        "{uuid}: bad request",
+        "{uuid} is not a valid prompt",
+        "Invalid prompt: {question}",
+        "the prompt '{question}' was not taken by the model",
+        "请求无效 (编号 {uuid})",
+        "{uuid}",
+    ],
+)
+def test_words_that_repeat_the_prompt_or_name_the_request_are_alike(words: str) -> None:
+    drawn = random.Random(7)
+    questions = ["Which colour is the sky", "How many birds", "Name the river", "Why"]
+    errors = [
+        refused(
+            words.format(
+                uuid=uuid.UUID(int=drawn.getrandbits(128), version=4),
+                question=f"{drawn.choice(questions)} {drawn.choice(questions)}?",
+            )
+        )
+        for _ in range(12)
+    ]
+    assert give_up_after([*errors]) == 10
+    others = [refused("no such image"), refused("cannot decode the audio")]
+    assert give_up_after([*errors[:9], *others, *errors[:9]]) is None
 
 
 def test_ten_alike_in_a_row_and_no_answer_between() -> None:
@@ -133,14 +199,14 @@ def test_a_refusal_of_all_costs_few_requests_and_stops_one_dataset_alone(
     said = f"http://127.0.0.1:{server.port}/v1 answered 400: Unsupported parameter"
     assert asking.said == [
         "asks no more of Bad, as the server refused 10 of its samples in a row alike: "
-        f"{said}. {CAUSES}"
+        f"{said}. {TEXT_CAUSES}"
     ]
     last = asking.board.get("Bad-1", SAMPLES[-1])
     assert last is not None
     assert last.answer.attempts == 0
     assert last.answer.error == (
         "not asked, as the server refused 10 samples of Bad in a row alike: "
-        f"{said}. {CAUSES} The next command asks this sample again."
+        f"{said}. {TEXT_CAUSES} The next command asks this sample again."
     )
     asking.close()
     # And so it is, once the server takes them.

@@ -91,6 +91,24 @@ def test_each_finish_reason_has_its_meaning() -> None:
             "refusal",
         ),
         (body_of(content="<think>B?</think>A"), "A", "B?", "stop"),
+        (body_of(content="<think>B"), "", "B", "unclosed_thought"),
+        (body_of("OTHER", content="<think>B"), "", "B", "unclosed_thought"),
+        (body_of("MAX_TOKENS", content="<think>B"), "", "B", "MAX_TOKENS"),
+        (body_of("content_filter", content="<think>B"), "", "B", "content_filter"),
+        (body_of(content="A", refusal="No."), "No.\nA", "", "refusal"),
+        (body_of(content="", thinking="B?"), "", "B?", "stop"),
+        (
+            body_of(content="", reasoning_details=[{"type": "x", "text": "B?"}]),
+            "",
+            "B?",
+            "stop",
+        ),
+        (
+            body_of(content=None, function_call={"name": "f", "arguments": "{}"}),
+            "",
+            "",
+            "tool_calls",
+        ),
         (
             body_of(content="A\0\ud800", reasoning="B\0\udfff"),
             "A\ufffd\ufffd",
@@ -139,6 +157,12 @@ def test_what_holds_no_answer(body: bytes, words: str | None) -> None:
     assert len(str(error)) < 700
     if words is not None:
         assert str(error) == f"http://server/v1 answered 200 with {words}"
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_thought_that_is_broken_off_is_asked_again(reason: str) -> None:
+    error = error_of(body_of(reason, content="<think>I was"))
+    assert (error.kind, error.retryable) == ("aborted", True)
 
 
 def test_an_answer_that_is_broken_off_is_an_error_that_may_pass() -> None:

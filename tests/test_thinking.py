@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_vlmeval.judge_forms import Form
+from pytest_vlmeval.judge_forms import read_reply as read_form
+from pytest_vlmeval.models.chat import ReplyReader
+from pytest_vlmeval.models.client import RequestError
+from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT
 from pytest_vlmeval.models.local import read_reply
+from pytest_vlmeval.models.refusals import read_refusal
 from pytest_vlmeval.models.thinking import THINK_TAGS, split_thoughts
 from pytest_vlmeval.prompt_settings import TagPair, pair_tags, parse_think_tags
 from tests.endpoint_calls import ask, text_request
@@ -38,6 +45,8 @@ CHANNELS = (
         ("<seed:think>B? C?</seed:think>A", "B? C?", "A", True),
         ("[THINK]B? C?[/THINK]A", "B? C?", "A", True),
         ("<THINK>B? C?</Think>A", "B? C?", "A", True),
+        ("<think >B? C?</think  >A", "B? C?", "A", True),
+        ("a <thinking cap> A", "", "a <thinking cap> A", True),
         ("Sure. <think>B? C?</think>A", "B? C?", "Sure. A", True),
         ("<think>x</think>A<think>y</think>", "xy", "A", True),
         ("<think>A</think>", "A", "", True),
@@ -110,6 +119,70 @@ def test_a_long_text_full_of_tags_takes_no_time(pair: TagPair) -> None:
     assert time.process_time() - started < 10
 
 
+# What stands before a long text, and what that repeats.
+LONG = [
+    ("<|channel|>", "a"),
+    ("<|channel|>", " "),
+    ("<|channel|>a", "<|constrain|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>a"),
+    ("<|start|>", " "),
+    ("<|start|>assistant", " "),
+    ("analysis", "assistantfina"),
+    ("<think></think>", "<thought>"),
+    ("", "<think></thought>"),
+    ("", "<think><thinking></thinking>"),
+    ("", "</think>a<thought>"),
+    ("", "`<think>"),
+    ("<think", " "),
+    ("", "<think "),
+    ("", "data:a/b;base64,"),
+    ("", "A" * 119 + " "),
+    ("```", "\n"),
+    ("```\n", "\n "),
+    ("", "max_a"),
+]
+
+
+@pytest.mark.parametrize(("opening", "unit"), LONG)
+def test_four_times_the_text_takes_about_four_times_the_time(
+    opening: str, unit: str
+) -> None:
+    """Texts of servers are read on the event loop: one may not stop all others."""
+    reader = ReplyReader("http://h/v1", "sk-secret")
+
+    class Opinion(Form):
+        value: int
+
+    def seconds(characters: int) -> float:
+        text = opening + unit * (characters // len(unit))
+        message = {"content": text, "reasoning": text}
+        error = {"message": text, "code": text}
+        choices = [{"message": message, "finish_reason": text}]
+        broken = [{"message": message, "finish_reason": "error", "error": error}]
+        refusal = json.dumps({"error": error}).encode()
+        began = time.process_time()
+        reader.read(json.dumps({"choices": choices}).encode())
+        with pytest.raises(RequestError):
+            reader.read(json.dumps({"choices": broken}).encode())
+        reader.words(refusal)
+        reader.is_filtered(refusal)
+        read_refusal(refusal)
+        with pytest.raises(ValueError, match="JSON"):
+            read_form(Opinion, text)
+        return time.process_time() - began
+
+    short = seconds(100_000)
+    long = seconds(400_000)
+    assert long <= 8 * max(short, 0.05)
+    assert long < 5  # about 0.5 s; what is linear may be slow all the same
+
+
+def test_a_text_of_a_million_characters_holds_nobody_up() -> None:
+    started = time.process_time()
+    split_thoughts("<|channel|>" + "a" * 1_000_000)
+    assert time.process_time() - started < 3  # about 0.1 s
+
+
 def test_thoughts_in_a_field_of_their_own(server: ServerProcess) -> None:
     server.control(rules=[{"answer": "B", "reasoning": "It is red."}])
     reply = ask(server.url, text_request("Which?"))
@@ -120,11 +193,14 @@ def test_thoughts_of_a_model_that_runs_here() -> None:
     reply = read_reply({"text": "<think>B?</think>A", "finish_reason": "stop"})
     assert (reply.text, reply.reasoning, reply.finish_reason) == ("A", "B?", "stop")
     reply = read_reply({"text": "<mull>B?", "finish_reason": "stop"}, pair_tags("mull"))
-    assert (reply.text, reply.reasoning, reply.finish_reason) == ("", "B?", "length")
+    assert (reply.text, reply.reasoning) == ("", "B?")
+    assert reply.finish_reason == UNCLOSED_THOUGHT
+    reply = read_reply({"text": "<think>B?", "finish_reason": "length"})
+    assert (reply.text, reply.finish_reason) == ("", "length")
 
 
 def test_an_unclosed_tag_is_a_cut_off(server: ServerProcess) -> None:
     server.control(rules=[{"answer": "<think>It may be"}])
     reply = ask(server.url, text_request("Which?"))
     assert (reply.text, reply.reasoning) == ("", "It may be")
-    assert reply.finish_reason == "length"
+    assert (reply.finish_reason, reply.ending) == (UNCLOSED_THOUGHT, "cut_off")

@@ -18,6 +18,7 @@ from pytest_vlmeval.errors import describe, printable
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.endings import (
     TOOL_CALLS,
+    UNCLOSED_THOUGHT,
     calls_tools,
     find_ending,
     is_filter_code,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_vlmeval.models.client import Request
+    from pytest_vlmeval.models.endings import Ending
     from pytest_vlmeval.models.refusals import Member
     from pytest_vlmeval.prompt_settings import Prompting, TagPair
     from pytest_vlmeval.prompts import PromptPart, Turn
@@ -43,6 +45,7 @@ REASON_LIMIT = 80  # characters of a finish_reason that are kept
 COUNT_LIMIT = 100_000_000
 # How deep parts of a content may hold parts.
 DEPTH_LIMIT = 5
+_AS_IF_WHOLE: tuple[Ending, ...] = ("complete", "unknown")
 _BASE64 = re.compile(
     r"data:[\w.+/-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{120,}"
 )
@@ -248,15 +251,19 @@ class ReplyReader:
         if said is None:
             found = type(message["content"]).__name__
             raise self._error(f"a content that is no text but of the type {found}")
-        thought = _first_text(message, "reasoning_content", "reasoning")
+        thought = _first_text(message, "reasoning_content", "reasoning", "thinking")
+        thought = thought or _text_of(message.get("reasoning_details"))
         thoughts = split_thoughts(said.text, more_tags)
         text = thoughts.answer
-        if not thoughts.closed:
-            finish_reason = "length"
+        # How the server says that it ended comes first: broken off, filtered, cut off.
+        if not thoughts.closed and find_ending(finish_reason) in _AS_IF_WHOLE:
+            finish_reason = UNCLOSED_THOUGHT
         refusal = _first_text(message, "refusal") or said.refusal
         if refusal.strip():
-            text, finish_reason = text or refusal, "refusal"
-        elif not text.strip() and message.get("tool_calls"):
+            text, finish_reason = "\n".join(filter(None, (refusal, text))), "refusal"
+        elif not text.strip() and (
+            message.get("tool_calls") or message.get("function_call")
+        ):
             finish_reason = TOOL_CALLS
         ending = find_ending(finish_reason)
         if ending == "broken_off":
@@ -265,7 +272,7 @@ class ReplyReader:
             filter(None, (thought, said.reasoning, thoughts.reasoning))
         )
         is_nothing = message.get("content") is None and not (reasoning or text)
-        is_whole = ending in ("complete", "unknown") and not calls_tools(finish_reason)
+        is_whole = ending in _AS_IF_WHOLE and not calls_tools(finish_reason)
         if is_nothing and is_whole:
             raise self._error("null content")
         return Reply(
@@ -350,9 +357,10 @@ class ReplyReader:
             words = _words(value) if isinstance(value, dict) else text
         except (ValueError, RecursionError):
             words = text
-        return self._clean(words[:MOST_CLEANED])
+        return self._clean(words)
 
     def _clean(self, words: str) -> str:
+        words = words[:MOST_CLEANED]
         for secret in self._secrets:
             words = words.replace(secret, "***")
         words = " ".join(_BASE64.sub("<base64 data>", words).split())

@@ -48,15 +48,20 @@ class Request:
     prompting: Prompting = AS_IT_IS
     origin: Mapping[str, str] | None = None
 
+    @property
+    def has_images(self) -> bool:
+        """Whether any part of the prompt is more than text."""
+        return any(part.kind != "text" for turn in self.turns for part in turn)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What a model answered; `text` may be empty, `reasoning` is what it thought.
 
-    `finish_reason` is "stop", "length" (cut off at the token limit, or in the middle
-    of the thoughts), "refusal", or what else the server says; `ending` is what it
-    means. The token counts are 0 where it gives none, `system_fingerprint` (what it
-    calls its configuration) is "".
+    `finish_reason` is "stop", "length" (cut off at the token limit), "refusal",
+    "unclosed_thought" (in the middle of the thoughts, though no limit was named), or
+    what else the server says; `ending` is what it means. The token counts are 0 where
+    it gives none, `system_fingerprint` (what it calls its configuration) is "".
     """
 
     text: str

@@ -9,6 +9,8 @@ from typing import Literal
 Ending = Literal["complete", "cut_off", "filtered", "refused", "broken_off", "unknown"]
 
 TOOL_CALLS = "tool_calls"
+# Our own word: the server says that the answer is whole, but it ends in a thought.
+UNCLOSED_THOUGHT = "unclosed_thought"
 _TOOLS = frozenset([TOOL_CALLS, "tool_call", "tool_use", "function_call"])
 # As servers write them, in lower case: OpenAI, vLLM, SGLang, LMDeploy, TGI,
 # TensorRT-LLM, Anthropic, Bedrock, Gemini, Cohere, Mistral, watsonx, DashScope, Zhipu,
@@ -23,7 +25,8 @@ _ENDINGS: dict[Ending, frozenset[str]] = {
         "length max_tokens max_token model_length max_length max_new_tokens "
         "max_output_tokens max_completion_tokens token_limit error_limit "
         "model_context_window_exceeded context_length_exceeded".split()
-    ),
+    )
+    | {UNCLOSED_THOUGHT},
     "filtered": frozenset(
         "content_filter content_filtered content_filtering safety image_safety "
         "recitation image_recitation prohibited_content image_prohibited_content "

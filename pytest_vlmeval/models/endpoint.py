@@ -444,13 +444,15 @@ class EndpointClient:
             refusal = read_refusal(content, writer.max_tokens_name)
         if refusal is not None and writer.sends(refusal.member, request):
             return _MemberRefusedError(text, status, refusal)
+        retryable = status in _RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        # What is not asked again is no reason to let all others wait.
+        wait_s = retry_after_s(error.response.headers) if retryable else None
         return RequestError(
             text,
             kind="status",
             status=status,
-            retryable=status in _RETRYABLE
-            or status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-            retry_after_s=retry_after_s(error.response.headers),
+            retryable=retryable,
+            retry_after_s=wait_s,
         )
 
 

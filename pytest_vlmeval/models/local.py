@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.models.client import Reply, RequestError
+from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT
 from pytest_vlmeval.models.local_check import check_model, order_of
 from pytest_vlmeval.models.thinking import split_thoughts
 from pytest_vlmeval.models.weights import describe_checkpoint
@@ -256,11 +257,12 @@ def read_reply(answer: Mapping[str, Any], more_tags: Sequence[TagPair] = ()) -> 
     """Return what the process with the model answered, without its thoughts."""
     reply = Reply(**answer)
     thoughts = split_thoughts(reply.text, more_tags)
+    ends_in_thought = not thoughts.closed and reply.ending == "complete"
     return replace(
         reply,
         text=thoughts.answer,
         reasoning=thoughts.reasoning,
-        finish_reason=reply.finish_reason if thoughts.closed else "length",
+        finish_reason=UNCLOSED_THOUGHT if ends_in_thought else reply.finish_reason,
     )
 
 

@@ -27,11 +27,13 @@ THINK_TAGS: tuple[TagPair, ...] = (
 )
 # gpt-oss: <|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final
 _CHANNEL = re.compile(
-    r"(?:<\|start\|>\s*assistant\s*)?<\|channel\|>\s*(?P<name>\w+)[^<]{0,200}"
+    r"(?:<\|start\|>\s*assistant\s*)?<\|channel\|>\s*(?P<name>\w++)[^<]{0,200}"
     r"(?:<\|constrain\|>[^<]{0,200})?<\|message\|>"
 )
 _CHANNEL_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
 _FINAL = "final"
+# As in <think >.
+_BLANKS = re.compile(r"[ \t]{1,8}>")
 # The same where the server leaves out special tokens.
 _BARE_CHANNELS = re.compile(r"\s*analysis(?P<thoughts>.*)assistantfinal", re.DOTALL)
 
@@ -121,7 +123,7 @@ def _find_tags(text: str, more: tuple[TagPair, ...]) -> Iterator[_Tag]:
     pattern, names = _pattern(more)
     for found in pattern.finditer(text):
         if found["tag"] is not None:
-            pair, opens = names[found["tag"].lower()]
+            pair, opens = names[_BLANKS.sub(">", found["tag"].lower())]
             yield _Tag(pair, opens, found.start(), found.end())
 
 
@@ -132,10 +134,13 @@ def _pattern(
     """Return what finds every tag but those in quotes, and what each of them is."""
     names: dict[str, tuple[int, bool]] = {}
     for number, (opening, closing) in enumerate((*more, *THINK_TAGS)):
-        names.setdefault(opening.lower(), (number, True))
-        names.setdefault(closing.lower(), (number, False))
+        names.setdefault(_BLANKS.sub(">", opening.lower()), (number, True))
+        names.setdefault(_BLANKS.sub(">", closing.lower()), (number, False))
     longest_first = sorted(names, key=len, reverse=True)
-    any_tag = "|".join(map(re.escape, longest_first))
+    any_tag = "|".join(
+        re.escape(name[:-1]) + r"[ \t]{0,8}>" if name.endswith(">") else re.escape(name)
+        for name in longest_first
+    )
     quoted = rf"(?P<quote>[`\"'])(?:{any_tag})(?P=quote)"
     return re.compile(rf"{quoted}|(?P<tag>{any_tag})", re.IGNORECASE), names
 
