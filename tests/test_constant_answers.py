@@ -272,6 +272,8 @@ ODD: list[tuple[str, str, Row, str, float, float]] = [
     ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "There are 24.", 1, 1),
     ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "124", 1, 0),
     ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "24.5", 1, 0),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "24/7", 1, 0),
+    ("MMMUDataset", "MMMU_DEV_VAL", OPEN_MMMU, "It costs $24.", 1, 1),
     (
         "MMMUDataset",
         "MMMU_DEV_VAL",

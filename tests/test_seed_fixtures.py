@@ -156,7 +156,8 @@ def test_every_verdict_of_a_seed_fixture_with_a_judge(
     scoring: Scoring = "corrected"
     if class_name == "ImageYORNDataset":
         alone = score(sandbox, prepared, answers, scoring="corrected")
-        assert values(alone.verdicts) == expected
+        # Rows without an image are not asked.
+        assert values(alone.verdicts) == {index: expected[index] for index in matched}
         scoring = "published"
     found = score(sandbox, prepared, answers, judge, scoring)
     verdicts = values(found.verdicts)

@@ -70,17 +70,17 @@ _ENDS = ".,;:。、 \n"
 _QUOTES = "\"'「」『』《》«»"
 _CLOSING = {"「": "」", "『": "』", "《": "》", "«": "»"}
 
-_OPEN = r"[(\[{<【「『《\"' ]{0,6}"
-_CLOSE = r"[)\]}>】」』》\"' ]{0,6}"
+_OPEN = r"[(\[{<【「『《〈«\"' ]{0,6}"
+_CLOSE = r"[)\]}>】」』》〉»\"' ]{0,6}"
 # What a letter that is a part of a word has beside it.
 _WORD = "[A-Za-z0-9_À-ɏ'-]"
 _IS = r"(?:is|was|will be|would be|should be|must be|has to be)"
 _LONE = re.compile(
-    rf"{_OPEN}(?:(?:(?:the|my|final|correct|right|best) )*"
-    rf"(?:option|choice|answer|letter)(?: {_IS})?[ :=]*"
-    r"|(?:正确|最终)?(?:答案|选项|选择|选)(?:是|为)?[ :=]*)?"
+    rf"(?:[✅✔☑✓]\ufe0f? ?)?{_OPEN}(?:(?:(?:the|my|final|correct|right|best) )*"
+    rf"(?:option|choice|answer|letter|ans\.?)(?: {_IS})?[ :=]*"
+    r"|(?:正确|最终|参考)?(?:答案|选项|选择|选)】?(?:是|为)?[ :=]*)?"
     rf"{_OPEN}(?P<letter>[A-Z]){_CLOSE}(?:选项|项)?{_CLOSE}"
-    rf"[.,;:!。、 ]*{_CLOSE}",
+    rf"[.,;:!。、… ]*{_CLOSE}(?: ?[✅✔☑✓]\ufe0f?)?",
     re.IGNORECASE,
 )
 _LED = re.compile(
@@ -95,8 +95,10 @@ _CUE = re.compile(
     rf"|\b(?:correct|right|best|final|my) (?:option|choice|answer|letter)"
     rf"(?: {_IS}\b| ?[:=]| ?[-=–]>| ?→)?"
     rf"|(?<!each )(?<!every )(?<!other )\b(?:option|choice)(?: {_IS}\b| ?[:=])"
-    r"|\b(?:I|we)(?:'d|'ll| would| will| have to)? "
-    r"(?:choose|select|pick|say|think|go with|opt for|answer)(?: (?:it is|it's))?\b"
+    r"|\b(?:I|we)(?:'d|'ll|'m| am| would| will| have to)? "
+    r"(?:choose|select|pick|say|think|go with|going with|opt for|answer)"
+    r"(?: (?:it is|it's))?\b"
+    r"|\bans(?:\.|[ ]?[:=])|【(?:正确|最终|参考)?答案】"
     r"|(?:答案|回答|正确选项)(?:应该|应当|应|就|当然)?(?:是|为|选)? ?[:=]?"
     r"|选(?!项)(?:择|取)?(?:是|为)? ?[:=]?"
     r"|(?:答え|正解|解答)(?:は|[:=])|(?:정답|답)(?:은|[:=])",
@@ -108,12 +110,14 @@ _FINAL = re.compile(
     re.IGNORECASE,
 )
 _AFTER_CUE = re.compile(
+    rf"(?: (?:clearly|definitely|obviously|certainly|indeed)\b)?"
     rf"[ :=]*\n?{_OPEN}(?:(?:option|choice|letter|选项) ?)?{_OPEN}"
     rf"(?P<letter>[A-Z])(?P<close>{_CLOSE})(?:选项|项)?",
     re.IGNORECASE,
 )
 _CORRECT = re.compile(
-    rf"(?<!{_WORD})[(\[]?(?P<letter>[A-Z])[)\]]?(?: {_IS} (?:the )?(?:\w+ly )?"
+    rf"(?<!{_WORD})[(\[]?(?P<letter>[A-Z])[)\]]?"
+    rf"(?: \([^()\n]{{1,60}}\))?(?: {_IS} (?:the )?(?:\w+ly )?"
     r"(?:correct|right|best|answer)\b|(?:选项|项)?(?:是)?(?:正确|对的))",
 )
 # What may follow a letter or a text that is the answer.
@@ -130,25 +134,73 @@ _HEDGE = re.compile(
     r"\b(?:but|or|although|though|however|either|also|maybe|possibly|unless)\b"
     r"|但|或|也|不过"
 )
-_SENTENCE = re.compile(r"[.!?。\n](?!\w)|$")
-_CLAUSE = re.compile(r"[.,;:!?。、\n()]|\bbut\b|\bso\b|但|而是")
+_SENTENCE = re.compile(r"[.!?。\n](?![\w])|$")
+_CLAUSE = re.compile(r"[.,;:!?。、\n()]|\b(?:but|so|therefore|thus|hence)\b|但|而是")
 _NEGATED = re.compile(
     r"\b(?:not|no|never|neither|nor|without|cannot|can't|isn't|aren't|wasn't|don't"
     r"|doesn't|didn't|won't|unlikely|hardly|exclude|excludes|excluding|except|doubt"
-    r"|than|instead of|wrong|incorrect|if|whether|could|might|may|perhaps|maybe)\b"
-    r"|不|非|没|未|无|别|排除|而非|如果|是否|可能|也许",
+    r"|than|instead of|wrong|incorrect|if|whether|could|might|may|perhaps|maybe"
+    r"|lacks?|lacking|far from"
+    r"|fail(?:s|ed)? to|opposite|contrary|absence|absent|free of|devoid|other than"
+    r"|apart from|aside from|besides|unlike|refuse[sd]?|den(?:y|ies|ied)"
+    r"|rul(?:e[sd]?|ing) out|eliminat(?:e[sd]?|ing)|barely|scarcely|possibly"
+    r"|would have (?!to\b)|(?:i|had) thought|used to|at first|initially|anything"
+    r"|unsure)\b"
+    r"|n't\b|不|非|没|未|无|别|排除|而非|如果|是否|可能|也许",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
     r"[)\]\"']* ?(?:选项|项)? ?(?:(?:is|are|was|were|seems|can|does|do|has|would"
-    r"|could) ?(?:not|n't|be ruled|been ruled|incorrect|wrong|false|impossible|unlikely"
-    r"|also)\b|(?:isn't|aren't|wasn't|can't|cannot|doesn't)\b|不|错|有误|并非|被排除)",
+    r"|could|looks) ?(?:not|n't|be ruled|been ruled|ruled|incorrect|wrong|false"
+    r"|impossible|unlikely|also|absent|missing|excluded|eliminated|out of)\b"
+    r"|,? (?:or|i (?:guess|think|suppose)) (?:maybe |perhaps |possibly )?not\b"
+    r"|(?:isn't|aren't|wasn't|can't|cannot|doesn't)\b|不|错|有误|并非|被排除)",
     re.IGNORECASE,
 )
 _NOT_LETTER = re.compile(
-    r"(?:\b(?:not|nor|rather than|instead of|than)(?: (?:option|choice))? "
+    r"(?:(?:\b(?i:not|nor|rather than|instead of|than)|n't)(?: (?:option|choice))? "
     r"|(?:不是|不选|不为|而非|非|排除)(?:选项)?)"
     rf"[(\[]?[A-Z][)\]]?(?!{_WORD})"
+)
+_WRONG_LETTER = re.compile(
+    rf"(?:\b(?i:options?|choices?) )?(?<!{_WORD})[(\[]?[A-Z][)\]]?"
+    r"(?:(?:, ?(?:and |or )?| and | or )[(\[]?[A-Z][)\]]?)*"
+    r" (?:is|are) (?:all |both |clearly |also |therefore )?(?:incorrect|wrong|false"
+    r"|not (?:correct|right|true)|ruled out|eliminated)\b"
+)
+_REMAINS = re.compile(
+    r"(?P<before>^|\b(?:is|be) |[是为])[ ,]*(?:but|rather|而是) *(?=\W?[A-Z]\b)"
+)
+# "no wait", "actually": what was said before is taken back.
+_REVISED = re.compile(
+    r"[.!?;,:…。\n)–—-] ?(?:(?:but|oh|hmm+|no|ah|well|or|and),? )*"
+    r"(?:wait|actually|correction|corrected|hold on|scratch that|hmm+|oops|sorry"
+    r"|on (?:second thoughts?|reflection|closer)|let me (?:re[a-z-]+|correct|check)"
+    r"|i (?:was|am) (?:wrong|mistaken)|i stand corrected|i mean|no[,.:])(?![a-z])"
+    r"|等等|等一下|更正|不对[,。]|其实|重新",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(
+    r"wait|correct|hold|scratch|hmm|oops|second|reflection|wrong|mistaken|stand|等|更正|不对",
+    re.IGNORECASE,
+)
+# A sentence that takes a second option for right, too.
+_SECOND = re.compile(
+    r"^ ?(?:but|however|although|though|or|still|alternatively|then again)\b"
+    r"|\b(?:also|equally)(?: be)?(?: an?)? (?:right|correct|fine|possible|plausible|ok"
+    r"|okay|acceptable|valid|answer|true|work)\b"
+    r"|\b(?:could|might|may) (?:also |equally |well )?be\b|^ ?(?:但|不过|然而|或)",
+    re.IGNORECASE,
+)
+_LATER_DOUBT = re.compile(
+    r"[ ,;.]*(?:but|however|yet|although|though|except|unless)\b|[ ,。]*(?:但|不过)",
+)
+_BESIDE = re.compile(
+    r"\b(?:next to|beside|near|behind|in front of|left of|right of|above|below|under"
+    r"|over|opposite|between) (?:the |an? )?$"
+)
+_ANYTHING_BUT = re.compile(
+    r"\b(?:anything|everything|all|any|none) but (?:the |an? )?$"
 )
 _MENTION = re.compile(rf"(?<!{_WORD})(?<!\.)[A-Z](?!{_WORD})(?!\.[A-Za-z])")
 _LAST = re.compile(
@@ -159,14 +211,18 @@ _LAST = re.compile(
 
 _YES = (
     "yes|yeah|yep|yup|true|correct|affirmative|of course|certainly|definitely|"
-    "absolutely|it is|it does|there is|there are|是|是的|对|对的|正确|没错|有|有的|"
+    "absolutely|i think so|i believe so|it is|it does|there is|there are|"
+    "是|是的|对|对的|正确|没错|有|有的|"
     "可以|能|会|真|はい"
 )
 _NO = (
-    "no|nope|nah|not|false|incorrect|not at all|no way|of course not|certainly not|"
+    "no|nope|nah|not|false|incorrect|negative|not at all|no way|"
+    "of course not|certainly not|"
     "definitely not|absolutely not|not really|it is not|it isn't|it's not|it does not|"
     "it doesn't|there is not|there isn't|there is none|there are not|there aren't|"
-    "there are none|none|否|否定|不|不是|不是的|不对|不正确|不会|不能|不可以|错|错误|"
+    "there are none|none|not true|not correct|not right|i don't think so|"
+    "i do not think so|i don't believe so|i do not believe so|"
+    "否|否定|不|不是|不是的|不对|不正确|不会|不能|不可以|错|错误|"
     "错的|没有|并不是|并非|假|いいえ"
 )
 _WORDS = dict.fromkeys(_YES.split("|"), "Yes") | dict.fromkeys(_NO.split("|"), "No")
@@ -184,14 +240,26 @@ _OPPOSITE = {
     "Yes": re.compile(r"(?<![\w'-])(?:no|nope)(?=[ ]*(?:$|[\n.,;:!。、/)]))"),
     "No": re.compile(r"(?<![\w'-])(?:yes|yeah)(?![\w'-])"),
 }
+_YES_OR_NO = re.compile(r"(?<![\w'-])(?:yes|no)(?![\w'-])")
+_ASKED = re.compile(r"(?<![\w'-])(?:yes|no)[\"')]* ?\?")
+_ABSENT = re.compile(
+    r"(?:[a-z']+ ){1,4}(?:is|are) ?(?:not|n't) (?:present|visible|shown)"
+    r"(?: in (?:the|this) (?:image|picture|photo))?"
+    r"|(?:图中|图片中|图里|画面中|图像中)?(?:没有|不存在)[\u3400-\u9fff]{1,8}"
+)
+_PRESENT = re.compile(
+    r"(?:图中|图片中|图里|画面中|图像中)?有"
+    r"(?![没无可点些时])(?:(?![没不吗否但或无么])[\u3400-\u9fff]){1,8}"
+)
 _EITHER = re.compile(
     r"\b(?:yes)\b ?(?:/|,|and|or) ?\bno\b|\bno\b ?(?:/|and|or) ?\byes\b"
 )
 # Where "no" is not the answer.
 _IDIOM = re.compile(
     r"\bno (?:doubt|question|problem|idea|matter|longer|less|more|fewer|wonder|need|way"
-    r"|one|information|clear|sign|evidence|definite|answer|other|further|image|picture)"
-    r"\b|\bno\. ?\d"
+    r"|one|information|clear|sign|evidence|definite|answer|other|further|image|picture"
+    r"|comment|clue|opinion|response|data|reason|guarantee|certainty)"
+    r"\b|\bno\. ?\d|\bwithout (?:a |any )?doubt\b"
 )
 
 
@@ -431,9 +499,19 @@ def _read(text: str, options: Mapping[str, object], known: list[_Option]) -> str
     lettered = any(
         o.text.upper() in options and o.text.upper() != o.letter for o in known
     )
-    text = _NOT_LETTER.sub(" ", text)
+    if not lettered:
+        found = _explained(text, options, known)
+        if found is not None:
+            return found
+    text = _WRONG_LETTER.sub("", _NOT_LETTER.sub(" ", text))
+    text = _REMAINS.sub(r"\g<before>", re.sub(r"[(\[] *(?:[)\]]|$)", "", text)).strip(
+        " ,;\n"
+    )
+    alone = _alone(text, options, known)
+    if alone is not None:
+        return alone
     mentioned = _mentioned(text, options)
-    found: str | None = None
+    found = None
     if not lettered:
         found = _stated(text, options, known) or _first_or_last(
             text, options, known, mentioned
@@ -442,7 +520,64 @@ def _read(text: str, options: Mapping[str, object], known: list[_Option]) -> str
         found = _only_text(text, known)
         if found is not None and mentioned - {found}:
             return None
-    return found
+    return None if found is None or _is_revised(text, found, options, known) else found
+
+
+def _explained(
+    text: str, options: Mapping[str, object], known: list[_Option]
+) -> str | None:
+    """Read a first line that is an answer, and the lines below explain it."""
+    first, _, rest = text.partition("\n")
+    letter = _alone(first, options, known)
+    if letter is None or not rest:
+        return None
+    for line in rest.split("\n"):
+        other = _alone(line, options, known) or _leading(line, options, known)
+        if other not in (None, letter):
+            raise _AmbiguousError
+    if _stated(rest, options, known) not in (None, letter):
+        raise _AmbiguousError
+    sentences = re.split(r"[.!?。\n](?!\w)", rest)
+    if any(_adds_another(each, letter, options, known) for each in sentences):
+        raise _AmbiguousError
+    return None if _is_revised(text, letter, options, known) else letter
+
+
+def _is_revised(
+    text: str, letter: str, options: Mapping[str, object], known: list[_Option]
+) -> bool:
+    """Whether a text takes its answer back, and does not end with the same."""
+    marks = list(_REVISED.finditer(text))
+    if not marks or not _speaks(text[: marks[-1].start()], options, known):
+        return False
+    after = text[marks[-1].end() :]
+    try:
+        if _stated(after, options, known) == letter:
+            return False
+    except _AmbiguousError:
+        return True
+    named = _speaks(after, options, known)
+    return named != {letter} and bool(named or _TAKEN_BACK.search(marks[-1][0]))
+
+
+def _speaks(text: str, options: Mapping[str, object], known: list[_Option]) -> set[str]:
+    """Give the options that a text names, by letter or by text."""
+    return _mentioned(text, options) | _texts_in(text, known)
+
+
+def _adds_another(
+    sentence: str, letter: str, options: Mapping[str, object], known: list[_Option]
+) -> bool:
+    if not _SECOND.search(sentence):
+        return False
+    sentence = _WRONG_LETTER.sub("", _NOT_LETTER.sub(" ", sentence))
+    others = set()
+    for match in _MENTION.finditer(sentence):
+        denied = _DENIED.match(sentence, match.end())
+        if denied and "also" not in denied[0]:
+            continue
+        others |= _mentioned(sentence, options) & {match[0]}
+    return bool((others | _texts_in(sentence, known)) - {letter})
 
 
 def _alone(
@@ -452,6 +587,17 @@ def _alone(
     lone = _LONE.fullmatch(text)
     if lone and lone["letter"].upper() in options:
         return lone["letter"].upper()
+    exact = (
+        [
+            letter
+            for letter, each in options.items()
+            if each and _bare(str(each)) == bare
+        ]
+        if (bare := _bare(text))
+        else []
+    )
+    if len(exact) == 1:
+        return exact[0]
     plain = _plain(text)
     equal = {option.letter for option in known if option.text == plain}
     if len(equal) > 1:
@@ -498,7 +644,14 @@ def _stated(
         if joined and joined["letter"] in options and joined["letter"] != letter:
             raise _AmbiguousError
         stop = _SENTENCE.search(text, end)
-        rest = text[end : stop.start() if stop else len(text)]
+        assert stop is not None
+        if stop[0] == "?":
+            continue
+        rest = text[end : stop.start()]
+        beyond = text[stop.end() :]
+        later = re.split(r"[.!?。\n](?!\w)", beyond)[0]
+        if _adds_another(later, letter, options, known):
+            raise _AmbiguousError
         if _HEDGE.search(rest) and _mentioned(rest, options) - {letter}:
             raise _AmbiguousError
         final = bool(_FINAL.search(sentence) or _FINAL.search(text[start:end]))
@@ -600,7 +753,8 @@ def _first_or_last(
     if named and letter not in named:
         raise _AmbiguousError
     # "A:" is also how an answer to "Q:" begins.
-    if re.match(rf"{_OPEN}A ?:", lines[0]) and letter not in named:
+    short = re.fullmatch(rf"{_OPEN}A ?: ?[\u3400-\u9fff]{{1,8}}[.。]?", text)
+    if re.match(rf"{_OPEN}A ?:", lines[0]) and letter not in named and not short:
         return None
     return letter
 
@@ -635,7 +789,17 @@ def _only_text(text: str, known: list[_Option]) -> str | None:
     if len(text) > max(60, 2 * sum(len(option.text) for option in known)):
         return None
     found = _texts_in(text, known)
-    return next(iter(found)) if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    (letter,) = found
+    words = next(option.text for option in known if option.letter == letter)
+    folded = " ".join(_fold(text).split())
+    end = folded.rfind(words) + len(words)
+    later = _SENTENCE.search(folded, end)
+    rest = folded[end : later.start()] if later else ""
+    if _LATER_DOUBT.search(rest) or _LATER_DOUBT.match(folded, end):
+        return None
+    return letter
 
 
 def _texts_in(text: str, known: list[_Option]) -> set[str]:
@@ -649,7 +813,7 @@ def _texts_in(text: str, known: list[_Option]) -> set[str]:
         place = folded.find(words)
         while place >= 0:
             end = place + len(words)
-            if _stands(folded, place, end):
+            if _stands(folded, place, end) and not _goes_on(folded, end, words, known):
                 if not _is_denied(folded, place, end):
                     found.add(option.letter)
                 # What is part of a longer option does not name a shorter one.
@@ -659,9 +823,22 @@ def _texts_in(text: str, known: list[_Option]) -> set[str]:
     return found
 
 
+def _goes_on(folded: str, end: int, words: str, known: list[_Option]) -> bool:
+    """Whether more belongs to an option: "3 mm" is not 3 where 3 cm is one, too."""
+    longer = any(option.text.startswith(f"{words} ") for option in known)
+    return longer and bool(re.match(r" \w", folded[end : end + 2]))
+
+
 def _is_denied(folded: str, place: int, end: int) -> bool:
-    clause = _CLAUSE.split(folded[max(0, place - 80) : place])[-1]
-    return bool(_NEGATED.search(clause) or _DENIED.match(folded, end))
+    before = folded[max(0, place - 80) : place]
+    stop = _SENTENCE.search(folded, end)
+    return bool(
+        _NEGATED.search(_CLAUSE.split(before)[-1])
+        or _ANYTHING_BUT.search(before)
+        or (_BESIDE.search(before) and re.match(r" \w", folded[end:]))
+        or _DENIED.match(folded, end)
+        or (stop is not None and stop[0] == "?")
+    )
 
 
 def _script(sign: str) -> str:
@@ -695,7 +872,7 @@ def _ends_at(text: str, end: int) -> bool:
         return False
     return not (
         last.isdigit()
-        and (following == "%" or (following in ".," and beyond.isdigit()))
+        and (following == "%" or (following in ".,:/" and beyond.isdigit()))
     )
 
 
@@ -709,7 +886,9 @@ def _starts_at(text: str, start: int) -> bool:
     beyond = text[start - 2 : start - 1] if start > 1 else ""
     if before in "-'" and _script(first) == "word":
         return not (beyond and _script(beyond) == "word") and not first.isdigit()
-    return not (first.isdigit() and before in ".," and beyond.isdigit())
+    if first.isdigit() and before in "<>≤≥±+":
+        return False
+    return not (first.isdigit() and before in ".,:/" and beyond.isdigit())
 
 
 def _stands(text: str, start: int, end: int) -> bool:
@@ -720,11 +899,16 @@ def _stands(text: str, start: int, end: int) -> bool:
     """
     if not (_starts_at(text, start) and _ends_at(text, end)):
         return False
+    # A price or an angle is not the number alone.
+    if text[start].isdigit() and text[:start].endswith(("$", "€", "£", "¥")):
+        return False
+    if text[end - 1].isdigit() and text.startswith("°", end):
+        return False
     if end - start > 1 or _script(text[start]) != "run":
         return True
     before, after = text[start - 1 : start], text[end : end + 1]
-    return not (after and _script(after) == "run") and (
-        not before or _script(before) != "run" or before in "是为选"
+    return (not after or _script(after) != "run" or after in "和与或") and (
+        not before or _script(before) != "run" or before in "是为选和与或有"
     )
 
 
@@ -734,16 +918,31 @@ def _yes_no(text: str) -> str | None:
     plain = plain.strip(_QUOTES + "()[]【】 ")
     if plain in _WORDS:
         return _WORDS[plain]
-    if _EITHER.search(folded):
+    if _ASKED.search(folded) or _EITHER.search(folded := _IDIOM.sub(" ", folded)):
         return None
-    stated = {_WORDS[match["word"]] for match in _ANSWER_IS.finditer(folded)}
+    if _ABSENT.fullmatch(plain):
+        return "No"
+    if _PRESENT.fullmatch(plain):
+        return "Yes"
+    if any(_is_doubted(folded, each) for each in _YES_OR_NO.finditer(folded)):
+        return None
+    answers = list(_ANSWER_IS.finditer(folded))
+    stated = {_WORDS[match["word"]] for match in answers}
     if stated:
-        return stated.pop() if len(stated) == 1 else None
+        said = stated.pop()
+        taken_back = _OPPOSITE[said].search(folded, answers[-1].end())
+        return None if stated or taken_back else said
     leading = _LEADING.match(folded.lstrip(_QUOTES + "([【 "))
     if leading:
         said = _WORDS[leading["word"]]
         rest = folded.lstrip(_QUOTES + "([【 ")[leading.end() :]
         return None if _OPPOSITE[said].search(rest) else said
     # As ms-vlmeval: the only one of both words.
-    words = set(re.findall(r"(?<![\w'-])(?:yes|no)(?![\w'-])", _IDIOM.sub(" ", folded)))
+    words = {each[0] for each in _YES_OR_NO.finditer(folded)}
     return words.pop().capitalize() if len(words) == 1 else None
+
+
+def _is_doubted(folded: str, word: re.Match[str]) -> bool:
+    """Whether a "yes" or "no" is denied or guessed where it stands."""
+    clause = _CLAUSE.split(folded[max(0, word.start() - 80) : word.start()])[-1]
+    return bool(_NEGATED.search(_YES_OR_NO.sub("", clause)))
