@@ -516,7 +516,9 @@ async def _redirected(server: ServerProcess, path: str, status: int) -> None:
     there = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     target = f"{there.replace('://', f'://u:{SECRET}@')}/v1{path}?k={SECRET}"
     rule = {**moved(server, target, path=path), "status": status}
-    server.control(rules=[rule])
+    # Of a list alone that is elsewhere, one request decides.
+    chat = moved(server, target, path="/chat/completions")
+    server.control(rules=[rule, chat] if path == "/models" else [rule])
     form = RequestForm(headers=(("api-key", SECRET),))
     asked = client(server, form)
     here = server.url.removesuffix("/v1")

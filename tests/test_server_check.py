@@ -75,7 +75,7 @@ def test_no_server() -> None:
 
 
 def test_server_that_never_answers(server: ServerProcess) -> None:
-    server.control(rules=[{"path": "/models", "fault": "hang"}])
+    server.control(rules=[{"path": "/models", "fault": "hang"}, {"fault": "hang"}])
     started = time.monotonic()
     text = complaint(server.url)
     assert time.monotonic() - started < 30  # a request may take 60
@@ -113,14 +113,64 @@ def test_server_without_models(server: ServerProcess) -> None:
 def test_key_is_refused(
     server: ServerProcess, status: int, message: str, api_key: str | None
 ) -> None:
-    rule = {"path": "/models", "status": status, "message": message}
-    server.control(rules=[rule])
+    rule = {"status": status, "message": message}
+    server.control(rules=[{**rule, "path": "/models"}, rule])
     said = message.replace(KEY, "***") if api_key else message
     assert complaint(server.url, api_key=api_key) == (
         f"The server at {server.url} refuses the API key, or the lack of one: it "
         f"answered {status} ({said}). Set VLM_API_KEY, or give a file that holds the "
         "key by --vlm-api-key-file."
     )
+
+
+@pytest.mark.parametrize(("status", "asked"), [(401, 0), (403, 1)])
+def test_only_a_403_may_be_of_the_list_alone(
+    server: ServerProcess, status: int, asked: int
+) -> None:
+    """A key may be restricted to chat, and then has no scope for the list."""
+    said = "Missing scopes: api.model.read"
+    server.control(
+        rules=[{"path": "/models", "status": status, "message": said}],
+    )
+    if asked:
+        assert check(server.url) == [
+            f"{server.url}/models answered 403 ({said}). A request for 'tiny-vlm' was "
+            "answered, so that the run goes on."
+        ]
+    else:
+        assert "refuses the API key" in complaint(server.url)
+    assert len(server.requests()) == asked
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"fault": "hang"}, "no answer within 5 s"),
+        ({"fault": "reset"}, "Connection reset by peer"),
+        ({"fault": "broken_body"}, "broken off in the middle of an answer"),
+        (
+            {"status": 302, "location": "https://login.invalid/?next=x"},
+            "{url}/models answered 302: {host} redirects to https://login.invalid, and "
+            "requests with their key go only to the server that was named. If "
+            "https://login.invalid is the right one, give its URL by --vlm-api-base",
+        ),
+        (
+            {"status": 302, "location": "/v1/models"},
+            "{url}/models redirects again and again, last to {url}/models. Give the "
+            "URL that answers by --vlm-api-base",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_had_is_no_proof_against_a_server(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[{**rule, "path": "/models"}])
+    host = server.url.removesuffix("/v1")
+    assert check(server.url) == [
+        f"{server.url}/models cannot be read ({said.format(url=server.url, host=host)})"
+        ". A request for 'tiny-vlm' was answered, so that the run goes on."
+    ]
+    assert len(server.requests()) == 1
 
 
 def test_right_key(server: ServerProcess) -> None:

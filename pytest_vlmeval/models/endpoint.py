@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 CHECK_LIMIT_S = 5.0
 # A server may load or compile what it needs at its first request.
 TRY_LIMIT_S = 60.0
+SILENT_TRY_LIMIT_S = 10.0
+_LOST = ("connection", "timeout")
 TRY_TOKENS = 16
 MOST_REDIRECTS = 4
 MOST_CAUSES = 20
@@ -155,7 +157,13 @@ class EndpointClient:
             self._evidence = read_entry(entry) if entry is not None else {}
             if self._check.is_settled(listing):
                 return
-            error = await self._try(client)
+            # What gave no list within seconds gets no minute for an answer.
+            limit_s = SILENT_TRY_LIMIT_S if listing.lost else TRY_LIMIT_S
+            error = await self._try(client, limit_s)
+        if listing.lost and error is not None and error.kind in _LOST:
+            raise self._check.no_server(listing.lost)
+        if listing.moved and isinstance(error, _MovedError):
+            raise VlmEvalError(listing.moved)
         self._learned.announce(self._check.explain(listing, error))
 
     async def _list_models(self, client: AsyncOpenAI) -> Listing:
@@ -163,30 +171,34 @@ class EndpointClient:
             async with asyncio.timeout(CHECK_LIMIT_S):
                 body = await self._exchange(client, "/models", None)
         except TimeoutError:
-            raise self._check.no_server(
-                f"no answer within {CHECK_LIMIT_S:.0f} s"
-            ) from None
+            lost = f"no answer within {CHECK_LIMIT_S:.0f} s"
+            return Listing(problem=f"cannot be read ({lost})", lost=lost)
         except _MovedError as error:
-            raise VlmEvalError(str(error)) from None
+            moved = str(error)
+            return Listing(problem=f"cannot be read ({moved.rstrip('.')})", moved=moved)
         except APIStatusError as error:
             return self._check.read_status(error.status_code, error.response.content)
         except (APIConnectionError, aiohttp.ClientError) as error:
-            raise self._check.no_server(_reason(error)) from None
+            lost = _reason(error)
+            return Listing(problem=f"cannot be read ({lost})", lost=lost)
+        except ReplyTooLargeError:
+            said = f"answered with more than {self._max_reply_mb:g} MB"
+            return Listing(problem=said)
         return self._check.read_models(body)
 
     async def describe(self) -> Mapping[str, str]:
         """Return what the server's list of models says of ours, as `check` read it."""
         return self._evidence
 
-    async def _try(self, client: AsyncOpenAI) -> RequestError | None:
+    async def _try(self, client: AsyncOpenAI, limit_s: float) -> RequestError | None:
         """Send the smallest request there is; return why it got no answer."""
         request = Request(
             turns=((PromptPart(kind="text", text="Hi"),),),
             media_folder=Path(),
             max_tokens=TRY_TOKENS,
         )
-        limit_s = min(TRY_LIMIT_S, self._timeout_s)
         try:
+            limit_s = min(limit_s, self._timeout_s)
             body = await self._deliver(client, request, limit_s)
         except RequestError as error:
             return error

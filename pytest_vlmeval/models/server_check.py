@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -52,12 +53,15 @@ def key_advice(role: Role) -> str:
 class Listing:
     """What came of GET /models: the `entries` by their names, or the `problem`.
 
-    `status` is that of an HTTP error, None where there was none.
+    `status` is that of an HTTP error, None where there was none. `lost` says why
+    nothing came back, `moved` that it would have been from another place.
     """
 
     entries: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     problem: str = ""
     status: int | None = None
+    lost: str = ""
+    moved: str = ""
 
     def find(self, model: str) -> Mapping[str, object] | None:
         """Return the entry of a model, by any of the names that a server gives it."""
@@ -109,7 +113,9 @@ class ServerCheck:
     def read_status(self, status: int, body: bytes) -> Listing:
         """Return what an HTTP error in place of the list means; raise for a bad key."""
         words = self._reader.words(body)
-        self._check_key(status, words)
+        # A key may be one for chat alone: of a 403 the request decides.
+        if status != HTTPStatus.FORBIDDEN:
+            self._check_key(status, words)
         said = f" ({words})" if words else ""
         return Listing(problem=f"answered {status}{said}", status=status)
 
