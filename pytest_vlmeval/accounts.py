@@ -68,11 +68,13 @@ class Account:
 class Origins:
     """How many answers a session asked itself, and where it has the others from.
 
+    `equal` are those of its own that it asked for an equal prompt, once for all.
     `oldest` and `newest` are when those were given, to the day, in seconds since 1970,
     and `endpoints` what gave them; all of them empty where `stored` is 0.
     """
 
     asked: int = 0
+    equal: int = 0
     stored: int = 0
     oldest: float = 0.0
     newest: float = 0.0
@@ -91,6 +93,7 @@ class Origins:
         both = [each for each in (self, other) if each.stored]
         return Origins(
             asked=self.asked + other.asked,
+            equal=self.equal + other.equal,
             stored=self.stored + other.stored,
             oldest=min((each.oldest for each in both), default=0.0),
             newest=max((each.newest for each in both), default=0.0),
@@ -127,8 +130,9 @@ class RunAccount:
     `judges` and `judge_datasets` are the same for each judge that was asked, with
     what the run's own questions cost: those that were stored before cost nothing.
     `changes` are those of the concurrency, oldest first. `now` and `judges_now` are
-    what the session at hand has asked itself, `origins` says which of its answers are
-    from the store, and `spot_check` whether those were found to be the model's.
+    what the session at hand has asked itself, its spot check included, `origins` says
+    which of its answers are from the store, and `spot_check` whether those were found
+    to be the model's.
     """
 
     model: Account

@@ -88,7 +88,7 @@ class Board:
             return stored
         answer = stored.answer
         day = answer.answered_at // DAY_S * DAY_S
-        origin = answer.endpoint, answer.from_store, day
+        origin = answer.endpoint, answer.from_store, answer.from_cache, day
         key = (answer.fingerprint, answer.state, answer.finish_reason, *origin)
         kept = self._states.get(key)
         if kept is None:
@@ -98,15 +98,16 @@ class Board:
                 state=answer.state,
                 finish_reason=answer.finish_reason,
                 endpoint=answer.endpoint,
+                from_cache=answer.from_cache,
                 from_store=answer.from_store,
                 answered_at=day,
             )
         return replace(stored, answer=kept)
 
     def _with_origin(self, stored: StoredAnswer) -> StoredAnswer:
-        """Mark what this session has not asked itself."""
+        """Mark what this session has not asked itself, for this or an equal prompt."""
         answer = stored.answer
-        if not answer.from_cache and stored.session_id == self._session_id:
+        if (answer.asked_in or stored.session_id) == self._session_id:
             return stored
         return replace(stored, answer=replace(answer, from_store=True))
 
@@ -114,8 +115,10 @@ class Board:
         """Return how many of the plan's answers were asked now, and of the others."""
         answers = [stored.answer for stored in self._all()]
         others = [each for each in answers if each.from_store]
+        equal = sum(each.from_cache and not each.from_store for each in answers)
         return Origins(
-            asked=len(answers) - len(others),
+            asked=len(answers) - len(others) - equal,
+            equal=equal,
             stored=len(others),
             oldest=min((each.answered_at for each in others), default=0.0),
             newest=max((each.answered_at for each in others), default=0.0),

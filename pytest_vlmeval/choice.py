@@ -21,8 +21,11 @@ class Choice:
     What `OTHERS` stands for is only known when all tests have declared theirs.
     """
 
-    def __init__(self, asked: Sequence[str], library: Callable[[], Library]) -> None:
+    def __init__(
+        self, asked: Sequence[str], library: Callable[[], Library], data_root: Path
+    ) -> None:
         self._asked = asked
+        self._data_root = data_root
         self._library = library
         self._declared: set[str] = set()
 
@@ -44,7 +47,7 @@ class Choice:
         found: dict[str, None] = {}
         for asked in self._asked:
             if is_table(asked):
-                check_exists(Path(asked))
+                check_exists(Path(asked), self._data_root)
                 found[self._library().add_own(Path(asked))] = None
             else:
                 info = self._library().find(asked)
@@ -88,7 +91,7 @@ class Choice:
             if OTHERS not in self._declared:
                 raise self._nobody_has(asked)
             if is_table(asked):
-                check_exists(Path(asked))
+                check_exists(Path(asked), self._data_root)
             else:
                 self._library().find(asked)
 

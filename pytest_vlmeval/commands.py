@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.option_values import parse_names
 from pytest_vlmeval.options import is_given
 from pytest_vlmeval.report_commands import run_compare, run_report, run_runs
@@ -124,4 +124,4 @@ def run_list_models(config: pytest.Config, write: Callable[[str], None]) -> int:
 
 
 def _write_aside(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{printable(line)}\n")

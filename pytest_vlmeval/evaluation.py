@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.calls import call_sources
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.frames import write_frame
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.options import environment, load_from
@@ -64,7 +64,7 @@ def evaluate(
 
 
 def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"vlmeval: {line}\n")
+    sys.stderr.write(f"vlmeval: {printable(line)}\n")
 
 
 class _Call:

@@ -78,7 +78,7 @@ class Queue:
         wanted = [key for key in keys.values() if key]
         found = self._store.answers.find_cached(wanted, self._cache_after)
         served = [
-            _serve(found[key].answer, fingerprint, ask)
+            _serve(found[key], fingerprint, ask)
             for ask, key in keys.items()
             if key in found
         ]
@@ -133,13 +133,14 @@ class Queue:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
 
-def _serve(answer: Answer, fingerprint: str, ask: Ask) -> Answer:
+def _serve(stored: StoredAnswer, fingerprint: str, ask: Ask) -> Answer:
     return replace(
-        answer,
+        stored.answer,
         fingerprint=fingerprint,
         index=ask.sample,
         repeat=ask.repeat,
         from_cache=True,
+        asked_in=stored.answer.asked_in or stored.session_id,
         attempts=0,
         latency_ms=0.0,
         prompt_tokens=0,

@@ -127,7 +127,8 @@ class Answer:
     of the last attempt, or the sum of those of each turn; attempts and tokens are
     those of all turns. `repeat` says which time the sample was asked, from 0 on.
     `from_cache` is true where an equal prompt had been answered before and nothing
-    was sent: no attempts, no tokens. `endpoint` is what answered (a URL, or the name of
+    was sent: no attempts, no tokens; `asked_in` is the session that asked it, "" for
+    what is not from the cache. `endpoint` is what answered (a URL, or the name of
     a model that runs here), `system_fingerprint` what it called its configuration, and
     `answered_at` when, in seconds since 1970: 0 until it is recorded. `from_store` is
     true where the session at hand did not ask it itself.
@@ -138,6 +139,7 @@ class Answer:
     state: AnswerState
     repeat: int = 0
     from_cache: bool = False
+    asked_in: str = ""
     text: str = ""
     reasoning: str = ""
     error: str = ""

@@ -55,7 +55,9 @@ class Results:
         """A row for each dataset: its main metric, and how complete it is.
 
         `value` and `best` count from 0 to `scale`; `best` is what it would be if all
-        that the judge left open were right.
+        that the judge left open were right. `unread` counts the answers of which
+        no reader could tell what they say, `verdicts_by_defect` the verdicts that rest
+        on a known defect of ms-vlmeval's scoring.
         """
         import pandas as pd
 
@@ -74,6 +76,11 @@ class Results:
                         for sample in each.samples
                     ),
                     "correct": sum(s.outcome == "correct" for s in each.samples),
+                    "unread": each.score.unread if each.score else None,
+                    "verdicts_by_defect": _defects(each.score),
+                    "score_without_defects": each.score.sound.value
+                    if each.score and each.score.sound
+                    else None,
                     "judge": each.score.judge if each.score else None,
                     "modified_data": each.modified,
                     "unscored": self.unscored.get(each.dataset, ""),
@@ -115,3 +122,9 @@ class Results:
             index=False, na_rep="", float_format=lambda value: f"{value:.2f}"
         )
         return f"<p><b>{head}</b></p>{body}{f'<ul>{notes}</ul>' if notes else ''}"
+
+
+def _defects(score: Score | None) -> int | None:
+    if score is None:
+        return None
+    return score.sound.defects if score.sound else 0

@@ -48,7 +48,7 @@ class Run:
         announce: Callable[[str], None],
     ) -> None:
         self.settings = settings
-        self.choice = Choice(settings.data, lambda: self.library)
+        self.choice = Choice(settings.data, lambda: self.library, settings.data_root)
         self._rows: dict[str, Sequence[IndexRow]] = {}
         self._with_references: dict[str, bool] = {}
         self._session_id = session_id

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def _fail(message: str) -> NoReturn:
-    pytest.fail(message, pytrace=False)
+    pytest.fail(printable(message), pytrace=False)
 
 
 def _or_fail(read: Callable[[], T], *, may_skip: bool = True) -> T:
@@ -173,7 +173,7 @@ class SampleView:
             _fail(f"{self.dataset}-{self.index} was not scored: {why}")
         if verdict.value < 0.5:
             said = verdict.extracted or self.answer.cell
-            known = printable(str(self.reference))
+            known = shorten(str(self.reference))
             reason = f"answered {shorten(said.strip(), 80)}, reference {known}"
             if verdict.why_lost:
                 reason += f": wrong, because {shorten(verdict.why_lost)}"
@@ -182,7 +182,7 @@ class SampleView:
             if corrected := describe_corrected(verdict):
                 reason += f" (--vlm-scoring=corrected: {corrected})"
             self._gate(reason)
-            raise pytest.xfail.Exception(reason, pytrace=False)
+            raise pytest.xfail.Exception(printable(reason), pytrace=False)
 
     def _gate(self, reason: str) -> None:
         """Fail a wrong sample where `--vlm-gate-samples` says so."""

@@ -159,6 +159,9 @@ def test_what_earlier_sessions_asked_is_not_said_to_be_asked_now(store: Store) -
         "3 answers: 1 asked now, 2 from the store (09 Sep 2001 to 09 Nov 2004, "
         "http://a/v1), not checked: another command asked them at the same time"
     ]
+    assert format_account(replace(account, origins=Origins(asked=1, equal=2))) == [
+        "3 answers: 1 asked now, 2 by the answer to an equal prompt among them"
+    ]
 
 
 def test_an_account_of_nothing(store: Store) -> None:

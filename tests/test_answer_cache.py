@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.run_fixtures import Project, endpoint, math_rows, properties
@@ -129,3 +132,44 @@ def test_a_served_answer_costs_no_request_and_no_token(
         "FROM answers WHERE from_cache"
     )
     assert costs == [(0, 0, 0, 0.0)]
+
+
+def test_equal_prompts_of_one_session_are_its_own_answers(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked once; no other command is held responsible for them."""
+    monkeypatch.chdir(project.pytester.path)
+    rows = [f"{n}\tthe same?\tA\tx\ty" for n in range(40)]
+    text = "\n".join(["index\tquestion\tanswer\tA\tB", *rows])
+    Path("equal.tsv").write_text(text + "\n")
+    project.pytester.makepyfile(
+        test_own="""
+        from pytest_vlmeval import Benchmark
+
+        class TestEqual(Benchmark):
+            datasets = ["equal.tsv"]
+        """
+    )
+    server.control(default="A")
+    result, cases = project.junit(
+        *endpoint(server.url),
+        *("--vlm-concurrency=2", "--vlm-export=out", "--vlm-report=r.html"),
+    )
+    assert result.ret == 0
+    sent = len(server.requests())
+    assert 0 < sent < 40
+    line = f"{sent} asked now, {40 - sent} by the answer to an equal prompt among them"
+    result.stdout.fnmatch_lines([f"40 answers: {line}", f"asked: {sent} requests, *"])
+    items = [properties(cases[f"test_sample[equal-{n}]"]) for n in range(40)]
+    assert [each["answer_from"] for each in items] == ["this session"] * 40
+    assert sum("from_cache" in each for each in items) == 40 - sent
+    account = json.loads(Path("out/results.json").read_text("utf-8"))["account"]
+    origins = account["origins"]
+    counts = origins["asked"], origins["equal"], origins["stored"]
+    assert counts == (sent, 40 - sent, 0)
+    assert account["now"]["requests"] == sent
+    assert line in Path("r.html").read_text("utf-8")
+    # The next command has them from the store, and asks nothing.
+    result = project.ask(server.url)
+    result.stdout.fnmatch_lines(["40 answers: 0 asked now, 40 from the store (*"])
+    assert len(server.requests()) == sent

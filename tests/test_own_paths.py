@@ -82,6 +82,7 @@ def access(sandbox: Sandbox, folder: Path, said: list[str]) -> OwnAccess:
     return OwnAccess(
         cache_dir=folder / "cache",
         digest=lambda files: digest_in_sandbox(sandbox, files),
+        data_root=folder / "LMUData",
         announce=said.append,
     )
 

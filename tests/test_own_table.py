@@ -21,7 +21,9 @@ def digest(files: Sequence[Path]) -> list[tuple[str, str]]:
 
 def access(folder: Path) -> OwnAccess:
     """Give what is kept in a folder of a test."""
-    return OwnAccess(cache_dir=folder / "cache", digest=digest)
+    return OwnAccess(
+        cache_dir=folder / "cache", digest=digest, data_root=folder / "LMUData"
+    )
 
 
 def write(folder: Path, *lines: str, name: str = "my.tsv") -> Path:

@@ -141,10 +141,10 @@ def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
         [
             f"{COUNT} answers: 16 asked now, 24 from the store (*, {one.url}), "
             "spot check: 16 of 16 the same",
-            "asked: 16 requests, *",
+            # The 16 that were missing, and 16 of the check.
+            "asked: 32 requests, *",
         ]
     )
-    # The 16 that were missing, and 16 of the check.
     assert len(two.requests()) == 16 + 16
     assert len({str(request["text"]) for request in two.requests()}) == 32
     stored, asked = (
@@ -155,13 +155,14 @@ def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
     assert stored["answered_at"].startswith("20")
     assert asked["answer_from"] == "this session"
     found = json.loads(Path("out/results.json").read_text("utf-8"))["account"]
-    assert (found["model"]["requests"], found["now"]["requests"]) == (COUNT, 16)
+    assert (found["model"]["requests"], found["now"]["requests"]) == (COUNT, 32)
     assert (found["origins"]["asked"], found["origins"]["stored"]) == (16, 24)
     assert found["origins"]["endpoints"] == [one.url]
     check = found["spot_check"]
     assert (check["state"], check["same"], check["asked"]) == ("same", 16, 16)
     page = Path("r.html").read_text("utf-8")
     assert "16 asked now, 24 from the store (" in page
+    assert "; 32 in this session, 16 of them of the spot check" in page
     assert "spot check: 16 of 16 the same" in page
     # Once all is stored, nothing but the check is asked.
     assert ask(two).endswith("spot check: 16 of 16 the same")

@@ -110,7 +110,11 @@ class SlowLine(str):
 def test_what_all_workers_find_out_at_once_is_said_once() -> None:
     said: list[str] = []
     listening: list[Callable[[str], None]] = []
-    channel = SimpleNamespace(setcallback=listening.append)
+
+    def set_callback(hear: Callable[[str], None], endmarker: None) -> None:
+        listening.append(hear)
+
+    channel = SimpleNamespace(setcallback=set_callback)
     controller = Controller("session", said.append)
     for _ in range(4):
         gateway = SimpleNamespace(newchannel=lambda: channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pytest_vlmeval.calls import call_sources
 from pytest_vlmeval.datasets.catalog import find_table, unknown_dataset
+from pytest_vlmeval.datasets.own import check_exists
 from pytest_vlmeval.datasets.own_table import read_facts
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_values import (
@@ -163,6 +165,47 @@ def test_the_name_of_a_packed_table() -> None:
     assert dataset_name("x/my.tsv.gz") == "my"
     assert dataset_name("my.v2.TSV") == "my.v2"
     assert dataset_name("my.v2") == "my.v2"
+
+
+def test_the_parts_of_a_name_without_quotes_lead_to_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, here = tmp_path / "LMUData", tmp_path / "here"
+    root.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for path in (root / "Our Own.tsv", here / "My Plain, 2.tsv", here / "Plain.tsv"):
+        path.touch()
+
+    def said(name: str) -> str:
+        return str(unknown_dataset(name, known("MMStar"), known("Demo"), root))
+
+    assert (
+        f"Unknown dataset: 'My'. There is {here}/My Plain, 2.tsv, which "
+        "--vlm-data='My Plain, 2.tsv' takes. Accepted"
+    ) in said("My")
+    given = shlex.quote("'Our Own'")
+    assert (
+        f"There is {root}/Our Own.tsv, which is the dataset 'Our Own' "
+        f"(--vlm-data={given}). Accepted"
+    ) in said("Our")
+    # A shell and this plugin read what is advised as the name.
+    (word,) = shlex.split(given)
+    assert list(parse_datasets(word)) == ["Our Own"]
+    assert "There is" not in said("Mine")
+
+
+def test_a_file_that_lies_in_lmudata_alone_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "LMUData"
+    root.mkdir()
+    write_table(root / "MyBench.tsv", [ROW])
+    path = tmp_path / "MyBench.tsv"
+    with pytest.raises(VlmEvalError) as caught:
+        check_exists(path, root)
+    assert str(caught.value) == (
+        f"MyBench: there is no file {path}. Name a .tsv file that exists. There is "
+        f"{root}/MyBench.tsv, which is the dataset that --vlm-data=MyBench takes."
+    )
 
 
 def known(*names: str) -> dict[str, DatasetInfo]:

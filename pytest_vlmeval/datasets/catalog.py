@@ -17,7 +17,12 @@ from pytest_vlmeval.datasets.addresses import read_address
 from pytest_vlmeval.datasets.card import CARD, load_card
 from pytest_vlmeval.datasets.files import write_whole
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_values import can_be_name, dataset_name, is_table
+from pytest_vlmeval.option_values import (
+    can_be_name,
+    dataset_name,
+    is_table,
+    list_datasets,
+)
 from pytest_vlmeval.records import DatasetInfo
 
 if TYPE_CHECKING:
@@ -117,16 +122,28 @@ def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
         with suppress(OSError):
             for path in sorted(place.iterdir()):
                 known = dataset_name(path.name)
-                if not is_table(path.name) or _spelling(known) != _spelling(name):
+                if not is_table(path.name) or not _is_like(known, name):
                     continue
                 if not path.name.lower().endswith((".tsv", ".tsv.gz")):
                     how = "which is no TSV: write it as one"
                 elif place == data_root:
                     how = f"which is the dataset {known!r}"
+                    given = list_datasets([known])
+                    if given != known:
+                        how += f" (--vlm-data={shlex.quote(given)})"
                 else:
                     how = f"which --vlm-data={shlex.quote(path.name)} takes"
                 found.append(f"There is {path}, {how}.")
     return found[:MOST_FILES]
+
+
+def _is_like(known: str, name: str) -> bool:
+    """Whether a name is a file's but for its spelling, or a part of it.
+
+    A name with blanks or commas that is given without quotes comes in its parts.
+    """
+    parts = re.split(r"[,\s]+", known)
+    return _spelling(known) == _spelling(name) or (len(parts) > 1 and name in parts)
 
 
 def _spelling(name: str) -> str:

@@ -216,6 +216,7 @@ class Library:
             OwnAccess(
                 cache_dir=self._settings.cache_dir,
                 digest=self._digest_files,
+                data_root=self._settings.data_root,
                 paths=self._settings.data_paths,
                 announce=self._announce,
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import shlex
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pytest_vlmeval.datasets.files import md5_of_file, write_whole
 from pytest_vlmeval.datasets.own_table import TableFacts, faults_text, read_facts
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_values import NOT_IN_NAMES, can_be_name, dataset_name
+from pytest_vlmeval.option_values import (
+    NOT_IN_NAMES,
+    can_be_name,
+    dataset_name,
+    list_datasets,
+)
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.own_files import (
     MOST_IMAGE_BYTES,
@@ -69,11 +75,13 @@ class OwnAccess(NamedTuple):
 
     `paths` says whether they may lie outside of the table's folder. `digest` gives for
     each file a digest of its content or why it has none: whoever reads files does so
-    in the sandbox. `announce` gets what is worth a line.
+    in the sandbox. In `data_root` tables are known by name. `announce` gets what is
+    worth a line.
     """
 
     cache_dir: Path
     digest: Callable[[Sequence[Path]], Sequence[tuple[str, str]]]
+    data_root: Path
     paths: Literal["any", "inside"] = "any"
     announce: Callable[[str], None] = lambda line: None
 
@@ -86,7 +94,7 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
     the line of names.
     """
     cache_dir = access.cache_dir
-    check_exists(path)
+    check_exists(path, access.data_root)
     name = _checked_name(path)
     try:
         checksum = md5_of_file(path, cache_dir)
@@ -126,8 +134,11 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
     )
 
 
-def check_exists(path: Path) -> None:
-    """Raise VlmEvalError, with files of a similar name, if there is no such file."""
+def check_exists(path: Path, data_root: Path) -> None:
+    """Raise VlmEvalError, with what may be meant, if there is no such file.
+
+    A table in `data_root` is known by its name.
+    """
     if path.is_file():
         return
     if path.is_dir():
@@ -143,6 +154,9 @@ def check_exists(path: Path) -> None:
     hint = (
         f" Did you mean {' or '.join(beside[stem] for stem in near)}?" if near else ""
     )
+    if (there := data_root / path.name).is_file():
+        given = shlex.quote(list_datasets([name]))
+        hint = f" There is {there}, which is the dataset that --vlm-data={given} takes."
     raise VlmEvalError(
         f"{name}: there is no file {path}. Name a .tsv file that exists.{hint}"
     )

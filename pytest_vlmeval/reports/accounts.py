@@ -13,7 +13,7 @@ def format_account(account: RunAccount) -> list[str]:
     Those of each dataset are in the report.
     """
     lines = []
-    if account.origins and (account.origins.stored or account.spot_check):
+    if account.origins and _is_told(account.origins, account.spot_check):
         lines.append(describe_origins(account.origins, account.spot_check))
     if account.now is not None and account.now.requests:
         lines.append(f"asked: {describe_account(account.now)}")
@@ -24,15 +24,21 @@ def format_account(account: RunAccount) -> list[str]:
     return lines
 
 
+def _is_told(origins: Origins, check: SpotCheck | None) -> bool:
+    return bool(origins.equal or origins.stored or check)
+
+
 def describe_origins(origins: Origins, check: SpotCheck | None) -> str:
     """Say how many answers come from the store, and whether they are the model's."""
-    total = origins.asked + origins.stored
-    noun = "answer" if total == 1 else "answers"
-    where = f" ({origins.described})" if origins.described else ""
-    return (
-        f"{total} {noun}: {origins.asked} asked now, {origins.stored} from the "
-        f"store{where}, {describe_check(check)}"
-    )
+    total = origins.asked + origins.equal + origins.stored
+    words = [f"{origins.asked} asked now"]
+    if origins.equal:
+        words.append(f"{origins.equal} by the answer to an equal prompt among them")
+    if origins.stored or check:
+        where = f" ({origins.described})" if origins.described else ""
+        words.append(f"{origins.stored} from the store{where}")
+        words.append(describe_check(check))
+    return f"{total} {'answer' if total == 1 else 'answers'}: {', '.join(words)}"
 
 
 def describe_check(check: SpotCheck | None) -> str:

@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import pytest
 
+from pytest_vlmeval.errors import printable
+
 
 class Screen:
     """Lines beside pytest's own output, and live lines below it.
@@ -36,7 +38,7 @@ class Screen:
                 return
             self.erase()
             start = "\n" if self._column() else ""
-            self._write(f"{start}vlmeval: {line}\n")
+            self._write(f"{start}vlmeval: {printable(line)}\n")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.reports.accounts import format_account
 from pytest_vlmeval.reports.gate_table import (
     append_summary,
@@ -100,7 +100,7 @@ class TerminalReport:
             lines = [*lines, str(error)]
         terminalreporter.write_sep("=", "vlmeval")
         for line in lines:
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(printable(line))
 
     def _compare(self) -> list[str]:
         """Compare with the run that `--vlm-compare-with` names."""

@@ -150,10 +150,10 @@ class Watch:
             return entry.unscored
         if isinstance(found, NeedsJudgeError):
             return "only a judge scores it (--vlm-judge)"
+        answered = self._board.answered(entry.fingerprint)
         if isinstance(found, VlmEvalError):
-            return "its scoring failed"
-        whole = self._board.answered(entry.fingerprint) == len(entry.indexes)
-        return "only asked so far" if whole else ""
+            return "its scoring failed" if answered else "no sample was answered"
+        return "only asked so far" if answered == len(entry.indexes) else ""
 
 
 def _references(cache_dir: Path, entry: PlanEntry) -> Iterable[tuple[str, str | None]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.store import Store
 from pytest_vlmeval.store.location import Location
 
@@ -82,4 +82,4 @@ class ReportWriter:
     ) -> None:
         """Say what was written, or why it was not."""
         for line in self._lines:
-            terminalreporter.write_line(f"vlmeval: {line}")
+            terminalreporter.write_line(f"vlmeval: {printable(line)}")

@@ -17,6 +17,7 @@ from pytest_vlmeval.store.schema import (
     failed_attempts,
     limit_changes,
     runs,
+    spot_answers,
 )
 
 RANKS = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
@@ -85,14 +86,14 @@ class Accounting:
             judged = _sum_up(connection, exchanges, judge, answered, of_judges)
             errors = _count_errors(connection, plan.run_id, list(names))
             changes = _changes(connection, plan.run_id)
-            mine = answers.c.session_id == session_id
+            now = _asked_in(plan.run_id, session_id, list(names))
             asked_now = _sum_up(
                 connection,
-                answers,
+                now,
                 name,
-                answers.c.state != "failed",
-                of_answers & mine,
-                turns,
+                now.c.state != "failed",
+                sa.true(),
+                1 + sa.func.json_array_length(now.c.earlier),
             )
             mine = exchanges.c.session_id == session_id
             judged_now = _sum_up(
@@ -139,7 +140,7 @@ def _account(
 
 def _sum_up(
     connection: sa.Connection,
-    table: sa.Table,
+    table: sa.FromClause,
     asked: sa.ColumnElement[str],
     answered: sa.ColumnElement[bool],
     which: sa.ColumnElement[bool],
@@ -175,6 +176,28 @@ def _sum_up(
             key = str(values.pop("asked")), str(values.pop("fingerprint"))
             found[key] = values
     return found
+
+
+def _asked_in(run_id: str, session_id: str, fingerprints: Sequence[str]) -> sa.Subquery:
+    """Select what a session asked, for its answers and for its spot check.
+
+    An answer of the check that counts from then on is in both tables.
+    """
+    again, new = spot_answers.c, answers.c
+    checked = sa.exists().where(
+        again.session_id == session_id,
+        again.fingerprint == new.fingerprint,
+        again.sample_index == new.sample_index,
+        again.repeat == new.repeat,
+    )
+    parts = [
+        sa.select(*(table[name] for name in ("fingerprint", "state", "earlier")))
+        .add_columns(*(table[name] for name in SUMMED))
+        .where(table.run_id == run_id, table.session_id == session_id)
+        .where(table.fingerprint.in_(fingerprints))
+        for table in (new, again)
+    ]
+    return sa.union_all(parts[0].where(~checked), parts[1]).subquery()
 
 
 def _totals(ranked: sa.Subquery) -> sa.Select[Any]:

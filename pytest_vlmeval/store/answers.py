@@ -36,6 +36,7 @@ _ANSWER_FIELDS = (
     "turns",
     "earlier",
     "from_cache",
+    "asked_in",
     "endpoint",
     "system_fingerprint",
 )

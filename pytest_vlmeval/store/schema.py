@@ -105,6 +105,7 @@ claims = sa.Table(
 # Every answer that ever arrived, in order; for one ask of a sample the newest counts.
 # `cache_key` names what was asked, of whatever run and dataset. `earlier` has a pair of
 # text and reasoning for each turn before the last that was asked, of `turns` in all.
+# `asked_in` is the session that asked one that is from the cache, "" else.
 answers = sa.Table(
     "answers",
     metadata,
@@ -126,6 +127,7 @@ answers = sa.Table(
     sa.Column("turns", sa.Integer, nullable=False),
     sa.Column("earlier", sa.JSON, nullable=False),
     sa.Column("from_cache", sa.Boolean, nullable=False),
+    sa.Column("asked_in", sa.Text, nullable=False),
     sa.Column("cache_key", sa.Text, nullable=False),
     sa.Column("endpoint", AnyText, nullable=False),
     sa.Column("system_fingerprint", AnyText, nullable=False),
