@@ -164,6 +164,19 @@ def test_what_earlier_sessions_asked_is_not_said_to_be_asked_now(store: Store) -
     ]
 
 
+def test_the_requests_of_a_spot_check_are_counted_once(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    kept = store.answers.record(plan.run_id, "s1", [answer(n, 10.0) for n in (1, 2)])
+    # Of two that are asked again one, asked twice, counts from now on.
+    asked = [(kept[0].seq, answer(1, 10.0)), (kept[1].seq, answer(2, 10.0))]
+    asked.append((kept[1].seq, answer(2, 30.0)))
+    store.reuse.record_answers(plan.run_id, "s2", asked)
+    store.answers.record(plan.run_id, "s2", [answer(2, 30.0), answer(3, 20.0)])
+    now = store.accounting.read(plan, "s2").now
+    assert now is not None
+    assert (now.requests, now.prompt_tokens, now.completion_tokens) == (4, 40, 8)
+
+
 def test_an_account_of_nothing(store: Store) -> None:
     account = store.accounting.read(open_plan(store, "Data"))
     assert account.datasets[0].latency_p50_ms is None
