@@ -25,8 +25,8 @@ def test_a_missing_baseline_fails_with_the_command_that_makes_it(
             "whether * = 100.00 is a regression.",
             "To make this score the baseline:",
             f"    {command} --snapshot-update",
-            "At most a spot check of the answers is asked again, as they are stored; "
-            f"it writes {BASELINE}, which is to be committed.",
+            "Nothing is asked again (the answers are stored); it writes "
+            f"{BASELINE}, which is to be committed.",
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
             'ini file vlm_allow_missing_baseline = "yes".',
         ]

@@ -68,8 +68,8 @@ def test_what_cannot_be_read_is_not_said_to_be_asked_again(
     result.stdout.fnmatch_lines(
         [
             f"{start.format(3)} = 70.00. The items of these samples say why; the same "
-            "command asks them again (and a spot check of the others), but for 2 whose "
-            f"rows or images cannot be read: {fix}"
+            "command asks only them again, but for 2 whose rows or images cannot be "
+            f"read: {fix}"
         ]
     )
     server.control(default="red")

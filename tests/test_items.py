@@ -121,8 +121,8 @@ def test_unusable_answers_fail_and_the_score_says_so(
         "MathVision_MINI-6 has no usable answer: the model returned an empty text.",
         "MathVision_MINI-8 has no usable answer: *500*out of memory* (asked 2 times)",
         "MathVision_MINI: 4 of 8 samples have no usable answer and count as wrong in * "
-        "= 37.50. The items of these samples say why; the same command asks them "
-        "again (and a spot check of the others).",
+        "= 37.50. The items of these samples say why; the same command asks only them "
+        "again.",
         "MathVision_MINI * 8 * 4 * 3 *37.50 of 100  4 without a usable answer "
         "(1 cut off, 1 empty, 2 failed), *data",
     ]

@@ -134,8 +134,8 @@ class BaselineGate:
             f"{score.dataset} has no baseline for {self.current.model} yet, so nothing "
             f"tells whether {value} is a regression.\n"
             f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
-            "At most a spot check of the answers is asked again, as they are stored; "
-            f"it writes {self.own}, which is to be committed.\n"
+            "Nothing is asked again (the answers are stored); it writes "
+            f"{self.own}, which is to be committed.\n"
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
             'ini file vlm_allow_missing_baseline = "yes".',
         )
@@ -153,8 +153,8 @@ class BaselineGate:
             f"{score.dataset} is not {doing}: "
             f"{score.samples - score.answered} of {score.samples} samples have no "
             f"usable answer, {score.undecided} no verdict of the judge. The items of "
-            "these samples say why; the same command asks them again (and a spot check "
-            "of the others), as far as they can be asked.",
+            "these samples say why; the same command asks only them again, as far as "
+            "they can be asked.",
         )
 
     def updated(self) -> GateResult:

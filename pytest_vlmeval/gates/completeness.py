@@ -48,9 +48,6 @@ def _is_whole(score: Score, limits: GateSettings) -> str:
     )
 
 
-AGAIN = "the same command asks them again (and a spot check of the others)"
-
-
 def _answered(
     score: Score, limits: GateSettings, unreadable: int
 ) -> Iterator[GateResult]:
@@ -70,11 +67,14 @@ def _answered(
 
 def _what_to_do(missing: int, unreadable: int) -> str:
     if not unreadable:
-        return f"{AGAIN}."
+        return "the same command asks only them again."
     fix = "fix them in the dataset's file, or allow some by --vlm-min-answered."
     if unreadable == missing:
         return f"their rows or images cannot be read, whenever they are asked: {fix}"
-    return f"{AGAIN}, but for {unreadable} whose rows or images cannot be read: {fix}"
+    return (
+        f"the same command asks only them again, but for {unreadable} whose rows or "
+        f"images cannot be read: {fix}"
+    )
 
 
 def _cut_off(score: Score, cut_off: int, limits: GateSettings) -> Iterator[GateResult]:
