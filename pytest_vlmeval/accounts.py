@@ -110,6 +110,7 @@ class SpotCheck:
     they have changed nothing is used, and there is no such record. Of the `asked`
     samples `same` were answered as before, `changed` twice in another way, `unsteady`
     each time differently, and `failed` not at all; `requests` counts every attempt.
+    `few` are those among them that are all of their source, and too few to tell.
     """
 
     state: Literal["same", "few", "weights", "unchecked"]
@@ -119,6 +120,7 @@ class SpotCheck:
     changed: int = 0
     unsteady: int = 0
     failed: int = 0
+    few: int = 0
     requests: int = 0
 
 

@@ -20,6 +20,9 @@ IDENTIFYING = (
     "hash",
     "fingerprint",
 )
+# What is made of the weights themselves: where it is the same, so are they. A path or a
+# name says nothing of what was written there since.
+CHECKSUMS = ("weights", "digest", "sha256", "checksum", "hash")
 # What may change while the model stays, and the other way round: vLLM and swift set
 # `created` anew at each start or request, OpenAI changes `system_fingerprint` with its
 # own configuration. It is shown where answers differ, and stops nothing by itself.
@@ -58,6 +61,15 @@ def read_entry(entry: Mapping[str, object]) -> dict[str, str]:
 def _short(value: object) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def checksums(evidence: Sequence[Evidence]) -> frozenset[tuple[str, str]]:
+    """Return the checksums that every endpoint gives, none where one gives others."""
+    found = {
+        frozenset((name, each.found[name]) for name in CHECKSUMS if name in each.found)
+        for each in evidence
+    }
+    return found.pop() if len(found) == 1 else frozenset()
 
 
 def differences(

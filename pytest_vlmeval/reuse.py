@@ -1,5 +1,9 @@
 """Before stored answers are used: whether the model at hand is the one that gave them.
 
+Answers are judged by their source, the session that got them: what the model says of
+itself is compared with what it said then, and samples of each source are asked again.
+So one checkpoint's answers never hide among another's.
+
 One process of a session finds out, the others wait for what it finds. What is asked
 again is kept beside the stored answers and replaces none of them, unless they are too
 few to tell.
@@ -13,19 +17,25 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, tee
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.accounts import SpotCheck
+from pytest_vlmeval.accounts import Origins, SpotCheck
 from pytest_vlmeval.asked import write_request
 from pytest_vlmeval.asking import Asker, Journal
 from pytest_vlmeval.errors import VlmEvalError, printable
-from pytest_vlmeval.evidence import HINTS, IDENTIFYING, Evidence, differences
+from pytest_vlmeval.evidence import (
+    HINTS,
+    IDENTIFYING,
+    Evidence,
+    checksums,
+    differences,
+)
 from pytest_vlmeval.models.api_base import normalize_api_base
 from pytest_vlmeval.queue import LOOK_UP
 from pytest_vlmeval.records import UNANSWERED, Answer, Ask
 from pytest_vlmeval.spot_check import (
     GREEDY,
+    MOST_BLOCKS,
     SAMPLED,
     Decision,
     Tally,
@@ -43,8 +53,9 @@ if TYPE_CHECKING:
     from pytest_vlmeval.store.answers import StoredAnswer
 
 POLL_S = 0.2
-# Characters of an answer in a message.
+# Characters of an answer in a message, and names of datasets.
 SHOWN = 60
+NAMED = 3
 
 REMEDY = (
     "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always uses "
@@ -76,11 +87,67 @@ class _Again:
     outcome: str  # same, changed, unsteady, failed
 
 
-class _Round:
-    """What one endpoint was asked again."""
+class _Source:
+    """The stored answers of one session, or of several that asked the same weights.
 
-    def __init__(self) -> None:
+    Of each dataset it keeps the `most` that may be asked again, and counts the rest.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parts: dict[str, list[_Candidate]] = {}
+        self._count = 0
+        self._times: list[float] = []
+        self._endpoints: set[str] = set()
+        self.sessions: set[str] = set()
+        self.is_from_cache = False
+        # What was said of the model then, or is accepted since.
+        self.evidence: list[Evidence] = []
+
+    def add(self, candidate: _Candidate) -> None:
+        """Count one in, and keep it where it may be needed."""
+        part = self._parts.setdefault(candidate.dataset, [])
+        if len(part) < self._most:
+            part.append(candidate)
+        answer = candidate.stored.answer
+        self._count += 1
+        at = answer.answered_at
+        self._times = [min([*self._times, at]), max([*self._times, at])]
+        self._endpoints.add(answer.endpoint)
+        self.sessions.add(candidate.stored.session_id)
+        self.is_from_cache |= answer.from_cache
+
+    def candidates(self) -> Iterator[_Candidate]:
+        """Give its answers, of each dataset in turn."""
+        return take_turns(map(iter, self._parts.values()))
+
+    def describe(self, *, named: bool) -> str:
+        """Say how many answers these are, from when and where, and of what."""
+        oldest, newest = self._times
+        origins = Origins(
+            asked=0,
+            stored=self._count,
+            oldest=oldest,
+            newest=newest,
+            endpoints=tuple(sorted(self._endpoints - {""})),
+        )
+        some = list(self._parts)[:NAMED]
+        more = len(self._parts) - len(some)
+        of = f" of {', '.join(some)}{f' and {more} more' if more else ''}"
+        return (
+            f"{self._count} stored answer{'' if self._count == 1 else 's'}"
+            f"{of if named else ''} ({origins.described}) "
+            f"{'is' if self._count == 1 else 'are'}"
+        )
+
+
+class _Round:
+    """What one endpoint was asked again of one source."""
+
+    def __init__(self, source: _Source) -> None:
+        self.source = source
         self.again: list[_Again] = []
+        self.state: Decision = "more"
 
     def count(self, outcome: str) -> int:
         """Return how many samples came out so."""
@@ -118,6 +185,7 @@ class ReuseCheck:
         self._store = state.store.reuse
         self._entries = {entry.fingerprint: entry for entry in state.plan.entries}
         self._rounds: list[_Round] = []
+        self._sources: list[_Source] = []
 
     def check(self) -> None:
         """Find out, or wait for the process that does; `VlmEvalError` if refused."""
@@ -141,25 +209,48 @@ class ReuseCheck:
 
     def _find_out(self) -> SpotCheck | None:
         """Return what was found out, None where no stored answer would be used."""
-        candidates = self._candidates()
-        first = next(candidates, None)
-        if first is None:
+        if next(self._candidates(), None) is None:
             return None
         settings = self._state.settings
         if settings.mode == "score":
             return SpotCheck(state="unchecked", why="--vlm-mode=score asks nothing")
         if settings.reuse == "always":
             return SpotCheck(state="unchecked", why="--vlm-reuse=always")
-        settings = self._settle()
-        return asyncio.run(self._ask_again(settings, chain([first], candidates)))
+        self._sources = self._find_sources()
+        return asyncio.run(self._ask_again(self._settle()))
 
     # Which answers
 
     def _candidates(self) -> Iterator[_Candidate]:
-        """Give the stored answers that would be used, of each dataset in turn."""
+        """Give the stored answers that would be used, dataset by dataset."""
         served = self._queue.may_serve()
-        order = shuffled(self._entries, self._state.settings.seed)
-        return take_turns([self._of_dataset(each, served=served) for each in order])
+        for each in shuffled(self._entries, self._state.settings.seed):
+            yield from self._of_dataset(each, served=served)
+
+    def _find_sources(self) -> list[_Source]:
+        """Return the stored answers by where they are from.
+
+        What a session took from the cache is a source of its own: what its endpoint
+        said then is not evidence of those answers.
+        """
+        most = (MOST_BLOCKS + 1) * self._state.settings.spot_check
+        found: dict[tuple[str, bool], _Source] = {}
+        candidates = list(self._candidates())
+        evidence = self._store.evidence_of(
+            {candidate.stored.session_id for candidate in candidates}
+        )
+        merged: dict[object, _Source] = {}
+        for candidate in candidates:
+            stored = candidate.stored
+            key = stored.session_id, stored.answer.from_cache
+            if key not in found:
+                said = evidence.get(stored.session_id, ())
+                same = checksums(said)
+                which = same if same and not stored.answer.from_cache else key
+                found[key] = merged.setdefault(which, _Source(most))
+                found[key].evidence += said
+            found[key].add(candidate)
+        return list(merged.values())
 
     def _of_dataset(self, fingerprint: str, *, served: bool) -> Iterator[_Candidate]:
         entry = self._entries[fingerprint]
@@ -179,34 +270,35 @@ class ReuseCheck:
 
     # What the model says of itself, and answers
 
-    async def _ask_again(
-        self, settings: Settings, candidates: Iterator[_Candidate]
-    ) -> SpotCheck:
+    async def _ask_again(self, settings: Settings) -> SpotCheck:
         journal = Journal(str(settings.model))
         aside, now = await self._look(self._make_pool(settings, journal))
         state = self._state
         self._store.record_evidence(state.plan.run_id, state.session_id, now)
-        then = self._evidence_then()
-        if new := differences(then, now, IDENTIFYING):
-            raise VlmEvalError(self._explain_evidence(new, then, now))
-        if self._has_same_weights(now):
+        for source in self._sources:
+            if new := differences(source.evidence, now, IDENTIFYING):
+                raise VlmEvalError(self._explain_evidence(source, new, now))
+        unsure = [each for each in self._sources if not _has_same_weights(each, now)]
+        if not unsure:
             return SpotCheck(state="weights")
-        states = set()
         every = _one_by_one(settings, aside)
+        tests = len(every) * len(unsure)
         try:
             # Each is asked the same: one of them may have another model.
-            for one, some in zip(every, tee(candidates, len(every)), strict=True):
+            for one in every:
                 pool = self._make_pool(one, journal)
                 try:
                     asker = Asker(pool, one.retries, journal)
-                    states.add(await self._compare(one, asker, some, then, now))
+                    for source in unsure:
+                        this = _Round(source)
+                        self._rounds.append(this)
+                        await self._compare(one, asker, this, now, tests=tests)
                 finally:
                     await pool.close()
         finally:
             self._keep(journal)
-        if "few" in states:
-            self._replace_stored()
-        return self._result(states)
+        self._replace_stored()
+        return self._result()
 
     async def _look(self, pool: Pool) -> tuple[Collection[str], Sequence[Evidence]]:
         """Return which endpoints cannot be asked, and what the others say."""
@@ -244,42 +336,17 @@ class ReuseCheck:
         if attempts or changes:
             state.store.accounting.record(*ids, attempts, changes)
 
-    def _sessions(self) -> set[str]:
-        """Return the sessions that gave the stored answers."""
-        found = set()
-        for fingerprint, entry in self._entries.items():
-            for index in entry.indexes:
-                for repeat in range(self._state.plan.repeats):
-                    stored = self._state.board.get(fingerprint, index, repeat)
-                    if stored is not None and stored.answer.from_store:
-                        found.add(stored.session_id)
-        return found
-
-    def _evidence_then(self) -> list[Evidence]:
-        found = self._store.evidence_of(self._sessions())
-        return [each for evidence in found.values() for each in evidence]
-
-    def _has_same_weights(self, now: Sequence[Evidence]) -> bool:
-        """Whether checksums tell that every stored answer is this model's."""
-        sessions = self._sessions()
-        found = self._store.evidence_of(sessions)
-        if not sessions or found.keys() != sessions or self._queue.may_serve():
-            return False
-        every = [*now, *(each for evidence in found.values() for each in evidence)]
-        weights = {each.found.get("weights") for each in every}
-        return bool(now) and len(weights) == 1 and None not in weights
-
     async def _compare(
         self,
         settings: Settings,
         asker: Asker,
-        candidates: Iterator[_Candidate],
-        then: Sequence[Evidence],
+        this: _Round,
         now: Sequence[Evidence],
-    ) -> Decision:
+        *,
+        tests: int,
+    ) -> None:
         """Ask one endpoint block after block until the answers tell."""
-        this = _Round()
-        self._rounds.append(this)
+        candidates = this.source.candidates()
         block = target = settings.spot_check
         rates = SAMPLED if settings.temperature else GREEDY
         following = next(candidates, None)
@@ -294,11 +361,12 @@ class ReuseCheck:
             tally = this.tally
             if tally.asked < target and following is not None:
                 continue
-            state = decide(tally, rates, block=block, is_all=following is None)
-            if state == "changed":
-                raise VlmEvalError(self._explain_answers(this, then, now))
-            if state != "more":
-                return state
+            is_all = following is None
+            this.state = decide(tally, rates, block=block, is_all=is_all, tests=tests)
+            if this.state == "changed":
+                raise VlmEvalError(self._explain_answers(this, now))
+            if this.state != "more":
+                return
             target += block
 
     async def _ask_twice(
@@ -333,10 +401,12 @@ class ReuseCheck:
     def _all(self) -> list[_Again]:
         return [each for this in self._rounds for each in this.again]
 
-    def _result(self, states: set[Decision]) -> SpotCheck:
+    def _result(self) -> SpotCheck:
         count = Counter(each.outcome for each in self._all)
+        few = sum(each.tally.asked for each in self._rounds if each.state == "few")
         return SpotCheck(
-            state="few" if "few" in states else "same",
+            state="few" if few else "same",
+            few=few,
             asked=count.total(),
             same=count["same"],
             changed=count["changed"],
@@ -348,12 +418,16 @@ class ReuseCheck:
         )
 
     def _replace_stored(self) -> None:
-        """Let the new answers count, where all stored ones were asked again."""
+        """Let new answers count where all of a source were asked and did not tell."""
         new = {
             (each.candidate.fingerprint, each.candidate.ask): each.answers[-1]
-            for each in self._all
+            for this in self._rounds
+            if this.state == "few"
+            for each in this.again
             if each.outcome in ("changed", "unsteady")
         }
+        if not new:
+            return
         state = self._state
         state.board.add(
             state.store.answers.record(
@@ -362,33 +436,33 @@ class ReuseCheck:
         )
 
     def _explain_evidence(
-        self, new: Sequence[str], then: Sequence[Evidence], now: Sequence[Evidence]
+        self, source: _Source, new: Sequence[str], now: Sequence[Evidence]
     ) -> str:
+        hints = differences(source.evidence, now, HINTS)
         return "\n".join(
             [
-                f"{self._stored_ones()} of another model than the one at hand:",
-                *(f"    {line}" for line in (*new, *differences(then, now, HINTS))),
+                f"{self._describe(source)} of another model than the one at hand:",
+                *(f"    {line}" for line in (*new, *hints)),
                 self._remedy,
             ]
         )
 
-    def _explain_answers(
-        self, this: _Round, then: Sequence[Evidence], now: Sequence[Evidence]
-    ) -> str:
+    def _explain_answers(self, this: _Round, now: Sequence[Evidence]) -> str:
         tally = this.tally
         changed = [each for each in this.again if each.outcome == "changed"]
         example = changed[0]
         unsteady = f", {tally.unsteady} differently each time" if tally.unsteady else ""
         where = {answer.endpoint for each in this.again for answer in each.answers}
         systems = _system_fingerprints(this.again)
+        hints = differences(this.source.evidence, now, HINTS)
         return "\n".join(
             [
-                f"{self._stored_ones()} not of the model at hand: of {tally.asked} "
-                f"samples that were asked again {tally.changed} got another answer, "
-                f"twice the same{unsteady}, which is more than run-to-run noise "
-                "explains.",
+                f"{self._describe(this.source)} not of the model at hand: of "
+                f"{tally.asked} samples that were asked again {tally.changed} got "
+                f"another answer, twice the same{unsteady}, which is more than "
+                "run-to-run noise explains.",
                 f"    asked now: {', '.join(sorted(where - {''}))}",
-                *(f"    {line}" for line in (*differences(then, now, HINTS), *systems)),
+                *(f"    {line}" for line in (*hints, *systems)),
                 f"    for example {example.candidate.dataset}-"
                 f"{example.candidate.ask.sample}: stored "
                 f"{_brief(example.candidate.stored.answer)}, now "
@@ -401,13 +475,16 @@ class ReuseCheck:
     def _remedy(self) -> str:
         return REMEDY if self._state.settings.backend == "endpoint" else REMEDY_HERE
 
-    def _stored_ones(self) -> str:
-        origins = self._state.board.origins()
-        count = origins.stored or len(self._rounds[-1].again)
-        origin = f" ({origins.described})" if origins.described else ""
-        return f"{count} stored answer{'' if count == 1 else 's'}{origin} " + (
-            "is" if count == 1 else "are"
-        )
+    def _describe(self, source: _Source) -> str:
+        return source.describe(named=len(self._sources) > 1)
+
+
+def _has_same_weights(source: _Source, now: Sequence[Evidence]) -> bool:
+    """Whether checksums tell that the answers of a source are this model's."""
+    if source.is_from_cache or not (now and source.evidence):
+        return False
+    weights = {each.found.get("weights") for each in (*now, *source.evidence)}
+    return len(weights) == 1 and None not in weights
 
 
 def _one_by_one(settings: Settings, aside: Collection[str]) -> list[Settings]:

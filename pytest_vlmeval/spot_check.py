@@ -23,7 +23,8 @@ Decision = Literal["same", "changed", "few", "more"]
 
 # A likelihood ratio of 1,000 is reached by chance with a probability of at most 0.001,
 # whenever one looks (Ville's inequality). The last look, where no more can be asked,
-# adds LAST_LOOK; `tests/test_spot_check.py` computes both together.
+# adds LAST_LOOK; `tests/test_spot_check.py` computes both together. Where a command
+# makes several tests each gets an equal part of both: they hold for all (Bonferroni).
 FALSE_STOP = 1 / 1_000
 MISSED = 1 / 100
 LAST_LOOK = 1 / 2_000
@@ -61,23 +62,25 @@ class Tally:
         return self.same + self.changed + self.unsteady
 
 
-def decide(tally: Tally, rates: Rates, *, block: int, is_all: bool) -> Decision:
+def decide(
+    tally: Tally, rates: Rates, *, block: int, is_all: bool, tests: int = 1
+) -> Decision:
     """Return what the answers so far show.
 
     `is_all`: there are no more stored answers. "few" says that they are too few to
-    tell.
+    tell. `tests` is how many such tests the command makes.
     """
     unchanged = tally.asked - tally.changed
     ratio = tally.changed * math.log(rates.another / rates.noise)
     ratio += unchanged * math.log((1 - rates.another) / (1 - rates.noise))
-    if ratio >= -math.log(FALSE_STOP):
+    if ratio >= -math.log(FALSE_STOP / tests):
         return "changed"
     if ratio <= math.log(MISSED) or not tally.changed:
         return "same"
     is_last = tally.asked >= MOST_BLOCKS * block
     if not (is_last or is_all):
         return "more"
-    if tail(tally.asked, tally.changed, rates.noise) < LAST_LOOK:
+    if tail(tally.asked, tally.changed, rates.noise) < LAST_LOOK / tests:
         return "changed"
     return "few" if is_all else "same"
 

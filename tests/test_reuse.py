@@ -164,9 +164,9 @@ def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
     assert "16 asked now, 24 from the store (" in page
     assert "; 32 in this session, 16 of them of the spot check" in page
     assert "spot check: 16 of 16 the same" in page
-    # Once all is stored, nothing but the check is asked.
-    assert ask(two).endswith("spot check: 16 of 16 the same")
-    assert len(two.requests()) == 32 + 16
+    # Once all is stored, nothing but the check is asked, of each session's answers.
+    assert ask(two).endswith("spot check: 32 of 32 the same")
+    assert len(two.requests()) == 32 + 32
 
 
 # Calls of `evaluate`, which makes the same check
@@ -221,8 +221,8 @@ def test_few_that_changed_do_not_tell_and_count_anew(
     assert len(server.requests()) == 6
     # The earlier ones are kept too.
     assert checking.stored("SELECT text FROM answers") == [("B",)] * 3 + [("C",)] * 3
-    # 4 do tell.
-    ask(server, limit=4)
+    # 4 of one session do tell.
+    ask(server, limit=4, fresh=True)
     server.control(default="D")
     text = refuse(server, limit=4)
     assert "of 4 samples that were asked again 4 got another answer" in text
@@ -349,9 +349,9 @@ def test_one_of_several_endpoints_changed(
     assert ask(one, two.url).endswith("spot check: 16 of 16 the same")
 
 
-def test_several_datasets_take_part(checking: Project, server: ServerProcess) -> None:
-    names = ("one", "two", "three")
-    rows = math_rows(COUNT)
+def write_tables(*names: str, count: int = COUNT) -> list[str]:
+    """Write tables of the user's own; return what selects them."""
+    rows = math_rows(count)
     for name in names:
         lines = ["index\tquestion\tanswer\timage"]
         lines += [
@@ -359,7 +359,49 @@ def test_several_datasets_take_part(checking: Project, server: ServerProcess) ->
             for row in rows
         ]
         Path(f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    datasets = [f"{name}.tsv" for name in names]
+    return [f"{name}.tsv" for name in names]
+
+
+def test_an_old_checkpoint_does_not_hide_among_the_answers_of_the_new_one(
+    checking: Project, server: ServerProcess
+) -> None:
+    """One dataset of six: a sixth of all answers would pass for noise."""
+    datasets = write_tables("old", "n1", "n2", "n3", "n4", "n5", count=16)
+    server.control(default="B")
+    ask(server, datasets=datasets[:1])
+    server.control(default="C")
+    ask(server, datasets=datasets[1:])
+    lines = refuse(server, datasets=datasets).splitlines()
+    assert lines[0].startswith("16 stored answers of old (")
+    assert lines[0].endswith(
+        f", {server.url}) are not of the model at hand: of 16 samples that were asked "
+        "again 16 got another answer, twice the same, which is more than run-to-run "
+        "noise explains."
+    )
+    # Without it nothing stops.
+    line = ask(server, datasets=datasets[1:])
+    assert line.endswith("spot check: 16 of 16 the same")
+
+
+def test_another_root_does_not_hide_among_sessions_that_had_this_one(
+    checking: Project, server: ServerProcess
+) -> None:
+    datasets = write_tables("old", "new", count=4)
+    server.control(default="B", entry={"root": "/step-1000"})
+    ask(server, datasets=datasets[:1])
+    server.control(default="B", entry={"root": "/step-2000"})
+    ask(server, datasets=datasets[1:])
+    server.control(default="B", entry={"root": "/step-2000"})
+    lines = refuse(server, datasets=datasets).splitlines()
+    assert lines[0].startswith("4 stored answers of old (")
+    assert lines[0].endswith(") are of another model than the one at hand:")
+    assert lines[1] == (f"    root was /step-1000 and is /step-2000 at {server.url}")
+    assert server.requests() == []
+
+
+def test_several_datasets_take_part(checking: Project, server: ServerProcess) -> None:
+    names = ("one", "two", "three")
+    datasets = write_tables(*names)
     ask(server, datasets=datasets)
     server.control()
     line = ask(server, datasets=datasets, spot_check=7)

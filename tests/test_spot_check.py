@@ -24,9 +24,7 @@ from pytest_vlmeval.spot_check import (
 BLOCK = 16
 
 
-def stops(
-    rate: float, rates: Rates, *, block: int = BLOCK, most: int = 10_000
-) -> float:
+def stops(rate: float, rates: Rates, *, most: int = 10_000, tests: int = 1) -> float:
     """Compute how probable a stop is where each sample changes at a rate.
 
     Exactly, over all paths; `most` is how many stored answers there are.
@@ -43,7 +41,7 @@ def stops(
         alive = {}
         for changed, weight in after.items():
             tally = Tally(same=asked - changed, changed=changed)
-            found = decide(tally, rates, block=BLOCK, is_all=asked == most)
+            found = decide(tally, rates, block=BLOCK, is_all=asked == most, tests=tests)
             if found == "more":
                 alive[changed] = weight
             elif found == "changed":
@@ -68,6 +66,18 @@ def test_few_stored_answers_stop_as_rarely(stored: int) -> None:
     # All of them changed: a stop from 4 on, where chance is 1 in 10,000.
     found = stops(1.0, GREEDY, most=stored)
     assert found == (1.0 if stored >= 4 else 0.0)
+
+
+@pytest.mark.parametrize("tests", [2, 10, 100])
+def test_all_tests_of_a_command_together_stop_as_rarely(tests: int) -> None:
+    """One for each source of stored answers, and for each endpoint."""
+    for stored in (4, 8, 16, 24, 40, 10_000):
+        alone = stops(0.10, GREEDY, most=stored, tests=tests)
+        assert 1 - (1 - alone) ** tests < 0.001
+    alone = stops(0.25, SAMPLED, tests=tests)
+    assert 1 - (1 - alone) ** tests < 0.001
+    # And another model behind one source of them is still found.
+    assert stops(0.40, GREEDY, tests=tests) >= 0.99
 
 
 def test_what_is_decided() -> None:

@@ -58,7 +58,10 @@ def describe_check(check: SpotCheck | None) -> str:
         words.append(f"{check.failed} more without an answer")
     text = ", ".join(words)
     if check.state == "few":
-        text += " (too few to tell: the new answers count)"
+        if check.few < compared:
+            text += f" ({check.few} of them too few to tell: their new answers count)"
+        else:
+            text += " (too few to tell: the new answers count)"
     return text
 
 
