@@ -62,5 +62,9 @@ class NeedsJudgeError(VlmEvalError):
     """A dataset cannot be scored without a judge; its answers are kept."""
 
 
+class AnswerlessError(VlmEvalError):
+    """A table of one's own has no column of answers."""
+
+
 class NotAskedError(VlmEvalError):
     """A sample is not asked, because its dataset's gates are decided without it."""

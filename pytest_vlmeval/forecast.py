@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -18,7 +18,7 @@ from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.naming import named_datasets, selected_datasets
 from pytest_vlmeval.option_values import OTHERS
-from pytest_vlmeval.selection import argument_path
+from pytest_vlmeval.selection import argument_path, is_narrowed
 from pytest_vlmeval.unscored import explain_left_out, explain_refusal
 
 if TYPE_CHECKING:
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 
 # What a module does while it is imported or collected; the real collection tells it.
 TROUBLE = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+
+
+class LeftOut(NamedTuple):
+    """Why a dataset is left out.
+
+    `gated` are the folders of the tests that would hold it against thresholds,
+    `compared` of those that would against a baseline.
+    """
+
+    why: str
+    gated: set[Path]
+    compared: set[Path]
 
 
 class Forecast:
@@ -41,8 +53,8 @@ class Forecast:
     def __init__(self, *, only_collects: bool = False) -> None:
         self.only_collects = only_collects
         self.names: dict[str, None] = {}
-        # Why datasets of benchmarks that leave such ones out cannot be scored.
-        self.left_out: dict[str, str] = {}
+        # Of benchmarks that leave out what cannot be scored.
+        self.left_out: dict[str, LeftOut] = {}
         self.noting = False
         self.refusal: str | None = None
         # Those that run over what others do not, looked at when all others are known.
@@ -63,7 +75,15 @@ class Forecast:
     def _add(self, metafunc: pytest.Metafunc, datasets: list[str], run: Run) -> None:
         found = selected_datasets(metafunc, datasets, run)
         self.names.update(dict.fromkeys(found.names))
-        self.left_out.update(found.left_out)
+        folder = metafunc.definition.path.parent
+        names = metafunc.fixturenames
+        scored = "vlm_score" in names or not is_narrowed(metafunc.config, folder)
+        for dataset, why in found.left_out.items():
+            left = self.left_out.setdefault(dataset, LeftOut(why, set(), set()))
+            if "snapshot" in names:
+                left.compared.add(folder)
+            elif scored:
+                left.gated.add(folder)
 
     def look_ahead(self, session: pytest.Session, run: Run) -> None:
         """Note the datasets of all tests that the command line names."""
@@ -83,11 +103,12 @@ class Forecast:
         scored.
         """
         reasons = {} if self.only_collects else find_unscored(run, self.names)
+        left_out = {name: left.why for name, left in self.left_out.items()}
         if reasons or (self.left_out and not self.names):
-            self.refusal = explain_refusal(reasons or self.left_out)
+            self.refusal = explain_refusal(reasons or left_out)
             return
         if self.left_out:
-            announce(explain_left_out(self.left_out))
+            announce(explain_left_out(left_out))
         try:
             plan = plan_session(run, self.names)
         except VlmEvalError as error:
@@ -101,7 +122,9 @@ def find_unscored(run: Run, names: Iterable[str]) -> dict[str, str]:
     """Return why datasets cannot be scored, where a session is to score them."""
     if run.settings.mode == "infer":
         return {}
-    found = {name: run.foresee_unscored(name) for name in names}
+    found = {
+        name: run.foresee_unscored(name) or run.foresee_unusable(name) for name in names
+    }
     return {name: why for name, why in found.items() if why is not None}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.choice import Choice
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.models.server_keeper import Servers
 from pytest_vlmeval.option_values import is_table
 from pytest_vlmeval.planning import Needed, plan_entry
@@ -90,6 +90,19 @@ class Run:
             return foresee(self.library.find(dataset))
         except VlmEvalError:
             return None
+
+    def foresee_unusable(self, dataset: str) -> str | None:
+        """Say that a dataset's table has no column of answers; None if it has one.
+
+        Unlike empty answers that may be a mistake, so no benchmark leaves it out.
+        """
+        try:
+            self.library.find(dataset)
+        except AnswerlessError as error:
+            return str(error).removesuffix(".")
+        except VlmEvalError:
+            return None
+        return None
 
     def is_scored_as_a_whole(self, dataset: str) -> bool:
         """Whether there are no verdicts on a dataset's samples: captions."""

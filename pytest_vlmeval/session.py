@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ import pytest
 
 from pytest_vlmeval import suite
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.forecast import DownloadOnly, Forecast, SetUpOnly
+from pytest_vlmeval.forecast import DownloadOnly, Forecast, LeftOut, SetUpOnly
 from pytest_vlmeval.options import Settings, is_given, load_settings
 from pytest_vlmeval.reports.attachments import register_attachments
 from pytest_vlmeval.reports.screen import Relay, Screen
-from pytest_vlmeval.unscored import explain_left_out, explain_refusal
+from pytest_vlmeval.unscored import explain_gated, explain_left_out, explain_refusal
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server_keeper import ServerKeeper
@@ -142,7 +142,10 @@ def begin_run(session: pytest.Session) -> None:
     try:
         run = get_run(config)
         run.check_names()
-        _refuse_unscored(session, run)
+        if not config.option.collectonly and run.settings.mode != "infer":
+            folders = suite.gate_folders(session.items)
+            _refuse_gated(run, config.stash[FORECAST_KEY].left_out, folders)
+            _refuse_unscored(session, run)
         needed = suite.needed_datasets(session.items)
         if needed and not config.option.collectonly:
             run.begin(needed, suite.gate_folders(session.items))
@@ -159,21 +162,64 @@ def _refuse_unscored(session: pytest.Session, run: Run) -> None:
     Most of it was foreseen; what has no references may only show in its file.
     """
     config = session.config
-    if config.option.collectonly or run.settings.mode == "infer":
-        return
     needed = suite.needed_datasets(session.items)
     reasons = {name: why for name in needed if (why := run.why_unscored(name))}
     if not reasons:
         return
+    folders = suite.gate_folders(session.items)
     dropped = suite.take_unscored(session.items, reasons, run)
     rest = [name for name in reasons if name in suite.needed_datasets(session.items)]
     if rest or not any(map(suite.parameter_of, session.items)):
         raise VlmEvalError(
             explain_refusal({name: reasons[name] for name in rest or reasons})
         )
+    left_out = {
+        name: LeftOut(
+            reasons[name],
+            gated={
+                item.path.parent
+                for item in dropped
+                if (need.gated or need.expected) and suite.dataset_of(item) == name
+            },
+            compared=set(need.compared),
+        )
+        for name, need in suite.needed_datasets(dropped).items()
+    }
+    _refuse_gated(run, left_out, folders)
     config.hook.pytest_deselected(items=dropped)
     if _share(config).number == 0:
         config.stash[SCREEN_KEY].announce(explain_left_out(reasons))
+
+
+def _refuse_gated(
+    run: Run, left_out: Mapping[str, LeftOut], folders: Sequence[Path]
+) -> None:
+    """Raise VlmEvalError where what is left out has a threshold or a baseline.
+
+    `folders` are those of the benchmarks that stay: their thresholds count, too.
+    """
+    from pytest_vlmeval.gates.baseline_file import place_baseline
+    from pytest_vlmeval.gates.thresholds import load_thresholds
+
+    settings = run.settings
+    model = settings.model or ""
+    told: list[str] = []
+    for name, left in left_out.items():
+        gates: dict[str, None] = {}
+        places = [[folder] for folder in sorted(left.gated)]
+        for place in [folders, *places] if places else []:
+            thresholds = load_thresholds(settings.gates.thresholds, place)
+            if found := thresholds.of(model, name):
+                gates[f"a threshold ({thresholds.describe(found)})"] = None
+        for folder in sorted(left.compared):
+            project = settings.baselines.project
+            file = place_baseline(folder, project, model, name).found
+            if file.is_file():
+                gates[f"a baseline ({file})"] = None
+        if gates:
+            told.append(explain_gated(name, left.why, " and ".join(gates)))
+    if told:
+        raise VlmEvalError("\n".join(told))
 
 
 def _check_judges(session: pytest.Session) -> None:

@@ -183,6 +183,12 @@ def parameter_of(item: pytest.Item) -> Parameter | None:
     return None
 
 
+def dataset_of(item: pytest.Item) -> str:
+    """Return the dataset that an item shows, "" for one that shows none."""
+    dataset: str = getattr(parameter_of(item), "dataset", "")
+    return dataset
+
+
 def shorten(
     report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]
 ) -> None:
@@ -249,7 +255,7 @@ def take_unscored(
     taken: list[pytest.Item] = []
     kept: list[pytest.Item] = []
     for item in items:
-        dataset: str = getattr(parameter_of(item), "dataset", "")
+        dataset = dataset_of(item)
         cls = getattr(item, "cls", None)
         leave = dataset in reasons and may_leave_out(item.config, cls, dataset, run)
         (taken if leave else kept).append(item)

@@ -58,6 +58,18 @@ def explain_refusal(reasons: Mapping[str, str], *, call: bool = False) -> str:
     return "\n".join(lines)
 
 
+def explain_gated(dataset: str, why: str, gates: str) -> str:
+    """Say that a dataset which is left out has a threshold or a baseline: `gates`."""
+    out = "deselect it"
+    if _PLAIN.fullmatch(dataset):
+        out += f" (-k 'not {dataset}')"
+    return (
+        f"{dataset} is left out, as it cannot be scored ({why}), but it has {gates}. "
+        f"Nothing was asked. Remove what it has, {out}, or ask it without a score by "
+        "--vlm-mode=infer, which checks no gate."
+    )
+
+
 def explain_left_out(reasons: Mapping[str, str]) -> str:
     """Say which datasets a benchmark leaves out, and how to ask them all the same."""
     by_reason: dict[str, list[str]] = {}

@@ -291,6 +291,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/own_table:ANSWERLESS",
             "sandbox/inside/scoring:_predictions",
         ),
+        "test_what_is_left_out_has_no_threshold_and_no_baseline": (
+            "unscored:explain_gated",
+        ),
         "test_the_advice_of_the_refusal_works": (
             "datasets/listing:_table",
             "unscored:explain_left_out",

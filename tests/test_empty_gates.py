@@ -197,7 +197,7 @@ min = 60
 
 @pytest.mark.parametrize(
     ("more", "fails"),
-    [("", True), ("[tiny-vlm]", False), ('["*"]', False), ("[tiny-vlm.POPE]", False)],
+    [("", True), ("[tiny-vlm]", False), ('["*"]', False)],
 )
 def test_thresholds_for_other_models_alone_fail(
     project: Project, server: ServerProcess, more: str, fails: bool
@@ -205,7 +205,7 @@ def test_thresholds_for_other_models_alone_fail(
     write_own(project, "one", "two", samples=3)
     answers(server)
     path = thresholds_of(project)
-    path.write_text(OTHERS + (f"{more}\nmin = 1\n" if "POPE" in more else more))
+    path.write_text(OTHERS + more)
     result = project.ask(server.url, "-k", "test_score")
     if not fails:
         result.assert_outcomes(passed=2)
@@ -232,23 +232,50 @@ def write_thresholds(folder: Path, text: str) -> Callable[[str, str], str]:
     return load_thresholds(None, [folder]).explain_missed
 
 
-def test_a_name_in_another_spelling_is_missed_whatever_else_fits(
+def test_thresholds_for_other_models_are_missed_by_each_dataset(
     tmp_path: Path,
 ) -> None:
-    explain = write_thresholds(
-        tmp_path,
-        "[qwen-vl-chat.MMStar]\nmin = 60\n[qwen_vl_chat.POPE]\nmin = 60\n[b.MME]\nmin=1"
-        "\n['qwen-vl-*'.AI2D]\nmin = 1",
+    """Whatever else in the file fits the model, as the file says no more of it."""
+    several = (
+        "[qwen-vl-chat.MMStar]\nmin = 60\n[qwen_vl_chat.POPE]\nmin = 60\n[b.MME]\n"
+        "min = 1\n['qwen-vl-*'.AI2D]\nmin = 1\n"
     )
+    explain = write_thresholds(tmp_path, several)
+    missed = f"{tmp_path / 'thresholds.toml'} has thresholds of it for "
     assert explain("qwen-vl-chat", "MMStar") == ""
     assert explain("qwen-vl-chat", "AI2D") == ""
-    # The file knows the model, and has nothing for it on purpose.
-    assert explain("qwen-vl-chat", "MME") == ""
-    assert explain("qwen-vl-chat", "POPE") == (
-        f"{tmp_path / 'thresholds.toml'} has thresholds of it for qwen_vl_chat, and "
-        "none for qwen-vl-chat. Correct that name, or add [qwen-vl-chat.POPE] with a "
-        "min."
+    assert explain("qwen-vl-chat", "ScienceQA_VAL") == ""
+    assert explain("qwen-vl-chat", "MME") == (
+        f"{missed}b, and none for qwen-vl-chat. Correct that name, or add "
+        "[qwen-vl-chat.MME] with a min, or the empty table [qwen-vl-chat.MME] if it is "
+        "to have none."
     )
+    assert explain("qwen-vl-chat", "POPE") == (
+        f"{missed}qwen_vl_chat, and none for qwen-vl-chat. Did you mean qwen_vl_chat? "
+        "Correct that name, or add [qwen-vl-chat.POPE] with a min, or the empty table "
+        "[qwen-vl-chat.POPE] if it is to have none."
+    )
+    # As the messages say.
+    own = "[qwen-vl-chat.POPE]\n[qwen-vl-chat.MME]\nmin = 2"
+    explain = write_thresholds(tmp_path, several + own)
+    assert explain("qwen-vl-chat", "MME") == explain("qwen-vl-chat", "POPE") == ""
+    # An empty table of a pattern says nothing of a name in another spelling.
+    explain = write_thresholds(tmp_path, several + "['*']")
+    assert explain("qwen-vl-chat", "MME") == ""
+    assert "Did you mean qwen_vl_chat?" in explain("qwen-vl-chat", "POPE")
+    assert "Did you mean qwen_vl_chat?" in explain("Qwen/Qwen-VL-Chat", "POPE")
+    # One of the model does, as it is the name at hand.
+    explain = write_thresholds(tmp_path, "[qwen_vl_chat.POPE]\nmin = 1\n[qwen-vl-chat]")
+    assert explain("qwen-vl-chat", "POPE") == ""
+
+
+def test_an_empty_table_of_a_dataset_asks_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.toml"
+    path.write_text('["*".MMStar]\nmin = 60\n[m.MMStar]\n[m.MME]\nmin = 9\n')
+    thresholds = load_thresholds(None, [tmp_path])
+    assert not thresholds.of("m", "MMStar")
+    assert thresholds.explain_missed("m", "MMStar") == ""
+    assert thresholds.of("n", "MMStar")
 
 
 def test_an_empty_table_of_all_models_hides_no_misspelt_model(tmp_path: Path) -> None:

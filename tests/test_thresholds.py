@@ -140,7 +140,10 @@ def test_two_files_need_a_choice(tmp_path: Path) -> None:
             "(true or false), and [MODEL.DATASET.metrics.NAME] with the same for a "
             "further metric.",
         ),
-        ("[m.MMStar]", "  m.MMStar: give min, or metrics with a min each\n"),
+        (
+            "[m.MMStar]\nlevel = 0.9",
+            "  m.MMStar: give min, or metrics with a min each\n",
+        ),
         (
             "[m.MMStar]\nmin = 0.37",
             "  m.MMStar: min = 0.37 looks like a share: a score goes from 0 to 100",
@@ -229,6 +232,9 @@ def test_an_empty_table_says_that_models_differ(tmp_path: Path) -> None:
         ("qwen-vl-chat", "qwen-vl-caht", True),
         ("qwen-vl-chat", "qwen-vl-chatt", True),
         ("qwen-vl-chat", "qwne-vl-chat", True),
+        ("qwen-vl-chat", "Qwen/Qwen-VL-Chat", True),
+        ("Qwen/Qwen-VL-Chat", "qwen-vl-chat", True),
+        ("mine/qwen-vl-chat", "Qwen/Qwen-VL-Chat", False),
         # Other models.
         ("qwen-vl-chat", "qwen2-vl-chat", False),
         ("qwen2-vl-2b", "qwen2-vl-7b", False),

@@ -148,6 +148,101 @@ def test_missing_references_may_only_show_in_the_file(
     assert len(server.requests()) == 1
 
 
+LEAVING = """
+from pytest_vlmeval import Benchmark
+
+class TestLeaving(Benchmark):
+    datasets = ["given.tsv", "empty.tsv", "MMBench_DEV_EN", "MMBench_TEST_EN"]
+    unscored = "leave out"
+"""
+
+
+def test_what_is_left_out_has_no_threshold_and_no_baseline(
+    project: Project, server: ServerProcess
+) -> None:
+    """Whether missing references are known before the file is read, or not."""
+    image = base64.b64encode(picture(1)).decode()
+    row = {"index": "3", "question": "Which <3>?", "A": "1", "B": "2", "image": image}
+    folder = project.pytester.path
+    write_table(folder / "given.tsv", [{**row, "answer": "A"}])
+    write_table(folder / "empty.tsv", [{**row, "answer": ""}])
+    write_table(project.data_root / "MMBench_TEST_EN.tsv", [row])
+    write_table(project.data_root / "MMBench_DEV_EN.tsv", [{**row, "answer": "A"}])
+    project.pytester.makepyfile(test_leaving=LEAVING)
+    server.control(default="A")
+    thresholds = folder / "thresholds.toml"
+    late = "[tiny-vlm.MMBench_TEST_EN]\nmin = 5\n"
+    thresholds.write_text(f"[tiny-vlm.'empty.tsv']\nmin = 10\n{late}")
+    baseline = folder / "__baselines__" / "tiny-vlm" / "MMBench_TEST_EN.json"
+    baseline.parent.mkdir(parents=True)
+    baseline.write_text("{}")
+
+    def told(name: str, gates: str) -> str:
+        return (
+            f"ERROR: {name} is left out, as it cannot be scored (no reference "
+            f"answers), but it has {gates}. Nothing was asked. Remove what it has, "
+            f"deselect it (-k 'not {name}'), or ask it without a score by "
+            "--vlm-mode=infer, which checks no gate."
+        )
+
+    refused = project.ask(server.url, "-k", "")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    wanted = told("empty", f"a threshold (min = 10 of [tiny-vlm] in {thresholds})")
+    assert wanted in refused.errlines
+    # As it says: deselected. What shows in the file is refused likewise.
+    refused = project.ask(server.url, "-k", "not empty", "-n", "2")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    gates = (
+        f"a threshold (min = 5 of [tiny-vlm] in {thresholds}) and a baseline "
+        f"({baseline})"
+    )
+    assert told("MMBench_TEST_EN", gates) in refused.errlines
+    assert server.requests(None) == []
+    # As it says: one is deselected, of the other everything is removed.
+    baseline.unlink()
+    thresholds.write_text(thresholds.read_text().replace(late, ""))
+    assert project.ask(server.url, "-k", "not empty").ret == pytest.ExitCode.OK
+    assert len(server.requests()) == 2
+    asking = project.ask(server.url, "-k", "", "--vlm-mode=infer")
+    assert asking.ret == pytest.ExitCode.OK
+
+
+def test_a_table_without_a_column_of_answers_is_refused_before_the_first_request(
+    project: Project, server: ServerProcess
+) -> None:
+    """By the command line, and by a benchmark that leaves out what has none."""
+    write_all(project)
+    image = base64.b64encode(picture(1)).decode()
+    row = {"index": "1", "question": "What <1>?", "image": image}
+    folder = project.pytester.path
+    path = folder / "bare.tsv"
+    write_table(path, [row])
+    write_table(folder / "given.tsv", [{**row, "answer": "red"}])
+    names = LEAVING.replace("empty.tsv", "bare.tsv")
+    project.pytester.makepyfile(
+        test_leaving=names.partition(', "MM')[0] + ']\n    unscored = "leave out"\n'
+    )
+    server.control(default="red")
+    refused = [
+        project.ask(server.url, "--vlm-data=bare.tsv,given.tsv", "test_all.py"),
+        project.ask(server.url, "-k", "", "test_leaving.py"),
+    ]
+    for result in refused:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert result.errlines[0] == (
+            f"ERROR: bare cannot be scored: {path} has no column answer. It has the "
+            "columns index, question, image. Leave its cells empty, and give "
+            "--vlm-mode=infer, to collect answers without a score."
+        )
+        assert "-k 'not bare'" in result.errlines[1]
+    assert server.requests(None) == []
+    # As it says: with the column, and empty cells.
+    write_table(path, [{**row, "answer": ""}])
+    asking = project.ask(server.url, "test_leaving.py", "--vlm-mode=infer", "-k", "")
+    assert asking.ret == pytest.ExitCode.OK
+    assert len(server.requests()) == 2
+
+
 def test_evaluate_refuses_likewise(
     project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

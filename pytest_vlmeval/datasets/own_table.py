@@ -11,7 +11,7 @@ import string
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.sandbox.own_files import GZIP, open_regular, read_cells
 
 if TYPE_CHECKING:
@@ -172,8 +172,10 @@ class _Reading:
             if name not in names:
                 near = self._nearest(name)
                 hint = f"; is it {near!r}? Rename that" if near else ""
-                note = ANSWERLESS if name == "answer" else ""
-                raise self._error(f"has no column {name}{hint}", note)
+                text = f"has no column {name}{hint}"
+                if name == "answer":
+                    raise AnswerlessError(str(self._error(text, ANSWERLESS)))
+                raise self._error(text)
         like = [near for name in LIKE_PICTURES if (near := self._nearest(name))]
         if like and not {"image", "image_path"} & set(names):
             raise self._error(

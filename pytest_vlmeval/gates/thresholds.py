@@ -53,7 +53,10 @@ class _Demand(_Strict):
 
 
 class _DatasetDemands(_Strict):
-    """What a dataset's score has to reach, and its further metrics."""
+    """What a dataset's score has to reach, and its further metrics.
+
+    An empty table says that it has to reach nothing.
+    """
 
     min: FiniteFloat | None = None
     rule: Rule = DEFAULT_RULE
@@ -64,7 +67,7 @@ class _DatasetDemands(_Strict):
 
     @model_validator(mode="after")
     def _demands_something(self) -> _DatasetDemands:
-        if self.min is None and not self.metrics:
+        if self.min is None and not self.metrics and self.model_fields_set:
             raise ValueError("give min, or metrics with a min each")
         if self.min is not None and 0 < self.min < 1:
             raise ValueError(
@@ -107,7 +110,7 @@ class Thresholds:
         """Return the thresholds of a dataset: those of the closest pattern that has it.
 
         The model's own name is closer than any pattern, a longer pattern than a
-        shorter one.
+        shorter one. None where that has an empty table of it.
         """
         patterns = [each for each in self._demands if _fits(model, each)]
         patterns.sort(key=lambda each: (each == model, len(each)), reverse=True)
@@ -145,29 +148,32 @@ class Thresholds:
     def explain_missed(self, model: str, dataset: str) -> str:
         """Say that a dataset's thresholds are all of other models, and what to do.
 
-        "" where it has none, and for a model that some table of the file fits, if only
-        an empty one, unless its own name stands there in another spelling.
+        "" where it has none, and where an empty table says so: one of the model and
+        the dataset, or of the model. One of a pattern says nothing of a model whose
+        own name stands there in another spelling.
         """
-        known = any(_fits(model, pattern) for pattern in self._demands)
-        missed = {
+        having = {
             pattern: name
             for pattern, demands in self._demands.items()
-            if not _fits(model, pattern)
-            and (not known or _letters(pattern) == _letters(model))
             for name in demands
             if dataset_name(name) == dataset
         }
+        if any(_fits(model, pattern) for pattern in having):
+            return ""
+        empty = [each for each, demands in self._demands.items() if not demands]
+        if model in empty:
+            return ""
+        missed = list(having)
+        if any(_fits(model, each) for each in empty):
+            missed = [each for each in having if is_typo(each, model)]
         if not missed:
             return ""
-        key = f"{_key(model)}.{_key(next(iter(missed.values())))}"
+        key = f"{_key(model)}.{_key(having[missed[0]])}"
+        none = key if model in self._demands else _key(model)
         return (
             f"{self.path} has thresholds of it for {', '.join(missed)}, and none for "
-            f"{model}. Correct that name, or add [{key}] with a min"
-            + (
-                f", or the empty table [{_key(model)}] if it is to have none"
-                * (not known)
-            )
-            + "."
+            f"{model}.{suggest(model, missed)} Correct that name, or add [{key}] with "
+            f"a min, or the empty table [{none}] if it is to have none."
         )
 
     def check(self, model: str, datasets: Iterable[str]) -> None:
@@ -331,9 +337,12 @@ def _letters(name: str) -> str:
 def is_typo(pattern: str, model: str) -> bool:
     """Whether two names differ by what no two models do.
 
-    That is by case and signs between words, or in one word of four letters and more,
-    slightly. Numbers tell models apart, as do single letters.
+    That is by case and signs between words, by the owner's name before a slash, or in
+    one word of four letters and more, slightly. Numbers tell models apart, as do single
+    letters.
     """
+    if ("/" in pattern) != ("/" in model):
+        pattern, model = (each.rpartition("/")[2] for each in (pattern, model))
     if _letters(pattern) == _letters(model):
         return True
     ours, theirs = (WORDS.findall(name.lower()) for name in (pattern, model))
