@@ -33,6 +33,7 @@ rule = 'confident-above'
 min = 600
 ['other-*'.'none.tsv']
 min = 60
+[tiny-vlm.'none.tsv']
 """
 NAMES = ("one", "below", "above", "point", "proven", "likely", "far", "none")
 # What each gate finds, and whether it fails; `far` has none, as nothing reaches 600.
