@@ -20,6 +20,8 @@ IDENTIFYING = (
     "hash",
     "fingerprint",
 )
+# Where the model lies: another place may hold the same weights, moved or copied.
+PLACES = ("root", "parent")
 # What is made of the weights themselves: where it is the same, so are they. A path or a
 # name says nothing of what was written there since.
 CHECKSUMS = ("weights", "digest", "sha256", "checksum", "hash")

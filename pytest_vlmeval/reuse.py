@@ -26,6 +26,7 @@ from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.evidence import (
     HINTS,
     IDENTIFYING,
+    PLACES,
     Evidence,
     checksums,
     differences,
@@ -65,6 +66,12 @@ REMEDY = (
 REMEDY_HERE = (
     "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always uses "
     "the stored answers as they are."
+)
+
+
+INTERRUPTED = (
+    "The check of the stored answers was interrupted. Nothing was scored. Run the same "
+    "command again."
 )
 
 
@@ -205,6 +212,11 @@ class ReuseCheck:
         except VlmEvalError as error:
             self._store.end(session_id, None, str(error))
             raise
+        except KeyboardInterrupt:
+            # Other processes must not take it for a check that was passed.
+            unchecked = SpotCheck(state="unchecked", why="interrupted")
+            self._store.end(session_id, unchecked, INTERRUPTED)
+            raise
         self._store.end(session_id, result)
 
     def _find_out(self) -> SpotCheck | None:
@@ -215,6 +227,9 @@ class ReuseCheck:
         if settings.mode == "score":
             return SpotCheck(state="unchecked", why="--vlm-mode=score asks nothing")
         if settings.reuse == "always":
+            if settings.backend == "endpoint" and settings.api_bases:
+                self._sources = self._find_sources()
+                asyncio.run(self._accept_places(settings))
             return SpotCheck(state="unchecked", why="--vlm-reuse=always")
         self._sources = self._find_sources()
         return asyncio.run(self._ask_again(self._settle()))
@@ -299,6 +314,35 @@ class ReuseCheck:
             self._keep(journal)
         self._replace_stored()
         return self._result()
+
+    async def _accept_places(self, settings: Settings) -> None:
+        """Keep in mind where the model lies now, if nothing else tells it from then."""
+        if not any(each.found.get(n) for n in PLACES for each in self._said):
+            return
+        pool = self._make_pool(settings, Journal(str(settings.model)))
+        try:
+            await pool.check()
+            now = await pool.describe()
+        except VlmEvalError:
+            # Nothing is learnt of what cannot be reached, and nothing need be.
+            return
+        finally:
+            await pool.close()
+        others = [name for name in IDENTIFYING if name not in PLACES]
+        moved = {
+            session_id
+            for source in self._sources
+            if differences(source.evidence, now, PLACES)
+            and not differences(source.evidence, now, others)
+            for session_id in source.sessions
+        }
+        state = self._state
+        self._store.record_evidence(state.plan.run_id, state.session_id, now)
+        self._store.accept_evidence(moved, state.session_id)
+
+    @property
+    def _said(self) -> list[Evidence]:
+        return [said for source in self._sources for said in source.evidence]
 
     async def _look(self, pool: Pool) -> tuple[Collection[str], Sequence[Evidence]]:
         """Return which endpoints cannot be asked, and what the others say."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from pytest_vlmeval import evaluate
 from pytest_vlmeval.accounts import SpotCheck
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.evidence import Evidence, differences, read_entry
+from pytest_vlmeval.reports.accounts import describe_check
 from pytest_vlmeval.store import Store
 from tests.postgres_server import postgres_server as postgres_server
 from tests.postgres_server import postgres_url as postgres_url
@@ -187,9 +192,57 @@ def test_other_weights_stop_the_run_though_the_answers_are_the_same(
         f"at {server.url}",
     ]
     assert server.requests() == []
+    # A checkpoint that was moved: what the message advises is remembered.
+    assert ask(server, reuse="always").endswith("not checked: --vlm-reuse=always")
+    assert server.requests() == []
+    assert ask(server).endswith("spot check: 16 of 16 the same")
+    # It is the answers that are compared from now on.
+    server.control(default="C", entry=entry)
+    assert " are not of the model at hand: of 16 samples " in refuse(server)
     # A server that says less than before is no other one.
     server.control(default="B")
     assert ask(server).endswith("spot check: 16 of 16 the same")
+
+
+def test_a_check_that_is_interrupted_says_so(
+    checking: Project, server: ServerProcess
+) -> None:
+    server.control(default="B")
+    ask(server)
+    server.control(default="B", latency_s=0.5)
+    arguments = (
+        "-p",
+        "no:cacheprovider",
+        "--vlm-model=tiny-vlm",
+        "--vlm-concurrency=1",
+    )
+    more = f"--vlm-api-base={server.url}", "--vlm-allow-modified-data"
+    process = checking.pytester.popen(
+        [sys.executable, "-m", "pytest", *arguments, *more],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    while not server.requests() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=50)[0].decode()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "another command asked them" not in output
+    found = checking.stored(
+        "SELECT state, words, json_extract(result, '$.why') FROM spot_checks "
+        "WHERE words != ''"
+    )
+    assert found == [
+        (
+            "refused",
+            "The check of the stored answers was interrupted. Nothing was scored. Run "
+            "the same command again.",
+            "interrupted",
+        )
+    ]
+    check = SpotCheck(state="unchecked", why="interrupted")
+    assert describe_check(check) == "not checked: interrupted"
 
 
 def test_noise_is_no_other_model(checking: Project, server: ServerProcess) -> None:

@@ -13,7 +13,13 @@ from pytest_vlmeval.accounts import SpotCheck
 from pytest_vlmeval.evidence import Evidence
 from pytest_vlmeval.records import Answer
 from pytest_vlmeval.store.database import Database, waits_out_restarts
-from pytest_vlmeval.store.schema import evidence, processes, spot_answers, spot_checks
+from pytest_vlmeval.store.schema import (
+    accepted_evidence,
+    evidence,
+    processes,
+    spot_answers,
+    spot_checks,
+)
 
 _ANSWER_FIELDS = (
     "repeat",
@@ -61,19 +67,41 @@ class Reuse:
     def evidence_of(
         self, session_ids: Collection[str]
     ) -> Mapping[str, Sequence[Evidence]]:
-        """Return what endpoints said, for each session that knows anything."""
+        """Return what endpoints said, for each session that knows anything.
+
+        With it comes what was accepted later.
+        """
         wanted = sa.select(self._database.each(sorted(session_ids)))
-        query = (
-            sa.select(evidence)
+        order = evidence.c.at, evidence.c.endpoint
+        said_then = (
+            sa.select(evidence.c.session_id.label("of"), evidence)
             .where(evidence.c.session_id.in_(wanted))
-            .order_by(evidence.c.at, evidence.c.endpoint)
+            .order_by(*order)
+        )
+        accepted = (
+            sa.select(accepted_evidence.c.session_id.label("of"), evidence)
+            .join(evidence, evidence.c.session_id == accepted_evidence.c.accepted_in)
+            .where(accepted_evidence.c.session_id.in_(wanted))
+            .order_by(*order)
         )
         found: dict[str, list[Evidence]] = {}
         with self._database.transaction(reading=True) as connection:
-            for row in connection.execute(query):
-                said = Evidence(endpoint=row.endpoint, found=row.found, at=row.at)
-                found.setdefault(row.session_id, []).append(said)
+            for query in (said_then, accepted):
+                for row in connection.execute(query):
+                    said = Evidence(endpoint=row.endpoint, found=row.found, at=row.at)
+                    found.setdefault(row.of, []).append(said)
         return found
+
+    def accept_evidence(self, session_ids: Collection[str], session_id: str) -> None:
+        """Let what was said in a session hold for the answers of others."""
+        rows = [
+            {"session_id": each, "accepted_in": session_id}
+            for each in sorted(session_ids)
+        ]
+        if rows:
+            insert = self._database.insert(accepted_evidence).on_conflict_do_nothing()
+            with self._database.transaction() as connection:
+                connection.execute(insert, rows)
 
     def begin(self, run_id: str, session_id: str, owner: str) -> Checking | None:
         """Take over the check of a session: None where it is the caller's now.

@@ -166,6 +166,15 @@ evidence = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
+# What was said of the model in the session `accepted_in` holds for the answers of
+# `session_id` too: somebody said so, by --vlm-reuse=always.
+accepted_evidence = sa.Table(
+    "accepted_evidence",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("accepted_in", sa.Text, primary_key=True),
+)
+
 # Whether a session may use the answers of others: one of its processes, `owner`, finds
 # out. `state` is "running", "settled" or "refused" for the reason `words`; `result` is
 # an `accounts.SpotCheck`.
