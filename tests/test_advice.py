@@ -267,6 +267,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "test_another_schema_version_is_named": ("store/location:_check_version",),
     },
+    "test_table_names.py": {
+        "test_a_file_in_lmudata_is_taken_by_the_name_that_the_message_gives": (
+            "datasets/own:check_exists",
+        ),
+    },
     "test_task_errors.py": {
         "test_what_refusals_of_a_task_advise_is_accepted": (
             "tasks/reading:Reading._check_further",

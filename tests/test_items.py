@@ -79,6 +79,7 @@ def test_junit_carries_answers_and_metrics(
         "state": "answered",
         "answer": "51",
         "latency_ms": properties(wrong)["latency_ms"],
+        "answer_from": "this session",
         "verdict": "wrong",
     }
     skipped = wrong.find("skipped")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -206,6 +207,15 @@ def test_a_file_that_lies_in_lmudata_alone_is_named(tmp_path: Path) -> None:
         f"MyBench: there is no file {path}. Name a .tsv file that exists. There is "
         f"{root}/MyBench.tsv, which is the dataset that --vlm-data=MyBench takes."
     )
+
+
+def test_a_file_in_lmudata_is_taken_by_the_name_that_the_message_gives(
+    named: Project, server: ServerProcess
+) -> None:
+    text = error_of(named.ask(server.url, "--vlm-data=MyBench.tsv"))
+    advised = re.search(r"the dataset that (--vlm-data=\S+) takes", text)
+    assert advised is not None
+    assert named.ask(server.url, advised[1]).parseoutcomes()["passed"] == 2
 
 
 def known(*names: str) -> dict[str, DatasetInfo]:
