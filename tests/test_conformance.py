@@ -101,7 +101,6 @@ def arguments(
     return [
         *endpoint(server.url),
         f"--vlm-data-mirror={file_server.url}",
-        f"--vlm-data={','.join(served)}",
         f"--vlm-work-dir={tmp_path / 'work'}",
         f"--vlm-cache-dir={CACHE_DIR}",
     ]
