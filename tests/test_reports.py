@@ -193,6 +193,8 @@ def test_an_interrupted_run_has_its_report(
     project.write_math(6)
     server.control(default="B", rules=[{"contains": "<5>", "latency_s": 600}])
     arguments = [*endpoint(server.url), "--vlm-report=report.html", *workers]
+    # Answers in flight are waited for, as long as a request may take.
+    arguments.append("--vlm-timeout=15")
     process = project.start(*arguments)
     wait_for_answers(project, 5)
     os.kill(process.pid, signal.SIGINT)
