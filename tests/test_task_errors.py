@@ -230,7 +230,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
             "--vlm-config=task.toml is not a task file by its name. Give one",
         ),
         ("none.yaml", "--vlm-config=none.yaml cannot be read (No such file or directo"),
-        ("a\0.yaml", "--vlm-config=a\0.yaml cannot be read (embedded null byte). Give"),
+        ("a\0.yaml", "--vlm-config=a\\x00.yaml cannot be read (embedded null byte). G"),
     ):
         with pytest.raises(VlmEvalError) as caught:
             load_task(tmp_path / name, None, tmp_path)

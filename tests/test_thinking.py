@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 
@@ -160,19 +161,25 @@ def test_four_times_the_text_takes_about_four_times_the_time(
         choices = [{"message": message, "finish_reason": text}]
         broken = [{"message": message, "finish_reason": "error", "error": error}]
         refusal = json.dumps({"error": error}).encode()
-        began = time.process_time()
-        reader.read(json.dumps({"choices": choices}).encode())
-        with pytest.raises(RequestError):
-            reader.read(json.dumps({"choices": broken}).encode())
-        reader.words(refusal)
-        reader.is_filtered(refusal)
-        read_refusal(refusal)
-        with pytest.raises(ValueError, match="JSON"):
-            read_form(Opinion, text)
-        return time.process_time() - began
+        # Collecting the garbage of the tests before this one is not part of it.
+        gc.collect()
+        gc.disable()
+        try:
+            began = time.process_time()
+            reader.read(json.dumps({"choices": choices}).encode())
+            with pytest.raises(RequestError):
+                reader.read(json.dumps({"choices": broken}).encode())
+            reader.words(refusal)
+            reader.is_filtered(refusal)
+            read_refusal(refusal)
+            with pytest.raises(ValueError, match="JSON"):
+                read_form(Opinion, text)
+            return time.process_time() - began
+        finally:
+            gc.enable()
 
-    short = seconds(100_000)
-    long = seconds(400_000)
+    short = min(seconds(100_000) for _ in range(3))
+    long = min(seconds(400_000) for _ in range(3))
     assert long <= 8 * max(short, 0.05)
     assert long < 5  # about 0.5 s; what is linear may be slow all the same
 
