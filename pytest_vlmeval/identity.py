@@ -18,12 +18,15 @@ def identify(settings: Settings) -> dict[str, Setting | None]:
     takes the limit changes no answer.
     """
     local = settings.local.identity() if settings.backend == "local" else {}
+    prompting = settings.prompting.identity()
+    if settings.backend != "endpoint":
+        del prompting["images"]  # how a server is sent them
     return {
         "model": settings.model,
         "backend": settings.backend,
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
-        **settings.prompting.identity(),
+        **prompting,
         **local,
     }
 

@@ -12,6 +12,11 @@ from pytest_vlmeval.errors import VlmEvalError
 
 Value = str | int | float | bool | None
 OWN = ("model-path", "model-class", "model-args")
+# What only requests to a server have.
+REQUESTED = (
+    *("images", "image-size", "max-pixels", "image-detail", "extra-body"),
+    "serve",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +61,9 @@ def choose_local(
                 "--vlm-backend=local too, or leave it out."
             )
         return LocalModel()
-    for name in ("image-size", "max-pixels", "image-detail", "extra-body", "serve"):
-        if values[name]:
+    requested = {**values, "images": values["images"] != "original"}
+    for name in REQUESTED:
+        if requested[name]:
             raise VlmEvalError(
                 f"--vlm-{name} is about requests to a server, and --vlm-backend=local "
                 "has none. Parameters of the model go by --vlm-model-args, for example "

@@ -60,6 +60,15 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="COMMAND",
     ),
     make_option(
+        "images",
+        parse_one_of("original", "as-ms-vlmeval"),
+        "original or as-ms-vlmeval",
+        "how images are sent: the dataset's own bytes, or as JPEG with the bytes that "
+        "ms-vlmeval's API models send",
+        default="original",
+        metavar="HOW",
+    ),
+    make_option(
         "image-size",
         parse_whole(1),
         "a whole number of at least 1 (pixels)",

@@ -13,13 +13,16 @@ class PromptPart:
     """One piece of a prompt: a text, or a picture or video named by its content.
 
     `media` is the file's name below the prepared dataset's `media/` folder,
-    `<sha256>.<suffix>`; the bytes are the dataset's own.
+    `<sha256>.<suffix>`; the bytes are the dataset's own. `saved_as` is the suffix of
+    the file that ms-vlmeval writes the image of a table's cell to, before it sends it;
+    "" for an image that is a file already.
     """
 
     kind: Literal["text", "image", "video"]
     text: str = ""
     media: str = ""
     media_type: str = ""
+    saved_as: str = ""
 
 
 # What is said to a model at once.
@@ -55,9 +58,13 @@ def read_prompt(text: str) -> tuple[Turn, ...]:
     return tuple(tuple(_part(*part) for part in turn) for turn in json.loads(text))
 
 
-def _part(kind: str, content: str, media_type: str = "") -> PromptPart:
+def _part(
+    kind: str, content: str, media_type: str = "", saved_as: str = ""
+) -> PromptPart:
     if kind == "image":
-        return PromptPart(kind="image", media=content, media_type=media_type)
+        return PromptPart(
+            kind="image", media=content, media_type=media_type, saved_as=saved_as
+        )
     if kind == "video":
         return PromptPart(kind="video", media=content, media_type=media_type)
     return PromptPart(kind="text", text=content)

@@ -51,7 +51,9 @@ def test_a_sample_is_what_ms_vlmeval_would_ask(
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
     first, second = read_samples(prepared)
     media = hashlib.sha256(data).hexdigest() + ".jpg"
-    picture = PromptPart(kind="image", media=media, media_type="image/jpeg")
+    picture = PromptPart(
+        kind="image", media=media, media_type="image/jpeg", saved_as=".png"
+    )
     ask = "Please select the correct answer from the options above. \n"
     assert parts_of(first.prompt) == (
         picture,

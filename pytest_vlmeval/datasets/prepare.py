@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
 # Counts changes in what is written, so that older folders are not read.
-FORMAT = 3
+FORMAT = 4
 # Ends the name of a folder that is being filled, before what tells it from others.
 PART = ".part-"
 

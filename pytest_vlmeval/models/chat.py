@@ -126,7 +126,7 @@ class BodyWriter:
         """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
 
         Pictures and videos are the bytes of their files, but for pictures that the
-        request bounds.
+        request bounds, or sends as ms-vlmeval does.
         """
         pieces = [self._opening_for(request)]
         for turn, reply in zip_longest(request.turns, request.replies):
@@ -177,11 +177,21 @@ def _part_pieces(part: PromptPart, request: Request) -> tuple[bytes, ...]:
 
 
 def _fit(part: PromptPart, data: bytes, prompting: Prompting) -> tuple[bytes, str]:
-    """Give a picture within the bounds of the options, where there are any."""
-    if prompting.image_size is None and prompting.max_pixels is None:
+    """Give an image as the options send it."""
+    if prompting.leaves_images:
         return data, part.media_type
-    from pytest_vlmeval.models.pictures import fit_picture
+    from pytest_vlmeval.models.pictures import as_ms_vlmeval, fit_picture
 
+    if prompting.images == "as-ms-vlmeval":
+        try:
+            jpeg = as_ms_vlmeval(data, part.saved_as, prompting.image_size)
+        except (OSError, ValueError) as error:
+            raise input_error(
+                f"image {part.media} cannot be sent as ms-vlmeval sends it: {error}. "
+                "ms-vlmeval gets no answer to its sample either; --vlm-images=original "
+                "sends the bytes that the dataset has."
+            ) from None
+        return jpeg, "image/jpeg"
     try:
         return fit_picture(data, part.media_type, prompting)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Makes pictures smaller where the options bound their size."""
+"""Images as the options send them: bounded in size, or encoded as ms-vlmeval does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
     from pytest_vlmeval.prompt_settings import Prompting
 
 JPEG_QUALITY = 95
+# What ms-vlmeval enlarges the shorter edge of an image to (smp/vlm.py:123), and the
+# longest side of a JPEG.
+SHORTEST_EDGE = 100
+LONGEST_SIDE = 65_500
+# What it makes RGB of; an image in another mode is encoded as it is.
+_CONVERTED = ("RGBA", "P", "LA")
 # The formats whose pictures stay what they are; all others become PNG.
 _KEPT = {"image/jpeg": "JPEG", "image/webp": "WEBP", "image/png": "PNG"}
 
@@ -67,3 +75,65 @@ def _fit(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str
     options = {} if kept == "PNG" else {"quality": JPEG_QUALITY}
     smaller.save(out, kept, **options)
     return out.getvalue(), media_type if media_type in _KEPT else "image/png"
+
+
+def as_ms_vlmeval(data: bytes, saved_as: str, image_size: int | None) -> bytes:
+    """Give the bytes that an API model of ms-vlmeval sends for an image: a JPEG.
+
+    It writes what a table's cell holds to a file, whose suffix is `saved_as`, and
+    encodes that file anew (smp/vlm.py:159, :103); with "" the file is `data` itself.
+    `image_size` is its `img_size`. Raises OSError or ValueError for what it cannot
+    send.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if not saved_as:
+                return _encode(picture, image_size)
+            with Image.open(_save(picture, saved_as)) as saved:
+                return _encode(saved, image_size)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from None
+
+
+def _save(picture: Picture, suffix: str) -> io.BytesIO:
+    """Write an image to the file that ms-vlmeval keeps it in."""
+    from PIL import Image
+
+    if picture.mode in _CONVERTED:
+        picture = picture.convert("RGB")
+    kind = Image.registered_extensions().get(suffix)
+    if kind is None:
+        raise ValueError(f"Pillow writes no file that ends with {suffix}")
+    out = io.BytesIO()
+    # The pixels of a PNG are the same however well it is packed.
+    picture.save(out, kind, **({"compress_level": 0} if kind == "PNG" else {}))
+    out.seek(0)
+    return out
+
+
+def _encode(picture: Picture, image_size: int | None) -> bytes:
+    """Write the JPEG that is sent.
+
+    Its bound of 10^9 characters of base64 is left out: no image that can be prepared
+    reaches it.
+    """
+    if picture.mode in _CONVERTED:
+        picture = picture.convert("RGB")
+    if image_size is not None:
+        picture.thumbnail((image_size, image_size))
+    width, height = picture.size
+    if min(width, height) < SHORTEST_EDGE:
+        factor = SHORTEST_EDGE / min(width, height)
+        width, height = int(width * factor), int(height * factor)
+    if max(width, height) > LONGEST_SIDE:
+        raise ValueError(
+            f"it is {width} x {height} pixels there, and no side of a JPEG is longer "
+            f"than {LONGEST_SIDE:,}"
+        )
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height))
+    out = io.BytesIO()
+    picture.save(out, "JPEG")
+    return out.getvalue()

@@ -69,10 +69,15 @@ class PictureError(Exception):
 
 
 class Picture(NamedTuple):
-    """A file in the media folder."""
+    """A file in the media folder.
+
+    `saved_as` is the suffix of the file that ms-vlmeval writes it to anew, "" where it
+    opens the file as it is.
+    """
 
     name: str
     media_type: str
+    saved_as: str = ""
 
 
 class PictureStore:
@@ -129,7 +134,8 @@ class PictureStore:
 
     def write_base64(self, text: str, path: str) -> None:
         """Store a picture of a table cell, which ms-vlmeval knows by `path`."""
-        picture = self._store(text, path)
+        picture = self._store(text, path)._replace(saved_as=Path(path).suffix.lower())
+        self._by_path[path] = picture
         if self._linked:
             self._link(picture, Path(path))
 

@@ -244,7 +244,7 @@ class _SampleWriter:
             raise TypeError(f"a prompt part of type {part['type']}")
         assert self._job.pictures is not None
         picture = self._job.pictures.at(self._find(part["value"]))
-        return ["image", picture.name, picture.media_type]
+        return ["image", *(each for each in picture if each)]
 
     def _find(self, path: str) -> str:
         """Look for the file of a column `image_path` beside its TSV."""
