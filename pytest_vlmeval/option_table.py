@@ -205,10 +205,11 @@ OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "scoring",
-        parse_one_of("published", "corrected"),
-        "published or corrected",
-        "score as ms-vlmeval publishes it, or with its known errors corrected "
-        "(default: published, and corrected for tables of one's own)",
+        parse_one_of("published", "vlmevalkit", "corrected"),
+        "published, vlmevalkit or corrected",
+        "score as ms-vlmeval 0.0.20 publishes it, as the newest VLMEvalKit does, or "
+        "with known errors corrected (default: published, and corrected for tables of "
+        "one's own)",
         metavar="METHOD",
     ),
     make_option(

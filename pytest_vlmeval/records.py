@@ -12,7 +12,7 @@ Setting = str | int | float | bool
 
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
-Scoring = Literal["published", "corrected"]
+Scoring = Literal["published", "vlmevalkit", "corrected"]
 AnswerState = Literal[
     "answered",
     "cut_off",
@@ -276,8 +276,9 @@ class Score:
     the worst case, `best` the value if all of them were right. `modified` repeats
     that the dataset's file is not the published one. `scorer` is the fingerprint of
     the code that scored, `judge` what read the answers that it could not match.
-    `scoring` is "corrected" where a defect of the published scores was mended;
-    `notes` say what else makes the numbers differ from those. Where each sample is
+    `scoring` is the method where it differs from ms-vlmeval's: "vlmevalkit", or
+    "corrected" where a defect of the published scores was fixed; `notes` say what else
+    makes the numbers differ from those. Where each sample is
     asked several times `value`, `best` and `metrics` are means over the repeats, whose
     values `repeats` has in order; only what every time was answered is `answered`.
     `differing` counts the published verdicts that corrected scoring does not give,

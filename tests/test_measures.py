@@ -17,7 +17,7 @@ from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.gates.units import Units, make_units
 from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 from tests.sandbox_tables import Row, cell, describe, draw, prepare, score, write_table
-from tests.test_scoring_equals_upstream import CASES, YES_NO_ANSWERS, answer_all
+from tests.upstream_tables import CASES, YES_NO_ANSWERS, answer_all
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox

@@ -47,8 +47,8 @@ from tests.option_calls import load as load
         (
             ["--vlm-scoring=mended"],
             {},
-            "--vlm-scoring=mended is not accepted: --vlm-scoring takes published or "
-            "corrected.",
+            "--vlm-scoring=mended is not accepted: --vlm-scoring takes published, "
+            "vlmevalkit or corrected.",
         ),
         (
             ["--vlm-data-mirror=/no/such/folder"],

@@ -1,9 +1,10 @@
 """Scores answers with ms-vlmeval as it is, run by the sandbox's Python in tests.
 
 Takes a JSON file with name, module, class_name, tsv and answers, and writes one with
-the result table and, for MathVision, the verdict on each row. Nothing of ms-vlmeval
-is changed but the judge, which has only useless replies, or those of the test server
-in conversations, and the published checksum.
+the result table, the tokens that its judge was given and, for MathVision, the verdict
+on each row. Nothing of ms-vlmeval is changed but the judge, which has only useless
+replies, or those of the test server in conversations, and the published checksum.
+With a folder as `package`, its `vlmeval` takes the place of the installed one.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ class GradingJudge(UselessJudge):
         return str(runpy.run_path(path)["reply"](prompt[0], "good"))
 
 
-def enter() -> None:
+def enter(package: str | None) -> None:
     """Make the modules importable without running the package files."""
-    spec = find_spec("vlmeval")
-    assert spec is not None
-    (folder,) = spec.submodule_search_locations or []
+    if package is None:
+        spec = find_spec("vlmeval")
+        assert spec is not None
+        (folder,) = spec.submodule_search_locations or []
+    else:
+        folder = str(Path(package) / "vlmeval")
     for name, path in (
         ("vlmeval", folder),
         ("vlmeval.dataset", str(Path(folder) / "dataset")),
@@ -67,7 +71,13 @@ def evaluate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     cls = getattr(module, job["class_name"])
     cls.DATASET_MD5 = {name: file.md5(str(table))}
     judge = GradingJudge() if job["class_name"] == "MMDUDataset" else UselessJudge()
-    module.build_judge = lambda **_settings: judge
+    tokens = []
+
+    def build_judge(**settings: Any) -> UselessJudge:
+        tokens.append(settings.get("max_tokens"))
+        return judge
+
+    module.build_judge = build_judge
     dataset = cls(dataset=name)
     answers = dict(job["answers"])
     rows = dataset.data[[str(i) in answers for i in dataset.data["index"]]].copy()
@@ -76,6 +86,8 @@ def evaluate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     path = str(folder / f"answers_{name}.xlsx")
     file.dump(rows, path)
     result = dataset.evaluate(path, model="exact_matching", nproc=2)
+    if isinstance(result, tuple):
+        result = result[0]  # MMVet gives two tables
     if isinstance(result, dict):
         result = pd.DataFrame([result])
     verdicts = {}
@@ -87,11 +99,13 @@ def evaluate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "result": json.loads(result.to_json(orient="split", double_precision=15)),
         "verdicts": verdicts,
+        "judge_tokens": tokens,
     }
 
 
 if __name__ == "__main__":
-    enter()
+    job = json.loads(Path(sys.argv[1]).read_text())
+    enter(job.get("package"))
     with tempfile.TemporaryDirectory() as scratch:
-        found = evaluate(json.loads(Path(sys.argv[1]).read_text()), Path(scratch))
+        found = evaluate(job, Path(scratch))
     Path(sys.argv[2]).write_text(json.dumps(found))

@@ -15,7 +15,7 @@ from pytest_vlmeval.gates.baseline_wording import (
     describe_comparison,
     lost_line,
 )
-from pytest_vlmeval.gates.defects import describe_defects
+from pytest_vlmeval.gates.defects import describe_defects, name_defect
 from pytest_vlmeval.gates.outcome import (
     GateOutcome,
     GateResult,
@@ -250,7 +250,7 @@ class BaselineGate:
             return result
         message = blocks.write_block(
             f"{self.score.dataset} is worse than its baseline without the verdicts "
-            "that rest on a known defect of ms-vlmeval's scoring, and did not before.",
+            f"that rest on {name_defect(self.score)}, and did not before.",
             [
                 blocks.value_line(self.score.value, self.score.scale, result.interval),
                 ("baseline", self._baseline_text(baseline, it)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates import blocks
-from pytest_vlmeval.gates.defects import describe_defects
+from pytest_vlmeval.gates.defects import describe_defects, name_defect
 from pytest_vlmeval.gates.outcome import (
     GateOutcome,
     GateResult,
@@ -115,7 +115,7 @@ def _refuse(it: Assessment, result: GateResult, sound: GateResult) -> GateResult
     scale = None if it.metric.name else it.score.scale
     message = blocks.write_block(
         f"{result.dataset}: {result.metric} is below its threshold without the "
-        "verdicts that rest on a known defect of ms-vlmeval's scoring.",
+        f"verdicts that rest on {name_defect(it.score)}.",
         [
             blocks.value_line(it.metric.value, scale, result.interval),
             ("without", blocks.value_line(sound.value or 0, scale, sound.interval)[1]),

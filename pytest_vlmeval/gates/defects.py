@@ -1,4 +1,4 @@
-"""Verdicts that rest on a known defect of ms-vlmeval's scoring: said, and left out."""
+"""Verdicts that rest on a known defect of upstream's scoring: said, and left out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Score, Verdict
 
 PAGE = "docs/datasets.md#known-defects-of-the-published-scoring"
+
+
+def name_defect(score: Score) -> str:
+    """Return whose defect a score rests on."""
+    owner = "VLMEvalKit" if score.scoring == "vlmevalkit" else "ms-vlmeval"
+    return f"a known defect of {owner}'s scoring"
 
 
 def describe_defects(score: Score) -> str | None:
@@ -28,8 +34,8 @@ def describe_defects(score: Score) -> str | None:
         )
     also = f"; {missed} more are others by corrected scoring" if missed else ""
     return (
-        f"{defects} of {score.samples} verdicts rest on a known defect of ms-vlmeval's "
-        f"scoring ({PAGE}), without them it is {sound.value:.2f}; "
+        f"{defects} of {score.samples} verdicts rest on {name_defect(score)} "
+        f"({PAGE}), without them it is {sound.value:.2f}; "
         f"--vlm-scoring=corrected counts them right{also}"
     )
 

@@ -121,8 +121,8 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
         notes.append(f"{undecided} not decided by the judge, at best {best:.2f}")
     if result.modified:
         notes.append("modified data")
-    if result.score is not None and result.score.scoring == "corrected":
-        notes.append("corrected scoring")
+    if result.score is not None and result.score.scoring != "published":
+        notes.append(f"{result.score.scoring} scoring")
     score = result.score
     return (
         result.dataset,

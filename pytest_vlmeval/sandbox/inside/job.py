@@ -94,7 +94,8 @@ class Job:
     `asked` are the indexes of the answers in order, `unanswered` of those without a
     usable text. `results` are those of tasks, by the file that would hold them.
     It may open files `within` these folders, None for any.
-    `scoring` says whether verdicts that ms-vlmeval publishes wrongly are corrected.
+    `scoring` is the method: as ms-vlmeval publishes, as VLMEvalKit does, or corrected.
+    `judge_tokens` is the length of a judge's reply where ms-vlmeval's is not meant.
     `missing` are cells of the dataset's file, by the row's index and the column, which
     have a text that ms-vlmeval reads as no value.
     """
@@ -107,6 +108,7 @@ class Job:
     within: Sequence[Path] | None = None
     shelf: HubShelf | None = None
     ask: Ask | None = None
+    judge_tokens: int | None = None
     best_case: bool = False
     asked: list[str] = field(default_factory=list)
     unanswered: frozenset[str] = frozenset()

@@ -67,6 +67,8 @@ class AskingJudge(MuteJudge):
             "system": settings.get("system_prompt"),
             **{name: settings.get(name, DEFAULTS[name]) for name in DEFAULTS},
         }
+        if job.judge_tokens is not None:
+            self._settings["max_tokens"] = job.judge_tokens
 
     def generate(self, message: object, **settings: object) -> str:
         """Give the reply to a prompt; NO_REPLY where it is empty or there is none."""

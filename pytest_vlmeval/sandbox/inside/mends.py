@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.bounds import timeout_decorator
 from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
@@ -111,6 +112,8 @@ def read_options(module: Any) -> None:
     def can_infer(answer: object, choices: dict[str, Any]) -> object:
         if current_job().scoring == "published":
             return upstream(answer, choices)
+        if current_job().scoring == "vlmevalkit":
+            return vlmevalkit.can_infer(answer, choices)
         # By "Z" a judge says that an answer is none of the options.
         return read_option(str(answer), {"Z": "", **choices}) or False
 
@@ -162,7 +165,7 @@ def _mend_open_questions(module: Any) -> None:
     def eval_vanilla(
         model: object, item: Any, dataset_name: str | None = None
     ) -> object:
-        if current_job().scoring == "published" or not item.get(OPEN, False):
+        if current_job().scoring != "corrected" or not item.get(OPEN, False):
             return upstream(model, item, dataset_name=dataset_name)
         said = str(item["prediction"]).strip()
         if any(map(partial(has_words, said), _references(item["answer"]))):
@@ -221,7 +224,7 @@ def mend_yes_no(module: Any) -> None:
     upstream, extract = module.MME_rating, module.YOrN_Extraction
 
     def extract_word(output: str) -> str:
-        if current_job().scoring == "published":
+        if current_job().scoring != "corrected":
             return str(extract(output))
         return read_yes_no(output) or "Unknown"
 
@@ -290,7 +293,7 @@ def mend_mathvista(module: Any) -> None:
     def post_check(line: Any, prefetch: bool = False) -> object:
         typed = line["answer_type"] in ("integer", "float")
         options = line["question_type"] == "multi_choice"
-        if typed or options or current_job().scoring == "published":
+        if typed or options or current_job().scoring != "corrected":
             found = upstream(line, prefetch=prefetch)
             # 0 is an answer, and not that nothing was found.
             is_zero = prefetch and found is not False and found == 0
@@ -328,7 +331,7 @@ def mend_formulas(module: Any) -> None:
     compare_in_time = timeout_decorator().timeout()(compare)
 
     def is_equal(asw: object, gt_asw: object) -> bool:
-        if current_job().scoring == "published":
+        if current_job().scoring != "corrected":
             return bool(upstream(asw, gt_asw))
         said, known = (str(text).lower().strip() for text in (asw, gt_asw))
         return said == known or bool(compare_in_time(said, known))
@@ -392,7 +395,7 @@ def _mend_comparison(module: Any) -> None:
     process_answer, process_line = module.process_answer, module.process_line
 
     def process_all(answer: str) -> str:
-        if current_job().scoring == "published":
+        if current_job().scoring != "corrected":
             return str(process_answer(answer))
         return comparable(answer)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
+from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.bounds import ALLOWANCE
 from pytest_vlmeval.sandbox.inside.building import build_dataset
 from pytest_vlmeval.sandbox.inside.families import find_family
@@ -68,8 +69,8 @@ def score(
     have several turns; None, where none is usable, is an empty text, or list, that is
     not shown to the judge. `ask` sends questions to the judge, without which answers
     are matched exactly. What the judge did not decide counts as wrong, and as right in
-    `best`. `scoring` in the result is what was used: "corrected" only where there is
-    something to correct. A published verdict that corrected scoring does not give has
+    `best`. `scoring` in the result is what was used: another than "published" only
+    where it differs from it. A verdict that corrected scoring does not give has
     that one in `corrected`, and `sound` is the score in which those that are too good
     count as wrong, None where there are none. Raises NeedsJudgeError, and VlmEvalError
     for a class without an adapter and a dataset without references.
@@ -93,7 +94,7 @@ def score(
         "sound": _without_defects(info, family, job, texts, outcome),
         "scale": family.scale,
         "verdicts": _columns(outcome.verdicts),
-        "scoring": scoring if _corrects(info, job) else "published",
+        "scoring": scoring if _differs(info, job) else "published",
         "notes": outcome.notes,
     }
 
@@ -116,7 +117,7 @@ def _without_defects(
     texts: dict[str, Any],
     outcome: Outcome,
 ) -> dict[str, Any] | None:
-    """Mark the published verdicts that corrected scoring does not give.
+    """Mark the verdicts that corrected scoring does not give.
 
     The judge is not asked again: what only it could say of an answer, and was not
     asked as published, is wrong here. Gives metrics and value of the score in which
@@ -178,6 +179,13 @@ def _said_before(job: Job, question: Question) -> Mapping[str, Any]:
         found = same[attempt]
         return {"number": found.number, "text": found.text, "error": found.error}
     return {"number": 0, "text": None, "error": "not asked"}
+
+
+def _differs(info: dict[str, Any], job: Job) -> bool:
+    """Whether the job's scoring is another than the published one."""
+    if job.scoring == "vlmevalkit":
+        return info["class_name"] in vlmevalkit.CLASSES
+    return _corrects(info, job)
 
 
 def _corrects(info: dict[str, Any], job: Job) -> bool:

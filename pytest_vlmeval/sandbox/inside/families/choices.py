@@ -12,7 +12,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     compare_readings,
     judged_table,
     mark_unread,
-    read_published,
+    read_upstream,
     verdict,
 )
 from pytest_vlmeval.sandbox.inside.mends import OPEN
@@ -99,12 +99,12 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
 
 
 def _read_both(job: Job, row: pd.Series[Any], choices: dict[str, Any]) -> Reading:
-    """Read an answer by ms-vlmeval's rules, with the options it knows, and by ours."""
+    """Read an answer by upstream's rules, with the options it knows, and by ours."""
     missing = job.missing.get(str(row["index"]), {})
     lost = {name: text for name, text in missing.items() if name != "answer"}
     known = {name: choices[name] for name in choices if name not in lost}
     said = row["prediction"]
-    return compare_readings(said, read_published(said, known), {**choices, **lost})
+    return compare_readings(said, read_upstream(job, said, known), {**choices, **lost})
 
 
 def main_of_choices(

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.reading import has_words, read_option
 
 if TYPE_CHECKING:
@@ -64,49 +65,57 @@ class Family(NamedTuple):
     group: Callable[[Info, pd.Series[Any]], str | None] = lambda _info, _row: None
 
 
-def read_published(answer: object, choices: Mapping[str, object]) -> str | None:
-    """Read an option as ms-vlmeval does; "Z" is none of them to it."""
+def read_upstream(
+    job: Job, answer: object, choices: Mapping[str, object]
+) -> str | None:
+    """Read an option as ms-vlmeval does, or as VLMEvalKit where its scoring is used.
+
+    "Z" is none of them to either.
+    """
     rules: Any = import_module("vlmeval.utils.matching_util")
-    found = rules.can_infer(str(answer), dict(choices))
+    by_kit = job.scoring == "vlmevalkit"
+    read: Any = vlmevalkit.can_infer if by_kit else rules.can_infer
+    found = read(str(answer), dict(choices))
     return found if found and found in choices else None
 
 
 class Reading(NamedTuple):
     """What the rules of both scorings read in an answer, None for no option.
 
-    `unsure`: the published rules read what may well be meant, by a word or letter that
+    `upstream` are the rules of ms-vlmeval, or of VLMEvalKit where it is the method.
+    `unsure`: they read what may well be meant, by a word or letter that
     stands by itself, and corrected scoring reads nothing. That is no defect of theirs.
     """
 
-    published: str | None
+    upstream: str | None
     corrected: str | None
     unsure: bool = False
 
     @property
     def differs(self) -> bool:
         """Whether they read something else."""
-        return self.published != self.corrected
+        return self.upstream != self.corrected
 
     def of(self, job: Job) -> str | None:
         """Give what the job's scoring reads."""
-        return self.published if job.scoring == "published" else self.corrected
+        return self.corrected if job.scoring == "corrected" else self.upstream
 
 
 def compare_readings(
-    answer: object, published: str | None, choices: Mapping[str, object]
+    answer: object, upstream: str | None, choices: Mapping[str, object]
 ) -> Reading:
-    """Put what the published rules read beside what the reader of ours does."""
+    """Put what the rules of upstream read beside what the reader of ours does."""
     said = str(answer)
     corrected = read_option(said, choices)
     unsure = (
-        published is not None
+        upstream is not None
         and corrected is None
         and (
-            re.search(rf"(?<![A-Za-z0-9]){published}(?![A-Za-z0-9])", said) is not None
-            or has_words(said, str(choices.get(published, "")))
+            re.search(rf"(?<![A-Za-z0-9]){upstream}(?![A-Za-z0-9])", said) is not None
+            or has_words(said, str(choices.get(upstream, "")))
         )
     )
-    return Reading(published, corrected, unsure)
+    return Reading(upstream, corrected, unsure)
 
 
 def mark_unread(job: Job, found: Verdict, reading: Reading) -> Verdict:

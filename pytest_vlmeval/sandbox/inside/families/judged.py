@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.families.common import (
     MAX_REASON,
     Outcome,
@@ -21,6 +22,8 @@ LLAVA_FULL_SCORE = 10
 
 def evaluate_mmvet(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score MMVet: the judge grades from 0 to 1."""
+    if job.scoring == "vlmevalkit":
+        job.judge_tokens = vlmevalkit.MMVET_TOKENS
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     judged = judged_table(job, answers, f"_{job.method}")
     verdicts = [

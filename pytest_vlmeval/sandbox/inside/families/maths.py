@@ -12,7 +12,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     compare_readings,
     judged_table,
     mark_unread,
-    read_published,
+    read_upstream,
     verdict,
 )
 
@@ -50,8 +50,8 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
             given = verdict(row["index"], value, row["res"], row["log"], task)
             if choices := _choices(row):
                 said = row["prediction"]
-                published = read_published(said, choices)
-                reading = compare_readings(said, published, choices)
+                upstream_said = read_upstream(job, said, choices)
+                reading = compare_readings(said, upstream_said, choices)
                 given = mark_unread(job, given, reading)
             verdicts.append(given)
         return Outcome(result, verdicts)

@@ -75,7 +75,7 @@ def _matches(line: Mapping[str, Any], row: Any, scoring: str) -> bool:
     Corrected scoring compares by its own rule, to which "-5" is not "5", and also takes
     a reference in a box.
     """
-    if scoring == "published":
+    if scoring != "corrected":
         return any(line["match"])
     cell = row["answer"]
     references = _references(cell) if str(cell).startswith("[") else [cell]
