@@ -7,6 +7,7 @@ import pytest
 from pytest_vlmeval.judge_settings import SERVED
 from pytest_vlmeval.option_values import shown_address
 from pytest_vlmeval.options import is_given
+from pytest_vlmeval.presets import NO_PRESET
 from pytest_vlmeval.session import SCREEN_KEY, get_settings, is_model_given, is_worker
 
 
@@ -33,6 +34,8 @@ def header(config: pytest.Config) -> list[str]:
         where = f" {SERVED}"
     if settings.cluster is not None:
         where += " on Ray"
+    if settings.preset != NO_PRESET:
+        where += f", preset {settings.preset}"
     return [
         f"vlmeval: model {settings.model}{where}, {settings.judging}, "
         f"store {settings.store_name}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.presets import NO_PRESET
+
 if TYPE_CHECKING:
     from pytest_vlmeval.options import Settings
     from pytest_vlmeval.records import Setting
@@ -24,6 +26,7 @@ def identify(settings: Settings) -> dict[str, Setting | None]:
     return {
         "model": settings.model,
         "backend": settings.backend,
+        **({} if settings.preset == NO_PRESET else {"preset": settings.preset}),
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
         **prompting,

@@ -60,6 +60,16 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="COMMAND",
     ),
     make_option(
+        "preset",
+        parse_one_of("none", "evalscope"),
+        "none or evalscope",
+        "send what EvalScope sends through ms-vlmeval, where no option says otherwise: "
+        "images, their detail, temperature, token limit, and what OpenAI's reasoning "
+        "models and Gemini take",
+        default="none",
+        metavar="PRESET",
+    ),
+    make_option(
         "images",
         parse_one_of("original", "as-ms-vlmeval"),
         "original or as-ms-vlmeval",

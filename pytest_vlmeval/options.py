@@ -19,6 +19,7 @@ from pytest_vlmeval.option import Option
 from pytest_vlmeval.option_checks import Backend, check_together, choose_backend
 from pytest_vlmeval.option_table import OPTIONS
 from pytest_vlmeval.option_values import ApiKey, hide_password, is_table
+from pytest_vlmeval.presets import fill_in
 from pytest_vlmeval.prompt_settings import Prompting, choose_prompting
 from pytest_vlmeval.report_options import report_settings
 from pytest_vlmeval.request_settings import (
@@ -42,8 +43,8 @@ Mode = Literal["all", "infer", "score", "report"]
 REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
-    "model limit sample seed nframe fps video_url scoring concurrency repeat store "
-    "max_tokens temperature max_reply_mb retries mode fresh reuse spot_check "
+    "model preset limit sample seed nframe fps video_url scoring concurrency repeat "
+    "store max_tokens temperature max_reply_mb retries mode fresh reuse spot_check "
     "allow_modified_data offline data_mirror data_paths download_max_gb download_only "
     "sandbox_python media_check"
 ).split()
@@ -71,6 +72,7 @@ class Settings:
     """
 
     model: str | None
+    preset: str
     backend: Backend
     api_bases: tuple[str, ...]
     api_key: str | None
@@ -196,6 +198,7 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
     environ = sources.variables
     task = sources.task
     backend = choose_backend(values["backend"], values["model"])
+    values = fill_in(_check_preset(values, backend, sources), sources)
     values, form = _request_form(values, sources)
     check_together(values, backend)
     return Settings(
@@ -231,6 +234,21 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
             write_new=sources.write_new,
         ),
         gates=choose_gates(values, sources.base_of("thresholds"), environ),
+    )
+
+
+def _check_preset(
+    values: Mapping[str, Any], backend: Backend, sources: Sources
+) -> Mapping[str, Any]:
+    """Return the values without a preset that a model without a server cannot have."""
+    if backend == "endpoint" or values["preset"] == "none":
+        return values
+    given = sources.find(BY_NAME["preset"])
+    if given is not None and given.assumed:
+        return {**values, "preset": "none"}
+    raise VlmEvalError(
+        f"--vlm-preset={values['preset']} is about requests to a server, and "
+        f"--vlm-backend={backend} has none. Leave it out."
     )
 
 

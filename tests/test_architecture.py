@@ -49,6 +49,7 @@ ORDER = (
     "tasks.loading",
     "tasks",
     "sources",
+    "presets",
     "options",
     "sandbox",
     "unscored",

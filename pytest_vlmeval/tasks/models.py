@@ -12,14 +12,15 @@ from pytest_vlmeval.tasks.fields import ApiModel, LocalModel
 from pytest_vlmeval.tasks.reading import Reading, shown
 from pytest_vlmeval.tasks.tree import kind_of
 
+EVALSCOPE = {"preset": "evalscope"}
 OFFICIAL = "https://api.openai.com/v1"
 # Classes of ms-vlmeval that ask an OpenAI-compatible endpoint, with what they take
 # where a file says nothing and it is not what the options take
 # (vlmeval/config.py, api/gpt.py, api/lmdeploy.py).
 OPENAI_CLASSES: Mapping[str, Mapping[str, str]] = {
-    "CustomAPIModel": {"image-detail": "high"},
-    "GPT4V": {"image-detail": "low", "api-base": OFFICIAL},
-    "OpenAIWrapper": {"image-detail": "low"},
+    "CustomAPIModel": EVALSCOPE,
+    "GPT4V": {**EVALSCOPE, "image-detail": "low", "api-base": OFFICIAL},
+    "OpenAIWrapper": {**EVALSCOPE, "image-detail": "low"},
     "LMDeployAPI": {"max-tokens": "16384"},
 }
 

@@ -105,7 +105,9 @@ class Handler(BaseHTTPRequestHandler):
         self._serve(path, body, prompt)
 
     def _route(self) -> str:
-        return urlsplit(self.path).path.removeprefix("/v1")
+        # A path may look like OpenAI's address.
+        path = urlsplit(self.path).path.removeprefix("/openai.com")
+        return path.removeprefix("/v1")
 
     def _control(self, body: Mapping[str, Mapping[str, object]]) -> Outcome:
         """Replace the script and start counting anew, or only read the counters."""
