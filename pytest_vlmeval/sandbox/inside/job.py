@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from pytest_vlmeval.sandbox.inside.reading import last_named_option, read_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -92,10 +94,11 @@ class Job:
     there is none; `tasks` are those for it by their key, and `task` the one that runs.
     What the judge did not decide is right in the `best_case` and wrong otherwise.
     `asked` are the indexes of the answers in order, `unanswered` of those without a
-    usable text. `results` are those of tasks, by the file that would hold them.
-    It may open files `within` these folders, None for any.
+    usable text, `empty` of those without any. `results` are those of tasks, by the file
+    that would hold them. It may open files `within` these folders, None for any.
     `scoring` is the method: as ms-vlmeval publishes, as VLMEvalKit does, or corrected.
     `judge_tokens` is the length of a judge's reply where ms-vlmeval's is not meant.
+    `takes_last` is for datasets whose authors take the option that is named last.
     `missing` are cells of the dataset's file, by the row's index and the column, which
     have a text that ms-vlmeval reads as no value.
     """
@@ -112,12 +115,35 @@ class Job:
     best_case: bool = False
     asked: list[str] = field(default_factory=list)
     unanswered: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()
     tasks: dict[str, Task] = field(default_factory=dict)
     task: Task | None = None
     scoring: Scoring = "published"
+    takes_last: bool = False
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     results: dict[str, dict[Any, Any]] = field(default_factory=dict)
+
+    def read(self, answer: str, options: Mapping[str, object]) -> str | None:
+        """Read an option in corrected scoring; None for none.
+
+        What nobody can mistake is read; of the rest a judge is asked, or where there is
+        none what the dataset's authors would take is taken.
+        """
+        found = read_option(answer, options)
+        if found is None and self.takes_last and self.ask is None:
+            return last_named_option(answer, options)
+        return found
+
+    @property
+    def not_judged(self) -> frozenset[str]:
+        """The answers that no judge is shown, nor asked about what they may mean.
+
+        ms-vlmeval asks what an empty text says, and its judge guesses.
+        """
+        if self.scoring == "corrected":
+            return self.unanswered | self.empty
+        return self.unanswered
 
     @property
     def method(self) -> str:

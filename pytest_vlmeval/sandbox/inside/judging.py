@@ -81,7 +81,7 @@ class AskingJudge(MuteJudge):
         if task is None:
             raise RuntimeError("a judge was asked outside of a task")
         # What failed was tried again as often as it should be.
-        if task.failed or task.key in self._job.unanswered:
+        if task.failed or task.key in self._job.not_judged:
             return NO_REPLY
         said = {name: settings.get(name, self._settings[name]) for name in DEFAULTS}
         question: Question = {**self._settings, **said, "prompt": message}
@@ -264,7 +264,7 @@ def _run_until_asked(
     task.done = True
     if task.exchanges and not kind.usable(task.result, task.last_reply):
         task.unusable = True
-    if task.key in job.unanswered and kind.unanswered is not None:
+    if task.key in job.not_judged and kind.unanswered is not None:
         task.result = kind.unanswered
     return None
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
+from string import ascii_uppercase
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,13 @@ from pytest_vlmeval.sandbox.inside.judging import run_tasks
 from pytest_vlmeval.sandbox.inside.reading import (
     comparable,
     has_words,
+    nearest_option,
     read_option,
     read_yes_no,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 # The classes with a defect whose fix changes published numbers.
 CORRECTED = {
@@ -115,7 +117,7 @@ def read_options(module: Any) -> None:
         if current_job().scoring == "vlmevalkit":
             return vlmevalkit.can_infer(answer, choices)
         # By "Z" a judge says that an answer is none of the options.
-        return read_option(str(answer), {"Z": "", **choices}) or False
+        return current_job().read(str(answer), {"Z": "", **choices}) or False
 
     module.can_infer = can_infer
 
@@ -131,7 +133,7 @@ def _mend_option_choice(module: Any) -> None:
     def extract_answer_from_item(
         model: object, item: Any, dataset_name: str | None = None
     ) -> object:
-        known = str(item["index"]) not in current_job().unanswered
+        known = str(item["index"]) not in current_job().not_judged
         if not known or not module.build_choices(item):
             model = None
         return upstream(model, item, dataset_name=dataset_name)
@@ -171,7 +173,7 @@ def _mend_open_questions(module: Any) -> None:
         if any(map(partial(has_words, said), _references(item["answer"]))):
             return {"hit": 1, "log": "The reference is in the answer. "}
         is_letter = len(re.sub(r"[\W_]", "", said)) < 2
-        if model is None or is_letter or str(item["index"]) in current_job().unanswered:
+        if model is None or is_letter or str(item["index"]) in current_job().not_judged:
             return {"hit": 0, "log": "The reference is not in the answer. "}
         return _judge_open(module, model, item, said)
 
@@ -284,26 +286,77 @@ def mend_conversations(module: Any) -> None:
 def mend_mathvista(module: Any) -> None:
     """Answer dataset/utils/mathvista.py:96: texts and lists are compared with 'None'.
 
-    And :111, where the number 0 in an answer counts as no number. Changes published
-    numbers, so it acts only in corrected scoring.
+    And :111, where the number 0 in an answer counts as no number; :80, where a reply
+    that names no option is wrong, and :91, where "12.0" is not 12, nor 0.214 0.21 to
+    two places. The paper takes the option that is nearest to what its judge read, and
+    rounds. Changes published numbers, so it acts only in corrected scoring.
     """
     read_options(module)
     upstream = module.post_check
 
     def post_check(line: Any, prefetch: bool = False) -> object:
-        typed = line["answer_type"] in ("integer", "float")
-        options = line["question_type"] == "multi_choice"
-        if typed or options or current_job().scoring != "corrected":
-            found = upstream(line, prefetch=prefetch)
-            # 0 is an answer, and not that nothing was found.
-            is_zero = prefetch and found is not False and found == 0
-            return "0" if is_zero and current_job().scoring == "corrected" else found
-        said = str(line["prediction" if prefetch else "res"])
-        if said != str(line["answer"]):
+        if current_job().scoring != "corrected":
+            return upstream(line, prefetch=prefetch)
+        said = str(line["prediction" if prefetch else "res"]).strip()
+        if line["question_type"] == "multi_choice":
+            options = evaluate(line["choices"])
+            option = read_vista_option(said, options, guess=not prefetch)
+            if prefetch:
+                return option or False
+            known = options[ascii_uppercase.index(line["answer_option"])]
+            # Two options may have the same text.
+            if option is None:
+                return False
+            return bool(options[ascii_uppercase.index(option)] == known)
+        if not _is_vista_answer(said, line):
             return False
+        # 0 is an answer, and not that nothing was found.
         return said if prefetch else True
 
     module.post_check = post_check
+
+
+def read_vista_option(
+    said: str, options: Sequence[object], *, guess: bool
+) -> str | None:
+    """Read an option in an answer to MathVista, or guess it in a judge's reply.
+
+    A reply that names none, or more than one, stands for the first in brackets, or for
+    the one that is nearest by edit distance, as in the paper (evaluation/
+    calculate_score.py of lupantech/MathVista). Nothing is guessed of an empty one.
+    """
+    texts = [str(each) for each in options]
+    letters = ascii_uppercase[: len(texts)]
+    # Of options with the same text the first has it.
+    known = {
+        letter: text if texts.index(text) == place else ""
+        for place, (letter, text) in enumerate(zip(letters, texts, strict=True))
+    }
+    found = read_option(said, known)
+    if found or not guess or not said:
+        return found
+    bracket = re.search(r"\(([a-zA-Z])\)", said)
+    if bracket and bracket[1].upper() in known:
+        return bracket[1].upper()
+    return nearest_option(said, dict(zip(letters, texts, strict=True)))
+
+
+def _is_vista_answer(said: str, line: Any) -> bool:
+    """Whether a text is the reference, as a number to its own precision."""
+    reference = str(line["answer"])
+    if line["answer_type"] not in ("integer", "float"):
+        return said == reference
+    try:
+        number, known = (float(text.replace(",", "")) for text in (said, reference))
+        if line["answer_type"] == "integer":
+            return int(number) == int(known)
+        # The places of the reference where the table does not tell.
+        places = line.get("precision", "")
+        if pd.isna(places) or places == "":
+            places = len(reference.partition(".")[2])
+        return bool(round(number, int(places)) == round(known, int(places)))
+    except (OverflowError, ValueError):
+        return False
 
 
 def mend_formulas(module: Any) -> None:

@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 # Of longer texts the beginning and the end are read.
 HEAD, TAIL = 4_000, 16_000
+# What MMMU's authors leave out around an answer, and how many words are few to them.
+_AROUND = " \n\t,.!?;:'"
+FEW_WORDS = 5
 
 _SHAPES = ("<wide>", "<narrow>", "<font>", "<circle>")
 _STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2212: "-"}
@@ -317,6 +320,50 @@ def read_option(text: str, options: Mapping[str, object]) -> str | None:
         return _read(_tidy(whole), options, known)
     except _AmbiguousError:
         return None
+
+
+def last_named_option(text: str, options: Mapping[str, object]) -> str | None:
+    """Return the option that a text names last; None if it names none.
+
+    As MMMU's authors read an answer (mmmu/utils/eval_utils.py of MMMU-Benchmark/MMMU),
+    but for their random choice where nothing is named: by letters in brackets, else by
+    letters between blanks, else, in more than five words, by the options' texts. It may
+    be a guess, as what is denied counts too.
+    """
+    said = f" {text.strip(_AROUND)} "
+    folded = said.lower()
+    named = {letter: said.rfind(f"({letter})") for letter in options}
+    if max(named.values(), default=-1) < 0:
+        named = {letter: said.rfind(f" {letter} ") for letter in options}
+    if max(named.values(), default=-1) < 0 and len(said.split()) > FEW_WORDS:
+        named = {
+            letter: folded.rfind(str(option).lower())
+            for letter, option in options.items()
+            if option
+        }
+    last = max(named, key=lambda letter: named[letter], default=None)
+    return last if last is not None and named[last] >= 0 else None
+
+
+def nearest_option(text: str, options: Mapping[str, str]) -> str:
+    """Return the letter of the option that is nearest to a text by edit distance.
+
+    Of several it is the first. There always is one, so it may be a guess.
+    """
+    text = text[:HEAD]
+    return min(options, key=lambda letter: _distance(text, options[letter][:HEAD]))
+
+
+def _distance(one: str, other: str) -> int:
+    """Return how many signs have to be added, left out or replaced (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for number, sign in enumerate(one, 1):
+        before, row[0] = row[0], number
+        for place, another in enumerate(other, 1):
+            kept = before + (sign != another)
+            before = row[place]
+            row[place] = min(kept, before + 1, row[place - 1] + 1)
+    return row[-1]
 
 
 def read_yes_no(text: str) -> str | None:

@@ -67,13 +67,14 @@ def score(
     The table that ms-vlmeval sees has the rows that were answered, in the dataset's
     order, each with its reply exactly as it is, or with the list of them where prompts
     have several turns; None, where none is usable, is an empty text, or list, that is
-    not shown to the judge. `ask` sends questions to the judge, without which answers
-    are matched exactly. What the judge did not decide counts as wrong, and as right in
-    `best`. `scoring` in the result is what was used: another than "published" only
-    where it differs from it. A verdict that corrected scoring does not give has
-    that one in `corrected`, and `sound` is the score in which those that are too good
-    count as wrong, None where there are none. Raises NeedsJudgeError, and VlmEvalError
-    for a class without an adapter and a dataset without references.
+    not shown to the judge; in corrected scoring nor is an empty reply. `ask` sends
+    questions to the judge, without which answers are matched exactly. What the judge
+    did not decide counts as wrong, and as right in `best`. `scoring` in the result is
+    what was used: another than "published" only where it differs from it. A verdict
+    that corrected scoring does not give has that one in `corrected`, and `sound` is the
+    score in which those that are too good count as wrong, None where there are none.
+    Raises NeedsJudgeError, and VlmEvalError for a class without an adapter and a
+    dataset without references.
     """
     family = find_family(info)
     if family.judge == "required" and ask is None:
@@ -85,6 +86,9 @@ def score(
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring, job.missing = info["url"], ask, scoring, missing
     job.unanswered = frozenset(index for index, said in answers if said is None)
+    job.empty = frozenset(
+        index for index, said in answers if not "".join(said or []).strip()
+    )
     texts = {index: _prediction(family, said or []) for index, said in answers}
     outcome = _evaluate(info, family, job, texts)
     _explain_missing(job, table, outcome.verdicts)

@@ -63,6 +63,7 @@ def group_of_yes_no(info: Info, row: pd.Series[Any]) -> str | None:
 
 def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score multiple choice; in circular datasets a group has one verdict."""
+    job.takes_last = type(dataset).__name__ == "MMMUDataset"
     options = import_module("vlmeval.dataset.utils.multiple_choice")
     asked = job.tables[answers]
     result = dataset.evaluate(answers, model=job.method, nproc=1)
@@ -104,7 +105,8 @@ def _read_both(job: Job, row: pd.Series[Any], choices: dict[str, Any]) -> Readin
     lost = {name: text for name, text in missing.items() if name != "answer"}
     known = {name: choices[name] for name in choices if name not in lost}
     said = row["prediction"]
-    return compare_readings(said, read_upstream(job, said, known), {**choices, **lost})
+    upstream = read_upstream(job, said, known)
+    return compare_readings(job, said, upstream, {**choices, **lost})
 
 
 def main_of_choices(

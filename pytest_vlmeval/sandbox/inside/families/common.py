@@ -102,14 +102,15 @@ class Reading(NamedTuple):
 
 
 def compare_readings(
-    answer: object, upstream: str | None, choices: Mapping[str, object]
+    job: Job, answer: object, upstream: str | None, choices: Mapping[str, object]
 ) -> Reading:
     """Put what the rules of upstream read beside what the reader of ours does."""
     said = str(answer)
-    corrected = read_option(said, choices)
+    corrected = job.read(said, choices)
     unsure = (
         upstream is not None
-        and corrected is None
+        # What is named last may not be what was meant either.
+        and read_option(said, choices) is None
         and (
             re.search(rf"(?<![A-Za-z0-9]){upstream}(?![A-Za-z0-9])", said) is not None
             or has_words(said, str(choices.get(upstream, "")))

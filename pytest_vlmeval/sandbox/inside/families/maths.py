@@ -15,6 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     read_upstream,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.mends import read_vista_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,14 +50,26 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
             value = values[row["index"]]
             given = verdict(row["index"], value, row["res"], row["log"], task)
             if choices := _choices(row):
+                if module_name == "mathvista" and given["state"] == "judged":
+                    given["reason"] = _reason(job, row, [*choices.values()])
                 said = row["prediction"]
                 upstream_said = read_upstream(job, said, choices)
-                reading = compare_readings(said, upstream_said, choices)
+                reading = compare_readings(job, said, upstream_said, choices)
                 given = mark_unread(job, given, reading)
             verdicts.append(given)
         return Outcome(result, verdicts)
 
     return evaluate_dataset
+
+
+def _reason(job: Job, row: pd.Series[Any], options: list[object]) -> str:
+    """Give ms-vlmeval's note on a judge's reply, or say that an option is guessed."""
+    said = str(row["res"]).strip()
+    if job.scoring == "corrected" and not read_vista_option(said, options, guess=False):
+        nearest = read_vista_option(said, options, guess=True)
+        if nearest:
+            return f"the judge's reply names no option, {nearest} is the nearest"
+    return str(row["log"])
 
 
 def _choices(row: pd.Series[Any]) -> dict[str, object]:

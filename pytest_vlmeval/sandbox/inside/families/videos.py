@@ -62,7 +62,7 @@ def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
         reason = "" if extracted else "no letter from A to D in the answer"
         task = job.tasks.get(index)
         given = verdict(index, row["score"], extracted, reason, task)
-        reading = compare_readings(said, published, _options(row))
+        reading = compare_readings(job, said, published, _options(row))
         verdicts.append(mark_unread(job, given, reading))
     return Outcome(result, verdicts)
 
