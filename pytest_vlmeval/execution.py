@@ -88,8 +88,9 @@ class Execution:
         """Open the store, find the run or make it, and join it."""
         owner = make_owner()
         settings = self._settings
+        scorer = library.scorer
         store = Store(settings.work_dir, settings.store, self._announce)
-        plan = self._open_run(store, library.scorer, session_id)
+        plan = self._open_run(store, scorer, session_id)
         store.leases.join(owner, session_id, plan.run_id, number)
         board = Board(store, plan, session_id)
         board.refresh()

@@ -13,6 +13,9 @@ Setting = str | int | float | bool
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "vlmevalkit", "corrected"]
+# The scoring `vlmevalkit` is VLMEvalKit's at this commit, and made of ms-vlmeval's.
+VLMEVALKIT_COMMIT = "e8e78f05f3080fe28154f2130321f17951c3be94"
+VLMEVALKIT_BASE = "0.0.20"
 AnswerState = Literal[
     "answered",
     "cut_off",

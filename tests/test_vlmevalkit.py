@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from pytest_vlmeval.gates.defects import describe_defects
-from pytest_vlmeval.records import JudgeReply, Score
+from pytest_vlmeval.records import VLMEVALKIT_COMMIT, JudgeReply, Score
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.inside.metrics import flatten
-from pytest_vlmeval.sandbox.inside.vlmevalkit import CLASSES, COMMIT
+from pytest_vlmeval.sandbox.inside.vlmevalkit import CLASSES
 from tests.documentation import ROOT, read
 from tests.judged_rows import rows_only
 from tests.run_fixtures import endpoint, properties, write_table
@@ -35,7 +35,7 @@ LETTERS = "ABCDE"
 
 
 def test_the_corpus_is_of_these_answers_and_this_version() -> None:
-    assert CORPUS["commit"] == COMMIT
+    assert CORPUS["commit"] == VLMEVALKIT_COMMIT
     assert [tuple(row[:2]) for row in CORPUS["readings"]] == readings()
     assert CORPUS["tables"].keys() == {*tables(), "MMVet"}
 
@@ -113,7 +113,7 @@ def test_the_judge_of_mmvet_has_as_many_tokens(
 
 def test_the_page_names_every_difference() -> None:
     page = read(ROOT / "docs" / "scoring.md")
-    assert COMMIT in page
+    assert VLMEVALKIT_COMMIT in page
     for each in CORPUS["differences"]:
         assert f"| `{each}` |" in page, each
 
@@ -196,13 +196,17 @@ def test_a_score_is_named_by_its_method_everywhere(
     result.stdout.fnmatch_lines(["MMStar * 100.00 of 100 *vlmevalkit scoring*"])
     told = properties(cases["test_score[MMStar]"])
     assert (told["scoring"], told["score"]) == ("vlmevalkit", "100.0")
-    assert told["scorer"].split(":")[-2] == "vlmevalkit"
+    method = f"vlmevalkit@{VLMEVALKIT_COMMIT[:12]}"
+    assert told["scorer"].split(":")[-2] == method
     found = json.loads((project.pytester.path / "export/results.json").read_text())
     assert found["datasets"][0]["score"]["scoring"] == "vlmevalkit"
     sent = len(server.requests())
     other = project.ask(server.url, "--vlm-scoring=corrected", "-k", "no_regression")
     other.assert_outcomes(failed=1)
     other.stdout.fnmatch_lines(
-        ["*scoring: *: vlmevalkit in the baseline, now corrected*"]
+        [
+            f"*scoring: VLMEvalKit: {VLMEVALKIT_COMMIT[:12]} in the *, now unset*",
+            "*scoring: method: vlmevalkit in the baseline, now corrected*",
+        ]
     )
     assert len(server.requests()) == sent

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_vlmeval.sandbox.inside.vlmevalkit import COMMIT
+from pytest_vlmeval.records import VLMEVALKIT_COMMIT
 from tests.sandbox_tables import CLASSES, write_table
 from tests.upstream_tables import (
     CASES,
@@ -223,7 +223,7 @@ def record(snapshot: Path, python: str) -> dict[str, Any]:
                 snapshot, python, name, class_name, lines, answer_all(lines, styles)
             )
     return {
-        "commit": COMMIT,
+        "commit": VLMEVALKIT_COMMIT,
         "differences": differences(theirs, ours),
         "readings": [
             [number, said, each or None]

@@ -24,7 +24,12 @@ from pytest_vlmeval.datasets.videos import show_videos
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.option_values import dataset_name
-from pytest_vlmeval.records import DatasetInfo, PreparedDataset
+from pytest_vlmeval.records import (
+    VLMEVALKIT_BASE,
+    VLMEVALKIT_COMMIT,
+    DatasetInfo,
+    PreparedDataset,
+)
 from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
 from pytest_vlmeval.sandbox.calls import describe_sandbox
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
@@ -150,9 +155,23 @@ class Library:
 
     @property
     def scorer(self) -> str:
-        """What scores: the sandbox, its add-ons, the mends; a score adds its judge."""
+        """What scores: the sandbox, its add-ons, the method; a score adds its judge.
+
+        Raises `VlmEvalError` for a method that this ms-vlmeval does not have.
+        """
         fingerprint = self.environment.fingerprint
-        scoring = self._settings.scoring or "default"
+        scoring: str = self._settings.scoring or "default"
+        if scoring == "vlmevalkit":
+            scoring += f"@{VLMEVALKIT_COMMIT[:12]}"
+            python = self.environment.python
+            version = locate_package(python, self._settings.cache_dir).version
+            if version != VLMEVALKIT_BASE:
+                raise VlmEvalError(
+                    "--vlm-scoring=vlmevalkit is known for ms-vlmeval "
+                    f"{VLMEVALKIT_BASE} only, and {python} has {version}. Leave out "
+                    "--vlm-sandbox-python, install that version there, or give "
+                    "--vlm-scoring=published."
+                )
         return f"{fingerprint}:{digest_of_all()}:{scoring}"
 
     def names(self) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.baseline_file import Baseline, BaselineVerdict
+from pytest_vlmeval.records import VLMEVALKIT_COMMIT
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepared import IndexRow
@@ -66,11 +67,14 @@ def make_baseline(
 
 
 def _scoring(score: Score, package_version: str) -> Mapping[str, str]:
-    return {
+    found = {
         "method": score.scoring,
         "judge": score.judge,
         "ms-vlmeval": package_version,
     }
+    if score.scoring == "vlmevalkit":
+        found["VLMEvalKit"] = VLMEVALKIT_COMMIT[:12]
+    return found
 
 
 def _describe(

@@ -1,9 +1,10 @@
 """The scoring of VLMEvalKit, where it differs from that of ms-vlmeval 0.0.20.
 
 ms-vlmeval is a fork; upstream moved on. Of what scores the datasets of FAMILIES two
-things changed until COMMIT, and `--vlm-scoring=vlmevalkit` has them: how an option is
-found in a sentence, and how many tokens MMVet's judge has. `tests/vlmevalkit_corpus.py`
-lists all functions that differ and records what VLMEvalKit itself gives.
+things changed until records.VLMEVALKIT_COMMIT, and `--vlm-scoring=vlmevalkit` has
+them: how an option is found in a sentence, and how many tokens MMVet's judge has.
+`tests/vlmevalkit_corpus.py` lists all functions that differ, and records what VLMEvalKit
+itself gives.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from pytest_vlmeval.sandbox.inside.job import NO_REPLY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What it is equal to, shown by the corpus: open-compass/VLMEvalKit.
-COMMIT = "e8e78f05f3080fe28154f2130321f17951c3be94"
 # The classes whose scoring differs.
 CLASSES = {"ImageMCQDataset", "MMMUDataset", "MMVet", "MathVision", "MathVista"}
 # Of MMVet's judge; 3 in ms-vlmeval (dataset/image_vqa.py:2061).
