@@ -3,8 +3,8 @@
 ms-vlmeval is a fork; upstream moved on. Of what scores the datasets of FAMILIES two
 things changed until records.VLMEVALKIT_COMMIT, and `--vlm-scoring=vlmevalkit` has
 them: how an option is found in a sentence, and how many tokens MMVet's judge has.
-`tests/vlmevalkit_corpus.py` lists all functions that differ, and records what VLMEvalKit
-itself gives.
+`tests/vlmevalkit_corpus.py` lists all functions that differ, and records what
+VLMEvalKit itself gives.
 """
 
 from __future__ import annotations
