@@ -23,7 +23,6 @@ NO_REPLY = ("failed", "not_asked")
 # States of answers whose text never scores, by how they ended, and of errors that are
 # about the answer rather than the request.
 _UNUSABLE: Mapping[Ending, AnswerState] = {
-    "cut_off": "cut_off",
     "filtered": "filtered",
     "refused": "refused",
     "broken_off": "aborted",
@@ -120,11 +119,12 @@ class Asker:
             so_far = replace(
                 request,
                 turns=request.turns[:number],
-                replies=tuple(each.text for each in asked),
+                # As ms-vlmeval's client has them.
+                replies=tuple(each.text.strip() for each in asked),
             )
             lent = place if number == 1 else None
             asked.append(await self._ask_turn(fingerprint, index, so_far, lent))
-            if asked[-1].state != "answered":
+            if not asked[-1].is_usable:
                 break
         if self._refusals is not None and asked[-1].state not in NO_REPLY:
             self._refusals.note_answer(fingerprint)
@@ -208,6 +208,9 @@ class Asker:
 def _join(asked: Sequence[Answer], turns: int) -> Answer:
     """Return the answer to a prompt from those to its turns."""
     *before, last = asked
+    cut = next((each for each in asked if each.state == "cut_off"), None)
+    if cut is not None and last.is_usable:
+        last = replace(last, state=cut.state, finish_reason=cut.finish_reason)
     return replace(
         last,
         turns=turns,
@@ -235,8 +238,10 @@ def _answer(
     fingerprint: str, index: str, attempts: int, attempt: Attempt, reply: Reply
 ) -> Answer:
     state = _UNUSABLE.get(reply.ending)
-    if state is None:
-        state = "answered" if reply.text.strip() else "empty"
+    if state is None and not reply.text.strip():
+        state = "empty"
+    elif state is None:
+        state = "cut_off" if reply.ending == "cut_off" else "answered"
     why = _WHY_UNUSABLE.get(state, "").format(reply.finish_reason)
     return Answer(
         fingerprint=fingerprint,

@@ -25,7 +25,8 @@ class Board:
     Answers of this process arrive through `add`; those of others are read from the
     store while somebody waits. Thread-safe. A `brief` one keeps of each answer only
     its place in the store, its state and its origin, for those that only count.
-    `on_new` is given each answer that is taken in.
+    A session that asks nothing takes what others got, usable or not. `on_new` is given
+    each answer that is taken in.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Board:
         on_new: Callable[[StoredAnswer], None] = lambda stored: None,
     ) -> None:
         self._brief = brief
+        self._asks = plan.asks
         self._on_new = on_new
         # Of a brief one: the same answer for all of a dataset that have the same state
         # and origin.
@@ -70,7 +72,7 @@ class Board:
                 # What follows what is known without a gap need not be read again.
                 self._last_seq += stored.seq == self._last_seq + 1
                 answer = stored.answer
-                if not counts(stored, self._session_id):
+                if self._asks and not counts(stored, self._session_id):
                     continue
                 if answer.index not in self._wanted.get(answer.fingerprint, ()):
                     continue
@@ -203,10 +205,7 @@ class Board:
         known = self._known[fingerprint]
         with self._changed:
             return sum(
-                all(
-                    index in each and each[index].answer.state == "answered"
-                    for each in known
-                )
+                all(index in each and each[index].answer.is_usable for each in known)
                 for index in self._in_order[fingerprint]
             )
 

@@ -114,6 +114,7 @@ class Execution:
             scorer=scorer,
             entries=tuple(self._entries.values()),
             repeats=settings.repeat,
+            asks=settings.mode != "score",
         )
         store.runs.save_plan(session_id, plan, find_revision(Path.cwd()))
         return plan
@@ -227,9 +228,9 @@ class Execution:
         entry = self._entries[dataset]
         answers = {index: self.answer(dataset, index) for index in entry.indexes}
         usable = {
-            index: answer.cell
+            index: answer.predicted(self._settings.backend)
             for index, answer in answers.items()
-            if answer.state == "answered"
+            if answer.is_usable
         }
         if not usable:
             return None

@@ -29,6 +29,10 @@ AnswerState = Literal[
 # States of samples that got no answer, and of those with none that a judge may give.
 UNANSWERED: tuple[AnswerState, ...] = ("failed", "aborted", "not_asked")
 WITHHELD: tuple[AnswerState, ...] = (*UNANSWERED, "filtered", "refused")
+# States of answers with a text that is scored.
+USABLE: tuple[AnswerState, ...] = ("answered", "cut_off")
+# What ms-vlmeval's client of a server writes for an empty reply (api/base.py:273).
+NO_REPLY = "Failed to obtain answer via API."
 VerdictState = Literal["matched", "judged", "judge_failed", "judge_unclear"]
 
 
@@ -118,23 +122,24 @@ class Said(NamedTuple):
 class Answer:
     """What came back for one sample, whatever it was.
 
-    `cut_off` is an answer that ended at the token limit, `empty` one without text,
-    `filtered` one that a filter of the server stopped, `refused` one that the model's
-    reply declares a refusal, `aborted` one that the server broke off, `failed` a
-    request that got none, `not_asked` a sample of a dataset that was given up before
-    its turn; `error` then says why. `reasoning` is what a model thought
-    before its answer, which is `text` alone. `finish_reason` is the server's word for
-    how it ended. Of a prompt with several
-    `turns` they are those of the last turn that was asked, and `earlier` the replies
-    to those before it; a turn without a usable reply is the last. `latency_ms` is that
-    of the last attempt, or the sum of those of each turn; attempts and tokens are
-    those of all turns. `repeat` says which time the sample was asked, from 0 on.
-    `from_cache` is true where an equal prompt had been answered before and nothing
-    was sent: no attempts, no tokens; `asked_in` is the session that asked it, "" for
-    what is not from the cache. `endpoint` is what answered (a URL, or the name of
-    a model that runs here), `system_fingerprint` what it called its configuration, and
-    `answered_at` when, in seconds since 1970: 0 until it is recorded. `from_store` is
-    true where the session at hand did not ask it itself.
+    `cut_off` is an answer that ended at the token limit, whose text is scored like any
+    other, `empty` one without text, however it ended, `filtered` one that a filter of
+    the server stopped, `refused` one that the model's reply declares a refusal,
+    `aborted` one that the server broke off, `failed` a request that got none,
+    `not_asked` a sample of a dataset that was given up before its turn; `error` then
+    says why. `reasoning` is what a model thought before its answer, which is `text`
+    alone. `finish_reason` is the server's word for how it ended. Of a prompt with
+    several `turns` they are those of the last turn that was asked, and `earlier` the
+    replies to those before it; a turn without a usable reply is the last. With any turn
+    cut off the whole is, and has its finish_reason. `latency_ms` is that of the last
+    attempt, or the sum of those of each turn; attempts and tokens are those of all
+    turns. `repeat` says which time the sample was asked, from 0 on. `from_cache` is
+    true where an equal prompt had been answered before and nothing was sent: no
+    attempts, no tokens; `asked_in` is the session that asked it, "" for what is not
+    from the cache. `endpoint` is what answered (a URL, or the name of a model that runs
+    here), `system_fingerprint` what it called its configuration, and `answered_at`
+    when, in seconds since 1970: 0 until it is recorded. `from_store` is true where the
+    session at hand did not ask it itself.
     """
 
     fingerprint: str
@@ -159,14 +164,35 @@ class Answer:
     from_store: bool = field(default=False, compare=False)
 
     @property
+    def is_usable(self) -> bool:
+        """Whether it has a text that is scored."""
+        return self.state in USABLE
+
+    @property
     def replies(self) -> tuple[str, ...]:
         """The reply to each turn that was asked, the last of which may be ""."""
         return (*(said.text for said in self.earlier), self.text)
 
     @property
     def cell(self) -> str:
-        """The text, or all replies as a list, as ms-vlmeval's tables have them."""
+        """The text as it came, or all replies as a list."""
         return self.text if self.turns == 1 else str(list(self.replies))
+
+    def predictions(self, backend: str) -> tuple[str, ...]:
+        """Return the replies as ms-vlmeval has them in its prediction files.
+
+        Its client of a server strips each (api/gpt.py:280) and writes `NO_REPLY` for an
+        empty one; what a model says that it runs itself (`backend` "local") stays as
+        it is.
+        """
+        if backend == "local":
+            return self.replies
+        return tuple(reply.strip() or NO_REPLY for reply in self.replies)
+
+    def predicted(self, backend: str) -> str:
+        """Return the cell of such a file: a text, or of several turns a list."""
+        said = self.predictions(backend)
+        return said[0] if self.turns == 1 else str(list(said))
 
     @property
     def where(self) -> str:
@@ -274,19 +300,19 @@ class Score:
     """The result of a dataset: every metric of ms-vlmeval, one of them the main one.
 
     `value` is `metrics[main_metric]` from 0 to `scale`, mostly 100. `samples` counts
-    what was asked for, `answered` the usable answers, `correct` the verdicts from 0.5
-    on, `undecided` those that `judge` failed to give. Such count as wrong: `value` is
-    the worst case, `best` the value if all of them were right. `modified` repeats
-    that the dataset's file is not the published one. `scorer` is the fingerprint of
-    the code that scored, `judge` what read the answers that it could not match.
-    `scoring` is the method where it differs from ms-vlmeval's: "vlmevalkit", or
-    "corrected" where a defect of the published scores was fixed; `notes` say what else
-    makes the numbers differ from those. Where each sample is
-    asked several times `value`, `best` and `metrics` are means over the repeats, whose
-    values `repeats` has in order; only what every time was answered is `answered`.
-    `differing` counts the published verdicts that corrected scoring does not give,
-    `sound` is what is left without those that rest on a defect, None where none does.
-    `unread` counts the answers in which no rule found an option.
+    what was asked for, `answered` the usable answers, those that were cut off among
+    them, `correct` the verdicts from 0.5 on, `undecided` those that `judge` failed to
+    give. Such count as wrong: `value` is the worst case, `best` the value if all of
+    them were right. `modified` repeats that the dataset's file is not the published
+    one. `scorer` is the fingerprint of the code that scored, `judge` what read the
+    answers that it could not match. `scoring` is the method where it differs from
+    ms-vlmeval's: "vlmevalkit", or "corrected" where a defect of the published scores
+    was fixed; `notes` say what else makes the numbers differ from those. Where each
+    sample is asked several times `value`, `best` and `metrics` are means over the
+    repeats, whose values `repeats` has in order; only what every time was answered is
+    `answered`. `differing` counts the published verdicts that corrected scoring does
+    not give, `sound` is what is left without those that rest on a defect, None where
+    none does. `unread` counts the answers in which no rule found an option.
     """
 
     dataset: str
@@ -354,10 +380,12 @@ class PlanEntry:
 class Plan:
     """Everything a session needs of a run.
 
-    `scorer` names the code that will score; each sample is asked `repeats` times.
+    `scorer` names the code that will score; each sample is asked `repeats` times, or
+    not at all unless the session `asks`.
     """
 
     run_id: str
     scorer: str
     entries: tuple[PlanEntry, ...]
     repeats: int = 1
+    asks: bool = True

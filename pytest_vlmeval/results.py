@@ -72,9 +72,10 @@ class Results:
                     "standard_error": each.score.standard_error if each.score else None,
                     "samples": len(each.samples),
                     "answered": sum(
-                        sample.answer is not None and sample.answer.state == "answered"
+                        sample.answer is not None and sample.answer.is_usable
                         for sample in each.samples
                     ),
+                    "cut_off": sum(sample.is_cut_off for sample in each.samples),
                     "correct": sum(s.outcome == "correct" for s in each.samples),
                     "unread": each.score.unread if each.score else None,
                     "verdicts_by_defect": _defects(each.score),

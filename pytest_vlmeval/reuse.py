@@ -571,7 +571,7 @@ def _or(values: Sequence[str] | set[str]) -> str:
 
 def _brief(answer: Answer) -> str:
     """Show the beginning of an answer, or that it is none."""
-    if answer.state != "answered":
+    if not answer.is_usable:
         return answer.state.replace("_", " ")
     words = " ".join(printable(answer.text).split())
     return repr(words if len(words) <= SHOWN else words[: SHOWN - 1] + "…")

@@ -20,7 +20,7 @@ from pytest_vlmeval.stored_scores import name_score
 
 if TYPE_CHECKING:
     from pytest_vlmeval.judge import Judge
-    from pytest_vlmeval.records import JudgeQuestion, JudgeReply
+    from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply, Scoring
     from pytest_vlmeval.run_state import RunState
     from pytest_vlmeval.store.answers import StoredAnswer
     from pytest_vlmeval.stored_scores import Stored
@@ -168,24 +168,31 @@ class Scorer:
         name: str,
         judge: Judge | MajorityJudge | None,
     ) -> Score:
-        usable = _usable(stored)
+        usable = {
+            index for index, each in stored.items() if each and each.answer.is_usable
+        }
         if not usable:
             raise VlmEvalError(
                 f"{entry.dataset} has no score: none of its samples was answered."
             )
-        # What has no usable answer counts as wrong, as in ms-vlmeval.
         prepared = self._library.prepared(entry.dataset)
         own = prepared.info.family == "own"
+        # There are no published numbers that a user's own table must agree with.
+        scoring = self._settings.scoring or ("corrected" if own else "published")
         scored = score_in_sandbox(
             self._library.sandbox_for(entry.dataset),
             prepared,
-            [(index, usable.get(index)) for index in entry.indexes],
+            self._read_answers(stored, scoring),
+            empty=_find_empty(stored),
             judge=None if judge is None else _for_dataset(judge, entry.fingerprint),
-            # There are no published numbers that a user's own table must agree with.
-            scoring=self._settings.scoring or ("corrected" if own else "published"),
+            scoring=scoring,
             deadline_s=self._settings.score_timeout_s,
         )
-        verdicts = tuple(_only_of(usable, each) for each in scored.verdicts)
+        counted = usable if scoring == "corrected" else usable | _find_empty(stored)
+        verdicts = tuple(
+            each if each.index in usable else _without_answer(each, counted)
+            for each in scored.verdicts
+        )
         return Score(
             dataset=entry.dataset,
             metrics=scored.metrics,
@@ -208,6 +215,29 @@ class Scorer:
             verdicts=verdicts,
         )
 
+    def _read_answers(
+        self, stored: Stored, scoring: Scoring
+    ) -> list[tuple[str, Sequence[str] | None]]:
+        """Return the replies that score, by index; None for what counts as wrong.
+
+        A reply that was cut off scores as it is: ms-vlmeval reads no finish_reason. An
+        empty one counts as wrong in corrected scoring; published scoring reads what
+        ms-vlmeval's client writes in its place.
+        """
+        backend = self._settings.backend
+        found: list[tuple[str, Sequence[str] | None]] = []
+        for index, each in stored.items():
+            answer = None if each is None else each.answer
+            if answer is None or not (answer.is_usable or _is_empty(answer)):
+                found.append((index, None))
+            elif scoring != "corrected":
+                found.append((index, answer.predictions(backend)))
+            elif answer.is_usable:
+                found.append((index, [reply.strip() for reply in answer.replies]))
+            else:
+                found.append((index, None))
+        return found
+
 
 def _for_dataset(
     judge: Judge | MajorityJudge, fingerprint: str
@@ -216,21 +246,23 @@ def _for_dataset(
     return partial(judge.ask, fingerprint=fingerprint)
 
 
-def _usable(stored: Stored) -> Mapping[str, Sequence[str]]:
-    return {
-        index: each.answer.replies
-        for index, each in stored.items()
-        if each is not None and each.answer.state == "answered"
-    }
+def _is_empty(answer: Answer) -> bool:
+    """Whether an answer has no text; a conversation that broke off is no answer."""
+    return answer.state == "empty" and answer.turns == 1
 
 
-def _only_of(usable: Collection[str], verdict: Verdict) -> Verdict:
-    """Return the verdict on a usable answer; of another, that there is none."""
-    if verdict.index in usable:
-        return verdict
+def _find_empty(stored: Stored) -> set[str]:
+    return {index for index, each in stored.items() if each and _is_empty(each.answer)}
+
+
+def _without_answer(verdict: Verdict, counted: Collection[str]) -> Verdict:
+    """Return the verdict on a sample without a usable answer, which says so.
+
+    Its value stays where it is `counted`, as in the score.
+    """
     return replace(
         verdict,
-        value=None,
+        value=verdict.value if verdict.index in counted else None,
         extracted=None,
         reason=NO_ANSWER,
         unread=False,

@@ -97,7 +97,8 @@ def is_same(one: Answer, other: Answer, *, sampled: bool) -> bool:
     """Whether two answers say the same, of all turns.
 
     But for white space they are equal; where they are `sampled`, a text that begins
-    with the letter of an option counts as that letter.
+    with the letter of an option counts as that letter. One that was cut off and one
+    that was not are different.
     """
     if one.state != other.state or len(one.replies) != len(other.replies):
         return False

@@ -17,6 +17,7 @@ from pytest_vlmeval.errors import (
 from pytest_vlmeval.models.endings import find_ending
 from pytest_vlmeval.wording import (
     describe_corrected,
+    describe_cut_off,
     describe_repeats,
     describe_verdict,
     list_score,
@@ -110,7 +111,7 @@ class SampleView:
             # The score fails, and those that were refused: the rest would repeat it.
             if answer.state == "not_asked":
                 pytest.skip(answer.error)
-            if answer.state != "answered":
+            if not answer.is_usable:
                 which = f" in repeat {number} of {len(answers)}"
                 _fail(
                     f"{self.dataset}-{self.index} has no usable answer"
@@ -177,6 +178,8 @@ class SampleView:
             reason = f"answered {shorten(said.strip(), 80)}, reference {known}"
             if verdict.why_lost:
                 reason += f": wrong, because {shorten(verdict.why_lost)}"
+            if self.answer.state == "cut_off":
+                reason += f" ({describe_cut_off(self.answer)})"
             if verdict.repeats:
                 reason += f" (right {describe_repeats(verdict)})"
             if corrected := describe_corrected(verdict):

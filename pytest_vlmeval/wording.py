@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import printable
-from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools
+from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools, is_cut_off
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import Answer, Score, Verdict
@@ -62,6 +62,13 @@ def why_undecided(verdict: Verdict) -> str:
     return shorten(verdict.reason) + end + remedies.get(verdict.state, "")
 
 
+def describe_cut_off(answer: Answer) -> str:
+    """Say that an answer whose text is scored was cut off, and what to do."""
+    # Those of several turns are counted together.
+    after = f" after {answer.completion_tokens} tokens" if answer.turns == 1 else ""
+    return f"cut off at the token limit{after}: raise --vlm-max-tokens"
+
+
 def why_unusable(answer: Answer) -> str:
     """Say in a sentence why an answer cannot be used, and what to do."""
     why = _why_unusable(answer)
@@ -80,15 +87,15 @@ def _why_unusable(answer: Answer) -> str:
             f"by --vlm-extra-body='{NO_THINKING}'. It thought: "
             + shorten(answer.reasoning, 200)
         )
-    if answer.state == "cut_off" and answer.reasoning and not answer.text:
+    if answer.state == "empty" and is_cut_off(answer.finish_reason):
+        if not answer.reasoning:
+            return (
+                f"it was cut off at the token limit{after}, before any text. Raise "
+                "--vlm-max-tokens."
+            )
         return (
             f"it ended{after}, before the model had finished to think. Raise "
             "--vlm-max-tokens. It thought: " + shorten(answer.reasoning, 200)
-        )
-    if answer.state == "cut_off":
-        return (
-            f"it was cut off at the token limit{after}. Raise --vlm-max-tokens. It "
-            "began: " + shorten(answer.text, 200)
         )
     if answer.state == "empty":
         return _why_empty(answer)

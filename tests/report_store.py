@@ -127,6 +127,7 @@ def _answer(number: int, draw: random.Random) -> Answer:
         text=text,
         reasoning=reasoning,
         error=error,
+        finish_reason="length" if state == "cut_off" else "stop",
         attempts=1 + (number % 50 == 0),
         latency_ms=draw.lognormvariate(6, 0.6),
         prompt_tokens=180,

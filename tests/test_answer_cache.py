@@ -100,9 +100,9 @@ def test_fresh_uses_no_cache_nor_does_what_resumes_it(
     [
         {"status": 400, "message": "no"},
         {"answer": ""},
-        {"answer": "half of", "finish_reason": "length"},
+        {"answer": "", "finish_reason": "length"},
     ],
-    ids=["failed", "empty", "cut off"],
+    ids=["failed", "empty", "cut off before any text"],
 )
 def test_what_is_no_answer_is_never_served(
     project: Project, server: ServerProcess, rule: dict[str, object]
@@ -116,6 +116,19 @@ def test_what_is_no_answer_is_never_served(
     server.control(default="B")
     project.ask(server.url).assert_outcomes(passed=2, xfailed=2)
     assert sorted(map(str, asked(server))) == ["Another question?", "Question <2>?"]
+
+
+def test_what_was_cut_off_is_served(project: Project, server: ServerProcess) -> None:
+    rows = math_rows(3)
+    project.write_math(3, rows)
+    rule = {"contains": "<2>", "answer": "half of", "finish_reason": "length"}
+    server.control(default="B", rules=[rule])
+    project.ask(server.url).assert_outcomes(failed=1, xfailed=3)
+    rows[2]["question"] = "Another question?"
+    project.write_math(3, rows)
+    server.control(default="B")
+    project.ask(server.url).assert_outcomes(failed=1, xfailed=3)
+    assert list(map(str, asked(server))) == ["Another question?"]
 
 
 def test_a_served_answer_costs_no_request_and_no_token(

@@ -30,9 +30,9 @@ def test_what_is_missing_fails_unless_it_is_little_enough(
         [
             f"{missing} The items of these samples say why; the same command asks only "
             "them again.",
-            "cut: 1 of 20 answers were cut off at the token limit and count as wrong "
-            "in Overall = 95.00; at most 1 % may be. Raise --vlm-max-tokens, or allow "
-            "more by --vlm-max-cut-off.",
+            "cut: 1 of 20 answers were cut off at the token limit, and what there is "
+            "of their text counts in Overall = 95.00; at most 1 % may be cut off. "
+            "Raise --vlm-max-tokens, or allow more by --vlm-max-cut-off.",
         ]
     )
     allowed = ("--vlm-min-answered=95", "--vlm-max-cut-off=5")

@@ -33,7 +33,7 @@ def report_of(folder: Path) -> RunReport:
         answer=Answer(
             fingerprint="MMDU-1",
             index="7",
-            state="cut_off",
+            state="filtered",
             text="It goes on and",
             turns=3,
             earlier=(Said("The first reply.", "I thought."),),

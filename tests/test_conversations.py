@@ -104,7 +104,8 @@ def expected_messages(index: str, turn: int) -> list[tuple[str, list[str]]]:
     for question, _, reply in DIALOGUES[index][: turn + 1]:
         count = question.count("<ImageHere>")
         texts = [text for text in question.split("<ImageHere>") if text]
-        messages += [("\n".join(texts), digests[:count]), (reply, [])]
+        # As ms-vlmeval's client has them.
+        messages += [("\n".join(texts), digests[:count]), (reply.strip(), [])]
         digests = digests[count:]
     return messages[:-1]
 
@@ -162,7 +163,8 @@ def check_scores(
     ((score,),) = project.stored("SELECT score FROM scores WHERE state = 'done'")
     found = json.loads(str(score))
     info = describe(project.data_root / "MMDU.tsv", "MMDUDataset")
-    metrics, _ = score_upstream(environment, info, list(replies.items()), folder)
+    stripped = [(key, [*map(str.strip, said)]) for key, said in replies.items()]
+    metrics, _ = score_upstream(environment, info, stripped, folder)
     assert len(metrics) == 14
     assert found["metrics"] == pytest.approx(metrics)
     assert found["main_metric"] == "all/Overall Score"
@@ -180,7 +182,8 @@ def check_exports(project: Project, replies: Mapping[str, list[str]]) -> None:
     with (out / "results.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["index"]: row["answer"] for row in csv.DictReader(file)}
     for index in ("1", "2"):
-        assert ast.literal_eval(predictions[index]) == replies[index]
+        stripped = [reply.strip() for reply in replies[index]]
+        assert ast.literal_eval(predictions[index]) == stripped
         assert ast.literal_eval(rows[index]) == replies[index]
     assert rows["3"] == replies["3"][0]
 
@@ -207,12 +210,13 @@ def check_page(project: Project, replies: Mapping[str, list[str]]) -> None:
     ("rule", "state", "why"),
     [
         ({"status": 400, "message": "too long"}, "failed", "answered 400: too long"),
-        (
-            {"finish_reason": "length", "answer": "It is"},
-            "cut_off",
-            "it was cut off at the token limit. Raise --vlm-max-tokens. It began: It ",
-        ),
         ({"answer": " "}, "empty", "the model returned an empty text."),
+        (
+            {"finish_reason": "length", "answer": ""},
+            "empty",
+            "it was cut off at the token limit, before any text. Raise "
+            "--vlm-max-tokens.",
+        ),
     ],
 )
 def test_a_turn_without_a_usable_reply_is_the_last(
@@ -241,21 +245,41 @@ def test_a_turn_without_a_usable_reply_is_the_last(
     # The judge is not shown it; each of its turns counts as wrong.
     ((value,),) = dialogues.stored("SELECT value FROM verdicts WHERE sample_index='1'")
     assert value is None
-    check_incomplete_prediction(dialogues, state)
+    check_incomplete_prediction(dialogues)
     server.control(answers=ANSWERS)
     dialogues.run(*arguments).assert_outcomes(passed=4)
     # The conversation is asked from its beginning, the others not at all.
     assert len(server.requests()) == len(DIALOGUES["1"])
 
 
-def check_incomplete_prediction(project: Project, state: str) -> None:
+def check_incomplete_prediction(project: Project) -> None:
     """See that there is something for each turn, as ms-vlmeval needs it."""
     path = project.pytester.path / "out" / "tiny-vlm" / "tiny-vlm_MMDU.tsv"
     table = pd.read_csv(path, sep="\t", dtype=str)
     (cell,) = table["prediction"][table["index"] == "1"]
     missing = "Failed to obtain answer via API."
-    second = {"failed": missing, "cut_off": "It is", "empty": " "}[state]
-    assert ast.literal_eval(cell) == ["It is a fox.", second, missing]
+    assert ast.literal_eval(cell) == ["It is a fox.", missing, missing]
+
+
+def test_a_conversation_goes_on_from_a_reply_that_was_cut_off(
+    dialogues: Project, server: ServerProcess, judge: Sequence[str]
+) -> None:
+    """As in ms-vlmeval; all of it is then marked, and its judge sees what there is."""
+    rule = {"finish_reason": "length", "answer": "It is", "contains": "<a2>"}
+    server.control(answers=ANSWERS, rules=[rule])
+    result, cases = dialogues.junit(*endpoint(server.url), *judge)
+    # The gate of what may be cut off.
+    result.assert_outcomes(passed=3, failed=1)
+    assert properties(cases["test_sample[MMDU-1]"])["state"] == "cut_off"
+    (third,) = [r for r in server.requests() if "<a3>" in str(r["text"])]
+    assert [said["text"] for said in third["earlier"]][1::2] == [  # type: ignore[attr-defined]
+        "It is a fox.",
+        "It is",
+    ]
+    query = "SELECT state, finish_reason, text FROM answers WHERE sample_index='1'"
+    assert dialogues.stored(query) == [("cut_off", "length", "the fox runs")]
+    prompts = dialogues.stored("SELECT prompt FROM exchanges")
+    assert any("It is\n" in str(prompt) for (prompt,) in prompts)
 
 
 def test_a_conversation_is_served_from_the_cache_as_a_whole(

@@ -163,5 +163,5 @@ def test_a_thinking_model_is_scored_by_its_answer_alone(
     ) == [
         ("1", "answered", "10", "20? No."),
         ("2", "answered", "B", "It is B."),
-        ("3", "cut_off", "", "30, or"),
+        ("3", "empty", "", "30, or"),
     ]

@@ -76,7 +76,7 @@ def unusable(results: Results) -> str:
     """Return what is said of the first sample's answer; "" where it is usable."""
     answer = results.report.datasets[0].samples[0].answer
     assert answer is not None
-    return "" if answer.state == "answered" else why_unusable(answer)
+    return "" if answer.is_usable else why_unusable(answer)
 
 
 def all_answered(results: Results) -> bool:
@@ -86,7 +86,7 @@ def all_answered(results: Results) -> bool:
 
 TOO_LARGE = {"images_over": LARGEST, "status": 413, "message": "too large"}
 ODD_REFUSAL = {"images_over": LARGEST, "status": 400, "message": "internal"}
-CUT_OFF = {"tokens_below": 900, "finish_reason": "length", "answer": "It is"}
+CUT_OFF = {"tokens_below": 900, "finish_reason": "length", "answer": ""}
 THINKS = {"tokens_below": 900, "finish_reason": "length", "answer": "<think>30, or"}
 SMALLER_BY: list[dict[str, object]] = [{"max_pixels": 4096}, {"image_size": 64}]
 REASONS: dict[str, object] = {"answer": "", "reasoning": "It is A"}
@@ -97,7 +97,7 @@ CALLS_A_TOOL: dict[str, object] = {
 ANSWERS: list[tuple[list[dict[str, object]], str, list[dict[str, object]]]] = [
     ([TOO_LARGE], SMALLER, SMALLER_BY),
     ([ODD_REFUSAL], CAUSES, SMALLER_BY[:1]),
-    ([CUT_OFF], "cut off at the token limit", [{"max_tokens": 900}]),
+    ([CUT_OFF], "at the token limit after 0 tokens, before any", [{"max_tokens": 900}]),
     ([THINKS], "had finished to think", [{"max_tokens": 900}]),
     (
         # A template that knows the argument does not think then.

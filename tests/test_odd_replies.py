@@ -9,7 +9,7 @@ import pytest
 
 from pytest_vlmeval.identity import generation_of, identify
 from pytest_vlmeval.prompt_settings import Prompting
-from pytest_vlmeval.records import JudgeQuestion
+from pytest_vlmeval.records import USABLE, JudgeQuestion
 from pytest_vlmeval.wording import NO_THINKING
 from tests.endpoint_calls import ask, text_request
 from tests.judge_calls import OpenJudge
@@ -56,7 +56,7 @@ REPLIES: dict[str, tuple[str, dict[str, object]]] = {
     "abort": ("aborted", choice("abort", content="A")),
     "abort_thought": ("aborted", choice("abort", content="<think>B")),
     "filter_thought": ("filtered", choice("content_filter", content="<think>B")),
-    "stop_thought": ("cut_off", choice("stop", content="<think>B")),
+    "stop_thought": ("empty", choice("stop", content="<think>B")),
     "function": (
         "empty",
         choice("stop", content=None, function_call=CALL["function"]),
@@ -100,10 +100,9 @@ REPLIES: dict[str, tuple[str, dict[str, object]]] = {
     "odd_text": ("answered", choice("stop", content="A", reasoning="\ud800\0B")),
     "plain": ("answered", {"answer": "A"}),
 }
-LOST = [name for name, (state, _) in REPLIES.items() if state != "answered"]
+LOST = [name for name, (state, _) in REPLIES.items() if state not in USABLE]
 # What the items of those say, after "odd-NAME has no usable answer: ".
 SAID = {
-    "max_tokens": "it was cut off at the token limit after 3 tokens. *It began: A",
     "filter_text": "a filter of the server stopped the answer (finish_reason "
     "'content_filter'): A",
     "filter_null": "a filter of the server stopped the answer (finish_reason "
@@ -183,10 +182,11 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
     assert "the model returned reasoning" in text.split("odd-only_thoughts has no")[1]
     marked = [name for name in cases if "finish_reason" in properties(cases[name])]
     assert marked == ["test_sample[odd-unknown_1]", "test_sample[odd-unknown_2]"]
-    counts = "4 cut off, 6 empty, 4 filtered, 1 refused, 2 aborted, 5 failed"
+    counts = "7 empty, 4 filtered, 1 refused, 2 aborted, 5 failed"
     result.stdout.fnmatch_lines(
         [
-            f"odd * {len(LOST)} without a usable answer ({counts})*",
+            f"odd * {len(LOST)} without a usable answer ({counts}), 4 cut off at the "
+            "token limit*",
             "the endpoint ended 2 answers with finish_reason 'foo', which is not "
             "known: their text is scored",
             f"gates: odd: {len(LOST)} of {len(REPLIES)} samples have no usable *",
@@ -196,14 +196,14 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
     (dataset,) = json.loads((out / "results.json").read_text())["datasets"]
     outcomes = {
         "correct": answered,
-        "cut_off": 4,
-        "empty": 6,
+        "empty": 7,
         "filtered": 4,
         "refused": 1,
         "aborted": 2,
         "failed": 5,
     }
     assert dataset["outcomes"] == outcomes
+    assert dataset["cut_off"] == 4
     assert dataset["unknown_finish_reasons"] == {"foo": 2}
     assert dataset["score"]["value"] == pytest.approx(100 * answered / len(REPLIES))
     query = "SELECT sample_index, reasoning FROM answers WHERE reasoning > ''"

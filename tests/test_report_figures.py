@@ -57,7 +57,7 @@ def test_figures_of_a_dataset(report: RunReport) -> None:
     summary = summarize(dataset)
     assert sum(summary.counts.values()) == COUNT
     assert summary.counts["failed"] == 1
-    assert summary.counts["cut_off"] == 1
+    assert summary.cut_off == 1
     assert sum(bin.count for bin in summary.lengths) == COUNT - 2
     assert sum(summary.confusion.values()) == COUNT
     assert [each.share.whole for each in summary.categories] == [30, 30, 30, 30]

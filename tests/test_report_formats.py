@@ -110,7 +110,8 @@ def test_the_schema_refuses_what_is_wrong(
 def test_pandas_reads_the_samples_in_one_line(export: Path) -> None:
     table = pd.read_parquet(export / "samples.parquet")
     assert list(table["index"]) == [str(number) for number in range(COUNT)]
-    assert set(table["outcome"]) >= {"correct", "wrong", "failed", "cut_off", "empty"}
+    assert set(table["outcome"]) >= {"correct", "wrong", "failed", "empty"}
+    assert list(table["index"][table["cut_off"]]) == ["51"]
     hostile = HOSTILE.replace("\x00", "�").replace("\x1b", "�")
     assert table["answer"][3] == hostile
     text = pd.read_csv(export / "results.csv", keep_default_na=False)

@@ -13,6 +13,7 @@ import pytest
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import (
     Answer,
+    Ask,
     Plan,
     PlanEntry,
     Said,
@@ -97,15 +98,23 @@ def test_an_answer_that_no_database_takes_fails_alone(
     assert claim(store, "s2", "me", ["1", "2", "3"]) == ["2"]
 
 
-@pytest.mark.parametrize(
-    "state", ["failed", "empty", "cut_off", "filtered", "refused", "aborted"]
-)
+@pytest.mark.parametrize("state", ["failed", "empty", "filtered", "refused", "aborted"])
 def test_an_unusable_answer_is_asked_again_by_the_next_session(
     store: Store, state: str
 ) -> None:
     store.answers.record("r", "s", [answer("1", state=state)])
     assert claim(store, "s", "me", ["1"]) == []
     assert claim(store, "s2", "me", ["1"]) == ["1"]
+
+
+def test_an_answer_that_was_cut_off_is_kept(store: Store) -> None:
+    """Its text scores: to ask again for it would give the same once more."""
+    new = [answer("1", state="cut_off"), answer("2", state="empty")]
+    keys = {(DATA, Ask(each.index)): f"key {each.index}" for each in new}
+    store.answers.record("r", "s", new, keys)
+    assert claim(store, "s2", "me", ["1", "2"]) == ["2"]
+    assert store.answers.count("r") == 1
+    assert list(store.answers.find_cached(["key 1", "key 2"], 0)) == ["key 1"]
 
 
 def test_answers_are_read_in_parts(store: Store) -> None:

@@ -82,9 +82,9 @@ def _cut_off(score: Score, cut_off: int, limits: GateSettings) -> Iterator[GateR
     if share > limits.max_cut_off:
         message = (
             f"{score.dataset}: {cut_off} of {score.samples} answers were cut off at "
-            f"the token limit and count as wrong in {_value(score)}; at most "
-            f"{limits.max_cut_off:g} % may be. Raise --vlm-max-tokens, or allow more "
-            "by --vlm-max-cut-off."
+            f"the token limit, and what there is of their text counts in "
+            f"{_value(score)}; at most {limits.max_cut_off:g} % may be cut off. Raise "
+            "--vlm-max-tokens, or allow more by --vlm-max-cut-off."
         )
         yield _result(score, "cut off", "failed", message, share, limits.max_cut_off)
 

@@ -12,6 +12,7 @@ from pytest_vlmeval.gates.keeper import Gatekeeper, check_metric
 from pytest_vlmeval.gates.outcome import GateResult
 from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.gates.units import find_units
+from pytest_vlmeval.models.endings import is_cut_off
 
 if TYPE_CHECKING:
     from pytest_vlmeval.gates.baseline_source import Baselines
@@ -176,7 +177,7 @@ class SessionGates:
         return sum(
             any(
                 (stored := self._board.get(entry.fingerprint, index, repeat))
-                and stored.answer.state == "cut_off"
+                and is_cut_off(stored.answer.finish_reason)
                 for repeat in range(self._plan.repeats)
             )
             for index in entry.indexes

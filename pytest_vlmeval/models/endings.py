@@ -58,6 +58,11 @@ def find_ending(finish_reason: str) -> Ending:
     return _BY_WORD.get(word, "unknown") if word else "complete"
 
 
+def is_cut_off(finish_reason: str) -> bool:
+    """Whether a limit of tokens ended the answer, or the thoughts before it."""
+    return find_ending(finish_reason) == "cut_off"
+
+
 def calls_tools(finish_reason: str) -> bool:
     """Whether a finish_reason says that the model called a tool."""
     return _normalize(finish_reason) in _TOOLS

@@ -53,6 +53,7 @@ def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "category": sample.category,
                 "group": sample.group,
                 "outcome": sample.outcome,
+                "cut_off": sample.is_cut_off,
                 "value": verdict.value if verdict else None,
                 "reference": sample.reference,
                 "answer": answer.cell if answer else None,

@@ -76,6 +76,7 @@ def _index(
         "dataset": [place[dataset.dataset] for dataset, _ in rows],
         "id": [sample.index for _, sample in rows],
         "outcome": [OUTCOMES.index(sample.outcome) for _, sample in rows],
+        "cutOff": [int(sample.is_cut_off) for _, sample in rows],
         "category": [kind.get(s.category or "", -1) for _, s in rows],
         "flip": [sample.flip for _, sample in rows],
         "judge": [sample.verdict.state if sample.verdict else "" for _, sample in rows],

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import NO_REPLY
 from pytest_vlmeval.reports.html import write_whole
 from pytest_vlmeval.sandbox.rows import FILE, read_texts
 
 if TYPE_CHECKING:
     from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 
-# What ms-vlmeval writes for a request that got no answer (api/base.py).
-FAILED = "Failed to obtain answer via API."
 # What a cell of Excel holds at most, and what it cannot hold.
 XLSX_LONGEST = 32_767
 _XLSX_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff￾￿]")
@@ -39,7 +39,7 @@ def write_predictions(
     model = re.sub(r"[^\w.()+-]", "_", report.model)
     notes = []
     for dataset in report.datasets:
-        table = _table(dataset)
+        table = _table(dataset, str(report.settings.get("backend", "")))
         if table is None:
             notes.append(
                 f"{dataset.dataset}: no prediction file, because its prepared data is "
@@ -60,7 +60,7 @@ def write_predictions(
     return notes
 
 
-def _table(dataset: DatasetReport) -> Table | None:
+def _table(dataset: DatasetReport, backend: str) -> Table | None:
     """Return the selected rows with their predictions, as text."""
     file = dataset.folder and dataset.folder / FILE
     if file is None or not file.is_file():
@@ -68,7 +68,7 @@ def _table(dataset: DatasetReport) -> Table | None:
     samples = {each.index: each for each in dataset.samples}
     texts = read_texts(file)
     rows = [
-        [*row, _prediction(samples[index])]
+        [*row, _prediction(samples[index], backend)]
         for index, row in zip(
             texts["index"], zip(*texts.values(), strict=True), strict=True
         )
@@ -77,16 +77,16 @@ def _table(dataset: DatasetReport) -> Table | None:
     return [[*texts, "prediction"], *rows]
 
 
-def _prediction(sample: SampleReport) -> str:
+def _prediction(sample: SampleReport, backend: str) -> str:
     """Return the reply, or the list of them where the prompt has several turns."""
     answer, turns = sample.answer, max(1, len(sample.prompt))
     if answer is None or answer.state == "failed":
-        earlier = [said.text for said in answer.earlier] if answer else []
-        asked = [*earlier, FAILED]
+        earlier = replace(answer, text="").predictions(backend) if answer else ()
+        asked = [*earlier[:-1], NO_REPLY]
     else:
-        asked = list(answer.replies)
+        asked = list(answer.predictions(backend))
     # There is one for each turn, also for those that were never asked.
-    asked += [FAILED] * (turns - len(asked))
+    asked += [NO_REPLY] * (turns - len(asked))
     return asked[0] if turns == 1 else str(asked)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.accounts import Origins
 from pytest_vlmeval.gates.outcome import GateResult
+from pytest_vlmeval.models.endings import is_cut_off
 from pytest_vlmeval.prompts import Turn
 from pytest_vlmeval.records import Answer, Score, Setting, Verdict
 
@@ -21,7 +22,6 @@ Outcome = Literal[
     "wrong",
     "unscored",
     "undecided",
-    "cut_off",
     "empty",
     "filtered",
     "refused",
@@ -75,6 +75,11 @@ class SampleReport:
         return (self.verdict.value or 0.0) if self.verdict else 0.0
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether a limit of tokens ended its answer, or the thoughts before it."""
+        return self.answer is not None and is_cut_off(self.answer.finish_reason)
+
+    @property
     def flip(self) -> Flip:
         """Whether it was right before and is not now, or the other way round."""
         if self.before is None:
@@ -89,7 +94,7 @@ def find_outcome(answer: Answer | None, verdict: Verdict | None) -> Outcome:
     """Put answer and verdict into one word."""
     if answer is None or answer.state == "not_asked":
         return "missing"
-    if answer.state != "answered":
+    if not (answer.state == "answered" or answer.state == "cut_off"):
         return answer.state
     if verdict is None:
         return "unscored"

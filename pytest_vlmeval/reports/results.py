@@ -53,6 +53,7 @@ def _dataset(dataset: DatasetReport) -> dict[str, Any]:
         "modified_data": dataset.modified,
         "samples": len(dataset.samples),
         "answered": summary.answered,
+        "cut_off": summary.cut_off,
         "outcomes": dict(summary.counts),
         "score": _score(dataset.score, summary) if dataset.score else None,
         "no_score": dataset.no_score or None,

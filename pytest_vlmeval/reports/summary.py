@@ -21,7 +21,6 @@ OUTCOMES: tuple[Outcome, ...] = (
     "wrong",
     "undecided",
     "unscored",
-    "cut_off",
     "empty",
     "filtered",
     "refused",
@@ -69,11 +68,13 @@ class Summary:
     known. `latency_ms` maps percentiles to
     milliseconds. `confusion` counts (reference, answered option) where the references
     are letters. `unknown_endings` counts usable answers by a finish_reason that is not
-    known. `prompt_tokens` and `completion_tokens` are sums.
+    known. `cut_off` counts the samples whose answer ended at the token limit, whatever
+    came of it. `prompt_tokens` and `completion_tokens` are sums.
     """
 
     counts: Mapping[Outcome, int]
     answered: int
+    cut_off: int
     interval: tuple[float, float] | None
     judged: int
     undecided: int
@@ -127,12 +128,13 @@ def summarize(dataset: DatasetReport) -> Summary:
     """Compute the figures of a dataset."""
     samples = dataset.samples
     answers = [each.answer for each in samples if each.answer is not None]
-    usable = [each for each in answers if each.state == "answered"]
+    usable = [each for each in answers if each.is_usable]
     verdicts = [each.verdict for each in samples if each.verdict is not None]
     counts = Counter(each.outcome for each in samples)
     return Summary(
         counts={each: counts[each] for each in OUTCOMES if counts[each]},
         answered=len(usable),
+        cut_off=sum(each.is_cut_off for each in samples),
         interval=_interval(dataset),
         judged=sum(each.state == "judged" for each in verdicts),
         undecided=counts["undecided"],

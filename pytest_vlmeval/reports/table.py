@@ -8,8 +8,8 @@ from typing import get_args
 
 from pytest_vlmeval.agreement import compare_judges, describe
 from pytest_vlmeval.gates.defects import describe_defects
-from pytest_vlmeval.models.endings import find_ending
-from pytest_vlmeval.records import AnswerState, Score
+from pytest_vlmeval.models.endings import find_ending, is_cut_off
+from pytest_vlmeval.records import USABLE, AnswerState, Score
 from pytest_vlmeval.reports.summary import describe_unknown_endings, describe_unread
 from pytest_vlmeval.reports.watch import DatasetResult
 
@@ -97,7 +97,7 @@ def _states(result: DatasetResult) -> str:
     counted = [
         f"{states[state]} {state.replace('_', ' ')}"
         for state in get_args(AnswerState)
-        if states[state] and state != "answered"
+        if states[state] and state not in USABLE
     ]
     return f" ({', '.join(counted)})" if counted else ""
 
@@ -116,6 +116,9 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
     if result.answered < result.samples:
         missing = result.samples - result.answered
         notes.append(f"{missing} without a usable answer{_states(result)}")
+    endings = result.endings.items()
+    if cut_off := sum(count for (_, why), count in endings if is_cut_off(why)):
+        notes.append(f"{cut_off} cut off at the token limit")
     if result.score is not None and result.score.undecided:
         undecided, best = result.score.undecided, result.score.best
         notes.append(f"{undecided} not decided by the judge, at best {best:.2f}")

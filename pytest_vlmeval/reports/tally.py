@@ -59,7 +59,7 @@ class Tally:
             self.retries += answer.retries
             self.tokens += answer.prompt_tokens + answer.completion_tokens
         reference = self._references.get(answer.index)
-        if answer.state == "answered" and reference:
+        if answer.is_usable and reference:
             right = looks_right(reference, answer.text)
             if right is not None:
                 self._right[answer.index, answer.repeat] = right

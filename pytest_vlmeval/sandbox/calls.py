@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -185,6 +185,7 @@ def score_in_sandbox(
     prepared: PreparedDataset,
     answers: Sequence[tuple[str, Sequence[str] | None]],
     *,
+    empty: Collection[str] = (),
     judge: AskJudge | None = None,
     scoring: Scoring = "published",
     deadline_s: float | None = None,
@@ -192,7 +193,8 @@ def score_in_sandbox(
 ) -> ScoredDataset:
     """Score answers, each an index and the replies, None where none are usable.
 
-    There is a reply for each turn of the prompt.
+    There is a reply for each turn of the prompt; those at the `empty` indexes stand for
+    no text, and count as wrong where published scoring is held against corrected.
     ms-vlmeval's exact matching decides, and what it leaves open `judge`, where there
     is one. Samples that are not among the answers do not count. The default deadline
     grows with their number. `scoring` decides where ms-vlmeval's published scores
@@ -205,6 +207,7 @@ def score_in_sandbox(
             "info": _plain(prepared.info),
             "rows": str((prepared.folder / FILE).absolute()),
             "answers": answers,
+            "empty": sorted(empty),
             "judged": judge is not None,
             "scoring": scoring,
         },

@@ -18,7 +18,7 @@ from pytest_vlmeval.store.database import (
     is_of_store,
     waits_out_restarts,
 )
-from pytest_vlmeval.store.schema import answers, claims
+from pytest_vlmeval.store.schema import USABLE_ANSWERS, answers, claims
 
 # Texts up to this length (an option's letter) are often the same.
 SHORT = 16
@@ -54,10 +54,10 @@ class StoredAnswer:
 def counts(stored: StoredAnswer, session_id: str) -> bool:
     """Whether an answer settles its ask for a session.
 
-    A usable answer always does; a failed, empty or cut-off one only in the session
-    that got it, so that the next command asks again.
+    A usable answer always does; a failed or empty one only in the session that got it,
+    so that the next command asks again.
     """
-    return stored.answer.state == "answered" or stored.session_id == session_id
+    return stored.answer.is_usable or stored.session_id == session_id
 
 
 @waits_out_restarts
@@ -197,7 +197,7 @@ class Answers:
         asks = answers.c.fingerprint, answers.c.sample_index, answers.c.repeat
         usable = (
             sa.select(*asks)
-            .where(answers.c.run_id == run_id, answers.c.state == "answered")
+            .where(answers.c.run_id == run_id, USABLE_ANSWERS)
             .distinct()
             .subquery()
         )
@@ -213,7 +213,7 @@ class Answers:
             rows = connection.execute(
                 sa.select(answers).where(
                     answers.c.cache_key.in_(sa.select(self._database.each(cache_keys))),
-                    answers.c.state == "answered",
+                    USABLE_ANSWERS,
                     answers.c.seq > after,
                 )
             ).mappings()
@@ -255,7 +255,7 @@ class Answers:
             answers.c.fingerprint == fingerprint,
             answers.c.sample_index.in_(sa.select(self._database.each(indexes))),
             answers.c.repeat == repeat,
-            (answers.c.state == "answered") | (answers.c.session_id == session_id),
+            USABLE_ANSWERS | (answers.c.session_id == session_id),
         )
 
     def _end_claims(

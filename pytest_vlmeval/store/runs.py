@@ -101,6 +101,7 @@ class Runs:
             "run_id": plan.run_id,
             "scorer": plan.scorer,
             "repeats": plan.repeats,
+            "asks": plan.asks,
             "entries": [
                 {
                     "dataset": entry.dataset,
@@ -174,6 +175,7 @@ def read_plans(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[P
             run_id=row.run_id,
             scorer=row.scorer,
             repeats=row.repeats,
+            asks=row.asks,
             entries=tuple(_read_entry(entry, indexes) for entry in row.entries),
         )
         for row in rows

@@ -8,6 +8,11 @@ import sqlalchemy as sa
 
 SCHEMA_VERSION = 5
 
+# Answers with a text that is scored (`records.USABLE`), in the words of the index, so
+# that SQLite takes that.
+_USABLE = "state IN ('answered', 'cut_off')"
+USABLE_ANSWERS = sa.literal_column(_USABLE, sa.Boolean)
+
 # What one of the databases refuses in a text: NUL, and halves of surrogate pairs.
 _REFUSED = re.compile("[\x00\x01\ud800-\udfff]")
 _ESCAPED = re.compile("\x01([0-9a-f]{4})")
@@ -64,6 +69,7 @@ plans = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("scorer", sa.Text, nullable=False),
     sa.Column("repeats", sa.Integer, nullable=False),
+    sa.Column("asks", sa.Boolean, nullable=False),
     sa.Column("entries", sa.JSON, nullable=False),
     sa.Column("revision", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
@@ -137,8 +143,8 @@ answers = sa.Table(
     sa.Index(
         "answers_usable",
         "cache_key",
-        sqlite_where=sa.text("state = 'answered'"),
-        postgresql_where=sa.text("state = 'answered'"),
+        sqlite_where=sa.text(_USABLE),
+        postgresql_where=sa.text(_USABLE),
     ),
     sqlite_autoincrement=True,
 )

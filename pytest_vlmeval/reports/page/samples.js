@@ -3,6 +3,7 @@
 const CARD = { width: 250, height: 230 };
 const OUTSIDE = 600; // Pixels above and below the window in which cards are ready.
 const JUDGED = { matched: "matched without a judge", judged: "judged", judge_failed: "judge failed", judge_unclear: "judge unclear" };
+const CUT_OFF = "cut_off";
 const FLIPS = { regressed: "right before, not now", fixed: "right now, not before" };
 
 class Samples {
@@ -89,7 +90,8 @@ class Samples {
     );
     this.showChips(others);
     const outcome = filters.outcome && index.outcomes.indexOf(filters.outcome);
-    this.found = filters.outcome ? others.filter((n) => index.outcome[n] === outcome) : others;
+    const chosen = (n) => (filters.outcome === CUT_OFF ? index.cutOff[n] : index.outcome[n] === outcome);
+    this.found = filters.outcome ? others.filter(chosen) : others;
     if (filters.order === "slow") this.found.sort((a, b) => index.ms[b] - index.ms[a]);
     if (filters.order === "long") this.found.sort((a, b) => index.question[b].length - index.question[a].length);
     const all = counted.format(index.id.length);
@@ -139,6 +141,7 @@ class Samples {
       return button;
     };
     const shown = index.outcomes.map((outcome, number) => [outcome, counts.get(number) || 0]);
+    shown.push([CUT_OFF, numbers.filter((n) => index.cutOff[n]).length]);
     chips.replaceChildren(
       chip("", numbers.length),
       ...shown.filter(([outcome, count]) => count || outcome === filters.outcome).map(([outcome, count]) => chip(outcome, count)),
@@ -195,12 +198,12 @@ class Samples {
     const line = (label, text) => make("span", {}, make("span", { className: "label" }, label), text);
     const link = make(
       "a",
-      { className: `sample ${outcome}`, href: this.address(number), "aria-label": `${name}, ${words(shown)}: answered ${answer}${reference ? `, reference ${reference}` : ""}` },
+      { className: `sample ${outcome}`, href: this.address(number), "aria-label": `${name}, ${words(shown)}${index.cutOff[number] ? ", cut off" : ""}: answered ${answer}${reference ? `, reference ${reference}` : ""}` },
       this.thumb(number),
       make(
         "span",
         { className: "words" },
-        make("span", { className: "head" }, make("b", {}, index.id[number]), make("span", {}, index.datasets[index.dataset[number]]), make("span", { className: `pill ${shown}` }, words(shown))),
+        make("span", { className: "head" }, make("b", {}, index.id[number]), make("span", {}, index.datasets[index.dataset[number]]), make("span", { className: `pill ${shown}` }, words(shown)), index.cutOff[number] ? make("span", { className: "pill cut_off" }, words(CUT_OFF)) : ""),
         line("answer  ", answer),
         reference ? line("reference  ", reference) : "",
       ),

@@ -71,6 +71,7 @@ class Sheet {
     if (detail.value != null && detail.value !== 0 && detail.value !== 1) read.push(fact("value", String(detail.value)));
     if (detail.corrected) read.push(fact("by corrected scoring", { 0: "wrong", 1: "right" }[detail.corrected] || detail.corrected));
     if (detail.repeats) read.push(fact("right", `${detail.repeats.filter((value) => value >= 0.5).length} of ${detail.repeats.length} times; the answer shown is the first`));
+    if (index.cutOff[number]) read.push(fact("cut off", "at the token limit; what there is of its text is scored"));
     const category = index.categories[index.category[number]];
     if (category) read.push(fact("category", category));
     if (detail.group) read.push(fact("judged together with", detail.group));

@@ -94,9 +94,10 @@ class Job:
     there is none; `tasks` are those for it by their key, and `task` the one that runs.
     What the judge did not decide is right in the `best_case` and wrong otherwise.
     `asked` are the indexes of the answers in order, `unanswered` of those without a
-    usable text, `empty` of those without any. `results` are those of tasks, by the file
-    that would hold them. It may open files `within` these folders, None for any.
-    `scoring` is the method: as ms-vlmeval publishes, as VLMEvalKit does, or corrected.
+    usable text, `empty` of those without any, or with ms-vlmeval's own words in its
+    place. `results` are those of tasks, by the file that would hold them. It may open
+    files `within` these folders, None for any. `scoring` is the method: as ms-vlmeval
+    publishes, as VLMEvalKit does, or corrected.
     `judge_tokens` is the length of a judge's reply where ms-vlmeval's is not meant.
     `takes_last` is for datasets whose authors take the option that is named last.
     `missing` are cells of the dataset's file, by the row's index and the column, which

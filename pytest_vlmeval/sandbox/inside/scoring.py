@@ -61,20 +61,22 @@ def score(
     on_progress: Callable[[int, int], None],
     ask: Ask | None = None,
     scoring: Scoring = "published",
+    empty: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score answers, given as [index, replies], against the rows of the file `rows`.
 
     The table that ms-vlmeval sees has the rows that were answered, in the dataset's
     order, each with its reply exactly as it is, or with the list of them where prompts
     have several turns; None, where none is usable, is an empty text, or list, that is
-    not shown to the judge; in corrected scoring nor is an empty reply. `ask` sends
-    questions to the judge, without which answers are matched exactly. What the judge
-    did not decide counts as wrong, and as right in `best`. `scoring` in the result is
-    what was used: another than "published" only where it differs from it. A verdict
-    that corrected scoring does not give has that one in `corrected`, and `sound` is the
-    score in which those that are too good count as wrong, None where there are none.
-    Raises NeedsJudgeError, and VlmEvalError for a class without an adapter and a
-    dataset without references.
+    not shown to the judge; in corrected scoring nor is an empty reply. What stands at
+    the `empty` indexes is what ms-vlmeval has in the place of one, and counts as wrong
+    there. `ask` sends questions to the judge, without which answers are matched
+    exactly. What the judge did not decide counts as wrong, and as right in `best`.
+    `scoring` in the result is what was used: another than "published" only where it
+    differs from it. A verdict that corrected scoring does not give has that one in
+    `corrected`, and `sound` is the score in which those that are too good count as
+    wrong, None where there are none. Raises NeedsJudgeError, and VlmEvalError for a
+    class without an adapter and a dataset without references.
     """
     family = find_family(info)
     if family.judge == "required" and ask is None:
@@ -86,9 +88,11 @@ def score(
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring, job.missing = info["url"], ask, scoring, missing
     job.unanswered = frozenset(index for index, said in answers if said is None)
-    job.empty = frozenset(
-        index for index, said in answers if not "".join(said or []).strip()
-    )
+    job.empty = frozenset(empty) | {
+        index
+        for index, said in answers
+        if said is not None and not "".join(said).strip()
+    }
     texts = {index: _prediction(family, said or []) for index, said in answers}
     outcome = _evaluate(info, family, job, texts)
     _explain_missing(job, table, outcome.verdicts)
@@ -131,18 +135,22 @@ def _without_defects(
     if job.scoring == "corrected" or not _corrects(info, job):
         return None
     asked = any(task.exchanges for task in job.tasks.values())
-    if outcome.differing == frozenset() and not job.missing and not asked:
+    if outcome.differing == frozenset() and not (job.missing or job.empty or asked):
         return None  # both scorings read the same
     again = replace(job, ask=job.ask and _replay(job), on_progress=_silent, tasks={})
+    nothing = _prediction(family, [])
     corrected = {
         each["index"]: each["value"] or 0.0
         for each in _evaluate(
             info,
             family,
             replace(
-                again, scoring="corrected", rows=keep_missing(job.rows, job.missing)
+                again,
+                scoring="corrected",
+                rows=keep_missing(job.rows, job.missing),
+                unanswered=job.unanswered | job.empty,
             ),
-            texts,
+            {key: nothing if key in job.empty else texts[key] for key in texts},
         ).verdicts
     }
     too_good = set()
@@ -195,7 +203,7 @@ def _differs(info: dict[str, Any], job: Job) -> bool:
 def _corrects(info: dict[str, Any], job: Job) -> bool:
     """Whether there is something to correct in how a dataset is scored."""
     own = is_own(info) and info["class_name"] == "ImageVQADataset"
-    return info["class_name"] in CORRECTED or own or bool(job.missing)
+    return info["class_name"] in CORRECTED or own or bool(job.missing or job.empty)
 
 
 def _explain_missing(
