@@ -33,6 +33,8 @@ WITHHELD: tuple[AnswerState, ...] = (*UNANSWERED, "filtered", "refused")
 USABLE: tuple[AnswerState, ...] = ("answered", "cut_off")
 # What ms-vlmeval's client of a server writes for an empty reply (api/base.py:273).
 NO_REPLY = "Failed to obtain answer via API."
+# The reason of a verdict on a sample that has no usable answer.
+NO_ANSWER = "no usable answer"
 VerdictState = Literal["matched", "judged", "judge_failed", "judge_unclear"]
 
 

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pytest_vlmeval.records import Score, SoundScore, Verdict
+from pytest_vlmeval.records import NO_ANSWER, Score, SoundScore, Verdict
 
 RIGHT_FROM = 0.5
-# The reason of a verdict on a sample that has no usable answer.
-NO_ANSWER = "no usable answer"
 
 
 def average(scores: Sequence[Score]) -> Score:

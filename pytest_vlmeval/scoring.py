@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.agreement import choose_by_majority, unite
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.judge import MajorityJudge
-from pytest_vlmeval.records import PlanEntry, Score, Verdict
-from pytest_vlmeval.repeats import NO_ANSWER, average
+from pytest_vlmeval.records import NO_ANSWER, PlanEntry, Score, Verdict
+from pytest_vlmeval.repeats import average
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.process import SandboxFault
 from pytest_vlmeval.stored_scores import name_score

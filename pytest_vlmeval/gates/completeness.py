@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.outcome import GateOutcome, GateResult
+from pytest_vlmeval.records import NO_ANSWER
 
 if TYPE_CHECKING:
     from pytest_vlmeval.gate_settings import GateSettings
@@ -44,7 +45,7 @@ def _is_whole(score: Score, limits: GateSettings) -> str:
         f"{score.dataset}: {missing} of {score.samples} samples have no usable answer "
         f"and {score.undecided} were not decided by the judge, which is allowed "
         f"(answered at least {limits.min_answered:g} %, judged at least "
-        f"{limits.min_judged:g} %). All count as wrong."
+        f"{limits.min_judged:g} %). All count as wrong{_but_for_empty(score)}."
     )
 
 
@@ -59,10 +60,25 @@ def _answered(
             limit = f" At least {limits.min_answered:g} % have to be answered."
         message = (
             f"{score.dataset}: {missing} of {score.samples} samples have no usable "
-            f"answer and count as wrong in {_value(score)}.{limit} The items of these "
-            f"samples say why; {_what_to_do(missing, unreadable)}"
+            f"answer and count as wrong in {_value(score)}{_but_for_empty(score)}."
+            f"{limit} The items of these samples say why; "
+            f"{_what_to_do(missing, unreadable)}"
         )
         yield _result(score, "answered", "failed", message, share, limits.min_answered)
+
+
+def _but_for_empty(score: Score) -> str:
+    """Say how many empty answers the published score counts, if any."""
+    counted = sum(
+        verdict.reason == NO_ANSWER and bool(verdict.value)
+        for verdict in score.verdicts
+    )
+    if not counted:
+        return ""
+    return (
+        f", but for {counted} empty answers that ms-vlmeval counts "
+        "(--vlm-scoring=corrected does not)"
+    )
 
 
 def _what_to_do(missing: int, unreadable: int) -> str:
