@@ -318,8 +318,8 @@ OPTIONS: tuple[Option, ...] = (
         "allow-modified-data",
         parse_flag,
         YES_NO,
-        "accept dataset files whose checksum is not the published one; "
-        "their scores are marked as modified",
+        "accept dataset files, downloaded ones too, whose checksum is none that is "
+        "published; their scores are marked as modified",
         default="no",
     ),
     make_option(

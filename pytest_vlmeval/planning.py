@@ -58,4 +58,6 @@ def plan_entry(
             judge.label for judge in settings.judges if prepared.info.judge != "unused"
         ),
         unscored=unscored,
+        checksum=prepared.checksum,
+        version=prepared.version,
     )

@@ -48,20 +48,34 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataVersion:
+    """A published version of a dataset's file, known by its MD5.
+
+    `date` is when VLMEvalKit first named that, `origin` the commit, and the package
+    that has it too; `change` is what differs from the version before, where known.
+    """
+
+    md5: str
+    date: str
+    origin: str
+    change: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
     """What is known of a dataset before any of its data is read.
 
     `class_name` and `module` (dotted, below `vlmeval.dataset`) name the ms-vlmeval
-    class that builds its prompts and scores it. `md5` is the published checksum of
-    the file, `path` a file that is used instead of a download, `checksum` that of its
-    content with all it names. `rules` is the name by which ms-vlmeval chooses among
-    its rules, where that is not `name`. `source` is the host or the hub's repository
-    it comes from, `repository` the one that its videos or pictures come from, if known.
-    `settings` go to the constructor: those that the name of a preset stands for, and
-    how its videos are shown. `members` are the datasets of a collection.
-    Only files in its own folders are read, if `confined`.
-    `size_bytes`, `has_references`, `judge`, `homepage` and `licence` are None where
-    not known.
+    class that builds its prompts and scores it. `md5` is the published checksum of the
+    file and `versions` all that are published under its address, the oldest first,
+    where it has changed. `path` is a file that is used instead of a download,
+    `checksum` that of its content with all it names. `rules` is the name by which
+    ms-vlmeval chooses among its rules, where that is not `name`. `source` is the host
+    or the hub's repository it comes from, `repository` the one that its videos or
+    pictures come from, if known. `settings` go to the constructor: those that the name
+    of a preset stands for, and how its videos are shown. `members` are the datasets of
+    a collection. Only files in its own folders are read, if `confined`. `size_bytes`,
+    `has_references`, `judge`, `homepage` and `licence` are None where not known.
     """
 
     name: str
@@ -71,6 +85,7 @@ class DatasetInfo:
     modality: Literal["image", "video", "text"] = "image"
     url: str | None = None
     md5: str | None = None
+    versions: tuple[DataVersion, ...] = ()
     path: Path | None = None
     checksum: str | None = None
     rules: str = ""
@@ -86,6 +101,26 @@ class DatasetInfo:
     licence: str | None = None
     members: tuple[str, ...] = ()
 
+    def is_published(self, checksum: str) -> bool:
+        """Whether a file of that MD5 is a published one, as far as can be known."""
+        known = {self.md5, *(each.md5 for each in self.versions)}
+        return self.md5 is None or checksum in known
+
+    def name_version(self, checksum: str) -> str:
+        """Name the version that a file is of several; "" where one is known."""
+        found = (each for each in self.versions if each.md5 == checksum)
+        return next((f"{each.date} ({each.origin})" for each in found), "")
+
+    @property
+    def published(self) -> str:
+        """Say which MD5 is published, or which are, with their dates."""
+        known = [f"{each.md5} of {each.date}" for each in self.versions]
+        if self.md5 not in [each.md5 for each in self.versions]:
+            known.append(str(self.md5))
+        if len(known) == 1:
+            return f"the published one {known[0]}"
+        return f"the published ones {', '.join(known[:-1])} and {known[-1]}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedDataset:
@@ -93,8 +128,9 @@ class PreparedDataset:
 
     `folder` holds `samples.parquet`, `rows.parquet` (the rows without their pictures)
     and `media/`. `fingerprint` names name, file checksum and ms-vlmeval version;
-    `modified` is true when the file is not the published one. `notes` say how the
-    dataset is asked where there is a choice.
+    `modified` is true when the file is not a published one, and `version` which one of
+    several it is, "" where one is known. `notes` say how the dataset is asked where
+    there is a choice.
     """
 
     info: DatasetInfo
@@ -103,6 +139,7 @@ class PreparedDataset:
     checksum: str
     modified: bool
     sample_count: int
+    version: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -315,6 +352,7 @@ class Score:
     `answered`. `differing` counts the published verdicts that corrected scoring does
     not give, `sound` is what is left without those that rest on a defect, None where
     none does. `unread` counts the answers in which no rule found an option.
+    `data_version` names the file where several are published.
     """
 
     dataset: str
@@ -336,6 +374,7 @@ class Score:
     differing: int = 0
     sound: SoundScore | None = None
     unread: int = 0
+    data_version: str = ""
     verdicts: tuple[Verdict, ...] = field(repr=False, default=())
 
     @property
@@ -360,6 +399,7 @@ class PlanEntry:
     """What a session needs of one dataset: the indexes of its samples, in order.
 
     `judges` are the names of those that read its answers, none for exact matching.
+    `checksum` is the MD5 of its file, `version` names it as `PreparedDataset` does.
     `unscored` says why there is no score whatever is answered, "" for most.
     """
 
@@ -369,6 +409,8 @@ class PlanEntry:
     indexes: tuple[str, ...]
     judges: tuple[str, ...] = ()
     unscored: str = ""
+    checksum: str = ""
+    version: str = ""
 
     @property
     def judge(self) -> str:

@@ -84,6 +84,7 @@ class Results:
                     else None,
                     "judge": each.score.judge if each.score else None,
                     "modified_data": each.modified,
+                    "data_version": each.version,
                     "unscored": self.unscored.get(each.dataset, ""),
                 }
                 for each in self.report.datasets

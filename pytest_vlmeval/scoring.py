@@ -204,6 +204,7 @@ class Scorer:
             correct=sum((each.value or 0) >= 0.5 for each in verdicts),
             undecided=sum(each.state in UNDECIDED for each in verdicts),
             modified=entry.modified,
+            data_version=entry.version,
             scorer=f"{self._plan.scorer}:{name}",
             judge=name,
             scale=scored.scale,

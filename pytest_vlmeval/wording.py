@@ -151,6 +151,7 @@ def list_score(score: Score) -> list[tuple[str, object]]:
         ("undecided", score.undecided),
         ("best_case", score.best),
         ("modified_data", str(score.modified).lower()),
+        *([("data_version", score.data_version)] if score.data_version else []),
         ("scorer", score.scorer),
         ("scoring", score.scoring),
         ("unread", score.unread),

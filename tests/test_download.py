@@ -13,7 +13,6 @@ import pytest
 
 from pytest_vlmeval.datasets.download import DatasetFile
 from pytest_vlmeval.datasets.files import md5_of_file
-from pytest_vlmeval.errors import VlmEvalError
 from tests.download_calls import (
     CONTENT,
     MD5,
@@ -21,6 +20,7 @@ from tests.download_calls import (
     by_hand,
     fail,
     fetch,
+    files,
     table,
 )
 from tests.file_server import FileServer, Step
@@ -180,13 +180,32 @@ def test_a_mirror_that_is_a_folder(tmp_path: Path) -> None:
     )
 
 
-def test_a_mirror_may_have_files_of_its_own(
-    file_server: FileServer, tmp_path: Path
+@pytest.mark.parametrize("mirrored", [False, True], ids=["published", "mirror"])
+def test_an_unknown_file_is_kept_where_it_is_allowed(
+    file_server: FileServer, tmp_path: Path, mirrored: bool
 ) -> None:
+    """What a publisher has changed can be used before its checksum is known here."""
     info = table(f"{file_server.url}/Table.tsv", md5=OTHER_MD5)
-    with pytest.raises(VlmEvalError, match="what came has the MD5"):
-        fetch(info, tmp_path, modified=True)
-    assert fetch(info, tmp_path, modified=True, mirror=file_server.url).modified
+    mirror = file_server.url if mirrored else None
+    unknown = f"{MD5}, the published one {OTHER_MD5}"
+    assert (
+        f"cannot be downloaded from {file_server.url}/Table.tsv: what came has the MD5 "
+        f"{unknown}. Where its publisher has changed the file, "
+        "--vlm-allow-modified-data takes it, and marks its score as modified. Put the "
+    ) in fail(info, tmp_path, mirror=mirror)
+    assert files(tmp_path) == []
+    lines: list[str] = []
+    found = fetch(info, tmp_path, modified=True, mirror=mirror, lines=lines)
+    assert found == DatasetFile(tmp_path / "LMUData" / "Table.tsv", MD5, True)
+    assert lines == [
+        f"downloaded Table: its MD5 is {unknown}; it is evaluated as modified data"
+    ]
+    # It is there now, and still not used by the way.
+    assert f"is not the published file: its MD5 is {unknown}. Remove it" in fail(
+        info, tmp_path, mirror=mirror
+    )
+    assert fetch(info, tmp_path, modified=True, mirror=mirror) == found
+    assert file_server.asked() == ["/Table.tsv"] * 2
 
 
 def test_a_mirror_stands_in_where_there_is_no_url(tmp_path: Path) -> None:

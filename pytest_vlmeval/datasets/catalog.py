@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pytest_vlmeval.datasets.addresses import read_address
 from pytest_vlmeval.datasets.card import CARD, load_card
 from pytest_vlmeval.datasets.files import write_whole
+from pytest_vlmeval.datasets.versions import VERSIONS, load_versions
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.option_values import (
     can_be_name,
@@ -23,7 +24,7 @@ from pytest_vlmeval.option_values import (
     is_table,
     list_datasets,
 )
-from pytest_vlmeval.records import DatasetInfo
+from pytest_vlmeval.records import DatasetInfo, DataVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeNeed, Kind
 
 # Counts changes in what is written, so that older files are not read.
-FORMAT = 5
+FORMAT = 6
 PROBE_S = 60.0
 MOST_FILES = 3
 # One table of the repository is all it wants (dataset/image_mcq.py:961).
@@ -182,8 +183,8 @@ def load_catalog(package_folder: Path, cache_dir: Path) -> dict[str, DatasetInfo
     Reading them takes seconds, so the result is kept in `cache_dir` until the
     package's list of classes changes.
     """
-    card = CARD.read_text(encoding="utf-8")
-    state = [FORMAT, card, str(package_folder), _state(package_folder)]
+    texts = [each.read_text(encoding="utf-8") for each in (CARD, VERSIONS)]
+    state = [FORMAT, *texts, str(package_folder), _state(package_folder)]
     key = _digest(json.dumps(state))
     memory = cache_dir / "catalog" / f"{key}.json"
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -243,6 +244,7 @@ def _describe(
         modality=_modality(str(source.get("MODALITY"))),
         url=address.url,
         md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
+        versions=load_versions().get(entry, ()),
         family=source.name,
         source=address.source or repository,
         repository=repository,
@@ -345,7 +347,9 @@ def _remember(memory: Path, data: Any) -> None:
 
 
 def _as_info(entry: dict[str, Any]) -> DatasetInfo:
-    return DatasetInfo(**{**entry, "members": tuple(entry["members"])})
+    versions = tuple(DataVersion(**each) for each in entry["versions"])
+    members = tuple(entry["members"])
+    return DatasetInfo(**{**entry, "members": members, "versions": versions})
 
 
 def _as_entry(info: DatasetInfo) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class FileAccess(NamedTuple):
 
 
 class DatasetFile(NamedTuple):
-    """A dataset's file on disk; `modified` says that it is not the published one."""
+    """A dataset's file on disk; `modified` says that it is not a published one."""
 
     path: Path
     checksum: str
@@ -81,11 +81,11 @@ def fetch_dataset(
     else:
         _drop_part(info, path, access.cache_dir / "locks")
     checksum = info.checksum or md5_of_file(path, access.cache_dir)
-    modified = info.md5 is not None and checksum != info.md5
+    modified = not info.is_published(checksum)
     if modified and not access.allow_modified:
         raise VlmEvalError(
             f"{info.name}: {path} is not the published file: its MD5 is {checksum}, "
-            f"the published one {info.md5}. Remove it to have it downloaded again, or "
+            f"{info.published}. Remove it to have it downloaded again, or "
             "evaluate it as it is with --vlm-allow-modified-data; its score is then "
             "marked as modified."
         )
@@ -113,14 +113,21 @@ def fetch_file(
     info: DatasetInfo, url: str, path: Path, md5: str | None, access: FileAccess
 ) -> Path:
     """Give a further file of a dataset, in the same way; raises VlmEvalError."""
-    return fetch_dataset(replace(info, url=url, md5=md5, path=None), access, path).path
+    return fetch_dataset(
+        replace(info, url=url, md5=md5, versions=(), path=None), access, path
+    ).path
 
 
 def _bring(info: DatasetInfo, path: Path, access: FileAccess) -> None:
     source = _allowed_source(info, path, access)
-    # What differs on one's own mirror may be meant to; elsewhere it is damaged.
-    expected = None if access.mirror and access.allow_modified else info.md5
-    bring = _Bringing(info, path, source, expected, access.announce, access.patience)
+    bring = _Bringing(
+        info,
+        path,
+        source,
+        access.allow_modified,
+        access.announce,
+        access.patience,
+    )
     bring.locked(access.cache_dir / "locks")
 
 
@@ -139,7 +146,7 @@ class _Bringing(NamedTuple):
     info: DatasetInfo
     path: Path
     source: str
-    expected_md5: str | None
+    allow_modified: bool
     announce: Announce
     patience: Patience
 
@@ -178,11 +185,18 @@ class _Bringing(NamedTuple):
             shutil.copyfile(self.source, part.path)
         with part.path.open("rb") as file:
             checksum = hashlib.file_digest(file, new_md5).hexdigest()
-        if self.expected_md5 is not None and checksum != self.expected_md5:
+        published = self.info.is_published(checksum)
+        if not published and self.allow_modified:
+            self.announce(
+                f"downloaded {self.info.name}: its MD5 is {checksum}, "
+                f"{self.info.published}; it is evaluated as modified data"
+            )
+        elif not published:
             part.discard()
             raise self._error(
-                f"what came has the MD5 {checksum}, the published file "
-                f"{self.expected_md5}"
+                f"what came has the MD5 {checksum}, {self.info.published}. Where "
+                "its publisher has changed the file, --vlm-allow-modified-data takes "
+                "it, and marks its score as modified"
             )
         part.finish(self.path)
 

@@ -280,7 +280,7 @@ class Library:
 
         settings = self._settings
         info = show_videos(self.find(name), settings.nframe, settings.fps)
-        return prepare_dataset(
+        prepared = prepare_dataset(
             info,
             self._access,
             sandbox=self.sandbox_for(name),
@@ -288,6 +288,9 @@ class Library:
             video_url=settings.video_url,
             on_progress=self._announce_progress(name),
         )
+        if prepared.version:
+            self._announce(f"{name}: data of {prepared.version}")
+        return prepared
 
     def _announce_progress(self, name: str) -> Callable[[int, int], None]:
         """Return what says every few seconds how far a preparation has come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +83,7 @@ def _entry(info: DatasetInfo, places: Places) -> dict[str, Any]:
         "source": info.source or None,
         "url": info.url,
         "md5": info.md5,
+        "versions": [asdict(each) for each in info.versions],
         "homepage": info.homepage,
         "licence": info.licence,
     }

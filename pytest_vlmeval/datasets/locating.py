@@ -76,7 +76,9 @@ def locate_files(
         "files": [],
         "table": str(table.path) if table else None,
         "data_root": str(access.data_root),
-        "any_checksum": access.allow_modified,
+        # A table that came here is known, or allowed whatever it is.
+        "any_checksum": access.allow_modified
+        or (table is not None and table.checksum != info.md5),
     }
     found = _Search(info, shelf, sandbox, access).find()
     if found.get("no_table"):
@@ -267,6 +269,8 @@ def _check_published(
     modified = False
     for table in tables:
         if table["made"] or table["published"] in ("", table["checksum"]):
+            continue
+        if info.md5 is not None and info.is_published(table["checksum"]):
             continue
         modified = True
         if not allow_modified:

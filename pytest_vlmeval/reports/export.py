@@ -95,6 +95,7 @@ def score_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "unread": score.unread,
                 "judge": score.judge,
                 "modified_data": dataset.modified,
+                "data_version": dataset.version or None,
             }
 
 

@@ -108,6 +108,8 @@ class _Loader:
             dataset=entry.dataset,
             fingerprint=entry.fingerprint,
             modified=entry.modified,
+            checksum=entry.checksum,
+            version=entry.version,
             folder=folder,
             samples=_samples(entry, folder, board, score),
             score=score,

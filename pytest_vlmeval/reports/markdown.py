@@ -47,7 +47,11 @@ def format_summary(report: RunReport) -> str:
 def _cells(dataset: DatasetReport, report: RunReport) -> list[str]:
     summary, score = summarize(dataset), dataset.score
     interval = summary.interval
-    name = f"{dataset.dataset} (modified data)" if dataset.modified else dataset.dataset
+    name = dataset.dataset
+    if dataset.version:
+        name += f" (data of {dataset.version})"
+    if dataset.modified:
+        name += " (modified data)"
     cells = [
         name,
         score.main_metric if score else "no score",

@@ -107,15 +107,18 @@ def find_outcome(answer: Answer | None, verdict: Verdict | None) -> Outcome:
 class DatasetReport:
     """A dataset of the run.
 
-    `folder` is that of the prepared dataset, None where it is gone. `no_score` says
-    why `score` is None. `by_judge` are the scores of several judges, `past` all
-    scores of this very data in the store, newest first. `gates` is what the gates of
-    the session found, `origins` which of the answers it asked itself.
+    `checksum` is the MD5 of its file and `version` which of several published ones it
+    is, "" where one is known. `folder` is that of the prepared dataset, None where it
+    is gone. `no_score` says why `score` is None. `by_judge` are the scores of several
+    judges, `past` all scores of this very data in the store, newest first. `gates` is
+    what the gates of the session found, `origins` which of the answers it asked itself.
     """
 
     dataset: str
     fingerprint: str
     modified: bool
+    checksum: str = ""
+    version: str = ""
     samples: tuple[SampleReport, ...]
     folder: Path | None = None
     score: Score | None = None

@@ -51,6 +51,8 @@ def _dataset(dataset: DatasetReport) -> dict[str, Any]:
         "name": dataset.dataset,
         "fingerprint": dataset.fingerprint,
         "modified_data": dataset.modified,
+        "md5": dataset.checksum or None,
+        "data_version": dataset.version or None,
         "samples": len(dataset.samples),
         "answered": summary.answered,
         "cut_off": summary.cut_off,

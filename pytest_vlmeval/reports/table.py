@@ -122,6 +122,8 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
     if result.score is not None and result.score.undecided:
         undecided, best = result.score.undecided, result.score.best
         notes.append(f"{undecided} not decided by the judge, at best {best:.2f}")
+    if result.version:
+        notes.append(f"data of {result.version}")
     if result.modified:
         notes.append("modified data")
     if result.score is not None and result.score.scoring != "published":

@@ -60,9 +60,10 @@ class Progress:
 class DatasetResult:
     """What became of a dataset; `score` is None where there is none.
 
-    `no_score` then says why, where that is known. `by_judge` are the scores of each of
-    several judges, whose majority is `score`. `endings` counts what was asked by the
-    state of its answer and the server's finish_reason.
+    `version` names its data where there are several. `no_score` then says why, where
+    that is known. `by_judge` are the scores of each of several judges, whose majority
+    is `score`. `endings` counts what was asked by the state of its answer and the
+    server's finish_reason.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class DatasetResult:
     answered: int
     modified: bool
     score: Score | None
+    version: str = ""
     no_score: str = ""
     by_judge: tuple[Score, ...] = ()
     endings: Mapping[tuple[AnswerState, str], int] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class Watch:
                     samples=len(entry.indexes),
                     answered=self._board.answered(entry.fingerprint),
                     modified=entry.modified,
+                    version=entry.version,
                     score=score,
                     no_score="" if score else self._why_no_score(entry, found),
                     by_judge=stored.by_judge(entry),

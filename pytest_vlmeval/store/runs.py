@@ -109,6 +109,8 @@ class Runs:
                     "modified": entry.modified,
                     "judges": list(entry.judges),
                     "unscored": entry.unscored,
+                    "checksum": entry.checksum,
+                    "version": entry.version,
                     "selection": _digest(entry.indexes),
                 }
                 for entry in plan.entries
@@ -191,6 +193,8 @@ def _read_entry(
         modified=entry["modified"],
         judges=tuple(entry["judges"]),
         unscored=entry["unscored"],
+        checksum=entry["checksum"],
+        version=entry["version"],
         indexes=indexes[entry["selection"]],
     )
 
