@@ -137,7 +137,7 @@ def _answer(number: int, draw: random.Random) -> Answer:
 
 def _verdict(answer: Answer, exchange: int) -> Verdict:
     number = int(answer.index)
-    if answer.state != "answered":
+    if not answer.is_usable:
         return Verdict(index=answer.index, value=None, reason="no usable answer")
     if number % 307 == 11:
         reason = "no usable reply in 3 attempts"

@@ -219,7 +219,9 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
         "odd_text": "\ufffd\ufffdB",
     }
     server.control(default="A")
-    project.ask(server.url).assert_outcomes(passed=len(REPLIES) + 1)
+    # What was cut off is scored: it is not asked again.
+    again = project.ask(server.url, "--vlm-max-cut-off=10")
+    again.assert_outcomes(passed=len(REPLIES) + 1)
     assert len(server.requests()) == len(LOST)
 
 
