@@ -488,8 +488,16 @@ _SIGNED = {"A": "-5", "B": "5", "C": "x<3", "D": "x>3"}
 _ROUND = {"A": "10", "B": "100", "C": "1000", "D": "1"}
 _SHORT = {"A": "猫", "B": "狗", "C": "熊猫", "D": "小狗"}
 
+_CENTURIES = {
+    "A": "first or second century C. E.",
+    "B": "sixth or seventh century C. E.",
+    "C": "tenth or eleventh century C. E.",
+}
 OTHERS: list[tuple[dict[str, str], str, str | None]] = [
     (_NUMBERS, "There are 2 dogs", "B"),
+    (_CENTURIES, "The answer is (B) sixth or seventh century C. E.", "B"),
+    (_CENTURIES, "The answer is (B) sixth or seventh century C. E. or (A).", None),
+    (_CENTURIES, "The answer is B. sixth or seventh century C. E., but C may be", None),
     (_NUMBERS, "12", "D"),
     (_NUMBERS, "The answer is 12.", "D"),
     (_NUMBERS, "\\boxed{12}", "D"),

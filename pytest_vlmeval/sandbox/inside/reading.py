@@ -719,11 +719,24 @@ def _statements(
     for cue in _CUE.finditer(text):
         letter = _AFTER_CUE.match(text, cue.end())
         if letter and _is_letter(text, letter, options, known):
-            yield cue.start(), letter.end(), letter["letter"].upper()
+            named = letter["letter"].upper()
+            yield cue.start(), _end_of_option(folded, letter.end(), named, known), named
             continue
         option = _text_at(folded, cue.end(), known)
         if option is not None:
             yield cue.start(), *option
+
+
+def _end_of_option(folded: str, end: int, letter: str, known: list[_Option]) -> int:
+    """Return where an option ends whose text follows its letter, "or" in it or not."""
+    mark = re.compile(r"[ .:、,)\-–—]*").match(folded, end)
+    assert mark is not None
+    words = next((option.text for option in known if option.letter == letter), "")
+    beyond = mark.end() + len(words)
+    if words and folded.startswith(words, mark.end()) and _ends_at(folded, beyond):
+        # The full stop of an abbreviation, which a comma follows.
+        return beyond + (folded[beyond : beyond + 2] in (".,", ".;"))
+    return end
 
 
 def _is_letter(
