@@ -107,6 +107,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/defects:describe_defects",
         ),
     },
+    "test_data_versions.py": {
+        "test_an_unknown_file_is_downloaded_asked_and_marked": (
+            "datasets/download:_Bringing._bring",
+        ),
+    },
     "test_demo_client.py": {
         "test_video": ("models/demo_client:DemoClient._generate",),
     },
@@ -135,6 +140,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_server_that_is_not_there": (
             "models/server_check:ServerCheck.no_server",
         ),
+        "test_an_answer_that_was_cut_off": ("wording:describe_cut_off",),
         "test_an_answer_that_cannot_be_used": (
             "refusals:CAUSES",
             "refusals:SMALLER",
@@ -218,6 +224,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_prepare.py": {
         "test_a_cache_that_cannot_be_written": ("datasets/prepare:_Preparation.fill",),
+    },
+    "test_published_answers.py": {
+        "test_the_judge_sees_what_was_cut_off_and_what_stands_for_an_empty_reply": (
+            "gates/completeness:_but_for_empty",
+        ),
     },
     "test_ray.py": {
         "test_an_address_without_a_cluster_is_told": (

@@ -24,7 +24,12 @@ from pytest_vlmeval.refusals import (
     OTHER_TEMPERATURE,
     SMALLER,
 )
-from pytest_vlmeval.wording import NO_THINKING, why_undecided, why_unusable
+from pytest_vlmeval.wording import (
+    NO_THINKING,
+    describe_cut_off,
+    why_undecided,
+    why_unusable,
+)
 from tests.run_fixtures import Project
 from tests.sandbox_tables import cell, draw, write_table
 from tests.server_fixtures import SERVER, ServerProcess
@@ -107,6 +112,24 @@ ANSWERS: list[tuple[list[dict[str, object]], str, list[dict[str, object]]]] = [
     ),
     ([CALLS_A_TOOL], "without --tool-call-parser), so that the text stays", []),
 ]
+
+
+def test_an_answer_that_was_cut_off(own: Project, server: ServerProcess) -> None:
+    """Its text is scored; with a larger limit all is asked again."""
+    rule = {"tokens_below": 900, "finish_reason": "length", "answer": "So it is"}
+    server.control(default="A", rules=[rule])
+    cut = ask(server.url, max_tokens=64)
+    last = cut.report.datasets[0].samples[-1].answer
+    assert last is not None
+    assert describe_cut_off(last) == (
+        "cut off at the token limit after 3 tokens: raise --vlm-max-tokens"
+    )
+    assert all_answered(cut)
+    assert list(cut.scores["cut_off"]) == [2]
+    assert list(cut.scores["value"]) == [0]
+    whole = ask(server.url, max_tokens=900)
+    assert list(whole.scores["cut_off"]) == [0]
+    assert list(whole.scores["value"]) == [100]
 
 
 @pytest.mark.parametrize(("rules", "said", "advised"), ANSWERS)

@@ -126,7 +126,7 @@ def test_unusable_answers_fail_and_the_score_says_so(
         "MathVision_MINI * 8 * 5 * 3 *37.50 of 100  3 without a usable answer "
         "(1 empty, 2 failed), 1 cut off at the token limit, *data",
         "*MathVision_MINI-4* answered It is clear that, reference B (cut off at the "
-        "token limit after 5 tokens: raise --vlm-max-tokens)*",
+        "token limit after 4 tokens: raise --vlm-max-tokens)*",
     ]
     result.stdout.fnmatch_lines(lines)
 
