@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -194,6 +195,21 @@ OPTIONS = {"A": "red", "B": "dark blue", "C": "", "D": "12"}
 def test_guesses_of_the_papers(text: str, last: str | None, nearest: str) -> None:
     assert last_named_option(text, OPTIONS) == last
     assert nearest_option(text, OPTIONS) == nearest
+
+
+def test_the_nearest_option_to_no_answer_is_at_chance() -> None:
+    """Of 2,000 questions with two to five options, drawn with their answers."""
+    chance = random.Random(16)
+    words = ["yes", "no", "12", "3.5", "red", "the left one", "N", "None", "14 cm"]
+    for reply in ("N/A", "I cannot say", "?", "The answer is not in the image."):
+        right = expected = 0.0
+        for _ in range(2000):
+            options = dict(
+                zip("ABCDE", chance.sample(words, chance.randint(2, 5)), strict=False)
+            )
+            right += nearest_option(reply, options) == chance.choice([*options])
+            expected += 1 / len(options)
+        assert abs(right - expected) < 4 * expected**0.5, reply
 
 
 def write(path: Path, value: object) -> None:

@@ -189,9 +189,10 @@ def test_a_score_is_named_by_its_method_everywhere(
     first = project.ask(server.url, "-k", "test_score or no_regression")
     first.stdout.fnmatch_lines(["MMStar * 0.00 of 100 *modified data*"])
     by_kit = ("--vlm-scoring=vlmevalkit", "--vlm-export=export")
+    page = "--vlm-report=report.html"
     made = project.ask(server.url, "--snapshot-update", *by_kit, "-k", "no_regression")
     made.assert_outcomes(passed=1)
-    result, cases = project.junit(*endpoint(server.url), *by_kit)
+    result, cases = project.junit(*endpoint(server.url), *by_kit, page)
     result.assert_outcomes(passed=10)
     result.stdout.fnmatch_lines(["MMStar * 100.00 of 100 *vlmevalkit scoring*"])
     told = properties(cases["test_score[MMStar]"])
@@ -200,6 +201,11 @@ def test_a_score_is_named_by_its_method_everywhere(
     assert told["scorer"].split(":")[-2] == method
     found = json.loads((project.pytester.path / "export/results.json").read_text())
     assert found["datasets"][0]["score"]["scoring"] == "vlmevalkit"
+    folder = project.pytester.path
+    tag = '<span class="tag">vlmevalkit scoring</span>'
+    assert tag in (folder / "report.html").read_text("utf-8")
+    named = "| MMStar (modified data) (vlmevalkit scoring) | Overall | 100.00 of 100 |"
+    assert named in (folder / "export" / "summary.md").read_text("utf-8")
     sent = len(server.requests())
     other = project.ask(server.url, "--vlm-scoring=corrected", "-k", "no_regression")
     other.assert_outcomes(failed=1)

@@ -52,6 +52,8 @@ def _cells(dataset: DatasetReport, report: RunReport) -> list[str]:
         name += f" (data of {dataset.version})"
     if dataset.modified:
         name += " (modified data)"
+    if score and score.scoring != "published":
+        name += f" ({score.scoring} scoring)"
     cells = [
         name,
         score.main_metric if score else "no score",
