@@ -145,9 +145,10 @@ MODEL_OPTIONS: tuple[Option, ...] = (
     make_option(
         "think-tags",
         parse_think_tags,
-        "names of tags, or pairs of them, separated by commas or blanks",
+        "names of tags, or pairs of them, separated by commas or blanks, or none",
         "tags around what the model thinks, beside those that are known (<think>, "
-        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>",
+        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>; "
+        "none leaves thoughts in the answer, where they are scored as in ms-vlmeval",
         metavar="TAGS",
     ),
     make_option(

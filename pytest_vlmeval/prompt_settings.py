@@ -15,6 +15,8 @@ from pytest_vlmeval.request_settings import split_body
 Images = Literal["original", "as-ms-vlmeval"]
 # What opens and what closes the thoughts of a model.
 TagPair = tuple[str, str]
+# Leaves what a model thinks in its answer.
+NO_TAGS = "none"
 NO_PAIRS = "Tags come in pairs"
 _NAME = re.compile(r"[\w:.-]+")
 
@@ -27,7 +29,8 @@ class Prompting:
     in pixels, `max_pixels` its area; larger ones are made smaller, in their
     proportions. `image_detail` is OpenAI's hint
     to the server. `extra_body` is the JSON of an object that is added to each request.
-    `think_tags` are around a model's thoughts in its answers, beside those known.
+    `think_tags` are around a model's thoughts in its answers, beside those known; with
+    "none" thoughts are a part of the answer.
     """
 
     images: Images = "original"
@@ -39,8 +42,10 @@ class Prompting:
     think_tags: str = ""
 
     @property
-    def tag_pairs(self) -> tuple[TagPair, ...]:
-        """The tags in pairs."""
+    def tag_pairs(self) -> tuple[TagPair, ...] | None:
+        """The tags in pairs; None where no tags are looked for."""
+        if self.think_tags == NO_TAGS:
+            return None
         return pair_tags(self.think_tags) if self.think_tags else ()
 
     @property
@@ -111,5 +116,7 @@ def pair_tags(text: str) -> tuple[TagPair, ...]:
 
 
 def parse_think_tags(text: str) -> str:
-    """Read tags around thoughts, and write them one way."""
+    """Read tags around thoughts, and write them one way; "none" looks for none."""
+    if text.strip() == NO_TAGS:
+        return NO_TAGS
     return " ".join(tag for pair in pair_tags(text) for tag in pair)

@@ -256,6 +256,12 @@ def test_think_tags_are_part_of_the_run_and_reach_replies(
     assert ask(server.url, text_request("?")).text == "<Mull>B?</Mull>A"
     reply = ask(server.url, request)
     assert (reply.text, reply.reasoning) == ("A", "B?")
+    whole = load("--vlm-model=m", "--vlm-think-tags=none")
+    assert identify(whole) != identify(plain)
+    server.control(default="<think>B?</think>A")
+    assert ask(server.url, text_request("?")).text == "A"
+    reply = ask(server.url, replace(text_request("?"), prompting=whole.prompting))
+    assert (reply.text, reply.reasoning) == ("<think>B?</think>A", "")
     # What the message about reasoning without an answer advises.
     body = load("--vlm-model=m", f"--vlm-extra-body={NO_THINKING}").prompting.extra_body
     assert json.loads(body) == json.loads(NO_THINKING)

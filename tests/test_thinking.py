@@ -86,6 +86,8 @@ def test_tags_of_ones_own() -> None:
     assert split_thoughts("<Mull>B?</mull>A", more) == ("B?", "A", True)
     assert split_thoughts("<|plan|>B?<|/plan|>A", more) == ("B?", "A", True)
     assert split_thoughts("<think>B?</think>A", more) == ("B?", "A", True)
+    assert parse_think_tags(" none ") == "none"
+    assert split_thoughts("<think>B?", None) == ("", "<think>B?", True)
 
 
 @pytest.mark.parametrize("text", ["", " , ", "<mull>", "<mull>,<mull>", "<mull>,mull"])

@@ -237,7 +237,7 @@ class ReplyReader:
         # One may be a part of another, which would be left with its rest.
         self._secrets = sorted(forms, key=len, reverse=True)
 
-    def read(self, body: bytes, more_tags: Sequence[TagPair] = ()) -> Reply:
+    def read(self, body: bytes, more_tags: Sequence[TagPair] | None = ()) -> Reply:
         """Read the body of a 200; `RequestError` if it holds no answer.
 
         That is "aborted" where the server broke the answer off, else "protocol":
@@ -251,7 +251,7 @@ class ReplyReader:
         except Exception as error:
             raise self._error(f"what cannot be read: {describe(error)}") from None
 
-    def _read(self, body: bytes, more_tags: Sequence[TagPair]) -> Reply:
+    def _read(self, body: bytes, more_tags: Sequence[TagPair] | None) -> Reply:
         choice, usage, fingerprint = self._first_choice(body)
         message = choice.get("message")
         if not isinstance(message, dict):

@@ -253,7 +253,9 @@ def write_prompt(request: Request) -> dict[str, Any]:
     return {"turns": turns, **said, **origin}
 
 
-def read_reply(answer: Mapping[str, Any], more_tags: Sequence[TagPair] = ()) -> Reply:
+def read_reply(
+    answer: Mapping[str, Any], more_tags: Sequence[TagPair] | None = ()
+) -> Reply:
     """Return what the process with the model answered, without its thoughts."""
     reply = Reply(**answer)
     thoughts = split_thoughts(reply.text, more_tags)

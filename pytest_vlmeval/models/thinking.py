@@ -55,14 +55,18 @@ class _Tag(NamedTuple):
     end: int
 
 
-def split_thoughts(text: str, more: Sequence[TagPair] = ()) -> Thoughts:
+def split_thoughts(text: str, more: Sequence[TagPair] | None = ()) -> Thoughts:
     """Part a text at the tags around thoughts, `THINK_TAGS` and `more`.
+
+    With None it is not parted.
 
     The tag that opens them may be missing: templates that put it at the end of the
     prompt leave it out of the answer. Where it stands in the middle of a text it needs
     the one that closes, and a tag in quotes is only mentioned. Without any tag there
     are no thoughts.
     """
+    if more is None:
+        return Thoughts("", text, closed=True)
     channels = _split_channels(text)
     if channels is not None:
         return channels
