@@ -43,6 +43,7 @@ FRAMES = 8
 PAGE = ROOT / "docs" / "fidelity.md"
 # What a table, a file of answers or a reader may take for something else.
 ODD = [
+    "",
     "None",
     "NA",
     "nan",
