@@ -34,7 +34,7 @@ from pytest_vlmeval.sandbox.inside.reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # The classes with a defect whose fix changes published numbers.
 CORRECTED = {
@@ -286,10 +286,10 @@ def mend_conversations(module: Any) -> None:
 def mend_mathvista(module: Any) -> None:
     """Answer dataset/utils/mathvista.py:96: texts and lists are compared with 'None'.
 
-    And :111, where the number 0 in an answer counts as no number; :80, where a reply
-    that names no option is wrong, and :91, where "12.0" is not 12, nor 0.214 0.21 to
-    two places. The paper takes the option that is nearest to what its judge read, and
-    rounds. Changes published numbers, so it acts only in corrected scoring.
+    And :111, where the number 0 in an answer counts as no number; :85, where a reply
+    that names no option is wrong; :90 and :93, where "12.0" is not 12, nor 0.214 0.21
+    to two places. The paper takes the option that is nearest to what its judge read,
+    and rounds. Changes published numbers, so it acts only in corrected scoring.
     """
     read_options(module)
     upstream = module.post_check
@@ -299,15 +299,12 @@ def mend_mathvista(module: Any) -> None:
             return upstream(line, prefetch=prefetch)
         said = str(line["prediction" if prefetch else "res"]).strip()
         if line["question_type"] == "multi_choice":
-            options = evaluate(line["choices"])
+            options = lettered(evaluate(line["choices"]))
             option = read_vista_option(said, options, guess=not prefetch)
-            if prefetch:
+            if prefetch or option is None:
                 return option or False
-            known = options[ascii_uppercase.index(line["answer_option"])]
             # Two options may have the same text.
-            if option is None:
-                return False
-            return bool(options[ascii_uppercase.index(option)] == known)
+            return options[option] == options.get(line["answer_option"])
         if not _is_vista_answer(said, line):
             return False
         # 0 is an answer, and not that nothing was found.
@@ -316,8 +313,13 @@ def mend_mathvista(module: Any) -> None:
     module.post_check = post_check
 
 
+def lettered(options: Sequence[object]) -> dict[str, str]:
+    """Give the texts of options by their letters."""
+    return dict(zip(ascii_uppercase, map(str, options), strict=False))
+
+
 def read_vista_option(
-    said: str, options: Sequence[object], *, guess: bool
+    said: str, options: Mapping[str, str], *, guess: bool
 ) -> str | None:
     """Read an option in an answer to MathVista, or guess it in a judge's reply.
 
@@ -325,20 +327,19 @@ def read_vista_option(
     the one that is nearest by edit distance, as in the paper (evaluation/
     calculate_score.py of lupantech/MathVista). Nothing is guessed of an empty one.
     """
-    texts = [str(each) for each in options]
-    letters = ascii_uppercase[: len(texts)]
     # Of options with the same text the first has it.
+    first = {text: letter for letter, text in reversed([*options.items()])}
     known = {
-        letter: text if texts.index(text) == place else ""
-        for place, (letter, text) in enumerate(zip(letters, texts, strict=True))
+        letter: text if first[text] == letter else ""
+        for letter, text in options.items()
     }
     found = read_option(said, known)
-    if found or not guess or not said:
+    if found or not guess or not said or not options:
         return found
     bracket = re.search(r"\(([a-zA-Z])\)", said)
     if bracket and bracket[1].upper() in known:
         return bracket[1].upper()
-    return nearest_option(said, dict(zip(letters, texts, strict=True)))
+    return nearest_option(said, options)
 
 
 def _is_vista_answer(said: str, line: Any) -> bool:

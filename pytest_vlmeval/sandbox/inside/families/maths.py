@@ -15,7 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     read_upstream,
     verdict,
 )
-from pytest_vlmeval.sandbox.inside.mends import read_vista_option
+from pytest_vlmeval.sandbox.inside.mends import lettered, read_vista_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
             given = verdict(row["index"], value, row["res"], row["log"], task)
             if choices := _choices(row):
                 if module_name == "mathvista" and given["state"] == "judged":
-                    given["reason"] = _reason(job, row, [*choices.values()])
+                    given["reason"] = _reason(job, row, lettered([*choices.values()]))
                 said = row["prediction"]
                 upstream_said = read_upstream(job, said, choices)
                 reading = compare_readings(job, said, upstream_said, choices)
@@ -62,7 +62,7 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
     return evaluate_dataset
 
 
-def _reason(job: Job, row: pd.Series[Any], options: list[object]) -> str:
+def _reason(job: Job, row: pd.Series[Any], options: dict[str, str]) -> str:
     """Give ms-vlmeval's note on a judge's reply, or say that an option is guessed."""
     said = str(row["res"]).strip()
     if job.scoring == "corrected" and not read_vista_option(said, options, guess=False):
