@@ -78,6 +78,11 @@ def test_samples_are_filtered_and_searched(
     page.locator(".chip", has_text="failed").click()
     expect(status).to_have_text("6 of 600 samples")
     expect(page.locator(".sample").first).to_contain_text("HTTP 500")
+    page.locator(".chip", has_text="cut off").click()
+    expect(status).to_have_text("6 of 600 samples")
+    card = page.locator(".sample").first
+    expect(card).to_contain_text("It goes on and on")
+    expect(card.locator(".pill")).to_have_text(["wrong", "cut off"])
     page.locator(".chip", has_text="all").click()
     page.get_by_label("Category").select_option("maps & plans")
     expect(status).to_have_text("150 of 600 samples")
