@@ -17,6 +17,8 @@ SHORTEST_EDGE = 100
 LONGEST_SIDE = 65_500
 # What it makes RGB of; an image in another mode is encoded as it is.
 _CONVERTED = ("RGBA", "P", "LA")
+# A PNG holds the pixels of these as they are.
+_LOSSLESS = ("RGB", "L", "1")
 # The formats whose pictures stay what they are; all others become PNG.
 _KEPT = {"image/jpeg": "JPEG", "image/webp": "WEBP", "image/png": "PNG"}
 
@@ -91,14 +93,14 @@ def as_ms_vlmeval(data: bytes, saved_as: str, image_size: int | None) -> bytes:
         with Image.open(io.BytesIO(data)) as picture:
             if not saved_as:
                 return _encode(picture, image_size)
-            with Image.open(_save(picture, saved_as)) as saved:
+            with _save(picture, saved_as) as saved:
                 return _encode(saved, image_size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(str(error)) from None
 
 
-def _save(picture: Picture, suffix: str) -> io.BytesIO:
-    """Write an image to the file that ms-vlmeval keeps it in."""
+def _save(picture: Picture, suffix: str) -> Picture:
+    """Return an image as the file holds it in which ms-vlmeval keeps it."""
     from PIL import Image
 
     if picture.mode in _CONVERTED:
@@ -106,11 +108,13 @@ def _save(picture: Picture, suffix: str) -> io.BytesIO:
     kind = Image.registered_extensions().get(suffix)
     if kind is None:
         raise ValueError(f"Pillow writes no file that ends with {suffix}")
+    if kind == "PNG" and picture.mode in _LOSSLESS:
+        pixels = picture.copy()
+        pixels.info.clear()  # a comment would go into the JPEG
+        return pixels
     out = io.BytesIO()
-    # The pixels of a PNG are the same however well it is packed.
-    picture.save(out, kind, **({"compress_level": 0} if kind == "PNG" else {}))
-    out.seek(0)
-    return out
+    picture.save(out, kind)
+    return Image.open(out)
 
 
 def _encode(picture: Picture, image_size: int | None) -> bytes:
