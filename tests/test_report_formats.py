@@ -138,6 +138,7 @@ def test_the_summary_is_a_table(report: RunReport) -> None:
     assert f"| Artificial (modified data) | Overall | {score.value:.2f} of 100 |" in (
         "\n".join(lines)
     )
+    assert f"Artificial: 3 of {COUNT} answers were cut off at the token limit" in lines
     reason = "Overall 60 is below 70.<br>n = 300 \\| p = 0.01 &lt;b>"
     assert lines[-1] == f"| Artificial | threshold | failed | {reason} |"
 

@@ -30,6 +30,14 @@ def format_summary(report: RunReport) -> str:
         if each.score
         for describe in (describe_unread, describe_defects)
     ]
+    said += [
+        (
+            each.dataset,
+            f"{count} of {len(each.samples)} answers were cut off at the token limit",
+        )
+        for each in report.datasets
+        if (count := summarize(each).cut_off)
+    ]
     for dataset, text in said:
         if text is not None:
             lines += ["", _plain(f"{dataset}: {text}")]
