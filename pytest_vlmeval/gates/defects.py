@@ -30,7 +30,7 @@ def describe_defects(score: Score) -> str | None:
     return (
         f"{defects} of {score.samples} verdicts rest on a known defect of ms-vlmeval's "
         f"scoring ({PAGE}), without them it is {sound.value:.2f}; "
-        f"--vlm-scoring=corrected counts them right{also}"
+        f"--vlm-scoring=corrected decides them without it{also}"
     )
 
 
