@@ -159,8 +159,9 @@ def test_a_thinking_model_is_scored_by_its_answer_alone(
     result = project.ask(server.url)
     result.stdout.fnmatch_lines(
         [
-            "MathVision_MINI-3 has no usable answer: it ended after * tokens, before "
-            "the model had finished to think. * It thought: 30, or"
+            "MathVision_MINI-3 has no usable answer: it ended after * tokens in the "
+            "middle of its thoughts, though the server says that it is whole. * It "
+            "thought: 30, or"
         ]
     )
     assert project.stored(
