@@ -67,7 +67,10 @@ _MEMBER = re.compile(
 # The server's own words, after the address and status.
 _SAID = re.compile(r"\A\S+ answered \d+: ")
 # What differs from sample to sample in words that are alike: numbers, names, ids.
-_OWN = re.compile(r"\w*\d\w*")
+# A part of a UUID may be letters alone.
+_OWN = re.compile(
+    r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\w*\d\w*", re.IGNORECASE
+)
 # Chinese, Japanese and Korean have no blanks between words.
 _WORD = re.compile("[\u3040-\u9fff\uac00-\ud7af]|[^\\W\u3040-\u9fff\uac00-\ud7af]+")
 # So many words at the beginning, or at the end, are no accident.

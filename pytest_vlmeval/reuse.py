@@ -45,6 +45,7 @@ from pytest_vlmeval.spot_check import (
     shuffled,
     take_turns,
 )
+from pytest_vlmeval.store.reuse import INTERRUPTED
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.pool import Pool
@@ -66,12 +67,6 @@ REMEDY = (
 REMEDY_HERE = (
     "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always uses "
     "the stored answers as they are."
-)
-
-
-INTERRUPTED = (
-    "The check of the stored answers was interrupted. Nothing was scored. Run the same "
-    "command again."
 )
 
 

@@ -38,6 +38,6 @@ def write_submission(
         raise VlmEvalError(
             f"The submission of {dataset} cannot be written to {folder}: "
             f"{error.strerror}. Make that a folder that can be written, then run the "
-            "same command again: the answers are in the store, and none is asked again."
+            "same command again: it uses the answers in the store."
         ) from error
     return Submission(file, written.format)

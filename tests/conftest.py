@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -56,6 +57,29 @@ def pytest_collection_modifyitems(
     left = [item for item in items if STARTING & set(getattr(item, "fixturenames", ()))]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in set(left)]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Give what adds a measured figure to the end of the output, also with xdist."""
+    return functools.partial(record_property, "figure")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests measured, each figure below its test."""
+    figures = [
+        (report.nodeid, value)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if not figures:
+        return
+    terminalreporter.section("figures")
+    for nodeid, value in sorted(figures):
+        terminalreporter.write_line(f"{nodeid}\n    {value}")
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def test_a_missing_baseline_fails_with_the_command_that_makes_it(
             "whether * = 100.00 is a regression.",
             "To make this score the baseline:",
             f"    {command} --snapshot-update",
-            "Nothing is asked again (the answers are stored); it writes "
+            "It uses the stored answers and writes "
             f"{BASELINE}, which is to be committed.",
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
             'ini file vlm_allow_missing_baseline = "yes".',

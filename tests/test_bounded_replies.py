@@ -208,7 +208,7 @@ def test_memory_of_replies_without_an_end(
     bodies: Bodies,
     answers: Body,
     encoding: str,
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     bodies.answers, bodies.encoding = answers, encoding
     started = time.monotonic()
@@ -220,8 +220,7 @@ def test_memory_of_replies_without_an_end(
     )
     *errors, grown_mb = done.stdout.splitlines()
     took_s = time.monotonic() - started
-    with capsys.disabled():
-        print(f" 3 endless replies: {grown_mb} MB more, {took_s:.1f} s")  # noqa: T201
+    figure(f"3 endless replies: {grown_mb} MB more, {took_s:.1f} s")
     assert len(errors) == 3
     assert "more than 32 MB" in errors[0]
     assert int(grown_mb) < 150

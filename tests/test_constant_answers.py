@@ -151,7 +151,7 @@ ACCEPTED = "[tiny-vlm.MathVision_MINI]\nmin = 40\naccept_defects = true\n"
 DEFECTS = (
     "10 of 20 verdicts rest on a known defect of ms-vlmeval's scoring "
     "(docs/datasets.md#known-defects-of-the-published-scoring), without them it is "
-    "0.00; --vlm-scoring=corrected counts them right"
+    "0.00; --vlm-scoring=corrected decides them without it"
 )
 BLOCK = f"""
 MathVision_MINI: Overall/acc (exact matching) is below its threshold without the *

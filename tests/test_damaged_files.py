@@ -126,9 +126,22 @@ def test_the_whole_store_can_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@few
-@given(damages)
-def test_a_damaged_store_is_reported_with_its_place(damage: Damage) -> None:
+def test_damaged_stores_are_reported_with_their_place(
+    figure: Callable[[str], None],
+) -> None:
+    refused = []
+
+    @few
+    @given(damages)
+    def each(damage: Damage) -> None:
+        refused.append(is_refused_with_its_place(damage))
+
+    each()
+    figure(f"{len(refused)} damaged stores: {sum(refused)} refused, the rest read")
+
+
+def is_refused_with_its_place(damage: Damage) -> bool:
+    """Open a damaged store; what refuses it names the file and what to do."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = damage(whole_store())
@@ -142,6 +155,7 @@ def test_a_damaged_store_is_reported_with_its_place(damage: Damage) -> None:
         left = (folder / "store.sqlite").read_bytes()
         assert len(left) >= len(data)
         assert left[4_096:] == data[4_096:] or not told
+        return bool(told)
 
 
 def test_a_store_of_version_2_says_how_to_go_on_and_stays_as_it_is(

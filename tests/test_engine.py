@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_what_waits_for_the_store_keeps_its_place(
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_costs_no_more_than_what_was_in_flight(
-    tmp_path: Path, server: ServerProcess
+    tmp_path: Path, server: ServerProcess, figure: Callable[[str], None]
 ) -> None:
     server.control(default="B", latency_s=0.005)
     command = [sys.executable, "-m", "tests.engine_calls", server.url, str(tmp_path)]
@@ -85,10 +86,10 @@ def test_a_kill_at_any_moment_costs_no_more_than_what_was_in_flight(
     )
     lost = json.loads(found.stdout)
     busy = [each for each in lost if each]
-    sys.stdout.write(
+    figure(
         f"{len(lost)} kills at concurrency {CONCURRENCY}: {len(busy)} lost answers, "
         f"{max(lost)} at most, {sum(lost) / len(lost):.1f} on average; "
-        f"{len(server.requests())} requests\n"
+        f"{len(server.requests())} requests"
     )
     assert len(lost) == 200
     assert min(lost) >= 0

@@ -100,6 +100,24 @@ def _check_tables(results: Results) -> None:
     )
 
 
+def test_a_table_of_scores_counts_the_unread_and_those_by_a_defect(
+    notebook: Project, server: ServerProcess
+) -> None:
+    """Samples 1 and 3 are right by the defect; 2 is not read, and 4 is plainly B."""
+    server.control(default="A", answers={"<2>": "I am not sure.", "<4>": "B"})
+    asking: dict[str, Any] = {"api_base": server.url, "retries": 1, "reuse": "always"}
+    columns = ["unread", "verdicts_by_defect", "score_without_defects", "value"]
+    published = evaluate("tiny-vlm", "MathVision_MINI", **asking)
+    assert published.scores[columns].values.tolist() == [[1, 2, 25, 75]]
+    corrected = evaluate("tiny-vlm", "MathVision_MINI", scoring="corrected", **asking)
+    scores = corrected.scores
+    assert scores[["unread", "verdicts_by_defect", "value"]].values.tolist() == [
+        [1, 0, 25]
+    ]
+    assert scores["score_without_defects"].isna().all()
+    assert asked(server) == 4
+
+
 def test_frames_inside_an_event_loop(notebook: Project, server: ServerProcess) -> None:
     """As in a notebook, where a loop runs; pictures in any form that Python has."""
     server.control(default="yes")

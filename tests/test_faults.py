@@ -50,13 +50,18 @@ def kinds(project: Project) -> set[object]:
     ),
 )
 def test_a_bad_server_costs_no_answer(
-    project: Project, server: ServerProcess, fault: dict[str, object], kind: str
+    project: Project,
+    server: ServerProcess,
+    fault: dict[str, object],
+    kind: str,
+    figure: Callable[[str], None],
 ) -> None:
     project.write_math(SAMPLES)
     server.control(answers=REPLIES, rules=[fault])
     arguments = ["--vlm-retries=5", "--vlm-timeout=5", "--vlm-concurrency=4"]
     result = project.ask(server.url, *arguments)
     assert result.ret == 0
+    figure(f"{len(server.requests())} requests for {SAMPLES} answers")
     assert stored(project) == UNDISTURBED
     assert kinds(project) == {kind}
     result.stdout.fnmatch_lines([f"asked: * of them again, *errors: {kind} *x"])
@@ -154,8 +159,9 @@ def test_a_thinking_model_is_scored_by_its_answer_alone(
     result = project.ask(server.url)
     result.stdout.fnmatch_lines(
         [
-            "MathVision_MINI-3 has no usable answer: it ended after * tokens, before "
-            "the model had finished to think. * It thought: 30, or"
+            "MathVision_MINI-3 has no usable answer: it ended after * tokens in the "
+            "middle of its thoughts, though the server says that it is whole. * It "
+            "thought: 30, or"
         ]
     )
     assert project.stored(

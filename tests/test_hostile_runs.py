@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile import Hostile, corpus
-from tests.run_fixtures import Project, endpoint, math_rows, properties
+from tests.run_fixtures import Project, endpoint, math_rows, properties, write_table
 from tests.server_fixtures import ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -17,6 +17,43 @@ pytestmark = pytest.mark.slow
 # One of each kind and all of those that terminals, files and databases mind.
 MINDED = {"control character", "terminal escape", "lone surrogate", "direction mark"}
 MINDED |= {"format string", "import", "dunder chain"}
+
+
+OBEYED = "\x1b\x07\x08\x7f\x9b\x9d\u202e\u2066"
+
+
+def test_a_run_with_hostile_ids_and_words_of_a_server(
+    project: Project, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    """Ids of a table, what a server refuses a sample with, and why it ended another."""
+    rows = [
+        {"index": f"{n}{OBEYED}", "question": f"Which <{n}>?{OBEYED}", "answer": "A"}
+        | {"A": "red", "B": "green"}
+        for n in range(3)
+    ]
+    write_table(project.pytester.path / "odd.tsv", rows)
+    project.pytester.makepyfile(
+        test_odd="from pytest_vlmeval import Benchmark\n"
+        "class TestOdd(Benchmark):\n    datasets = ['odd.tsv']\n"
+    )
+    rules = [
+        {"contains": "<1>", "status": 400, "message": f"refused{OBEYED}"},
+        {"contains": "<2>", "finish_reason": f"odd{OBEYED}", "answer": f"A{OBEYED}"},
+    ]
+    server = vlm_server(default="A", rules=rules)
+    report = project.pytester.path / "junit.xml"
+    result = project.run(
+        *endpoint(server.url),
+        *("-rA", "-vv", f"--junitxml={report}"),
+        "--vlm-report=report.html",
+    )
+    assert result.ret == 1
+    said = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in said
+    assert "refused\\x1b\\x07" in said
+    assert "finish_reason 'odd\\x1b" in said
+    assert not [sign for sign in OBEYED if sign in said]
+    assert ET.parse(report).getroot().find("testsuite") is not None
 
 
 def short_texts(marker: Path) -> list[Hostile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -160,8 +161,9 @@ def states(project: Project) -> dict[object, object]:
     return {row[0]: row[1] for row in project.stored(query)}
 
 
+@pytest.mark.slow
 def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
-    project: Project, server: ServerProcess
+    project: Project, server: ServerProcess, figure: Callable[[str], None]
 ) -> None:
     """The run goes to its end, says each thing once, and a rerun asks only the rest."""
     write_odd(project)
@@ -171,6 +173,7 @@ def test_each_kind_of_reply_has_its_state_and_ends_no_other_sample(
     result, cases = project.junit(*arguments)
     assert states(project) == {name: state for name, (state, _) in REPLIES.items()}
     answered = len(REPLIES) - len(LOST)
+    figure(f"{len(REPLIES)} kinds of reply: {answered} answered, {len(LOST)} lost")
     result.assert_outcomes(passed=answered, failed=len(LOST) + 1)
     text = result.stdout.str()
     assert "ended by a bug" not in text

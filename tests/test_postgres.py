@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -209,6 +209,7 @@ def test_a_server_that_is_restarted_is_waited_for(
     postgres_server: PostgresServer,
     postgres_url: str,
     workers: list[str],
+    figure: Callable[[str], None],
 ) -> None:
     project.write_math(SAMPLES)
     server.control(default="B", latency_s=0.3)
@@ -227,6 +228,8 @@ def test_a_server_that_is_restarted_is_waited_for(
         f"vlmeval: the run store {shown} does not answer; waits for it, 120 s at most."
     )
     assert output.count(line) == 1
+    asked_again = len(server.requests()) - SAMPLES
+    figure(f"PostgreSQL away for 4 s: {asked_again} of {SAMPLES} asked again")
     # Nothing was lost, not even what was in flight.
     assert set(asked(server).values()) == {1}
     assert query(postgres_url, "SELECT count(*) FROM answers") == [(SAMPLES,)]

@@ -125,14 +125,20 @@ def test_of_a_text_alone_no_image_is_the_cause(status: int, words: str) -> None:
 def test_words_that_repeat_the_prompt_or_name_the_request_are_alike(words: str) -> None:
     drawn = random.Random(7)
     questions = ["Which colour is the sky", "How many birds", "Name the river", "Why"]
+    ids = [uuid.UUID(int=drawn.getrandbits(128), version=4) for _ in range(9)]
+    # Some have parts of letters alone.
+    ids += [
+        uuid.UUID(f"{part * 4}-{part * 2}-4abc-{part * 2}-{part * 6}")
+        for part in ("ab", "cd", "ef")
+    ]
     errors = [
         refused(
             words.format(
-                uuid=uuid.UUID(int=drawn.getrandbits(128), version=4),
+                uuid=id_,
                 question=f"{drawn.choice(questions)} {drawn.choice(questions)}?",
             )
         )
-        for _ in range(12)
+        for id_ in ids
     ]
     assert give_up_after([*errors]) == 10
     others = [refused("no such image"), refused("cannot decode the audio")]

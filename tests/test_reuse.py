@@ -6,9 +6,6 @@ import importlib
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,9 +19,10 @@ from pytest_vlmeval.reports.accounts import describe_check
 from pytest_vlmeval.store import Store
 from tests.postgres_server import postgres_server as postgres_server
 from tests.postgres_server import postgres_url as postgres_url
-from tests.run_fixtures import Project, math_rows, properties
+from tests.run_fixtures import Project, endpoint, math_rows, properties
 from tests.server_fixtures import ServerProcess
 from tests.store_calls import store as store
+from tests.test_runs import finish, wait_for
 
 StartServer = Callable[..., ServerProcess]
 
@@ -204,31 +202,33 @@ def test_other_weights_stop_the_run_though_the_answers_are_the_same(
     assert ask(server).endswith("spot check: 16 of 16 the same")
 
 
+INTERRUPTED = (
+    "The check of the stored answers was interrupted. Nothing was scored. Run the same "
+    "command again."
+)
+
+
 def test_a_check_that_is_interrupted_says_so(
     checking: Project, server: ServerProcess
 ) -> None:
     server.control(default="B")
-    ask(server)
+    ask(server, mode="all")
     server.control(default="B", latency_s=0.5)
-    arguments = (
-        "-p",
-        "no:cacheprovider",
-        "--vlm-model=tiny-vlm",
-        "--vlm-concurrency=1",
+    page = checking.pytester.path / "report.html"
+    process = checking.start(
+        *endpoint(server.url), "--vlm-concurrency=1", f"--vlm-report={page}"
     )
-    more = f"--vlm-api-base={server.url}", "--vlm-allow-modified-data"
-    process = checking.pytester.popen(
-        [sys.executable, "-m", "pytest", *arguments, *more],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    while not server.requests() and process.poll() is None:
-        time.sleep(0.05)
+    wait_for(lambda: bool(server.requests()))
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=50)[0].decode()
+    output = finish(process)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "another command asked them" not in output
+    # Whose score that is was to be found out.
+    assert "50.00" not in output
+    assert "= vlmeval =" in output
+    assert output.count(INTERRUPTED) == 1
+    assert "vlmeval: no report is written, as nothing was scored" in output
+    assert not page.exists()
     found = checking.stored(
         "SELECT state, words, json_extract(result, '$.why') FROM spot_checks "
         "WHERE words != ''"
@@ -236,8 +236,7 @@ def test_a_check_that_is_interrupted_says_so(
     assert found == [
         (
             "refused",
-            "The check of the stored answers was interrupted. Nothing was scored. Run "
-            "the same command again.",
+            INTERRUPTED,
             "interrupted",
         )
     ]

@@ -6,6 +6,7 @@ Screenshots of what is asserted here stay in the folder that `--screenshots` nam
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_fifteen_thousand_samples(
     tmp_path: Path,
     browser: Browser,
     open_report: Open,
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     run_id = fill_store(tmp_path, tmp_path / "cache", 15_000, pictures=400)
     store = Store(tmp_path)
@@ -61,11 +62,10 @@ def test_fifteen_thousand_samples(
     assert page.locator(".sample").count() < 60
     frames = page.evaluate(SCROLL)
     frame_ms = sorted(frames)[len(frames) // 2]
-    with capsys.disabled():
-        print(  # noqa: T201
-            f"\n15,000 samples open in {opened_s:.2f} s, {busy_s:.2f} s of them busy; "
-            f"a frame of scrolling takes {frame_ms:.0f} ms"
-        )
+    figure(
+        f"15,000 samples open in {opened_s:.2f} s, {busy_s:.2f} s of them busy; "
+        f"a frame of scrolling takes {frame_ms:.0f} ms"
+    )
     assert page.locator("#status").inner_text() == "15,000 samples"
     last = page.locator(".sample").last.get_attribute("aria-label") or ""
     assert last.startswith("Artificial-14999, ")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -45,7 +46,11 @@ def interrupt(
     ids=["one", "xdist", "controller"],
 )
 def test_ctrl_c_keeps_what_is_in_flight_and_asks_nothing_new(
-    project: Project, server: ServerProcess, workers: list[str], group: bool
+    project: Project,
+    server: ServerProcess,
+    workers: list[str],
+    group: bool,
+    figure: Callable[[str], None],
 ) -> None:
     project.write_math(SAMPLES)
     project.pytester.makeini(WARNINGS)
@@ -56,7 +61,9 @@ def test_ctrl_c_keeps_what_is_in_flight_and_asks_nothing_new(
     output = finish(process)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "INTERNALERROR" not in output
-    assert len(asked_after(server, moment)) <= CONCURRENCY
+    late = asked_after(server, moment)
+    figure(f"Ctrl-C with {CONCURRENCY} in flight: {len(late)} requests after it")
+    assert len(late) <= CONCURRENCY
     assert len(server.requests()) < SAMPLES
     assert answers(project) == len(server.requests())
 
@@ -91,7 +98,10 @@ def test_ctrl_c_again_drops_what_is_in_flight(
     ids=lambda each: signal.Signals(each).name,
 )
 def test_workers_ask_nothing_more_once_the_main_process_is_gone(
-    project: Project, server: ServerProcess, signal_: int
+    project: Project,
+    server: ServerProcess,
+    signal_: int,
+    figure: Callable[[str], None],
 ) -> None:
     project.write_math(SAMPLES)
     server.control(default="B", latency_s=LATENCY_S)
@@ -102,6 +112,10 @@ def test_workers_ask_nothing_more_once_the_main_process_is_gone(
     # Long enough to see what a worker would still ask.
     time.sleep(6)
     late = asked_after(server, moment)
+    figure(
+        f"{signal.Signals(signal_).name} of the main process: {len(late)} requests "
+        f"after it, the last after {max(late, default=0):.1f} s"
+    )
     assert len(late) <= CONCURRENCY
     assert max(late, default=0) < 2
     assert len(server.requests()) < SAMPLES

@@ -68,7 +68,10 @@ Check = Callable[[Project], list[object]]
 
 
 def test_killed_again_and_again_at_any_moment(
-    project: Project, server: ServerProcess, undisturbed: Check
+    project: Project,
+    server: ServerProcess,
+    undisturbed: Check,
+    figure: Callable[[str], None],
 ) -> None:
     arguments = [*endpoint(server.url), "--vlm-concurrency=4", "-n2"]
     for count in (0, 5, 15, SAMPLES):
@@ -79,6 +82,8 @@ def test_killed_again_and_again_at_any_moment(
         finish(process)
     assert project.run(*arguments).ret == 0
     undisturbed(project)
+    again = len(server.requests()) - SAMPLES
+    figure(f"4 kills of a command with 2 workers: {again} of {SAMPLES} asked again")
     # Asked again was only what was under way when it was killed.
     assert len(server.requests()) <= SAMPLES + 4 * 4
 
@@ -99,7 +104,12 @@ def test_a_killed_worker_is_survived_by_the_others(
     assert len(server.requests()) <= SAMPLES + 4
 
 
-def test_a_full_disk(project: Project, server: ServerProcess, small_disk: Path) -> None:
+def test_a_full_disk(
+    project: Project,
+    server: ServerProcess,
+    small_disk: Path,
+    figure: Callable[[str], None],
+) -> None:
     project.write_math(12)
     server.control(default="B" + " " * 100_000)
     project.ask(server.url)
@@ -107,9 +117,16 @@ def test_a_full_disk(project: Project, server: ServerProcess, small_disk: Path) 
     project.store = small_disk / "store.sqlite"
     arguments = ["--vlm-concurrency=1", f"--vlm-work-dir={small_disk}"]
     assert project.ask(server.url, *arguments).ret == 1
+    kept = answers(project)
+    before = len(server.requests())
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert project.ask(server.url, *arguments).ret == 0
     assert results(project) == expected
+    figure(
+        f"full disk: {kept} of 12 answers kept; with more room "
+        f"{len(server.requests()) - before} asked again"
+    )
+    assert len(server.requests()) - before <= 12 - kept
 
 
 HOLD = """

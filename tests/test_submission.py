@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(
         [
             f"The submission of DocVQA_TEST cannot be written to {folder}/tiny-vlm: "
             "Not a directory. Make that a folder that can be written, then run the "
-            "same command again: the answers are in the store, and none is asked again."
+            "same command again: it uses the answers in the store."
         ]
     )
     folder.unlink()

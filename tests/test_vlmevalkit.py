@@ -150,7 +150,7 @@ def test_a_defect_is_that_of_the_method(sandbox: Sandbox, tmp_path: Path) -> Non
     assert describe_defects(told) == (
         "1 of 1 verdicts rest on a known defect of VLMEvalKit's scoring "
         "(docs/datasets.md#known-defects-of-the-published-scoring), without them it is "
-        "0.00; --vlm-scoring=corrected counts them right"
+        "0.00; --vlm-scoring=corrected decides them without it"
     )
 
 

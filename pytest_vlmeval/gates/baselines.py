@@ -134,7 +134,7 @@ class BaselineGate:
             f"{score.dataset} has no baseline for {self.current.model} yet, so nothing "
             f"tells whether {value} is a regression.\n"
             f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
-            "Nothing is asked again (the answers are stored); it writes "
+            "It uses the stored answers and writes "
             f"{self.own}, which is to be committed.\n"
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
             'ini file vlm_allow_missing_baseline = "yes".',

@@ -58,5 +58,5 @@ def see_line(dataset: str) -> Line:
     """Say where the samples are seen."""
     return "see", (
         f"the same command with -k 'test_sample and {dataset}' -rx lists the wrong "
-        "answers; none is asked again"
+        "answers, from the store"
     )

@@ -36,7 +36,7 @@ def describe_defects(score: Score) -> str | None:
     return (
         f"{defects} of {score.samples} verdicts rest on {name_defect(score)} "
         f"({PAGE}), without them it is {sound.value:.2f}; "
-        f"--vlm-scoring=corrected counts them right{also}"
+        f"--vlm-scoring=corrected decides them without it{also}"
     )
 
 

@@ -161,7 +161,7 @@ def describe_unknown_endings(reasons: Mapping[str, int]) -> list[str]:
     """Say of each finish_reason that is not known how many answers ended by it."""
     return [
         f"the endpoint ended {count} answer{'s' * (count > 1)} with finish_reason "
-        f"{reason!r}, which is not known: their text is scored"
+        f"'{reason}', which is not known: their text is scored"
         for reason, count in sorted(reasons.items())
     ]
 

@@ -92,15 +92,25 @@ class TerminalReport:
             watch = self._find_watch()
             if watch is None:
                 return
-            lines = format_table(watch.results()) + self._gates()
-            lines += format_unheld(self._find_unheld())
-            lines += format_account(watch.account())
-            lines += self._compare()
+            # A score of answers that may be another model's is none of this session.
+            lines = self._refusal() or [
+                *format_table(watch.results()),
+                *self._gates(),
+                *format_unheld(self._find_unheld()),
+                *format_account(watch.account()),
+                *self._compare(),
+            ]
         except VlmEvalError as error:
             lines = [*lines, str(error)]
         terminalreporter.write_sep("=", "vlmeval")
         for line in lines:
             terminalreporter.write_line(printable(line))
+
+    def _refusal(self) -> list[str]:
+        """Say why the stored answers do not count, where their check has not passed."""
+        assert self._store is not None
+        refusal = self._store.reuse.refusal(self._session_id)
+        return [refusal] if refusal else []
 
     def _compare(self) -> list[str]:
         """Compare with the run that `--vlm-compare-with` names."""

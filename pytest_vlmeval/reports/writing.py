@@ -71,6 +71,8 @@ class ReportWriter:
             return []
         store = Store(self._settings.work_dir, self._settings.store)
         try:
+            if store.reuse.refusal(self._session_id):
+                return ["no report is written, as nothing was scored"]
             report = load_session(store, self._settings.cache_dir, self._session_id)
         finally:
             store.close()

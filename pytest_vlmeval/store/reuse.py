@@ -38,6 +38,12 @@ _ANSWER_FIELDS = (
 )
 
 
+INTERRUPTED = (
+    "The check of the stored answers was interrupted. Nothing was scored. Run the same "
+    "command again."
+)
+
+
 class Checking(NamedTuple):
     """How far the check of a session is; `words` say why it was refused."""
 
@@ -160,6 +166,17 @@ class Reuse:
         with self._database.transaction(reading=True) as connection:
             found = connection.scalar(query)
         return None if found is None else SpotCheck(**found)
+
+    def refusal(self, session_id: str) -> str:
+        """Return why no stored answer counts for a session that is over, or ''."""
+        query = sa.select(spot_checks.c.state, spot_checks.c.words).where(
+            spot_checks.c.session_id == session_id
+        )
+        with self._database.transaction(reading=True) as connection:
+            found = connection.execute(query).first()
+        if found is None or found.state == "settled":
+            return ""
+        return found.words or INTERRUPTED
 
     def record_answers(
         self, run_id: str, session_id: str, new: Sequence[tuple[int, Answer]]

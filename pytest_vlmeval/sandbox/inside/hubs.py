@@ -110,7 +110,10 @@ def own_folders(
     if table is not None:
         folders += [Path(table).parent, Path(table).resolve()]
     if shelf is not None:
-        folders.append(Path(shelf["data_root"]))
+        data_root = Path(shelf["data_root"])
+        # Some classes keep a table there, which may be a link: the user's, or one to an
+        # earlier mirror.
+        folders += [data_root, *filter(Path.is_symlink, data_root.glob("*.tsv"))]
         folders += [Path(each["path"]).resolve() for each in shelf["files"]]
         for snapshot in shelf["snapshots"]:
             folder = Path(snapshot["folder"]).absolute()
