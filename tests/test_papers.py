@@ -76,6 +76,17 @@ def vista_row(index: int, kind: object, answer: str) -> Row:
     }
 
 
+# What a judge makes of an empty answer, by class: it is right.
+EMPTY = {
+    "ImageMCQDataset": "B",
+    "ImageYORNDataset": "Yes",
+    "MathVision": "3",
+    "MMVet": "1.0",
+    "LLaVABench": "10 10",
+    "MMLongBench": "Extracted answer: 3\nAnswer format: Int",
+}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_reply_about_mathvista_is_compared_as_in_the_paper(
     sandbox: Sandbox, tmp_path: Path, method: Scoring
@@ -119,17 +130,14 @@ def test_numbers_that_are_said_are_compared_as_in_the_paper(
     assert right == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1]]
 
 
-@pytest.mark.parametrize("class_name", ["MathVista", "ImageMCQDataset", "MMVet"])
+@pytest.mark.parametrize("class_name", ["MathVista", *EMPTY])
 def test_an_empty_answer_is_judged_but_for_corrected_scoring(
     sandbox: Sandbox, tmp_path: Path, class_name: str
 ) -> None:
     """ms-vlmeval asks what an empty text says: its judge guesses, and may be right."""
-    row = vista_row(0, CHOICES, "Yes")
-    reply = "A"
+    row, reply = vista_row(0, CHOICES, "Yes"), "A"
     if class_name != "MathVista":
-        row, reply = {"index": 0, **FAMILIES[class_name][0]}, "B"
-    if class_name == "MMVet":
-        reply = "1.0"
+        row, reply = {"index": 0, **FAMILIES[class_name][0]}, EMPTY[class_name]
     prepared = rows_only(tmp_path, class_name, [row])
     told = []
     for method in METHODS:

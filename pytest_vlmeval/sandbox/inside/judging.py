@@ -198,7 +198,8 @@ KINDS = {
     "LLaVABench_atomeval": TaskKind(
         lambda result, reply: _is_within(result, LLAVA_POINTS),
         lambda _inputs, right, _result: [1.0, 10.0] if right else [10.0, 1.0],
-        unanswered=[10.0, 1.0],
+        # No answer is worth no points; the worst that a judge gives is 1.
+        unanswered=[10.0, 0.0],
     ),
     "mmdu_score": TaskKind(_is_read, _assume_conversation),
     "MMLongBench_auxeval": TaskKind(

@@ -98,7 +98,8 @@ def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_row(job: Job, row: pd.Series[Any]) -> Verdict:
-    points, task = row["score"], job.tasks.get(str(row["index"]))
+    # One without an answer has -1 point to ms-vlmeval.
+    points, task = max(row["score"], 0), job.tasks.get(str(row["index"]))
     reason = f"{points} points"
     return verdict(row["index"], points / FULL_POINTS, None, reason, task)
 
