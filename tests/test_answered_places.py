@@ -20,6 +20,7 @@ ANSWERED = [
     ("__init__.py", 15, "logging.basicConfig("),
     ("__init__.py", 31, "load_env()"),
     ("smp/file.py", 149, "def dump("),
+    ("smp/file.py", 166, "engine='xlsxwriter'"),
     ("smp/file.py", 248, "def load("),
     ("smp/file.py", 287, "def download_file("),
     ("smp/misc.py", 58, "eval(s)"),
