@@ -52,7 +52,10 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "option_checks:check_repeat",
             "option_checks:check_sent",
             "option_checks:check_stop_early",
+            "options:_check_preset",
             "options:_request_form",
+            "presets:_special_cases",
+            "prompt_settings:choose_prompting",
             "serving_settings:choose_serving",
         ),
     },
@@ -181,6 +184,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/hub:HubAccess._failure",
         ),
     },
+    "test_images_as_upstream.py": {
+        "test_what_ms_vlmeval_cannot_send": ("models/chat:_fit",),
+    },
     "test_items.py": {
         "test_infer_then_score": (
             "run:ONLY_ASKS",
@@ -199,6 +205,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_judge_settings.py": {
         "test_what_names_no_judge_costs_nothing": ("judge_settings:describe_judges",),
+    },
+    "test_library.py": {
+        "test_vlmevalkits_scoring_wants_the_ms_vlmeval_that_it_is_made_of": (
+            "datasets/library:Library.scorer",
+        ),
     },
     "test_local.py": {
         "test_a_folder_without_a_checkpoint_is_told": ("models/local_check:order_of",),
@@ -465,6 +476,31 @@ AT_ONE = ["--vlm-judge=a", f"--vlm-judge-api-base={URL}"]
 JUDGES = ["--vlm-judge=a", "--vlm-judge=b", "--vlm-judge=c"]
 # What is given, what is said of it, and what that advises.
 REFUSED = [
+    (
+        ["--vlm-model=m", "--vlm-images=as-ms-vlmeval", "--vlm-max-pixels=9999"],
+        "Give --vlm-image-size, which is its img_size, or leave one of them out.",
+        [
+            ["--vlm-model=m", "--vlm-images=as-ms-vlmeval", "--vlm-image-size=99"],
+            ["--vlm-model=m", "--vlm-images=as-ms-vlmeval"],
+            ["--vlm-model=m", "--vlm-max-pixels=9999"],
+        ],
+    ),
+    (
+        ["--vlm-model=demo", "--vlm-preset=evalscope"],
+        "--vlm-backend=demo has none. Leave it out.",
+        [["--vlm-model=demo"]],
+    ),
+    (
+        ["--vlm-model=o1-gemini", "--vlm-preset=evalscope"],
+        "out, and give --vlm-images=as-ms-vlmeval --vlm-image-detail=high.",
+        [
+            [
+                "--vlm-model=o1-gemini",
+                "--vlm-images=as-ms-vlmeval",
+                "--vlm-image-detail=high",
+            ]
+        ],
+    ),
     (
         ["--vlm-model=m", "--vlm-repeat=2", "--vlm-temperature=0"],
         "for example --vlm-temperature=0.7, or leave --vlm-repeat out.",

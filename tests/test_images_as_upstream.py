@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -209,6 +210,10 @@ def test_what_ms_vlmeval_cannot_send(tmp_path: Path) -> None:
         "JPEG. ms-vlmeval gets no answer to its sample either; --vlm-images=original "
         "sends the bytes that the dataset has."
     )
+    original = replace(request_for(tmp_path, data), prompting=Prompting())
+    body = json.loads(BodyWriter("m", 10, 0.0).write(original))
+    (part,) = body["messages"][0]["content"]
+    assert base64.b64decode(part["image_url"]["url"].partition(",")[2]) == data
     wide = saved(noise("L", 700, 1), "PNG")
     with pytest.raises(
         RequestError, match="it is 70000 x 100 pixels there, and no sid"
