@@ -93,11 +93,6 @@ def test_what_is_no_picture_cannot_be_asked(tmp_path: Path) -> None:
         BodyWriter("model", 10, 0.0).write(request)
 
 
-def bodies(server: ServerProcess) -> list[dict[str, Any]]:
-    """Return the bodies that a server received."""
-    return [json.loads(str(each["body"])) for each in server.requests()]
-
-
 OPTIONS = [
     "--vlm-image-size=32",
     "--vlm-image-detail=high",
