@@ -67,6 +67,7 @@ def test_the_same_picture_and_question_in_two_datasets_is_asked_once(
     assert sorted(asked(server).values()) == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_another_address_is_served_other_parameters_are_not(
     project: Project, server: ServerProcess, vlm_server: object
 ) -> None:
@@ -82,6 +83,7 @@ def test_another_address_is_served_other_parameters_are_not(
     assert len(server.requests()) == 12
 
 
+@pytest.mark.slow
 def test_fresh_uses_no_cache_nor_does_what_resumes_it(
     project: Project, server: ServerProcess
 ) -> None:

@@ -68,6 +68,7 @@ def test_no_server_at_the_url(project: Project, workers: list[str]) -> None:
     assert "--vlm-model=demo" in text
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up_within_seconds(
     project: Project,
 ) -> None:
@@ -280,6 +281,7 @@ def test_a_stored_run_in_a_folder_that_became_read_only(
     assert "Make it writable, or choose another folder" in text
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_fails_the_rest_and_the_next_run_goes_on(
     project: Project, server: ServerProcess
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.baseline_projects import (
     BASELINE,
     COUNT,
@@ -64,6 +66,7 @@ UNLIKE = {
 CONTENTS = (b"<<<<<<< HEAD\n", b"\xff\xfe\x00")
 
 
+@pytest.mark.slow
 def test_unlike_runs_and_broken_baselines_are_not_compared(
     gated: Project, server: ServerProcess
 ) -> None:
@@ -114,6 +117,7 @@ def test_unlike_runs_and_broken_baselines_are_not_compared(
     )
 
 
+@pytest.mark.slow
 def test_a_score_that_lacks_samples_is_neither_compared_nor_written(
     gated: Project, server: ServerProcess
 ) -> None:

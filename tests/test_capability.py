@@ -171,6 +171,7 @@ def probes(server: ServerProcess) -> int:
     return sum("<" not in str(request["text"]) for request in server.requests())
 
 
+@pytest.mark.slow
 def test_a_run_asks_once_for_all_its_processes_and_runs(
     checking: Project, server: ServerProcess
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_run_asks_once_for_all_its_processes_and_runs(
     assert probes(server) == 0
 
 
+@pytest.mark.slow
 def test_what_is_lacking_stops_the_run_before_it(
     checking: Project,
     server: ServerProcess,

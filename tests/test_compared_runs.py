@@ -39,6 +39,7 @@ def test_another_run_is_compared_with_power_and_lost_samples(
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said(
     project: Project, server: ServerProcess
 ) -> None:

@@ -333,6 +333,7 @@ def test_what_is_read_oddly_is_not_in_corrected_scoring(
         )
 
 
+@pytest.mark.slow
 def test_a_baseline_is_no_worse_by_defects_alone_until_it_is_made_anew(
     project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

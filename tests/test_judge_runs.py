@@ -148,6 +148,7 @@ def test_a_key_alone_is_no_judge(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])
 def test_a_judge_that_cannot_be_asked_stops_the_run(
     project: Project, model: ServerProcess, judge: ServerProcess, workers: list[str]
@@ -192,6 +193,7 @@ def test_a_judge_that_is_not_needed_is_not_asked(
     project.run(*arguments).assert_outcomes(passed=3, xfailed=2)
 
 
+@pytest.mark.slow
 def test_another_judge_reads_the_same_answers_and_both_scores_stay(
     project: Project, model: ServerProcess, judge: ServerProcess
 ) -> None:

@@ -183,6 +183,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_half_prepared_datasets_go_with_the_next_preparation(
     tmp_path: Path,
     start: Starter,

@@ -45,6 +45,7 @@ def test_the_demo_answers_well(project: Project) -> None:
     assert len(samples) == 120
 
 
+@pytest.mark.slow
 def test_the_demo_under_xdist_gives_the_same(project: Project) -> None:
     alone, _ = run_benchmark(project, "test_demo.py", "--vlm-model=demo")
     project.store.unlink()
@@ -122,6 +123,7 @@ def test_mathvision_with_the_demo_model_scores_as_ms_vlmeval_does(
             assert shown["verdict"] == ("correct" if value else "wrong"), index
 
 
+@pytest.mark.slow
 def test_mathvision_against_a_server(
     project: Project, vlm_server: Callable[..., ServerProcess], real_data: Path
 ) -> None:

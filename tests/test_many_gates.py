@@ -51,6 +51,7 @@ def outcome(project: Project, dataset: str, gate: str) -> tuple[object, object]:
     return found["outcome"], found["fails"]
 
 
+@pytest.mark.slow
 def test_all_gates_share_the_false_alarms(five: Project, server: ServerProcess) -> None:
     """One that alone would be an alarm is none among ten; with others it may be.
 
@@ -103,6 +104,7 @@ def three_fail(
     return found, summary.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_neither_processes_nor_the_order_change_what_gates_find(
     five: Project,
     server: ServerProcess,

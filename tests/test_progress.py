@@ -122,6 +122,7 @@ def run_on_terminal(project: Project, *arguments: str) -> str:
     return output.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
 def test_live_line_on_a_terminal(
     project: Project, server: ServerProcess, workers: list[str]

@@ -171,6 +171,7 @@ def judged(project: Project, sample: str) -> list[str]:
     return [str(p) for (p,) in project.stored(query) if f"<{sample}>" in str(p)]
 
 
+@pytest.mark.slow
 def test_the_judge_sees_what_was_cut_off_and_what_stands_for_an_empty_reply(
     project: Project,
     server: ServerProcess,

@@ -29,6 +29,7 @@ def test_something_else(snapshot):
 """
 
 
+@pytest.mark.slow
 def test_a_baseline_is_made_once_and_the_same_run_passes(
     gated: Project, server: ServerProcess
 ) -> None:
@@ -67,6 +68,7 @@ def properties_of_gate(cases: Mapping[str, ET.Element]) -> dict[str, str]:
     return {name.rpartition(": ")[2]: value for name, value in found.items()}
 
 
+@pytest.mark.slow
 def test_a_regression_fails_and_names_what_was_lost(
     gated: Project, server: ServerProcess
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_regression_fails_and_names_what_was_lost(
     assert "is below its baseline, which may be chance. It passes" in kept["reason"]
 
 
+@pytest.mark.slow
 def test_exactly_the_regressed_samples_fail_where_asked_to(
     gated: Project, server: ServerProcess
 ) -> None:
@@ -131,6 +134,7 @@ def test_exactly_the_regressed_samples_fail_where_asked_to(
     )
 
 
+@pytest.mark.slow
 def test_own_tests_share_the_baseline_and_updates_remove_no_other(
     gated: Project, server: ServerProcess
 ) -> None:

@@ -186,6 +186,7 @@ def wait_for_answers(project: Project, count: int) -> None:
     raise AssertionError("the answers did not arrive")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
 def test_an_interrupted_run_has_its_report(
     project: Project, server: ServerProcess, workers: list[str]

@@ -79,6 +79,7 @@ def answers_of(project: Project) -> int:
 # Sessions of pytest
 
 
+@pytest.mark.slow
 def test_another_model_behind_the_name_stops_the_run(
     checking: Project, server: ServerProcess, vlm_server: StartServer
 ) -> None:
@@ -127,6 +128,7 @@ def test_another_model_behind_the_name_stops_the_run(
     assert len(server.requests()) == 32 + COUNT
 
 
+@pytest.mark.slow
 def test_a_resumed_run_asks_nothing_twice_beyond_the_check(
     checking: Project, vlm_server: StartServer
 ) -> None:

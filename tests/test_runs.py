@@ -87,6 +87,7 @@ def test_fresh_asks_everything_again(project: Project, server: ServerProcess) ->
     assert texts == [("1", 6), ("B", 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one", "xdist"])
 def test_after_kill_9_only_what_is_missing_is_asked(
     project: Project, server: ServerProcess, workers: Sequence[str]
@@ -151,6 +152,7 @@ def test_other_settings_do_not_disturb(project: Project, server: ServerProcess) 
     assert len(project.stored("SELECT 1 FROM runs")) == 2
 
 
+@pytest.mark.slow
 def test_xdist_gives_the_results_of_one_process(
     project: Project, server: ServerProcess
 ) -> None:
@@ -190,6 +192,7 @@ def test_xdist_gives_the_results_of_one_process(
     )
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(project: Project, server: ServerProcess) -> None:
     project.write_math(SAMPLES)
     server.control(default="B", latency_s=0.5)

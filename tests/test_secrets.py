@@ -265,6 +265,7 @@ def test_the_password_of_a_hub_s_mirror_is_not_shown(
     assert not leaked, leaked
 
 
+@pytest.mark.slow
 def test_the_password_of_a_database_is_not_shown(
     project: Project, watched: Watched, server: ServerProcess
 ) -> None:

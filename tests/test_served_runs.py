@@ -200,6 +200,7 @@ def kill_server(served: Served) -> None:
             os.kill(int(line.split()[0]), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_server_ends_the_asking_and_the_next_run_goes_on(
     served: Served,
 ) -> None:
@@ -239,6 +240,7 @@ def test_no_server_outlives_its_run(
     wait_for(lambda: not served.alive())
 
 
+@pytest.mark.slow
 def test_none_is_left_that_started_others_in_sessions_of_their_own(
     served: Served,
 ) -> None:

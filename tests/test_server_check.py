@@ -74,6 +74,7 @@ def test_no_server() -> None:
     )
 
 
+@pytest.mark.slow
 def test_server_that_never_answers(server: ServerProcess) -> None:
     server.control(rules=[{"path": "/models", "fault": "hang"}, {"fault": "hang"}])
     started = time.monotonic()

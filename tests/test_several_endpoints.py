@@ -19,6 +19,7 @@ StartServer = Callable[..., ServerProcess]
 USAGE = "[0-9]* tokens in and [0-9]* out, p50/p95/p99 [0-9]*/[0-9]*/[0-9]* ms"
 
 
+@pytest.mark.slow
 def test_a_judge_with_several_endpoints(
     project: Project, server: ServerProcess, vlm_server: StartServer
 ) -> None:

@@ -88,6 +88,7 @@ def test_ctrl_c_again_drops_what_is_in_flight(
     assert answers(project) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signal_",
     [

@@ -77,6 +77,7 @@ def check_stopped(
     return counted
 
 
+@pytest.mark.slow
 def test_a_model_far_above_its_threshold_is_asked_little(
     project: Project, server: ServerProcess
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_model_far_above_its_threshold_is_asked_little(
     assert len(server.requests()) == COUNT
 
 
+@pytest.mark.slow
 def test_several_processes_stop_alike(project: Project, server: ServerProcess) -> None:
     write_one(project)
     answers(server, wrong_in_ten=1)

@@ -62,6 +62,7 @@ def stopped_after(gates: Mapping[str, Mapping[str, object]]) -> int:
     return int(told[1])
 
 
+@pytest.mark.slow
 def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     project: Project, server: ServerProcess
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     assert asked_since(server, before) == COUNT
 
 
+@pytest.mark.slow
 def test_what_keeps_its_baseline_and_its_threshold_stops_when_both_are_known(
     project: Project, server: ServerProcess
 ) -> None:
@@ -139,6 +141,7 @@ WHOLE = [
 ]
 
 
+@pytest.mark.slow
 def test_what_needs_all_samples_says_why(
     project: Project, server: ServerProcess
 ) -> None:

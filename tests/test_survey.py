@@ -132,6 +132,7 @@ def check(infos: Sequence[DatasetInfo], unprepared: Mapping[str, str]) -> None:
     assert unprepared.keys() == {name for name, reason in known.items() if reason}
 
 
+@pytest.mark.slow
 def test_every_class_prepares_or_says_why_not(
     sandbox_environment: SandboxEnvironment, run_cache: Path, access: FileAccess
 ) -> None:

@@ -166,7 +166,11 @@ def test_a_refusal_is_not_asked_again(
 
 def test_a_corrupted_file_is_not_kept(file_server: FileServer, tmp_path: Path) -> None:
     text = fail(table(f"{file_server.url}/Table.tsv", md5=OTHER_MD5), tmp_path)
-    assert f"what came has the MD5 {MD5}, the published file {OTHER_MD5}. " in text
+    assert (
+        f"what came has the MD5 {MD5}, the published one {OTHER_MD5}. Where its "
+        "publisher has changed the file, --vlm-allow-modified-data takes it, and marks "
+        "its score as modified. "
+    ) in text
     assert not files(tmp_path)
 
 

@@ -85,6 +85,7 @@ def test_what_is_asked_for_is_refused_before_the_first_request(
     assert not project.store.exists()
 
 
+@pytest.mark.slow
 def test_the_advice_of_the_refusal_works(
     project: Project, server: ServerProcess
 ) -> None:
@@ -157,6 +158,7 @@ class TestLeaving(Benchmark):
 """
 
 
+@pytest.mark.slow
 def test_what_is_left_out_has_no_threshold_and_no_baseline(
     project: Project, server: ServerProcess
 ) -> None:

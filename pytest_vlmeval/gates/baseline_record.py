@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Score, Setting, Verdict
 
 DIGITS = 4
+# The last member of an image in a prompt's JSON; quotes in a text are escaped there.
+_SAVED_AS = re.compile(r'(\["image", "[^"]+", "[^"]+"), "[^"]*"\]')
 EXPLAINED = {
     "checksum": "the data (checksum of the file)",
     "prompts": "the prompts or references (digest)",
@@ -92,10 +95,14 @@ def _describe(
 
 
 def digest_prompts(asked: Iterable[tuple[IndexRow, str]]) -> str:
-    """Return a digest of what is asked, and of what is right."""
+    """Return a digest of what is asked, and of what is right.
+
+    The name of the file that an image was read from is no part of either.
+    """
     digest = hashlib.sha256()
     for row, prompt in asked:
-        digest.update(json.dumps([row.index, prompt, row.reference]).encode())
+        shown = _SAVED_AS.sub(r"\1]", prompt)
+        digest.update(json.dumps([row.index, shown, row.reference]).encode())
     return digest.hexdigest()[:16]
 
 
