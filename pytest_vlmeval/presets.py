@@ -61,8 +61,9 @@ def _special_cases(
         part = next(part for part in REASONING if part in model)
         raise VlmEvalError(
             f"--vlm-preset=evalscope: ms-vlmeval sends no request for the model "
-            f"{model}, whose name has both {part!r} and {GEMINI!r} in it. Leave the "
-            "preset out, and give --vlm-images=as-ms-vlmeval --vlm-image-detail=high."
+            f"{model}, whose name has both {part!r} and {GEMINI!r} in it. Give "
+            "--vlm-preset=none, and --vlm-images=as-ms-vlmeval --vlm-image-detail=high "
+            "for its images."
         )
     if reasons:
         options = {"temperature": None, "max-tokens-name": "max_completion_tokens"}

@@ -95,7 +95,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     updating = snapshot.update_snapshots or (
         snapshot.update_new_snapshots_only and not there
     )
-    if not gate.complete:
+    if gate.lacking:
         return gate.incomplete(updating=updating)
     if not there and not updating and gate.settings.allow_missing:
         return gate.missing(command_of(config))

@@ -492,10 +492,11 @@ REFUSED = [
     ),
     (
         ["--vlm-model=o1-gemini", "--vlm-preset=evalscope"],
-        "out, and give --vlm-images=as-ms-vlmeval --vlm-image-detail=high.",
+        "--vlm-preset=none, and --vlm-images=as-ms-vlmeval --vlm-image-detail=high",
         [
             [
                 "--vlm-model=o1-gemini",
+                "--vlm-preset=none",
                 "--vlm-images=as-ms-vlmeval",
                 "--vlm-image-detail=high",
             ]

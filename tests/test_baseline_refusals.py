@@ -131,8 +131,10 @@ def test_a_score_that_lacks_samples_is_neither_compared_nor_written(
     first.assert_outcomes(failed=1)
     first.stdout.fnmatch_lines(
         [
-            f"MathVision_MINI is not written to {BASELINE}: 1 of 40 samples have no "
-            "usable answer, 0 no verdict of the judge. *"
+            f"MathVision_MINI is not written to {BASELINE}, as it is not complete. "
+            "MathVision_MINI: 1 of 40 samples have no usable answer and count as wrong "
+            "in *. The items of these samples say why; the same command asks only them "
+            "again."
         ]
     )
     assert not baseline_of(gated).exists()
@@ -140,7 +142,19 @@ def test_a_score_that_lacks_samples_is_neither_compared_nor_written(
     gated.ask(server.url, "--snapshot-update", *select).assert_outcomes(passed=1)
     server.control(rules=[{"contains": "<2>", "status": 400, "message": "no"}])
     again = gated.ask(server.url, "--vlm-fresh", *select)
-    again.stdout.fnmatch_lines([f"MathVision_MINI is not compared with {BASELINE}: *"])
+    begin = f"MathVision_MINI is not compared with {BASELINE}, as it is not complete. "
+    again.stdout.fnmatch_lines([f"{begin}MathVision_MINI: 1 of 40 samples have *"])
+    # What is lacking may be something else, and is what has to be fixed.
+    server.control(answers=RIGHT, default="B", rules=[{"finish_reason": "length"}])
+    cut = gated.ask(server.url, "--vlm-fresh", *select)
+    cut.stdout.fnmatch_lines(
+        [
+            f"{begin}MathVision_MINI: 40 of 40 answers were cut off at the token limit*"
+            " Raise --vlm-max-tokens, or allow more by --vlm-max-cut-off."
+        ]
+    )
+    allowed = gated.ask(server.url, "--vlm-max-cut-off=100", *select)
+    allowed.assert_outcomes(passed=1)
 
 
 def test_what_cannot_be_scored_has_no_baseline(

@@ -118,7 +118,7 @@ class Table:
 
         return BaselineGate(
             score=score,
-            complete=True,
+            lacking=(),
             current=self.baseline(score),
             place=BaselinePlace(PATH, PATH),
             settings=BaselineSettings(level=level, margin=margin),

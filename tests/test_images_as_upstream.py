@@ -207,8 +207,8 @@ def test_what_ms_vlmeval_cannot_send(tmp_path: Path) -> None:
     assert raised.value.kind == "input"
     assert str(raised.value) == (
         "image a.png cannot be sent as ms-vlmeval sends it: cannot write mode I;16 as "
-        "JPEG. ms-vlmeval gets no answer to its sample either; --vlm-images=original "
-        "sends the bytes that the dataset has."
+        "JPEG. ms-vlmeval cannot send it either; --vlm-images=original sends the bytes "
+        "that the dataset has."
     )
     original = replace(request_for(tmp_path, data), prompting=Prompting())
     body = json.loads(BodyWriter("m", 10, 0.0).write(original))

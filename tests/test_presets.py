@@ -233,11 +233,13 @@ def test_where_it_has_no_use(load: Callable[..., Settings]) -> None:
         load("--vlm-model=gemini-pro1", PRESET)
     assert str(raised.value) == (
         "--vlm-preset=evalscope: ms-vlmeval sends no request for the model "
-        "gemini-pro1, whose name has both 'o1' and 'gemini' in it. Leave the preset "
-        "out, and give --vlm-images=as-ms-vlmeval --vlm-image-detail=high."
+        "gemini-pro1, whose name has both 'o1' and 'gemini' in it. Give "
+        "--vlm-preset=none, and --vlm-images=as-ms-vlmeval --vlm-image-detail=high "
+        "for its images."
     )
     advised = load(
         "--vlm-model=gemini-pro1",
+        "--vlm-preset=none",
         "--vlm-images=as-ms-vlmeval",
         "--vlm-image-detail=high",
     )

@@ -27,7 +27,7 @@ def read(part: dict[str, Any]) -> tuple[str, str]:
 if __name__ == "__main__":
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     enter = runpy.run_path(str(Path(__file__).with_name("upstream_scoring.py")))
-    enter["enter"]()
+    enter["enter"](None)
     module: Any = importlib.import_module(f"vlmeval.dataset.{task['module']}")
     dataset = getattr(module, task["class_name"])(**task["settings"])
     prompts = [

@@ -89,20 +89,20 @@ class Baselines:
         score: Score,
         folder: Path,
         *,
-        complete: bool = True,
+        lacking: Sequence[str] = (),
         planned: PlanEntry | None = None,
         stop: Stop | None = None,
         adjusted: Adjusted | None = None,
     ) -> BaselineGate:
         """Return the gate of a score among benchmarks in `folder`.
 
-        `complete` says whether it has the answers and verdicts that it needs.
+        `lacking` says which answers and verdicts it needs and does not have.
         `planned` names all that was selected where not all of it was asked.
         """
         selected = None if planned is None else frozenset(planned.indexes)
         return BaselineGate(
             score=score,
-            complete=complete,
+            lacking=tuple(lacking),
             current=self._describe(score, selected),
             place=self._place(score.dataset, folder),
             settings=self._settings.baselines,

@@ -45,14 +45,15 @@ RULE = "paired"
 class BaselineGate:
     """Compares a score with its baseline, which lies (or is missing) at `place`.
 
-    Only a `complete` score is compared, or made the baseline.
+    A score is neither compared nor made the baseline where something is `lacking`:
+    what its gates of completeness say.
     `find_units` returns the independent units of a score, None where its samples have
     no verdicts. `selected` are the samples that a baseline is of, where not all of
     them were asked because of `stop`. `adjusted` counts the other gates of the run.
     """
 
     score: Score
-    complete: bool
+    lacking: tuple[str, ...]
     current: Baseline
     place: BaselinePlace
     settings: BaselineSettings
@@ -146,15 +147,11 @@ class BaselineGate:
 
     def incomplete(self, *, updating: bool) -> GateResult:
         """Return what a score is that lacks samples, compared or made the baseline."""
-        score = self.score
         doing = f"written to {self.own}" if updating else f"compared with {self.found}"
         return self._result(
             "failed",
-            f"{score.dataset} is not {doing}: "
-            f"{score.samples - score.answered} of {score.samples} samples have no "
-            f"usable answer, {score.undecided} no verdict of the judge. The items of "
-            "these samples say why; the same command asks only them again, as far as "
-            "they can be asked.",
+            f"{self.score.dataset} is not {doing}, as it is not complete. "
+            + " ".join(self.lacking),
         )
 
     def updated(self) -> GateResult:

@@ -130,7 +130,7 @@ class SessionGates:
         return self._baselines.gate(
             score,
             folder,
-            complete=self._is_complete(score),
+            lacking=self._lacking(score),
             planned=self._entries[score.dataset] if stopped else None,
             stop=stopped,
             adjusted=self._keeper.adjusted().get(_key(score, folder)),
@@ -144,12 +144,13 @@ class SessionGates:
     def _record(self, results: Sequence[GateResult]) -> None:
         self._store.gates.save(self._session_id, self._plan.run_id, results)
 
-    def _is_complete(self, score: Score) -> bool:
-        return not any(each.fails for each in self._keeper.completeness(score))
+    def _lacking(self, score: Score) -> list[str]:
+        found = self._keeper.completeness(score)
+        return [each.message for each in found if each.fails]
 
     def _compare(self, score: Score) -> Mapping[Key, float]:
         """Return the p-values of a score's baselines, of those it is compared with."""
-        if not self._is_complete(score):
+        if self._lacking(score):
             return {}
         found = {
             _key(score, folder): self._baselines.gate(score, folder).p_value(baseline)

@@ -188,7 +188,7 @@ def _fit(part: PromptPart, data: bytes, prompting: Prompting) -> tuple[bytes, st
         except (OSError, ValueError) as error:
             raise input_error(
                 f"image {part.media} cannot be sent as ms-vlmeval sends it: {error}. "
-                "ms-vlmeval gets no answer to its sample either; --vlm-images=original "
+                "ms-vlmeval cannot send it either; --vlm-images=original "
                 "sends the bytes that the dataset has."
             ) from None
         return jpeg, "image/jpeg"
