@@ -49,9 +49,8 @@ def run_report(config: pytest.Config, write: Write) -> int:
 
 def run_compare(config: pytest.Config, write: Write) -> int:
     """Compare two runs of the store; the `--vlm-compare` command."""
-    from pytest_vlmeval.reports.comparison import format_comparison
-    from pytest_vlmeval.reports.flips import compare
     from pytest_vlmeval.reports.loading import load_run
+    from pytest_vlmeval.reports.paired_runs import compare_alike
     from pytest_vlmeval.reports.writing import write_reports
 
     settings = get_settings(config)
@@ -62,8 +61,8 @@ def run_compare(config: pytest.Config, write: Write) -> int:
             load_run(store, settings.cache_dir, store.history.find(name).run_id)
             for name in names
         )
-        found = compare(new, old)
-        for line in [*format_comparison(found), *write_reports(found, settings)]:
+        found, lines = compare_alike(new, old)
+        for line in [*lines, *write_reports(found, settings)]:
             write(line)
 
     return _with_store(settings, report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -62,6 +63,11 @@ def test_the_runs_of_a_store(demo: Project, server: ServerProcess) -> None:
         ],
         consecutive=False,
     )
+    # Each run by what its last session scored it with, found again or not.
+    for scoring, named in (("corrected", ", corrected"), ("published", "")):
+        demo.ask(server.url, "test_math.py", f"--vlm-scoring={scoring}")
+        listed = demo.run("--vlm-runs").stdout.str()
+        assert re.search(rf"Overall/acc \(exact .*\(4 samples{named}\)\n", listed)
 
 
 def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
@@ -88,6 +94,16 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
     )
     page = (project.pytester.path / "c.html").read_text(encoding="utf-8")
     assert f"Compared with <b>tiny-vlm ({old})</b>" in page
+    # Other data are other questions, whatever their names are.
+    project.write_math(11)
+    project.ask(server.url, "--vlm-temperature=0.7")
+    query = "SELECT run_id FROM runs ORDER BY created_at DESC LIMIT 1"
+    ((other,),) = project.stored(query)
+    result = project.run("--vlm-compare", str(old), str(other))
+    result.stdout.fnmatch_lines(
+        ["MathVision_MINI: not compared, its data or prompts were others then"]
+    )
+    result.stdout.no_fnmatch_line("*% before*")
 
 
 def test_flips_against_the_baseline(

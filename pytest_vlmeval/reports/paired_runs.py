@@ -27,11 +27,14 @@ def compare_session_with(
     if session is None:
         return []
     other = store.history.find_other(session.run_id, name)
-    return format_alike(session, load_run(store, cache_dir, other.run_id))
+    return compare_alike(session, load_run(store, cache_dir, other.run_id))[1]
 
 
-def format_alike(new: RunReport, old: RunReport) -> list[str]:
-    """Compare the datasets that both runs scored alike; say why others are not."""
+def compare_alike(new: RunReport, old: RunReport) -> tuple[RunReport, list[str]]:
+    """Compare the datasets that both runs scored alike; say why others are not.
+
+    Returns the new run with what its samples were before, and lines for a terminal.
+    """
     theirs = {dataset.dataset: dataset for dataset in old.datasets}
     unlike = {
         dataset.dataset: why
@@ -39,8 +42,11 @@ def format_alike(new: RunReport, old: RunReport) -> list[str]:
         if (why := _why_unlike(dataset, theirs.get(dataset.dataset)))
     }
     alike = [each for each in new.datasets if each.dataset not in unlike]
-    return [
-        *format_comparison(compare(replace(new, datasets=tuple(alike)), old)),
+    found = compare(replace(new, datasets=tuple(alike)), old)
+    compared = {each.dataset: each for each in found.datasets}
+    every = tuple(compared.get(each.dataset, each) for each in new.datasets)
+    return replace(found, datasets=every), [
+        *format_comparison(found),
         *(f"{name}: not compared, {why}" for name, why in unlike.items()),
     ]
 
@@ -50,6 +56,9 @@ def _why_unlike(new: DatasetReport, old: DatasetReport | None) -> str:
     if old is None:
         return "the other run did not ask it"
     if new.fingerprint != old.fingerprint:
+        versions = [each.version for each in (old, new)]
+        if versions[0] != versions[1]:
+            return f"its data was {versions[0] or 'unknown'} then, is {versions[1]} now"
         return "its data or prompts were others then"
     if new.score is None:
         return f"it has no score: {new.no_score or 'not scored yet'}"

@@ -22,9 +22,15 @@ def list_runs(history: History) -> str:
         when = sessions[0].created_at if sessions else run.created_at
         time = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
         commit = sessions[0].revision if sessions else ""
-        names = {entry.dataset for each in sessions for entry in each.plan.entries}
+        # Of each dataset what scored it last: sessions are the newest first.
+        scorers = {
+            entry.dataset: each.plan.scorer
+            for each in reversed(sessions)
+            for entry in each.plan.entries
+        }
         lines = [
-            (name, _describe(name, run.run_id, scores)) for name in sorted(names)
+            (name, _describe(name, run.run_id, scorer, scores))
+            for name, scorer in sorted(scorers.items())
         ] or [("-", "-")]
         first = (run.run_id, run.model, time, commit or "-")
         rows.append((*first, *lines[0]))
@@ -41,13 +47,18 @@ def list_runs(history: History) -> str:
     )
 
 
-def _describe(dataset: str, run_id: str, scores: Sequence[PastScore]) -> str:
-    """Say the newest score of a dataset in a run."""
+def _describe(
+    dataset: str, run_id: str, scorer: str, scores: Sequence[PastScore]
+) -> str:
+    """Say the newest score of a dataset in a run, as its last session scored it."""
     for score in scores:
-        if (score.run_id, score.dataset) == (run_id, dataset):
+        if (score.run_id, score.dataset) == (run_id, dataset) and (
+            score.scorer.startswith(scorer)
+        ):
             judge = "" if score.judge == "exact_matching" else f", judge {score.judge}"
+            method = "" if score.scoring == "published" else f", {score.scoring}"
             return (
                 f"{score.main_metric} {score.value:.2f} of {score.scale:g} "
-                f"({score.samples} samples{judge})"
+                f"({score.samples} samples{judge}{method})"
             )
     return "no score"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Plan, Setting
+from pytest_vlmeval.records import Plan, Scoring, Setting
 from pytest_vlmeval.store.database import Database, waits_out_restarts
 from pytest_vlmeval.store.runs import read_plans
 from pytest_vlmeval.store.schema import plans, runs, scores
@@ -51,6 +51,8 @@ class PastScore:
     scale: float
     samples: int
     judge: str
+    scoring: Scoring
+    scorer: str
     created_at: float
 
 
@@ -167,4 +169,13 @@ class History:
         ]
 
 
-_SCORE_FIELDS = ("dataset", "main_metric", "value", "scale", "samples", "judge")
+_SCORE_FIELDS = (
+    "dataset",
+    "main_metric",
+    "value",
+    "scale",
+    "samples",
+    "judge",
+    "scoring",
+    "scorer",
+)
