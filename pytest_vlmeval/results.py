@@ -82,6 +82,7 @@ class Results:
                     "score_without_defects": each.score.sound.value
                     if each.score and each.score.sound
                     else None,
+                    "scoring": each.score.scoring if each.score else None,
                     "judge": each.score.judge if each.score else None,
                     "modified_data": each.modified,
                     "data_version": each.version,

@@ -62,11 +62,12 @@ def fail(
     folder: Path,
     *,
     offline: bool = False,
+    modified: bool = False,
     mirror: str | None = None,
 ) -> str:
     """Give the text of the error that fetching ends with."""
     with pytest.raises(VlmEvalError) as caught:
-        fetch(info, folder, offline=offline, mirror=mirror)
+        fetch(info, folder, offline=offline, modified=modified, mirror=mirror)
     return str(caught.value)
 
 

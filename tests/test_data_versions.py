@@ -55,6 +55,7 @@ def test_each_known_version_is_published(
         f"what came has the MD5 {OTHER_MD5}, the published ones {MD5} of 2024-07-18 "
         f"and {NEW_MD5} of 2026-05-11. Where"
     ) in fail(info, tmp_path)
+    file_server.files["Table.tsv"] = NEW + NEW
     found = fetch(info, tmp_path, modified=True)
     assert found.modified
     assert info.name_version(found.checksum) == ""

@@ -208,6 +208,19 @@ def test_an_unknown_file_is_kept_where_it_is_allowed(
     assert file_server.asked() == ["/Table.tsv"] * 2
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>log in</html>\n<p>\t</p>\n", b"index\tquestion\n"]
+)
+def test_what_is_no_table_is_not_kept_where_any_file_is_allowed(
+    file_server: FileServer, tmp_path: Path, content: bytes
+) -> None:
+    """A page to log in, say: it would be taken for the dataset by every later run."""
+    file_server.files["Table.tsv"] = content
+    text = fail(table(f"{file_server.url}/Table.tsv"), tmp_path, modified=True)
+    assert ("/Table.tsv: what came is no table with names and rows. Put the ") in text
+    assert files(tmp_path) == []
+
+
 def test_a_mirror_stands_in_where_there_is_no_url(tmp_path: Path) -> None:
     (tmp_path / "Table.tsv").write_bytes(CONTENT)
     assert fetch(table(None), tmp_path, mirror=str(tmp_path)).checksum == MD5

@@ -109,8 +109,10 @@ def test_a_table_of_scores_counts_the_unread_and_those_by_a_defect(
     columns = ["unread", "verdicts_by_defect", "score_without_defects", "value"]
     published = evaluate("tiny-vlm", "MathVision_MINI", **asking)
     assert published.scores[columns].values.tolist() == [[1, 2, 25, 75]]
+    assert published.scores["scoring"].tolist() == ["published"]
     corrected = evaluate("tiny-vlm", "MathVision_MINI", scoring="corrected", **asking)
     scores = corrected.scores
+    assert set(corrected.metrics["scoring"]) == set(scores["scoring"]) == {"corrected"}
     assert scores[["unread", "verdicts_by_defect", "value"]].values.tolist() == [
         [1, 0, 25]
     ]

@@ -80,6 +80,23 @@ FAMILIES: list[tuple[str, str, Sequence[str], Mapping[str, list[str]], str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("index\tquestion\timage\tA\tanswer\n", "MMStar.tsv has no row to ask."),
+        ("<html>\n", "has no column index and no column question and no column image"),
+    ],
+)
+def test_a_published_table_without_rows(
+    sandbox: Sandbox, tmp_path: Path, content: str, words: str
+) -> None:
+    table = tmp_path / "MMStar.tsv"
+    table.write_text(content, encoding="utf-8")
+    with pytest.raises(VlmEvalError) as caught:
+        prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path / "cache")
+    assert words in str(caught.value)
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family[0])
 def test_every_cell_of_a_published_table_is_kept(
     sandbox: Sandbox,

@@ -187,6 +187,10 @@ class _Bringing(NamedTuple):
             checksum = hashlib.file_digest(file, new_md5).hexdigest()
         published = self.info.is_published(checksum)
         if not published and self.allow_modified:
+            # Once it lies there it would be taken for the dataset by every run.
+            if self.path.suffix == ".tsv" and not _may_be_table(part.path):
+                part.discard()
+                raise self._error("what came is no table with names and rows")
             self.announce(
                 f"downloaded {self.info.name}: its MD5 is {checksum}, "
                 f"{self.info.published}; it is evaluated as modified data"
@@ -202,6 +206,12 @@ class _Bringing(NamedTuple):
 
     def _error(self, reason: str) -> VlmEvalError:
         return _cannot_download(self.info, self.path, self.source, reason)
+
+
+def _may_be_table(path: Path) -> bool:
+    """Whether a file begins with names of columns, with tabs between, and goes on."""
+    with path.open("rb") as file:
+        return b"\t" in file.readline() and bool(file.readline().strip())
 
 
 def _reason(error: Exception) -> str:

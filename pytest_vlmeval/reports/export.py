@@ -93,6 +93,7 @@ def score_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
                 "samples": score.samples,
                 "answered": score.answered,
                 "unread": score.unread,
+                "scoring": score.scoring,
                 "judge": score.judge,
                 "modified_data": dataset.modified,
                 "data_version": dataset.version or None,

@@ -116,7 +116,8 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
     import pyarrow as pa
 
     encoded = [_encode(value or "") for value in values]
-    valid = np.packbits([value is not None for value in values], bitorder="little")
+    there = np.array([value is not None for value in values], dtype=bool)
+    valid = np.packbits(there, bitorder="little")
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     buffers = [pa.py_buffer(part) for part in (valid, offsets, b"".join(encoded))]
     return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
