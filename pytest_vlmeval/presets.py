@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.request_settings import NONE
 from pytest_vlmeval.sources import BY_NAME
 
 if TYPE_CHECKING:
@@ -47,7 +48,33 @@ def fill_in(values: Mapping[str, Any], sources: Sources) -> Mapping[str, Any]:
     if body:
         own = json.loads(values["extra-body"] or "{}")
         chosen["extra-body"] = json.dumps(body | own, sort_keys=True)
-    return {**values, **chosen}
+    return {**values, **chosen, **_fill_in_judges(values, sources)}
+
+
+def _fill_in_judges(values: Mapping[str, Any], sources: Sources) -> Mapping[str, Any]:
+    """Return how the judges are asked: by the same client, with the same names."""
+    local = sources.variables.get("LOCAL_LLM", "").strip()
+    names = values["judge"] or ((local,) if local else ())
+    bases = values["judge-api-base"] or (sources.variables.get("OPENAI_API_BASE", ""),)
+    cases = [_special_cases(name, tuple(bases)) for name in names]
+    if not cases:
+        return {}
+    if any(case != cases[0] for case in cases):
+        raise VlmEvalError(
+            f"--vlm-preset=evalscope: ms-vlmeval asks the judges {', '.join(names)} in "
+            "different ways, by their names, and here all are asked alike. Give "
+            "--vlm-preset=none, or one of them."
+        )
+    special, body = cases[0]
+    chosen: dict[str, Any] = {
+        f"judge-{name}": NONE if value is None else value
+        for name, value in special.items()
+        if sources.find(BY_NAME[f"judge-{name}"]) is None
+    }
+    if body:
+        own = json.loads(values["judge-extra-body"] or "{}")
+        chosen["judge-extra-body"] = json.dumps(body | own, sort_keys=True)
+    return chosen
 
 
 def _special_cases(

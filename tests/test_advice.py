@@ -194,6 +194,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "test_score_mode_without_answers_says_what_to_do": ("execution:NOT_STORED",),
     },
+    "test_presets.py": {
+        "test_judges_are_asked_by_the_same_rule": ("presets:_fill_in_judges",),
+    },
     "test_judge_panels.py": {
         "test_the_fixture": ("fixtures:vlm_judge",),
     },

@@ -120,6 +120,46 @@ def test_each_name_is_asked_as_by_evalscope(
     assert [each["params"] for each in received] == first + second
 
 
+def test_judges_are_asked_by_the_same_rule(load: Callable[..., Settings]) -> None:
+    def asked(*judges: str) -> tuple[dict[str, Any], str | None, str]:
+        base = [f"--vlm-judge={each}" for each in judges]
+        place = "--vlm-judge-api-base=http://h/v1"
+        asking = load("--vlm-model=m", *base, place, PRESET).judges[0].asking
+        return dict(asking.changes), asking.form.max_tokens_name, asking.extra_body
+
+    plain = asked("judge")
+    assert plain == ({}, None, "")
+    reasons = ({"temperature": None}, "max_completion_tokens", "")
+    for name in ("o1-mini", "o3", "o4-mini", "my-gpt-5-x"):
+        assert asked(name) == reasons
+    assert asked("gemini-2") == (
+        {"max_tokens": None},
+        plain[1],
+        '{"reasoning_effort": "high"}',
+    )
+    assert asked("o1-mini", "o3") == reasons
+    with pytest.raises(VlmEvalError) as raised:
+        asked("o1-mini", "judge")
+    assert str(raised.value) == (
+        "--vlm-preset=evalscope: ms-vlmeval asks the judges o1-mini, judge in "
+        "different ways, by their names, and here all are asked alike. Give "
+        "--vlm-preset=none, or one of them."
+    )
+    # LOCAL_LLM names a judge, too; what is given wins, and the advice works.
+    given = load(
+        *("--vlm-model=m", PRESET, "--vlm-judge-temperature=0.5"),
+        environ={"LOCAL_LLM": "gpt-5", "OPENAI_API_BASE": "http://h/v1"},
+    ).judges[0]
+    assert given.asking.changes == {"temperature": 0.5}
+    assert given.asking.form.max_tokens_name == "max_completion_tokens"
+    two = (
+        "--vlm-judge=o1-mini",
+        "--vlm-judge=judge",
+        "--vlm-judge-api-base=http://h/v1",
+    )
+    assert len(load("--vlm-model=m", *two, "--vlm-preset=none").judges) == 2
+
+
 def _fields(request: Request) -> dict[str, Any]:
     return {"turns": request.turns, "media_folder": request.media_folder}
 
