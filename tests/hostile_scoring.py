@@ -139,8 +139,16 @@ def check_hostile(
 
 
 def _chooses(info: DatasetInfo, text: Hostile) -> bool:
-    """Whether a text is an answer: Video-MME takes the first such letter in any."""
-    return info.class_name == "VideoMME" and bool(set("ABCD") & set(text.text))
+    """Whether a text is an answer: Video-MME takes the first such letter in any.
+
+    So it does of what ms-vlmeval's workbook writes for a control character: `_x001B_`.
+    """
+    written = re.sub(
+        r"[\x00-\x08\x0b-\x1f\ufffe\uffff]",
+        lambda it: f"_x{ord(it[0]):04X}_",
+        text.text,
+    )
+    return info.class_name == "VideoMME" and bool(set("ABCD") & set(written))
 
 
 def replies_of(texts: Iterable[str]) -> Judge:

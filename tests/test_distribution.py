@@ -88,10 +88,9 @@ def test_the_results_of_one_process(
     server.control(**SCRIPT)
     result, alone = project.junit(*arguments)
     expected_asks = asked(server)
-    # The 400 of one question was confirmed.
-    twice = {text for text, count in expected_asks.items() if count > 1}
-    assert sorted(expected_asks.values()) == [1] * (len(expected_asks) - 1) + [2]
-    assert all("<5>" in str(text) for text in twice)
+    # The 400 of one question was confirmed, unless it was in flight alone.
+    twice = {text for text in expected_asks if "<5>" in str(text)}
+    assert {text for text, count in expected_asks.items() if count > 1} <= twice
     for mode in MODES if workers == "2" else MODES[:1]:
         project.store.unlink()
         server.control(**SCRIPT)
@@ -104,7 +103,10 @@ def test_the_results_of_one_process(
         outcomes.pop("deselected", None)
         assert shared.parseoutcomes() == outcomes
         assert cases(distributed) == cases(alone)
-        assert asked(server) == expected_asks
+        # Only the 400 may be confirmed, or not.
+        again = asked(server)
+        assert again.keys() == expected_asks.keys()
+        assert {text for text, count in again.items() if count > 1} <= twice
         assert most_at_once(server, LATENCY_S) <= 5
         assert len(project.stored("SELECT 1 FROM scores")) == 2
 
