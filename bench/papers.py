@@ -17,6 +17,7 @@ import io
 import json
 import random
 import statistics
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -345,6 +346,9 @@ def main() -> None:
     ]
     if not any(folder for _, folder in wanted):
         parser.error("name the checkout of at least one repository")
+    for _, folder in wanted:
+        if folder is not None and not folder.is_dir():
+            parser.error(f"{folder} is no folder: give the checkout of the repository")
     environment = ensure_environment(
         Path.home() / ".cache" / "pytest-vlmeval",
         python=given.sandbox_python,
@@ -356,6 +360,7 @@ def main() -> None:
     try:
         for score, folder in wanted:
             if folder is not None:
+                print(f"scoring the answers in {folder}", file=sys.stderr)
                 lines += score(Scorer(sandbox), folder)
     finally:
         sandbox.close()

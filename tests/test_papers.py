@@ -232,6 +232,14 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
+def test_a_checkout_that_is_not_there(tmp_path: Path) -> None:
+    done = run("--mathvista", tmp_path / "none")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        f"error: {tmp_path}/none is no folder: give the checkout of the repository\n"
+    )
+
+
 def test_the_table_of_the_papers(
     tmp_path: Path, sandbox_environment: SandboxEnvironment
 ) -> None:
