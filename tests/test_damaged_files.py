@@ -137,6 +137,9 @@ def test_damaged_stores_are_reported_with_their_place(
         refused.append(is_refused_with_its_place(damage))
 
     each()
+    # Damages of both kinds were tried: what can be read is, and what cannot is refused.
+    assert any(refused)
+    assert not all(refused)
     figure(f"{len(refused)} damaged stores: {sum(refused)} refused, the rest read")
 
 

@@ -145,6 +145,12 @@ def test_judges_are_asked_by_the_same_rule(load: Callable[..., Settings]) -> Non
         "different ways, by their names, and here all are asked alike. Give "
         "--vlm-preset=none, or one of them."
     )
+    at_openai = load(
+        *("--vlm-model=m", "--vlm-judge=gpt-4o", PRESET),
+        "--vlm-judge-api-base=https://api.openai.com/v1",
+        environ={"OPENAI_API_KEY": "sk-0"},
+    ).judges[0]
+    assert at_openai.asking.extra_body == '{"n": 1}'
     # LOCAL_LLM names a judge, too; what is given wins, and the advice works.
     given = load(
         *("--vlm-model=m", PRESET, "--vlm-judge-temperature=0.5"),

@@ -10,23 +10,11 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import runpy
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-
-def enter() -> None:
-    """Make the modules importable without running the package files."""
-    spec = find_spec("vlmeval")
-    assert spec is not None
-    (folder,) = spec.submodule_search_locations or []
-    for name in ("vlmeval", "vlmeval.api"):
-        module = ModuleType(name)
-        module.__path__ = [str(Path(folder, *name.split(".")[1:]))]
-        sys.modules[name] = module
 
 
 def encode(folder: Path, text: str, suffix: str, img_size: int) -> str | None:
@@ -49,7 +37,8 @@ def encode(folder: Path, text: str, suffix: str, img_size: int) -> str | None:
 
 
 if __name__ == "__main__":
-    enter()
+    requests = runpy.run_path(str(Path(__file__).with_name("upstream_requests.py")))
+    requests["enter"]()
     found = []
     for job in json.loads(Path(sys.argv[1]).read_text()):
         with tempfile.TemporaryDirectory() as scratch:
