@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
+# pytester forgets what a test imported, and pyarrow refuses to have these registered by
+# a second import: a worker's first use must not be in one of its tests.
+importlib.import_module("pandas.core.arrays.arrow.extension_types")
 
 # Fixtures of sessions of pytest, of servers and of sandboxes.
 STARTING = {"pytester", "sandbox_environment", "vlm_server", "_vlm_server_process"}

@@ -27,11 +27,16 @@ def test_own(vlm_sample):
 NAMES = ("MathVision_MINI", "MMStar", "POPE", "AI2D_TEST")
 
 
+def table_bytes(name: str) -> bytes:
+    """Return a table of 1 MB: what is no table is refused."""
+    return b"index\tquestion\tanswer\n0\t" + name.encode() + b"x" * 1_000_000 + b"\tA\n"
+
+
 @pytest.fixture
 def benchmarks(project: Project, file_server: FileServer) -> Project:
     """Give a project with four datasets, all on a server of 1 MB files."""
     for name in NAMES:
-        file_server.files[f"{name}.tsv"] = name.encode() + b"x" * 1_000_000
+        file_server.files[f"{name}.tsv"] = table_bytes(name)
     project.pytester.makeini("[pytest]\nmarkers = core")
     project.pytester.mkdir("deep")
     (project.pytester.path / "deep" / "test_all.py").write_text(MODULE)
