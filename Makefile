@@ -49,7 +49,7 @@ test-addons: $(READY)
 	$(BIN)/pytest -n 2 -m addons $(PYTEST_ARGS)
 
 model-environment: $(READY)
-	$(BIN)/python -m tests.model_environment
+	$(BIN)/python -m tests.support.model_environment
 
 test-swift: model-environment
 	$(BIN)/pytest -m swift $(PYTEST_ARGS)

@@ -2,12 +2,12 @@
 
 pytest_plugins = [
     "pytester",
-    "tests.server_fixtures",
-    "tests.run_fixtures",
-    "tests.baseline_projects",
-    "tests.file_server",
-    "tests.hub_server",
-    "tests.video_sets",
-    "tests.judge_calls",
-    "tests.postgres_server",
+    "tests.support.server_fixtures",
+    "tests.support.run_fixtures",
+    "tests.support.baseline_projects",
+    "tests.support.file_server",
+    "tests.support.hub_server",
+    "tests.support.video_sets",
+    "tests.support.judge_calls",
+    "tests.support.postgres_server",
 ]

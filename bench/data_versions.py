@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_vlmeval.datasets.versions import load_versions
+from pytest_vlmeval.datasets.download import load_versions
 
 ENTRY = re.compile(r"""^\+.*["']([\w.-]+)["']: *["']([0-9a-f]{32})["']""")
 

@@ -24,11 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.models.endpoint import EndpointClient
-from pytest_vlmeval.models.limiter import Concurrency, Limiter
-from pytest_vlmeval.models.pool import Pool
-from pytest_vlmeval.models.pooled import Endpoint
-from pytest_vlmeval.prompts import PromptPart
-from tests.server_fixtures import ServerProcess
+from pytest_vlmeval.models.pool import Concurrency, Endpoint, Limiter, Pool
+from pytest_vlmeval.records import PromptPart
+from tests.support.server_fixtures import ServerProcess
 
 MODEL = "tiny-vlm"
 QUESTION = "What is in the picture? Answer with the option's letter."

@@ -26,12 +26,11 @@ from typing import Any, NamedTuple, Self
 from demo_model.checkpoint import write_checkpoint
 from demo_model.questions import benchmark_prompt
 from demo_model.tables import TABLES, held_out_samples, png_bytes
-from pytest_vlmeval.local_settings import LocalModel
 from pytest_vlmeval.models.client import Request
-from pytest_vlmeval.models.devices import find_devices
-from pytest_vlmeval.models.local import LocalClient, write_prompt
-from pytest_vlmeval.prompts import PromptPart
-from tests.model_environment import ensure_model_environment
+from pytest_vlmeval.models.local import LocalClient, find_devices, write_prompt
+from pytest_vlmeval.records import PromptPart
+from pytest_vlmeval.settings.groups import LocalModel
+from tests.support.model_environment import ensure_model_environment
 
 INSIDE = Path(__file__).with_name("local_inside.py")
 # From the published configurations: hidden size, layers, heads, key-value heads, width

@@ -15,8 +15,8 @@ import subprocess
 import sys
 
 PLUGIN = (
-    "pytest_vlmeval.plugin, pytest_vlmeval.fixtures, "
-    "pytest_vlmeval.options, pytest_vlmeval.session"
+    "pytest_vlmeval.plugin, pytest_vlmeval.suite.fixtures, "
+    "pytest_vlmeval.settings, pytest_vlmeval.suite.session"
 )
 TIMED = """
 import json, time

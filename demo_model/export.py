@@ -11,12 +11,7 @@ import onnx
 import torch
 from safetensors.torch import save_file
 
-from pytest_vlmeval.models.demo import (
-    CONTEXT_TOKENS,
-    MERGE,
-    PATCH,
-    PICTURE_TOKENS,
-)
+from pytest_vlmeval.models.demo import CONTEXT_TOKENS, MERGE, PATCH, PICTURE_TOKENS
 
 if TYPE_CHECKING:
     from pathlib import Path

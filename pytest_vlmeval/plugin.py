@@ -6,21 +6,35 @@ seen, so that the plugin costs next to nothing elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 
 import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.settings import is_given
+from pytest_vlmeval.settings.groups import SERVED
+from pytest_vlmeval.settings.option import shown_address
+from pytest_vlmeval.settings.presets import NO_PRESET
+from pytest_vlmeval.suite.session import (
+    SCREEN_KEY,
+    get_settings,
+    is_model_given,
+    is_worker,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    from pytest_vlmeval.options import add_options
+    from pytest_vlmeval.settings import add_options
 
     add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers and the fixtures."""
-    from pytest_vlmeval import fixtures, suite
+    from pytest_vlmeval import suite
+    from pytest_vlmeval.suite import fixtures
 
     for marker, meaning in suite.MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
@@ -30,12 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run a command, as `--vlm-list`, instead of tests."""
-    from pytest_vlmeval.commands import find_command
+    from pytest_vlmeval.suite.commands import find_command
 
     command = find_command(config)
     if command is None:
-        from pytest_vlmeval.shipped import take_suite
-
         take_suite(config, print)
         return None
     return command(config, print)
@@ -43,17 +55,15 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Register what only the process with the terminal does."""
-    from pytest_vlmeval import header
-    from pytest_vlmeval import session as sessions
+    # SELF header
+    from pytest_vlmeval.suite import session as sessions
 
     sessions.register_reports(session)
-    header.tell_remarks(session.config)
+    tell_remarks(session.config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what is evaluated."""
-    from pytest_vlmeval.header import header
-
     return header(config)
 
 
@@ -63,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     fixture = suite.wanted_fixture(metafunc)
     if fixture is not None:
-        from pytest_vlmeval.session import parametrize
+        from pytest_vlmeval.suite.session import parametrize
 
         parametrize(metafunc, fixture)
 
@@ -87,7 +97,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the engine once it is known what is selected."""
-    from pytest_vlmeval.session import begin_run
+    from pytest_vlmeval.suite.session import begin_run
 
     begin_run(session)
 
@@ -108,7 +118,7 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail what no test held; let a worker end what it asks for the others."""
-    from pytest_vlmeval.session import RUN_KEY, is_worker, note_unheld
+    from pytest_vlmeval.suite.session import RUN_KEY, is_worker, note_unheld
 
     note_unheld(session)
     run = session.config.stash.get(RUN_KEY, None)
@@ -122,6 +132,62 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what was started."""
-    from pytest_vlmeval.session import close_run
+    from pytest_vlmeval.suite.session import close_run
 
     close_run(config)
+
+
+def tell_remarks(config: pytest.Config) -> None:
+    """Say what of a task file has no effect, and what does not count of it."""
+    if is_given("config", config) and not is_worker(config):
+        for remark in get_settings(config).remarks:
+            config.stash[SCREEN_KEY].announce(remark)
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Return the line that says what is evaluated; nothing where no model is named."""
+    if not is_model_given(config):
+        if not is_given("judge", config):
+            return []
+        settings = get_settings(config)
+        return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
+    settings = get_settings(config)
+    where = ", ".join(map(shown_address, settings.api_bases))
+    where = "" if settings.backend == "demo" else f" at {where}"
+    if settings.backend == "local":
+        where = f" here, from {settings.local.path or 'its hub'}"
+    if settings.serving.model:
+        where = f" {SERVED}"
+    if settings.cluster is not None:
+        where += " on Ray"
+    if settings.preset != NO_PRESET:
+        where += f", preset {settings.preset}"
+    return [
+        f"vlmeval: model {settings.model}{where}, {settings.judging}, "
+        f"store {settings.store_name}"
+    ]
+
+
+# Part of the wheel; a checkout has it beside the package, and takes its path.
+SUITE = Path(__file__).parent / "benchmarks"
+
+
+def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:
+    """Let a task file without a path run in the suite, as its datasets are there.
+
+    What lies in the current folder then is not looked at, which is said.
+    """
+    try:
+        given = is_given("config", config) and is_given("data", config)
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    if (
+        given
+        and SUITE.is_dir()
+        and config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR
+    ):
+        config.args = [str(SUITE)]
+        write(
+            f"vlmeval: no path is given, so the datasets of the task run in {SUITE}; "
+            "name a path for tests of your own"
+        )

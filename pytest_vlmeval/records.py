@@ -1,12 +1,77 @@
-"""Plain, frozen data that crosses the borders between the parts of a run."""
+"""Plain, frozen data that crosses the borders between the rooms of the package."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPart:
+    """One piece of a prompt: a text, or a picture or video named by its content.
+
+    `media` is the file's name below the prepared dataset's `media/` folder,
+    `<sha256>.<suffix>`; the bytes are the dataset's own. `saved_as` is the suffix of
+    the file that ms-vlmeval writes the image of a table's cell to, before it sends it;
+    "" for an image that is a file already.
+    """
+
+    kind: Literal["text", "image", "video"]
+    text: str = ""
+    media: str = ""
+    media_type: str = ""
+    saved_as: str = ""
+
+
+# What is said to a model at once.
+Turn = tuple[PromptPart, ...]
+
+
+def parts_of(prompt: Iterable[Turn]) -> tuple[PromptPart, ...]:
+    """Return the parts of all turns of a prompt, in order."""
+    return tuple(part for turn in prompt for part in turn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One question of a dataset, as ms-vlmeval would ask it.
+
+    `index` is the dataset's own, as text. `prompt` has one turn, or several that are
+    asked one after the other, each with the replies to those before. `group` joins
+    samples that are judged together. `error` says why the row cannot be asked (an
+    unreadable picture).
+    """
+
+    dataset: str
+    index: str
+    prompt: tuple[Turn, ...]
+    reference: str | None = None
+    category: str | None = None
+    group: str | None = None
+    error: str | None = None
+
+
+def read_prompt(text: str) -> tuple[Turn, ...]:
+    """Read a prompt from the JSON it is kept in: a list of parts for each turn."""
+    return tuple(tuple(_part(*part) for part in turn) for turn in json.loads(text))
+
+
+def _part(
+    kind: str, content: str, media_type: str = "", saved_as: str = ""
+) -> PromptPart:
+    if kind == "image":
+        return PromptPart(
+            kind="image", media=content, media_type=media_type, saved_as=saved_as
+        )
+    if kind == "video":
+        return PromptPart(kind="video", media=content, media_type=media_type)
+    return PromptPart(kind="text", text=content)
+
 
 Setting = str | int | float | bool
 
@@ -433,3 +498,286 @@ class Plan:
     entries: tuple[PlanEntry, ...]
     repeats: int = 1
     asks: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedAttempt:
+    """A request that got no answer, whether or not a later one did.
+
+    `asked` is the name of the model or the judge, `endpoint` its base URL. `kind` is
+    the HTTP status, or another of `models.client.ErrorKind`. `at` is in seconds since
+    1970.
+    """
+
+    asked: str
+    endpoint: str
+    fingerprint: str
+    index: str
+    kind: str
+    message: str
+    latency_ms: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChange:
+    """How many requests an endpoint may have in flight from `at` on, and why."""
+
+    asked: str
+    endpoint: str
+    before: int
+    after: int
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What was asked of one model or judge for one dataset, or for all of them.
+
+    `dataset` is "" for all. `requests` counts every attempt, `retries` those beyond
+    the first of each question, `answers` the questions that were answered in any way,
+    `failed` those that were not. Latencies are those of the last attempts, in ms, by
+    the nearest rank; None where nothing was answered. `errors` counts failed attempts
+    by kind.
+    """
+
+    dataset: str
+    asked: str
+    requests: int
+    retries: int
+    answers: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """How many answers a session asked itself, and where it has the others from.
+
+    `equal` are those of its own that it asked for an equal prompt, once for all.
+    `oldest` and `newest` are when those were given, to the day, in seconds since 1970,
+    and `endpoints` what gave them; all of them empty where `stored` is 0.
+    """
+
+    asked: int = 0
+    equal: int = 0
+    stored: int = 0
+    oldest: float = 0.0
+    newest: float = 0.0
+    endpoints: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Say from when the stored ones are and what gave them, "" without any."""
+        times = (self.oldest, self.newest) if self.stored else ()
+        days = [f"{datetime.fromtimestamp(at, UTC):%d %b %Y}" for at in times if at]
+        parts = [" to ".join(dict.fromkeys(days)), ", ".join(self.endpoints)]
+        return ", ".join(filter(None, parts))
+
+    def __add__(self, other: Origins) -> Origins:
+        """Return those of both together."""
+        both = [each for each in (self, other) if each.stored]
+        return Origins(
+            asked=self.asked + other.asked,
+            equal=self.equal + other.equal,
+            stored=self.stored + other.stored,
+            oldest=min((each.oldest for each in both), default=0.0),
+            newest=max((each.newest for each in both), default=0.0),
+            endpoints=tuple(sorted({*self.endpoints, *other.endpoints})),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpotCheck:
+    """What asking some stored answers again has shown.
+
+    `state` is "same", "few" (too few to tell: their new answers count), "weights"
+    (nothing was asked: the same checksums) or "unchecked", for the reason `why`; where
+    they have changed nothing is used, and there is no such record. Of the `asked`
+    samples `same` were answered as before, `changed` twice in another way, `unsteady`
+    each time differently, and `failed` not at all; `requests` counts every attempt.
+    `few` are those among them that are all of their source, and too few to tell.
+    """
+
+    state: Literal["same", "few", "weights", "unchecked"]
+    why: str = ""
+    asked: int = 0
+    same: int = 0
+    changed: int = 0
+    unsteady: int = 0
+    failed: int = 0
+    few: int = 0
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAccount:
+    """The account of a run: all its sessions together.
+
+    `model` is the total, `datasets` has one entry for each dataset of the plan;
+    `judges` and `judge_datasets` are the same for each judge that was asked, with
+    what the run's own questions cost: those that were stored before cost nothing.
+    `changes` are those of the concurrency, oldest first. `now` and `judges_now` are
+    what the session at hand has asked itself, its spot check included, `origins` says
+    which of its answers are from the store, and `spot_check` whether those were found
+    to be the model's.
+    """
+
+    model: Account
+    datasets: tuple[Account, ...]
+    judges: tuple[Account, ...] = ()
+    judge_datasets: tuple[Account, ...] = ()
+    changes: tuple[LimitChange, ...] = ()
+    now: Account | None = None
+    judges_now: tuple[Account, ...] = ()
+    origins: Origins | None = None
+    spot_check: SpotCheck | None = None
+
+
+# An early stop fails nothing: it says why a score is of fewer samples.
+Gate = Literal["completeness", "threshold", "baseline", "early stop"]
+GateOutcome = Literal["passed", "failed", "inconclusive"]
+# What becomes of an inconclusive gate: of `rule` what the rule says.
+Inconclusive = Literal["pass", "fail", "rule"]
+
+# The only rule that takes what cannot be told for a failure.
+STRICT_RULE = "confident-above"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A confidence interval of a gate's value, in the value's unit.
+
+    `level` is that of the interval, 0.9 for the two bounds of which each holds with
+    0.95; `method` names it in words.
+    """
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryShare:
+    """How many of a category's samples are right."""
+
+    category: str
+    correct: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """What one gate says of one metric of a dataset.
+
+    `metric` is ms-vlmeval's name, "" where the gate is about no metric; `rule` is how
+    the gate decides ("point", "confident-below", "confident-above", or what a gate of
+    its own calls it). `value`, `expected` (the threshold or the baseline's value),
+    `margin` and `interval` are in the metric's unit. `samples` counts what the value
+    is made of, `clusters` the independent units among them. `p_value` is one-sided
+    and of this gate alone; `adjusted_p_value` also counts the other gates of the
+    run. `lost` were right in the baseline and are wrong now, `gained` the other way.
+    `worst` are the categories with the smallest share of right answers.
+    `needed_samples` would tell a difference of this size. `file` is the baseline that
+    was compared with. `message` is all that in one readable block. `fails` says whether
+    the test fails: an inconclusive gate may do either.
+    """
+
+    dataset: str
+    gate: Gate
+    outcome: GateOutcome
+    message: str
+    metric: str = ""
+    rule: str = ""
+    value: float | None = None
+    interval: Interval | None = None
+    samples: int = 0
+    clusters: int = 0
+    expected: float | None = None
+    margin: float = 0.0
+    p_value: float | None = None
+    adjusted_p_value: float | None = None
+    lost: int | None = None
+    gained: int | None = None
+    worst: tuple[CategoryShare, ...] = ()
+    needed_samples: int | None = None
+    file: str = ""
+    fails: bool = False
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it only says why a score is of fewer samples, and is no gate."""
+        return self.gate == "early stop"
+
+
+def is_failure(outcome: GateOutcome, rule: str, inconclusive: Inconclusive) -> bool:
+    """Whether an outcome fails its test.
+
+    Where nothing else is said, an inconclusive gate fails only under the rule that
+    wants proof of a good value.
+    """
+    if outcome != "inconclusive":
+        return outcome == "failed"
+    if inconclusive == "rule":
+        return rule == STRICT_RULE
+    return inconclusive == "fail"
+
+
+def explain_failures(results: Iterable[GateResult]) -> str | None:
+    """Return the messages of the gates that fail their test; None if none does."""
+    messages = [result.message for result in results if result.fails]
+    return "\n\n".join(messages) if messages else None
+
+
+def as_record(result: GateResult) -> dict[str, Any]:
+    """Return a result as plain data, for JSON."""
+    return asdict(result)
+
+
+def from_record(record: Mapping[str, Any]) -> GateResult:
+    """Make a result of what `as_record` gave."""
+    interval = record["interval"]
+    return GateResult(
+        **{
+            **record,
+            "interval": None if interval is None else Interval(**interval),
+            "worst": tuple(CategoryShare(**each) for each in record["worst"]),
+        }
+    )
+
+
+def describe_interval(interval: Interval) -> str:
+    """Write an interval as reports show it: `[60.12, 67.90], 95 % Wilson`."""
+    level = f"{100 * interval.level:g} %"
+    return f"[{interval.low:.2f}, {interval.high:.2f}], {level} {interval.method}"
+
+
+def properties_of(result: GateResult) -> list[tuple[str, object]]:
+    """Return what a JUnit report says of a gate, each name once per gate and metric."""
+    name = f"{result.gate} gate"
+    if result.metric:
+        name = f"{name} of {result.metric}"
+    found: list[tuple[str, object | None]] = [
+        ("outcome", result.outcome),
+        ("value", result.value),
+        ("interval", result.interval and describe_interval(result.interval)),
+        ("samples", result.samples or None),
+        ("clusters", result.clusters or None),
+        ("expected", result.expected),
+        ("margin", result.margin or None),
+        ("rule", result.rule or None),
+        ("p-value", result.p_value),
+        ("adjusted p-value", result.adjusted_p_value),
+        ("lost", result.lost),
+        ("gained", result.gained),
+        ("needed samples", result.needed_samples),
+        ("reason", result.message),
+    ]
+    return [(f"{name}: {key}", value) for key, value in found if value is not None]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.sandbox.addons import ADDONS
+from pytest_vlmeval.sandbox.environment import ADDONS
 from pytest_vlmeval.sandbox.process import Sandbox
-from tests.run_fixtures import environment_with
+from tests.support.run_fixtures import environment_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

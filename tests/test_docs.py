@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.command_table import COMMANDS
 from pytest_vlmeval.gates.thresholds import load_thresholds
-from pytest_vlmeval.option import Option
-from pytest_vlmeval.option_table import OPTIONS
-from tests.documentation import (
+from pytest_vlmeval.settings.option import Option
+from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
+from tests.support.documentation import (
     ALL,
     LINK,
     PAGES,
@@ -104,7 +103,7 @@ def test_all_parts_are_in_the_architecture() -> None:
     table = read(ROOT / "docs/architecture.md")
     for path in (ROOT / "pytest_vlmeval").iterdir():
         part = path.name if path.suffix == ".py" else f"{path.name}/"
-        if part not in {"__init__.py", "py.typed/", "demo/", "__pycache__/"}:
+        if part not in {"__init__.py", "py.typed/", "__pycache__/"}:
             assert f"`{part}`" in table, part
 
 

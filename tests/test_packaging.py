@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.documentation import blocks, read, run_shell
-from tests.run_fixtures import CACHE_DIR
+from tests.support.documentation import blocks, read, run_shell
+from tests.support.run_fixtures import CACHE_DIR
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -53,7 +53,7 @@ def test_the_wheel_has_the_package_and_the_benchmarks_and_nothing_else(
         "pytest_vlmeval/py.typed",
         "pytest_vlmeval/benchmarks/thresholds.toml",
         "pytest_vlmeval/benchmarks/__baselines__/demo/DemoChoice.json",
-        "pytest_vlmeval/demo/DemoChoice.tsv",
+        "pytest_vlmeval/datasets/demo/DemoChoice.tsv",
     } <= files
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.documentation import ROOT, block, read, run_shell
-from tests.run_fixtures import Project
-from tests.test_swift import checkpoint as checkpoint
-from tests.test_swift import model_environment as model_environment
+from tests.sessions.test_swift import checkpoint as checkpoint
+from tests.sessions.test_swift import model_environment as model_environment
+from tests.support.documentation import ROOT, block, read, run_shell
+from tests.support.run_fixtures import Project
 
 pytestmark = pytest.mark.swift
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.models.client import Reply, RequestError
-from tests.endpoint_calls import ask, client_of, text_request
-from tests.server_fixtures import SERVER, ServerProcess
+from tests.support.endpoint_calls import ask, client_of, text_request
+from tests.support.server_fixtures import SERVER, ServerProcess
 
 Start = Callable[..., ServerProcess]
 
 
-@pytest.mark.parametrize("command", [["-m", "tests.server"], [str(SERVER)]])
+@pytest.mark.parametrize("command", [["-m", "tests.support.server"], [str(SERVER)]])
 def test_runs_as_a_module_and_by_path(command: list[str]) -> None:
     process = subprocess.Popen(
         [sys.executable, *command, "--port", "0"],

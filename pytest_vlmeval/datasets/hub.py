@@ -1,4 +1,4 @@
-"""Repositories of the hubs: brought by the hubs' own clients into their own caches."""
+"""Repositories of the hubs and the other files of a dataset, in the hubs' caches."""
 
 from __future__ import annotations
 
@@ -12,20 +12,30 @@ import time
 import urllib.parse
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from pytest_vlmeval.datasets.files import is_url
-from pytest_vlmeval.datasets.transfer import open_url
+from pytest_vlmeval.datasets.download import (
+    DatasetFile,
+    fetch_file,
+    is_url,
+    md5_of_file,
+    open_url,
+    unpacking,
+    write_whole,
+)
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.option_values import shown_address
+from pytest_vlmeval.sandbox.own_files import replacing
+from pytest_vlmeval.settings.option import shown_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_vlmeval.datasets.transfer import Announce
-    from pytest_vlmeval.records import Hub
+    from pytest_vlmeval.datasets.download import Announce, FileAccess
+    from pytest_vlmeval.records import DatasetInfo, Hub
+    from pytest_vlmeval.sandbox.calls import Shelf
+    from pytest_vlmeval.sandbox.process import Sandbox
 
-SCRIPT = Path(__file__).parent.parent / "sandbox" / "snapshot.py"
+SCRIPT = Path(__file__).parent.parent / "sandbox" / "hub_client.py"
 REPORT_S = 5.0
 PAGE_SIZE = 200
 TITLES = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
@@ -225,3 +235,267 @@ def _size_at_modelscope(endpoint: str, repository: str, timeout_s: float) -> int
         if len(files) < PAGE_SIZE:
             break
     return total
+
+
+# What differs between presets without changing which files they need.
+SHOWING = {"nframe", "fps", "pack", "use_subtitle"}
+# Repositories and files of one dataset, which are asked for one after the other.
+MOST_NEEDS = 48
+# Files of a repository that hold questions; of others, size and name are compared.
+TABLE_SUFFIXES = {".csv", ".json", ".jsonl", ".parquet", ".tsv", ".txt"}
+
+
+class DatasetFiles(NamedTuple):
+    """All files of a dataset, and what they are known by.
+
+    `table` holds its rows; None where its class makes them from what is on the
+    `shelf`, which has the repositories and further files. `tables` are all that were
+    found, those in repositories too. `checksum` is the MD5 of the one table, or a
+    digest of all; `content` adds what else decides the samples. `modified` says that
+    a table is not the published one.
+    """
+
+    table: Path | None
+    tables: tuple[Path, ...]
+    shelf: Shelf
+    checksum: str
+    content: str
+    modified: bool
+
+    @property
+    def place(self) -> Path:
+        """Where a user finds the dataset: its table, or else a repository or file."""
+        if self.tables:
+            return self.tables[0]
+        shelf = self.shelf
+        found = [each["folder"] for each in shelf["snapshots"]]
+        return Path((found + [each["path"] for each in shelf["files"]])[0])
+
+
+def locate_files(
+    info: DatasetInfo,
+    table: DatasetFile | None,
+    sandbox: Sandbox,
+    access: FileAccess,
+) -> DatasetFiles | None:
+    """Give all files of a dataset, bringing what its class wants beside its `table`.
+
+    What was found is remembered until one of the files is gone or changed, so that
+    the next time needs neither network nor sandbox. None where there is no table, and
+    its class needs one. Raises VlmEvalError.
+    """
+    shelf: Shelf = {
+        "hub": access.hubs[0].kind if access.hubs else "huggingface",
+        "snapshots": [],
+        "files": [],
+        "table": str(table.path) if table else None,
+        "data_root": str(access.data_root),
+        # A table that came here is known, or allowed whatever it is.
+        "any_checksum": access.allow_modified
+        or (table is not None and table.checksum != info.md5),
+    }
+    found = _Search(info, shelf, sandbox, access).find()
+    if found.get("no_table"):
+        return None
+    shelf["snapshots"], shelf["files"] = found["snapshots"], found["files"]
+    modified = _check_published(
+        info,
+        found["tables"],
+        found["snapshots"],
+        allow_modified=access.allow_modified,
+    )
+    checksums = [str(each["checksum"]) for each in found["tables"]]
+    if table is not None and not checksums:
+        checksums = [table.checksum]
+    paths = [Path(each["path"]) for each in found["tables"]]
+    return DatasetFiles(
+        table=table.path if table else None,
+        tables=tuple(paths or ([table.path] if table else [])),
+        shelf=shelf,
+        checksum=checksums[0]
+        if len(checksums) == 1
+        else _digest(checksums or found["content"]),
+        content=found["content"],
+        modified=modified or (table is not None and table.modified),
+    )
+
+
+class _Search(NamedTuple):
+    """One dataset whose files are looked for."""
+
+    info: DatasetInfo
+    shelf: Shelf
+    sandbox: Sandbox
+    access: FileAccess
+
+    def find(self) -> dict[str, Any]:
+        """Give what was found before, or find it and remember it."""
+        from filelock import FileLock
+
+        cache_dir = self.access.cache_dir
+        kind = "videos" if self.info.modality == "video" else "located"
+        memory = cache_dir / kind / f"{self._key()}.json"
+        found = self._recall(memory)
+        if found is not None:
+            return found
+        locks = cache_dir / "locks"
+        for folder in (locks, memory.parent, self.access.data_root):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Classes of one module unpack the same repositories.
+        with FileLock(locks / f"{kind}-{self.info.module}.lock"):
+            found = self._recall(memory)
+            if found is None:
+                found = self._locate(memory.with_suffix(".note"))
+                if not found.get("no_table"):
+                    write_whole(memory, json.dumps(found))
+        return found
+
+    def _locate(self, note: Path) -> dict[str, Any]:
+        from pytest_vlmeval.sandbox.calls import locate_in_sandbox
+
+        shelf: Shelf = {**self.shelf, "snapshots": [], "files": []}
+        for _ in range(MOST_NEEDS):
+            folders = [str(each["folder"]) for each in shelf["snapshots"]]
+            if folders:
+                self._announce_unpacking(folders[-1])
+            with unpacking(folders, note):
+                found = locate_in_sandbox(self.sandbox, self.info, shelf)
+            if found.get("no_table"):
+                return found
+            if "needs" not in found:
+                return {
+                    "tables": found["tables"],
+                    "snapshots": shelf["snapshots"],
+                    "files": shelf["files"],
+                    "content": _content(shelf, self.access.cache_dir),
+                }
+            self._bring(found["needs"], shelf)
+        wanted = [each["repository"] for each in shelf["snapshots"]]
+        raise VlmEvalError(
+            f"{self.info.name}: ms-vlmeval asked for more than {MOST_NEEDS} "
+            f"repositories and files: "
+            f"{', '.join(wanted + [each['url'] for each in shelf['files']])}."
+        )
+
+    def _announce_unpacking(self, folder: str) -> None:
+        what = "videos" if self.info.modality == "video" else "files"
+        self.access.announce(
+            f"looking for the {what} of {self.info.name} in {folder}; what is packed "
+            "there is unpacked, once"
+        )
+
+    def _bring(self, needs: dict[str, Any], shelf: Shelf) -> None:
+        access = self.access
+        if "url" in needs:
+            path = fetch_file(
+                self.info,
+                needs["url"],
+                access.data_root / needs["name"],
+                needs["md5"],
+                access,
+            )
+            shelf["files"].append({"url": needs["url"], "path": str(path)})
+            return
+        hub = HubAccess(
+            python=self.sandbox.python,
+            hubs=access.hubs,
+            cache_dir=access.cache_dir,
+            offline=access.offline,
+            mirror=access.mirror,
+            announce=access.announce,
+        )
+        request = SnapshotRequest(**needs)
+        snapshot = {**needs, "folder": str(hub.bring(request, self.info.name))}
+        source = hub.mirrored(request)
+        if source is not None:
+            snapshot["source"] = str(source)
+        shelf["snapshots"].append(snapshot)
+
+    def _recall(self, memory: Path) -> dict[str, Any] | None:
+        """Give what was found before, if all of it is still there as it was."""
+        cache_dir = self.access.cache_dir
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))
+            tables = all(
+                md5_of_file(Path(each["path"]), cache_dir) == each["checksum"]
+                for each in found["tables"]
+            )
+            if not all(Path(each["folder"]).is_dir() for each in found["snapshots"]):
+                return None
+            shelf: Shelf = {
+                **self.shelf,
+                "snapshots": found["snapshots"],
+                "files": found["files"],
+            }
+            if tables and _content(shelf, cache_dir) == found["content"]:
+                return found
+        return None
+
+    def _key(self) -> str:
+        """Name what decides which files a dataset has."""
+        info, shelf, access = self.info, self.shelf, self.access
+        settings = {k: v for k, v in info.settings.items() if k not in SHOWING}
+        caches = [[hub.kind, str(hub.cache)] for hub in access.hubs]
+        return _digest(
+            [
+                info.class_name,
+                settings.setdefault("dataset", info.name),
+                sorted(settings.items()),
+                caches,
+                shelf["table"],
+                shelf["data_root"],
+                access.mirror,
+            ]
+        )
+
+
+def _content(shelf: Shelf, cache_dir: Path) -> str:
+    """Give a digest of what the repositories and files hold, tables by their bytes.
+
+    What ms-vlmeval unpacked into a repository's folder is no link and does not count,
+    where the repository's own files are links.
+    """
+    parts: list[object] = [
+        [each["url"], md5_of_file(Path(each["path"]), cache_dir)]
+        for each in shelf["files"]
+    ]
+    for snapshot in shelf["snapshots"]:
+        folder = Path(snapshot["folder"])
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        links = [path for path in files if path.is_symlink()]
+        parts.append(snapshot["repository"])
+        for path in links or files:
+            known: object = path.stat().st_size
+            if path.suffix in TABLE_SUFFIXES:
+                known = md5_of_file(path, cache_dir)
+            parts.append([path.relative_to(folder).as_posix(), known])
+    return _digest(parts) if parts else ""
+
+
+def _check_published(
+    info: DatasetInfo,
+    tables: Iterable[Mapping[str, Any]],
+    snapshots: Sequence[Mapping[str, Any]],
+    *,
+    allow_modified: bool,
+) -> bool:
+    """Tell whether a table is neither the published one nor made by ms-vlmeval."""
+    modified = False
+    for table in tables:
+        if table["made"] or table["published"] in ("", table["checksum"]):
+            continue
+        if info.md5 is not None and info.is_published(table["checksum"]):
+            continue
+        modified = True
+        if not allow_modified:
+            raise VlmEvalError(
+                f"{info.name}: {table['path']} is not the published file: its MD5 is "
+                f"{table['checksum']}, the published one {table['published']}. "
+                f"{replacing(Path(table['path']), snapshots)}, or evaluate it as it is "
+                "with --vlm-allow-modified-data; its score is then marked as modified."
+            )
+    return modified
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pytest_vlmeval.datasets.access import fetch_files
 from pytest_vlmeval.datasets.catalog import (
     demo_datasets,
     find_table,
@@ -18,28 +20,42 @@ from pytest_vlmeval.datasets.catalog import (
     locate_package,
     unknown_dataset,
 )
-from pytest_vlmeval.datasets.download import FileAccess
+from pytest_vlmeval.datasets.download import (
+    GB,
+    FileAccess,
+    data_path,
+    is_url,
+    open_url,
+    size_text,
+    source_of,
+)
+from pytest_vlmeval.datasets.hub import is_cached, repository_size
 from pytest_vlmeval.datasets.own import OwnAccess, describe_own
-from pytest_vlmeval.datasets.videos import show_videos
+from pytest_vlmeval.datasets.prepare import fetch_files, show_videos
+from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request
-from pytest_vlmeval.option_values import dataset_name
 from pytest_vlmeval.records import (
     VLMEVALKIT_BASE,
     VLMEVALKIT_COMMIT,
     DatasetInfo,
     PreparedDataset,
 )
-from pytest_vlmeval.sandbox.addons import LIGHT, addons_for, digest_of_all
 from pytest_vlmeval.sandbox.calls import describe_sandbox
-from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_environment
+from pytest_vlmeval.sandbox.environment import (
+    LIGHT,
+    SandboxEnvironment,
+    addons_for,
+    digest_of_all,
+    ensure_environment,
+)
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
-from pytest_vlmeval.sandbox.scored import is_scored
+from pytest_vlmeval.settings.option import dataset_name
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepared import IndexRow, Prompts
-    from pytest_vlmeval.options import Settings
-
+    from pytest_vlmeval.datasets.prepare import IndexRow, Prompts
+    from pytest_vlmeval.records import Hub
+    from pytest_vlmeval.settings import Settings
 
 Found = TypeVar("Found")
 
@@ -307,7 +323,7 @@ class Library:
 
     def rows(self, name: str) -> Sequence[IndexRow]:
         """Return index, category, group and reference of every sample, in order."""
-        from pytest_vlmeval.datasets.prepared import read_index
+        from pytest_vlmeval.datasets.prepare import read_index
 
         if name not in self._index:
             self._index[name] = read_index(self.prepared(name))
@@ -315,7 +331,7 @@ class Library:
 
     def shown(self, name: str) -> Sequence[frozenset[int]]:
         """Return the pictures and videos that each sample shows, by number."""
-        from pytest_vlmeval.datasets.prepared import read_shown
+        from pytest_vlmeval.datasets.prepare import read_shown
 
         if name not in self._shown:
             self._shown[name] = read_shown(self.prepared(name))
@@ -323,13 +339,13 @@ class Library:
 
     def splits(self, name: str) -> Mapping[str, str]:
         """Return the split of each sample, where its table has a column of them."""
-        from pytest_vlmeval.datasets.splits import read_splits
+        from pytest_vlmeval.datasets.prepare import read_splits
 
         return read_splits(self.prepared(name))
 
     def prompts(self, name: str) -> Prompts:
         """Return the prompts of a dataset's samples."""
-        from pytest_vlmeval.datasets.prepared import Prompts
+        from pytest_vlmeval.datasets.prepare import Prompts
 
         # The engine lets go of them in a thread of its own.
         prompts = self._prompts.get(name)
@@ -339,7 +355,7 @@ class Library:
 
     def prompt_texts(self, name: str) -> Iterator[str]:
         """Give the prompt of each sample as it is kept, in order; "" for none."""
-        from pytest_vlmeval.datasets.prepared import read_prompts
+        from pytest_vlmeval.datasets.prepare import read_prompts
 
         return read_prompts(self.prepared(name))
 
@@ -375,3 +391,148 @@ def _given(found: Found | VlmEvalError) -> Found:
     if isinstance(found, VlmEvalError):
         raise found
     return found
+
+
+ASKED_AT_ONCE = 16
+# All sizes together; what is not known by then counts as unknown.
+DEADLINE_S = 5.0
+
+
+class _Source(NamedTuple):
+    """Where a file is, or with hubs the repository that is to be downloaded."""
+
+    place: str
+    hubs: tuple[Hub, ...] = ()
+
+
+class PlannedDownload(NamedTuple):
+    """A missing file or repository; `size` in bytes, None where it is not known."""
+
+    name: str
+    source: str
+    size: int | None
+
+
+class DownloadPlan(NamedTuple):
+    """What some datasets miss, largest first, unknown sizes last."""
+
+    downloads: tuple[PlannedDownload, ...]
+
+    @property
+    def known_bytes(self) -> int:
+        """The sum of the sizes that are known."""
+        return sum(each.size or 0 for each in self.downloads)
+
+    def summary(self) -> str:
+        """Give one line for all."""
+        unknown = [each.name for each in self.downloads if each.size is None]
+        known = len(self.downloads) - len(unknown)
+        parts = []
+        if known:
+            noun = "dataset" if known == 1 else "datasets"
+            parts.append(f"{known} {noun}, {size_text(self.known_bytes)}")
+        if unknown:
+            parts.append(f"of unknown size: {', '.join(unknown)}")
+        return f"to download: {'; '.join(parts)}"
+
+
+def plan_downloads(
+    infos: Iterable[DatasetInfo],
+    *,
+    data_root: Path,
+    mirror: str | None = None,
+    offline: bool = False,
+    hubs: Sequence[Hub] = (),
+    deadline_s: float = DEADLINE_S,
+) -> DownloadPlan:
+    """Ask for the sizes of the files that are missing, all at once; never raises.
+
+    Datasets without an address (bundled ones, one's own) and, when `offline`, those
+    on a server are left out: this does not download them. So are repositories of
+    which one of the `hubs` has files in its cache.
+    """
+    missing: dict[_Source, str] = {}
+    for info in infos:
+        for source in (
+            _missing_file(info, data_root, mirror, offline),
+            _missing_repository(info, mirror, offline, hubs),
+        ):
+            # Presets share their files: they are downloaded once.
+            if source is not None:
+                missing.setdefault(source, info.name)
+    sizes = _sizes(set(missing), deadline_s)
+    planned = [
+        PlannedDownload(name, source.place, sizes.get(source))
+        for source, name in missing.items()
+    ]
+    # Stable, so that equals keep the order they were asked for in.
+    planned.sort(key=lambda each: -1 if each.size is None else each.size, reverse=True)
+    return DownloadPlan(tuple(planned))
+
+
+def _missing_file(
+    info: DatasetInfo, data_root: Path, mirror: str | None, offline: bool
+) -> _Source | None:
+    source = source_of(info, mirror)
+    if info.path or source is None or data_path(info, data_root).is_file():
+        return None
+    return _Source(source) if info.url and not (offline and is_url(source)) else None
+
+
+def _missing_repository(
+    info: DatasetInfo, mirror: str | None, offline: bool, hubs: Sequence[Hub]
+) -> _Source | None:
+    in_folder = mirror is not None and not is_url(mirror)
+    if not info.repository or not hubs or offline or in_folder:
+        return None
+    if is_cached(info.repository, hubs):
+        return None
+    return _Source(info.repository, tuple(hubs))
+
+
+def check_plan(plan: DownloadPlan, max_gb: float) -> None:
+    """Raise VlmEvalError when the known sizes are more than `max_gb` together."""
+    if plan.known_bytes <= max_gb * GB:
+        return
+    lines = [
+        f"  {'unknown' if each.size is None else size_text(each.size):>8}  {each.name}"
+        for each in plan.downloads
+    ]
+    raise VlmEvalError(
+        f"The selected datasets have {size_text(plan.known_bytes)} to download, more "
+        f"than --vlm-download-max-gb={max_gb:g}:\n"
+        + "\n".join(lines)
+        + "\nChoose fewer datasets with -m core (the usual eight), -k or "
+        "--vlm-data=NAME,NAME, or allow more with --vlm-download-max-gb. Nothing was "
+        "downloaded."
+    )
+
+
+def _sizes(sources: set[_Source], deadline_s: float) -> dict[_Source, int]:
+    if not sources:
+        return {}
+    found: dict[_Source, int] = {}
+
+    def ask(source: _Source) -> None:
+        size = _size(source, deadline_s)
+        if size is not None:
+            found[source] = size
+
+    pool = ThreadPoolExecutor(ASKED_AT_ONCE)
+    wait([pool.submit(ask, source) for source in sources], timeout=deadline_s)
+    # A late answer no longer counts; its thread ends at its own deadline.
+    pool.shutdown(wait=False, cancel_futures=True)
+    return dict(found)
+
+
+def _size(source: _Source, timeout_s: float) -> int | None:
+    if source.hubs:
+        # The preferred one may not have it, where a class only knows the other.
+        sizes = (repository_size(source.place, hub, timeout_s) for hub in source.hubs)
+        return next((size for size in sizes if size is not None), None)
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        if not is_url(source.place):
+            return Path(source.place).stat().st_size
+        with open_url(source.place, method="HEAD", timeout_s=timeout_s) as response:
+            return int(response.headers["Content-Length"])
+    return None

@@ -1,26 +1,269 @@
-"""From a dataset's file to samples on disk, once for all runs and processes."""
+"""From a dataset's files to samples on disk, once for all runs and processes."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_vlmeval.datasets.access import fetch_files
-from pytest_vlmeval.datasets.prepared import AT_ONCE, COLUMNS, count_samples
-from pytest_vlmeval.datasets.videos import describe_videos
+from pytest_vlmeval.datasets.download import (
+    DatasetFile,
+    FileAccess,
+    data_path,
+    fetch_dataset,
+)
+from pytest_vlmeval.datasets.hub import DatasetFiles, locate_files
+from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.leftovers import HeldFolder, sweep
-from pytest_vlmeval.records import PreparedDataset
-from pytest_vlmeval.sandbox.rows import text_array
+from pytest_vlmeval.records import PreparedDataset, Sample, parts_of, read_prompt
+from pytest_vlmeval.sandbox.environment import HeldFolder, sweep
+from pytest_vlmeval.sandbox.rows import FILE, read_texts, readable, text_array
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.download import FileAccess
-    from pytest_vlmeval.datasets.locating import DatasetFiles
-    from pytest_vlmeval.records import DatasetInfo
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow.parquet as pq
+
+    from pytest_vlmeval.records import DatasetInfo, Turn
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
+
+
+def fetch_files(
+    info: DatasetInfo, sandbox: Sandbox, access: FileAccess
+) -> DatasetFiles:
+    """Give a dataset's files, downloading what is missing; raises VlmEvalError.
+
+    Only the first time of a dataset that may want more than its table needs the
+    sandbox.
+    """
+    if not info.module:
+        raise VlmEvalError(
+            f"{info.name} is a collection of other datasets; name those instead: "
+            f"{', '.join(info.members)}."
+        )
+    if info.modality != "video" and is_scored(info):
+        return _table_alone(info, access)
+    # Some have their rows at one address and their pictures or videos elsewhere.
+    table = fetch_dataset(info, access) if _has_table(info, access) else None
+    return locate_files(info, table, sandbox, access) or _table_alone(info, access)
+
+
+def _has_table(info: DatasetInfo, access: FileAccess) -> bool:
+    if info.url or info.path:
+        return True
+    return info.modality != "video" and data_path(info, access.data_root).is_file()
+
+
+def _table_alone(info: DatasetInfo, access: FileAccess) -> DatasetFiles:
+    file: DatasetFile = fetch_dataset(info, access)
+    return DatasetFiles(
+        table=file.path,
+        tables=(file.path,),
+        shelf={
+            "hub": "huggingface",
+            "snapshots": [],
+            "files": [],
+            "table": str(file.path),
+            "data_root": str(access.data_root),
+            "any_checksum": access.allow_modified,
+        },
+        checksum=file.checksum,
+        content="",
+        modified=file.modified,
+    )
+
+
+DEFAULT_FRAMES = 8
+
+
+def is_preset(info: DatasetInfo) -> bool:
+    """Whether a dataset's name fixes how its videos are shown."""
+    return "dataset" in info.settings
+
+
+def show_videos(
+    info: DatasetInfo, nframe: int | None, fps: float | None
+) -> DatasetInfo:
+    """Give a video dataset with the settings of its frames; a preset keeps its own."""
+    if info.modality != "video" or is_preset(info):
+        return info
+    frames = {"nframe": nframe or DEFAULT_FRAMES} if fps is None else {"fps": fps}
+    return dataclasses.replace(info, settings={**info.settings, **frames})
+
+
+def check_frames_apply(
+    infos: Iterable[DatasetInfo], nframe: int | None, fps: float | None
+) -> None:
+    """Raise VlmEvalError where options of frames are given and only presets chosen."""
+    videos = [info for info in infos if info.modality == "video"]
+    option = f"--vlm-nframe={nframe}" if nframe else f"--vlm-fps={fps or 0:g}"
+    if (nframe or fps) and videos and all(map(is_preset, videos)):
+        names = ", ".join(info.name for info in videos)
+        raise VlmEvalError(
+            f"{option} changes nothing: the name of a preset says how its videos are "
+            f"shown ({names}). Leave the option out, or choose "
+            f"{videos[0].settings['dataset']}."
+        )
+
+
+def describe_videos(info: DatasetInfo, video_url: bool) -> tuple[str, ...]:
+    """Say for a score how videos were shown; nothing for other datasets."""
+    if info.modality != "video":
+        return ()
+    if video_url:
+        return ("videos sent as their files",)
+    fps = info.settings.get("fps", -1)
+    if isinstance(fps, int | float) and fps > 0:
+        noun = "frame" if fps == 1 else "frames"
+        return (f"{fps:g} {noun} per second of video",)
+    count = info.settings.get("nframe", 0)
+    return (f"{count} {'frame' if count == 1 else 'frames'} per video",)
+
+
+SAMPLES = "samples.parquet"
+COLUMNS = ("index", "category", "group", "reference", "error", "prompt")
+_REFERENCES = ("index", "reference")
+# Rows that are written, or made Python objects, at once.
+AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """What names and sorts a sample, without its prompt."""
+
+    index: str
+    category: str | None
+    group: str | None
+    reference: str | None
+
+
+def read_samples(prepared: PreparedDataset) -> list[Sample]:
+    """Give all samples in the dataset's order."""
+    return read_samples_of(prepared.folder, prepared.info.name)
+
+
+def read_samples_of(folder: Path, name: str) -> list[Sample]:
+    """Give all samples of the dataset that was prepared in a folder."""
+    return [
+        Sample(
+            dataset=name,
+            index=index,
+            category=category,
+            group=group,
+            reference=reference,
+            error=error,
+            prompt=read_prompt(prompt),
+        )
+        for index, category, group, reference, error, prompt in _rows(folder, COLUMNS)
+    ]
+
+
+def read_references(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Give each sample's index, with what its answer is compared with."""
+    for index, reference in _rows(folder, _REFERENCES):
+        yield sys.intern(index), reference
+
+
+class Prompts:
+    """The prompts of a prepared dataset, by index, as the JSON they are kept in."""
+
+    def __init__(self, prepared: PreparedDataset) -> None:
+        with _samples(prepared.folder) as file:
+            columns = ["index", "error", "prompt"]
+            table = file.read(columns, use_threads=False).combine_chunks()
+        indexes = map(sys.intern, table["index"].to_pylist())
+        self._rows = {index: row for row, index in enumerate(indexes)}
+        self._errors = table["error"]
+        self._prompts = table["prompt"]
+
+    def text(self, index: str) -> str:
+        """Return what names all of a prompt, its media by their content; "" if none."""
+        row = self._rows[index]
+        return "" if self._errors[row].is_valid else str(self._prompts[row])
+
+    def count_media(self, index: str) -> tuple[int, int]:
+        """Return how many pictures and how many videos a prompt has."""
+        text = self.text(index)
+        # In a JSON text quotes stand like this only where a part begins.
+        return text.count('["image", "'), text.count('["video", "')
+
+    def turns(self, index: str) -> tuple[Turn, ...]:
+        """Return a prompt; `VlmEvalError` for a row that has none."""
+        row = self._rows[index]
+        if self._errors[row].is_valid:
+            raise VlmEvalError(str(self._errors[row]))
+        return read_prompt(str(self._prompts[row]))
+
+
+def read_index(prepared: PreparedDataset) -> list[IndexRow]:
+    """Give what names the samples, in the dataset's order, without their prompts."""
+    # A category is that of thousands of samples: kept once.
+    once: dict[str | None, str | None] = {}
+    return [
+        IndexRow(sys.intern(index), *(once.setdefault(text, text) for text in rest))
+        for index, *rest in _rows(prepared.folder, IndexRow.__slots__)
+    ]
+
+
+def read_prompts(prepared: PreparedDataset) -> Iterator[str]:
+    """Give what names all of each prompt, in the dataset's order; "" for none."""
+    for error, prompt in _rows(prepared.folder, ("error", "prompt")):
+        yield "" if error is not None else prompt
+
+
+def read_shown(prepared: PreparedDataset) -> list[frozenset[int]]:
+    """Give the pictures and videos that each sample shows, by number, in order."""
+    numbers: dict[str, int] = {}
+    # The same for samples that show the same: kept once.
+    once: dict[frozenset[int], frozenset[int]] = {}
+    found = []
+    for prompt in read_prompts(prepared):
+        shown = frozenset(
+            numbers.setdefault(part.media, len(numbers))
+            for part in parts_of(read_prompt(prompt or "[]"))
+            if part.media
+        )
+        found.append(once.setdefault(shown, shown))
+    return found
+
+
+def count_samples(folder: Path) -> int:
+    import pyarrow.parquet as pq
+
+    with readable(folder / SAMPLES):
+        return int(pq.read_metadata(folder / SAMPLES).num_rows)
+
+
+def _rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    with _samples(folder) as file:
+        parts = file.iter_batches(AT_ONCE, columns=list(columns), use_threads=False)
+        for part in parts:
+            yield from zip(
+                *(column.to_pylist() for column in part.columns), strict=True
+            )
+
+
+@contextmanager
+def _samples(folder: Path) -> Iterator[pq.ParquetFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Arrow's own memory, in huge pages, would cost 28 MB; threads and the machinery of
+    # data sets 50.
+    pa.set_memory_pool(pa.system_memory_pool())
+    path = folder / SAMPLES
+    with (
+        readable(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        yield file
+
 
 # Counts changes in what is written, so that older folders are not read.
 FORMAT = 4
@@ -163,3 +406,12 @@ def _write_parquet(folder: Path) -> None:
             columns = [text_array([row[name] for row in rows]) for name in COLUMNS]
             writer.write_batch(pa.record_batch(columns, schema=schema))
     lines.unlink()
+
+
+def read_splits(prepared: PreparedDataset) -> dict[str, str]:
+    """Give the split of each sample; empty where the dataset has none."""
+    texts = read_texts(prepared.folder / FILE, ("index", "split"))
+    if "split" not in texts:
+        return {}
+    pairs = zip(texts["index"], texts["split"], strict=True)
+    return {index: split for index, split in pairs if split}

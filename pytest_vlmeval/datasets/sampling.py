@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepared import IndexRow
+    from pytest_vlmeval.datasets.prepare import IndexRow
 
 # Samples that are judged together: a circular question, a pair, a figure; mostly one.
 Unit = list["IndexRow"]

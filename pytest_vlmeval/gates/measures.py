@@ -1,22 +1,368 @@
-"""Metrics made again from verdicts, which tells how sure they are.
+"""Metrics made again from verdicts and their independent units: how sure they are.
 
 A metric that cannot be made again to the last digit has no interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pytest_vlmeval.gates.bca import Statistic, bootstrap
-from pytest_vlmeval.gates.intervals import Estimate, Numbers, Proportion
-from pytest_vlmeval.gates.units import Unit, Units, sum_by_cluster
-from pytest_vlmeval.gates.yes_no import Remade, remake_yes_no
+from pytest_vlmeval.gates.statistics import (
+    Estimate,
+    Numbers,
+    Proportion,
+    Statistic,
+    bootstrap,
+)
+from pytest_vlmeval.records import CategoryShare
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import Score
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.records import DatasetInfo, Score, Verdict
+
+WORST = 5
+# The numbers of the pictures and videos that a sample shows.
+Shown = Collection[int]
+# A sample, and the number of its cluster.
+Numbered = tuple["IndexRow", int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One verdict and the samples that share it: the rotations of a question, or one.
+
+    `value` is 0 where there is no usable answer or no verdict, as in the score.
+    `cluster` numbers what shares a picture, a video or a group with others.
+    """
+
+    index: str
+    value: float
+    cluster: int
+    category: str | None
+    group: str | None
+    reference: str | None
+    extracted: str | None
+
+
+class Units:
+    """The units of a dataset's score."""
+
+    def __init__(
+        self, info: DatasetInfo, units: Sequence[Unit], splits: Callable[[], Splits]
+    ) -> None:
+        self.info = info
+        self.all = units
+        self._find_splits = splits
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return self._find_splits()
+
+    def named(self, part: str) -> Sequence[Unit]:
+        """Return the units that a part of a metric's name is about, maybe none."""
+        found = [unit for unit in self.all if unit.category == part]
+        return found or [
+            unit for unit in self.all if self._splits.get(unit.index) == part
+        ]
+
+    def worst_categories(self) -> tuple[CategoryShare, ...]:
+        """Return the categories with the smallest shares of right answers, at most 5.
+
+        None where there are no two categories to compare.
+        """
+        members: dict[str, list[Unit]] = {}
+        for unit in self.all:
+            if unit.category is not None:
+                members.setdefault(unit.category, []).append(unit)
+        shares = [
+            CategoryShare(
+                category=category,
+                correct=sum(unit.value >= 0.5 for unit in found),
+                samples=len(found),
+            )
+            for category, found in members.items()
+        ]
+        if len(shares) < 2:
+            return ()
+        shares.sort(key=lambda each: (each.correct / each.samples, -each.samples))
+        return tuple(shares[:WORST])
+
+
+# The split of each sample, where the dataset has any.
+Splits = Mapping[str, str]
+
+
+def make_units(
+    score: Score,
+    info: DatasetInfo,
+    rows: Iterable[IndexRow],
+    *,
+    shown: Iterable[Shown],
+    splits: Callable[[], Splits],
+) -> Units | None:
+    """Return the units of a score; None where single samples have no verdicts.
+
+    `shown` has what each of the rows shows: the numbers of pictures and videos.
+    """
+    verdicts = {verdict.index: verdict for verdict in score.verdicts}
+    if all(verdict.value is None for verdict in verdicts.values()):
+        return None
+    # In the order of the dataset, whatever that of the verdicts: every process draws
+    # the same resamples.
+    pairs = zip(rows, shown, strict=True)
+    asked = ((row, shows) for row, shows in pairs if row.index in verdicts)
+    units = [
+        _unit(members, verdicts) for members in _shared(info, _number_clusters(asked))
+    ]
+    return Units(info, units, splits)
+
+
+def find_units(library: Library, score: Score) -> Units | None:
+    """Return the units of the score of a dataset that is prepared."""
+    name = score.dataset
+    return make_units(
+        score,
+        library.prepared(name).info,
+        library.rows(name),
+        shown=library.shown(name),
+        splits=lambda: library.splits(name),
+    )
+
+
+def shares_verdicts(info: DatasetInfo) -> bool:
+    """Whether the samples of a group, rotations of a question, have one verdict."""
+    return info.class_name == "ImageMCQDataset"
+
+
+def _shared(
+    info: DatasetInfo, samples: Iterable[Numbered]
+) -> Iterable[Sequence[Numbered]]:
+    """Join the samples that have one verdict."""
+    if not shares_verdicts(info):
+        return ([sample] for sample in samples)
+    joined: dict[tuple[bool, str], list[Numbered]] = {}
+    for sample, cluster in samples:
+        group = sample.group
+        key = (False, sample.index) if group is None else (True, group)
+        joined.setdefault(key, []).append((sample, cluster))
+    return joined.values()
+
+
+def _unit(members: Sequence[Numbered], verdicts: Mapping[str, Verdict]) -> Unit:
+    first, cluster = members[0]
+    found = [verdicts[each.index] for each, _ in members]
+    verdict = next(filter(_is_known, found), found[0])
+    return Unit(
+        index=first.index,
+        value=_value(verdict),
+        cluster=cluster,
+        category=first.category,
+        group=first.group,
+        reference=first.reference,
+        extracted=verdict.extracted,
+    )
+
+
+def _is_known(verdict: Verdict) -> bool:
+    return any(each is not None for each in (verdict.value, *verdict.repeats))
+
+
+def _value(verdict: Verdict) -> float:
+    """Return the value as the score counts it, the mean over repeats."""
+    if not verdict.repeats:
+        return verdict.value or 0.0
+    return sum(each or 0.0 for each in verdict.repeats) / len(verdict.repeats)
+
+
+def _number_clusters(
+    samples: Iterable[tuple[IndexRow, Shown]],
+) -> Iterator[Numbered]:
+    """Give those samples one number that share a picture, a video or a group."""
+    parents: list[int] = []
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    # The first sample that shows a picture, and the first of a group.
+    seen: dict[int, int] = {}
+    grouped: dict[str, int] = {}
+    rows = []
+    for number, (row, shown) in enumerate(samples):
+        rows.append(row)
+        parents.append(number)
+        firsts = [seen.setdefault(each, number) for each in shown]
+        if row.group is not None:
+            firsts.append(grouped.setdefault(row.group, number))
+        for first in firsts:
+            parents[root(first)] = root(number)
+    numbers: dict[int, int] = {}
+    for number, row in enumerate(rows):
+        yield row, numbers.setdefault(root(number), len(numbers))
+
+
+def sum_by_cluster(
+    units: Sequence[Unit], columns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sum columns, shape (N, K), over the clusters of N units: shape (G, K)."""
+    _, places = np.unique([unit.cluster for unit in units], return_inverse=True)
+    totals = np.zeros((places.max() + 1, columns.shape[1]))
+    np.add.at(totals, places, columns)
+    return totals
+
+
+class Remade(NamedTuple):
+    """How a metric is made: `statistic` of the sums of `columns`, shape (N, K).
+
+    Each row of `columns` goes to the cluster of one of `units`; together they are
+    about `samples` verdicts. `scale` is the factor of a plain mean of the units'
+    values, None for all else.
+    """
+
+    units: Sequence[Unit]
+    columns: Numbers
+    statistic: Statistic
+    samples: int
+    scale: float | None = None
+
+
+PERCEPTION = (
+    "OCR artwork celebrity color count existence landmark position posters scene"
+).split()
+REASONING = (
+    "code_reasoning commonsense_reasoning numerical_calculation text_translation"
+).split()
+FULL_SCORE = 2_800
+
+
+def remake_yes_no(units: Units, name: str, *, main: bool) -> Remade | None:
+    """Return how a metric of MME, HallusionBench or POPE is made; None of another.
+
+    `main` is the score itself, on the scale of 100.
+    """
+    info = units.info
+    rules = info.rules or info.name
+    if info.class_name != "ImageYORNDataset":
+        return None
+    if "MME" in rules:
+        return _mme(units.all, name, 100 / FULL_SCORE if main else 1.0)
+    if "Hallusion" in rules:
+        return _hallusion(units, name)
+    if "POPE" in rules:
+        return _pope(units.all, name)
+    return None
+
+
+def _join(units: Sequence[Unit], key: Callable[[Unit], str]) -> list[Sequence[Unit]]:
+    joined: dict[str, list[Unit]] = {}
+    for unit in units:
+        joined.setdefault(key(unit), []).append(unit)
+    return list(joined.values())
+
+
+def _mme(units: Sequence[Unit], name: str, factor: float) -> Remade:
+    """Sum over categories: the share of right questions and that of right pictures.
+
+    dataset/utils/yorn.py:51 MME_rating, both shares in hundredths.
+    """
+    wanted = {
+        "Overall": PERCEPTION + REASONING,
+        "perception": PERCEPTION,
+        "reasoning": REASONING,
+    }.get(name, [name])
+    pictures = [
+        pair
+        for pair in _join(units, lambda unit: unit.group or unit.index)
+        if pair[0].category in wanted
+    ]
+    names = sorted({str(pair[0].category) for pair in pictures})
+    columns = np.zeros((len(pictures), 4, len(names)))
+    for row, pair in zip(columns, pictures, strict=True):
+        values = [unit.value for unit in pair]
+        right = [sum(values), len(values), float(np.prod(values[:2])), 1]
+        row[:, names.index(str(pair[0].category))] = right
+
+    def statistic(sums: Numbers) -> Numbers:
+        by_kind = sums.reshape(*sums.shape[:-1], 4, len(names))
+        questions = by_kind[..., 0, :] / by_kind[..., 1, :]
+        both = by_kind[..., 2, :] / by_kind[..., 3, :]
+        # Of few pictures a resample may lack a category: it is then left out.
+        mean: Numbers = np.nanmean(questions + both, axis=-1)
+        return 100 * factor * len(names) * mean
+
+    firsts = [pair[0] for pair in pictures]
+    samples = sum(map(len, pictures))
+    return Remade(firsts, columns.reshape(len(pictures), -1), statistic, samples)
+
+
+def _hallusion(units: Units, name: str) -> Remade:
+    """Give the shares of right questions (a), figures (f) and question groups (q).
+
+    dataset/utils/yorn.py:98 Hallusion_rating. A set is a cluster: its figures and its
+    questions cross.
+    """
+    label, _, kind = name.rpartition("/")
+    chosen = units.all if label == "Overall" else units.named(label)
+    sets = _join(chosen, _set_of)
+    rows = []
+    for members in sets:
+        figures = _join(members, lambda unit: unit.index.split("_")[4])
+        questions = _join(members, lambda unit: unit.index.split("_")[5])
+        right = [sum(unit.value for unit in members), len(members)]
+        for parts in (figures, questions):
+            right += [sum(all(u.value for u in part) for part in parts), len(parts)]
+        rows.append(right)
+    # Whatever pictures they have, sets are independent.
+    firsts = [replace(members[0], cluster=n) for n, members in enumerate(sets)]
+    kinds = {"aAcc": [0], "fAcc": [1], "qAcc": [2], "average": [0, 1, 2]}.get(kind, [])
+
+    def statistic(sums: Numbers) -> Numbers:
+        shares = 100 * sums[..., ::2] / sums[..., 1::2]
+        mean: Numbers = shares[..., kinds].mean(axis=-1)
+        return mean
+
+    columns = np.array(rows, float).reshape(len(rows), 6)
+    return Remade(firsts, columns, statistic, len(chosen))
+
+
+def _set_of(unit: Unit) -> str:
+    """Name the set of a figure, whose name is `category_set_figure`."""
+    return (unit.group or unit.index).rpartition("_")[0]
+
+
+def _pope(units: Sequence[Unit], name: str) -> Remade:
+    """Give F1, precision, recall or accuracy; a row counts once in each category.
+
+    dataset/utils/yorn.py:145 POPE_rating: said yes or not, and what is right.
+    """
+    label, _, kind = name.rpartition("/")
+    columns = []
+    for unit in units:
+        categories = (unit.category or "").split(",")
+        count = len(categories) if label == "Overall" else categories.count(label)
+        true, said = unit.reference == "Yes", unit.extracted == "Yes"
+        row = [true and said, said and not true, true and not said, unit.value, 1]
+        columns.append([count * float(number) for number in row])
+
+    def statistic(sums: Numbers) -> Numbers:
+        found, false, missed = sums[..., 0], sums[..., 1], sums[..., 2]
+        if kind == "acc":
+            return 100 * sums[..., 3] / sums[..., 4]
+        if kind == "Overall":
+            return 200 * found / (2 * found + false + missed)
+        return 100 * found / (found + (false if kind == "precision" else missed))
+
+    counted = sum(row[-1] > 0 for row in columns)
+    return Remade(units, np.array(columns), statistic, counted)
 
 
 class Metric(NamedTuple):

@@ -10,15 +10,308 @@ margin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binom, binomtest, multinomial, norm, permutation_test
 
-from pytest_vlmeval.gates.power import needed_samples, power_of, smallest_drop
-from pytest_vlmeval.gates.proportions import drop_p, score_interval
-from pytest_vlmeval.gates.resampling import bootstrap_mean, sign_flip_p
+from pytest_vlmeval.gates.statistics import expand, shrink
+
+# Up to here every possible table is looked at; above, the score is close to normal.
+MOST_ENUMERATED = 100
+# Values of the nuisance parameter at which the exact test is evaluated.
+GRID = 201
+
+
+def mcnemar_p(lost: int, gained: int) -> float:
+    """Return the exact p-value that more are lost than gained by chance.
+
+    One-sided, from the binomial distribution of the samples that changed: McNemar,
+    Psychometrika 12 (1947) 153.
+    """
+    if lost + gained == 0:
+        return 1.0
+    return float(binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue)
+
+
+def tango_z(lost: int, gained: int, samples: int, drop: float) -> float:
+    """Return the score statistic of H0: the share of right answers fell by `drop`.
+
+    Tango, Statistics in Medicine 17 (1998) 891, eq. 24 to 26; McNemar's z for 0.
+    """
+    return float(_scores(np.array(lost), np.array(gained), samples, drop))
+
+
+def _scores(
+    lost: np.ndarray, gained: np.ndarray, samples: int, drop: float
+) -> np.ndarray:
+    a = 2 * samples
+    b = -lost - gained + (a - lost + gained) * drop
+    c = -gained * drop * (1 - drop)
+    nuisance = (np.sqrt(np.maximum(b * b - 4 * a * c, 0)) - b) / (2 * a)
+    variance = samples * (2 * nuisance + drop * (1 - drop))
+    distance = lost - gained - samples * drop
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(
+            np.abs(distance) < 1e-9, 0.0, distance / np.sqrt(np.maximum(variance, 0))
+        )
+
+
+def drop_p(lost: int, gained: int, samples: int, margin: float) -> float:
+    """Return the p-value of H0: the share of right answers fell by at most `margin`.
+
+    `margin` lies in [0, 1). Without one it is McNemar's exact test. With one it is the
+    test of non-inferiority by Tango's score: up to `MOST_ENUMERATED` samples exact and
+    unconditional (Hsueh, Liu and Chen, Biometrics 57 (2001) 478), so that its level
+    holds where the normal approximation may fail, above that asymptotic.
+    """
+    if margin == 0:
+        return mcnemar_p(lost, gained)
+    z = tango_z(lost, gained, samples, margin)
+    if samples > MOST_ENUMERATED:
+        return float(norm.sf(z))
+    return _exact_p(z, samples, margin)
+
+
+def fewest_lost(samples: int, margin: float, level: float) -> np.ndarray:
+    """Return how many have to be lost for `drop_p` to be at most `level`.
+
+    Shape (samples + 1,), by how many are lost or gained; one more than that where no
+    number is enough. With a margin by the asymptotic test.
+    """
+    changed = np.arange(samples + 1)
+    low, high = np.zeros(samples + 1, int), changed + 1
+    # The p-value falls with each that is lost instead of gained.
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = _p_values(middle, changed, samples, margin) <= level
+        high = np.where(enough & (low < high), middle, high)
+        low = np.where(~enough & (low < high), middle + 1, low)
+    return high
+
+
+def _p_values(
+    lost: np.ndarray, changed: np.ndarray, samples: int, margin: float
+) -> np.ndarray:
+    if margin == 0:
+        return np.asarray(binom.sf(lost - 1, changed, 0.5))
+    return np.asarray(norm.sf(_scores(lost, changed - lost, samples, margin)))
+
+
+def _exact_p(z: float, samples: int, margin: float) -> float:
+    """Return the largest chance of a score of at least `z` where the drop is `margin`.
+
+    The nuisance parameter is the share of the samples that are gained.
+    """
+    lost, gained = np.meshgrid(np.arange(samples + 1), np.arange(samples + 1))
+    possible = lost + gained <= samples
+    lost, gained = lost[possible], gained[possible]
+    extreme = _scores(lost, gained, samples, margin) >= z - 1e-9
+    tables = np.stack([lost, gained, samples - lost - gained], axis=1)[extreme]
+    chances = [
+        multinomial.pmf(tables, samples, [q + margin, q, 1 - 2 * q - margin]).sum()
+        for q in np.linspace(0, (1 - margin) / 2, GRID)
+    ]
+    return min(1.0, float(max(chances)))
+
+
+def score_interval(
+    lost: int, gained: int, samples: int, level: float
+) -> tuple[float, float]:
+    """Return both bounds of the change of the share, each at the one-sided `level`.
+
+    The drops that Tango's score test does not reject, with their sign turned: a gain
+    is positive.
+    """
+    z = float(norm.isf(level))
+    edge = 1 - 1e-12
+
+    def bound(target: float, outermost: float) -> float:
+        def off(drop: float) -> float:
+            # Of fewer than no drop the two directions change places.
+            if drop < 0:
+                return -tango_z(gained, lost, samples, -drop) - target
+            return tango_z(lost, gained, samples, drop) - target
+
+        observed = (lost - gained) / samples
+        if math.isclose(observed, outermost, abs_tol=1e-9):
+            return outermost
+        return float(brentq(off, observed, outermost * edge, xtol=1e-12))
+
+    return -bound(-z, 1.0), -bound(z, -1.0)
+
+
+# The chance to see a difference that "can be seen", as is usual.
+POWER = 0.8
+
+
+def power_of(
+    drop: float, samples: float, changed: float, margin: float, level: float
+) -> float:
+    """Return the chance that the test finds a true drop of `drop`.
+
+    `changed` is the mean square of the differences, for right and wrong the share of
+    samples that change; `samples` counts independent units. Connor, Biometrics 43
+    (1987) 207, with a margin.
+    """
+    null = math.sqrt(max(changed, drop) - margin**2)
+    spread = math.sqrt(max(max(changed, drop) - drop**2, 1e-12))
+    z = (drop - margin) * math.sqrt(samples) - float(norm.isf(level)) * null
+    return float(norm.cdf(z / spread))
+
+
+def smallest_drop(
+    samples: float, changed: float, margin: float, level: float
+) -> float | None:
+    """Return the smallest drop that is found with `POWER`; None if none would be.
+
+    At least as many samples must be lost as make McNemar's exact test reject when
+    none is gained: 5 at a level of 0.05.
+    """
+    fewest = math.ceil(math.log(level) / math.log(0.5))
+    low = margin + fewest / samples
+    if low >= 1:
+        return None
+
+    def off(drop: float) -> float:
+        return power_of(drop, samples, changed, margin, level) - POWER
+
+    if off(low) >= 0:
+        return low
+    return float(brentq(off, low, 1.0)) if off(1.0) > 0 else None
+
+
+def needed_samples(
+    drop: float, changed: float, margin: float, level: float
+) -> int | None:
+    """Return how many independent samples tell such a drop; None if no number does."""
+    if drop <= margin:
+        return None
+    null = math.sqrt(max(changed, drop) - margin**2)
+    spread = math.sqrt(max(max(changed, drop) - drop**2, 0))
+    z = float(norm.isf(level)) * null + float(norm.ppf(POWER)) * spread
+    return math.ceil((z / (drop - margin)) ** 2)
+
+
+RESAMPLES = 9_999
+# Numbers drawn at once, so that the memory stays small whatever the dataset.
+MOST_AT_ONCE = 4_000_000
+# With more changed clusters the sum of flipped differences is normal.
+MOST_FLIPPED = 2_000
+
+
+class Bootstrap(NamedTuple):
+    """The bootstrap of a mean, with what makes it bias-corrected and accelerated.
+
+    Efron, JASA 82 (1987) 171: `bias` is z0, `acceleration` a.
+    """
+
+    estimate: float
+    replicates: np.ndarray
+    bias: float
+    acceleration: float
+    clusters: int
+
+    def quantile(self, probability: float) -> float:
+        """Return the BCa bound that the true mean is below with `probability`."""
+        z = self.bias + norm.ppf(expand(probability, self.clusters))
+        adjusted = norm.cdf(self.bias + z / (1 - self.acceleration * z))
+        return float(np.quantile(self.replicates, adjusted))
+
+    def p_above(self, threshold: float) -> float:
+        """Return the p-value of H0: the mean is at least `threshold`.
+
+        The level at which the upper BCa bound is the threshold; 1 less it is that of
+        H0: the mean is at most `threshold`.
+        """
+        count = len(self.replicates)
+        below = np.count_nonzero(self.replicates < threshold)
+        ties = np.count_nonzero(self.replicates == threshold)
+        share = (below + ties / 2 + 0.5) / (count + 1)
+        w = norm.ppf(share) - self.bias
+        deviate = w / (1 + self.acceleration * w) - self.bias
+        return shrink(float(deviate), self.clusters)
+
+
+def bootstrap_mean(sums: np.ndarray, sizes: np.ndarray, seed: int) -> Bootstrap:
+    """Bootstrap the mean per sample: the sum of `sums` over the sum of `sizes`.
+
+    Both have shape (clusters,); whole clusters are drawn with replacement.
+    """
+    replicates = _draw(sums, sizes, np.random.default_rng(seed))
+    estimate = float(sums.sum() / sizes.sum())
+    middle = np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2
+    bias = float(norm.ppf(np.clip(middle, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
+    acceleration = _cluster_acceleration(sums, sizes)
+    return Bootstrap(estimate, replicates, bias, acceleration, len(sums))
+
+
+def _draw(
+    sums: np.ndarray, sizes: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """Draw the means, shape (RESAMPLES,).
+
+    Where many clusters are alike, how often each kind is drawn is a multinomial count.
+    """
+    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
+    few = len(counts) * 8 < len(sums)
+    rows = max(1, MOST_AT_ONCE // (len(counts) if few else len(sums)))
+    parts = []
+    for start in range(0, RESAMPLES, rows):
+        size = min(rows, RESAMPLES - start)
+        if few:
+            drawn = random.multinomial(len(sums), counts / len(sums), size=size)
+            parts.append((drawn @ kinds[0]) / (drawn @ kinds[1]))
+        else:
+            places = random.integers(len(sums), size=(size, len(sums)), dtype=np.int32)
+            parts.append(sums[places].sum(axis=1) / sizes[places].sum(axis=1))
+    return np.concatenate(parts)
+
+
+def _cluster_acceleration(sums: np.ndarray, sizes: np.ndarray) -> float:
+    """Return the skewness of the jackknife, clusters left out one by one."""
+    if len(sums) < 2:
+        return 0.0
+    left = (sums.sum() - sums) / (sizes.sum() - sizes)
+    off = left.mean() - left
+    spread = float((off**2).sum()) ** 1.5
+    return float((off**3).sum()) / (6 * spread) if spread > 0 else 0.0
+
+
+def sign_flip_p(sums: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the p-values of H0: either sign of a cluster's difference is as likely.
+
+    The first is small where most fell, the second where most rose; exact where few
+    clusters changed. `sums` has shape (clusters,): each cluster's sum of differences.
+    """
+    changed = sums[sums != 0]
+    if not len(changed):
+        return 1.0, 1.0
+    if len(changed) == 1:
+        return (0.5, 1.0) if changed[0] < 0 else (1.0, 0.5)
+    if len(changed) > MOST_FLIPPED:
+        z = float(changed.sum() / np.sqrt((changed**2).sum()))
+        return float(norm.cdf(z)), float(norm.sf(z))
+    result = permutation_test(
+        (changed,),
+        lambda flipped, axis: flipped.sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, MOST_AT_ONCE // len(changed)),
+        alternative="less",
+        rng=np.random.default_rng(seed),
+    )
+    # As scipy counts: the observed one is among what was drawn at random.
+    drawn = result.null_distribution
+    own = 0 if len(drawn) < RESAMPLES else 1
+    near = abs(changed.sum()) * 1e-12
+    as_high = np.count_nonzero(drawn >= changed.sum() - near)
+    return float(result.pvalue), float((as_high + own) / (len(drawn) + own))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,14 @@ say what became of it. Nothing here lets base64 data into an error's text.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,19 +26,181 @@ from pytest_vlmeval.models.endings import (
     find_ending,
     is_filter_code,
 )
-from pytest_vlmeval.models.thinking import split_thoughts
-from pytest_vlmeval.option_values import ApiKey
-from pytest_vlmeval.prompt_settings import AS_IT_IS
+from pytest_vlmeval.settings.groups import AS_IT_IS, TagPair
+from pytest_vlmeval.settings.option import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from pathlib import Path
+
+    from PIL.Image import Image as Picture
 
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.endings import Ending
     from pytest_vlmeval.models.refusals import Member
-    from pytest_vlmeval.prompt_settings import Prompting, TagPair
-    from pytest_vlmeval.prompts import PromptPart, Turn
+    from pytest_vlmeval.records import PromptPart, Turn
+    from pytest_vlmeval.settings.groups import Prompting
+
+# What models put around their thoughts, in any case: Qwen, DeepSeek, GLM and most
+# others; Claude's prompts; EXAONE; Seed-OSS; Magistral; Kimi; Cohere; OpenThinker;
+# MedGemma.
+THINK_TAGS: tuple[TagPair, ...] = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<thoughts>", "</thoughts>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<unused94>", "<unused95>"),
+)
+# gpt-oss: <|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final
+_CHANNEL = re.compile(
+    r"(?:<\|start\|>\s*assistant\s*)?<\|channel\|>\s*(?P<name>\w++)[^<]{0,200}"
+    r"(?:<\|constrain\|>[^<]{0,200})?<\|message\|>"
+)
+_CHANNEL_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
+_FINAL = "final"
+# As in <think >.
+_BLANKS = re.compile(r"[ \t]{1,8}>")
+# The same where the server leaves out special tokens.
+_BARE_CHANNELS = re.compile(r"\s*analysis(?P<thoughts>.*)assistantfinal", re.DOTALL)
+
+
+class Thoughts(NamedTuple):
+    """A text in two; `closed` is false where it ends in the middle of the thoughts."""
+
+    reasoning: str
+    answer: str
+    closed: bool
+
+
+class _Tag(NamedTuple):
+    """A tag in a text, of the pair of that number."""
+
+    pair: int
+    opens: bool
+    start: int
+    end: int
+
+
+def split_thoughts(text: str, more: Sequence[TagPair] | None = ()) -> Thoughts:
+    """Part a text at the tags around thoughts, `THINK_TAGS` and `more`.
+
+    With None it is not parted.
+
+    The tag that opens them may be missing: templates that put it at the end of the
+    prompt leave it out of the answer. Where it stands in the middle of a text it needs
+    the one that closes, and a tag in quotes is only mentioned. Without any tag there
+    are no thoughts.
+    """
+    if more is None:
+        return Thoughts("", text, closed=True)
+    channels = _split_channels(text)
+    if channels is not None:
+        return channels
+    tags = list(_find_tags(text, tuple(more)))
+    if not tags:
+        return Thoughts("", text, closed=True)
+    return _split(text, tags)
+
+
+def _split(text: str, tags: Sequence[_Tag]) -> Thoughts:
+    thoughts: list[str] = []
+    answers: list[str] = []
+    last_closing = {tag.pair: n for n, tag in enumerate(tags) if not tag.opens}
+    said = False  # whether anything of an answer came so far
+    position = number = 0
+    while number < len(tags):
+        tag = tags[number]
+        if last_closing.get(tag.pair, -1) < number:  # never closed
+            if not said and not text[position : tag.start].strip():
+                thoughts.append(text[tag.end :])
+                return Thoughts("".join(thoughts).strip(), "", closed=False)
+            said = True
+            number += 1  # only mentioned, in the middle of an answer
+            continue
+        last = _closing(tags, number)
+        if tag.opens:
+            answers.append(text[position : tag.start])
+            said = said or bool(answers[-1].strip())
+            thoughts.append(text[tag.end : tags[last].start])
+        else:
+            thoughts += [*answers, text[position : tags[last].start]]
+            answers, said = [], False
+        position = tags[last].end
+        number = last + 1
+    if not thoughts:
+        return Thoughts("", text, closed=True)
+    answers.append(text[position:])
+    return Thoughts("".join(thoughts).strip(), "".join(answers).strip(), closed=True)
+
+
+def _closing(tags: Sequence[_Tag], number: int) -> int:
+    """Return the number of the tag that ends the thoughts of this one.
+
+    Thoughts may mention tags, those that close them too: of several in a row the last
+    one counts. A closing tag that nothing opened ends all before it.
+    """
+    found = number
+    for later in range(number + 1, len(tags)):
+        if tags[later].pair == tags[number].pair:
+            if not tags[later].opens:
+                found = later
+            elif not tags[found].opens:
+                break
+    return found
+
+
+def _find_tags(text: str, more: tuple[TagPair, ...]) -> Iterator[_Tag]:
+    pattern, names = _pattern(more)
+    for found in pattern.finditer(text):
+        if found["tag"] is not None:
+            pair, opens = names[_BLANKS.sub(">", found["tag"].lower())]
+            yield _Tag(pair, opens, found.start(), found.end())
+
+
+@lru_cache(maxsize=8)
+def _pattern(
+    more: tuple[TagPair, ...],
+) -> tuple[re.Pattern[str], dict[str, tuple[int, bool]]]:
+    """Return what finds every tag but those in quotes, and what each of them is."""
+    names: dict[str, tuple[int, bool]] = {}
+    for number, (opening, closing) in enumerate((*more, *THINK_TAGS)):
+        names.setdefault(_BLANKS.sub(">", opening.lower()), (number, True))
+        names.setdefault(_BLANKS.sub(">", closing.lower()), (number, False))
+    longest_first = sorted(names, key=len, reverse=True)
+    any_tag = "|".join(
+        re.escape(name[:-1]) + r"[ \t]{0,8}>" if name.endswith(">") else re.escape(name)
+        for name in longest_first
+    )
+    quoted = rf"(?P<quote>[`\"'])(?:{any_tag})(?P=quote)"
+    return re.compile(rf"{quoted}|(?P<tag>{any_tag})", re.IGNORECASE), names
+
+
+def _split_channels(text: str) -> Thoughts | None:
+    """Part the channels of gpt-oss, whose final one is the answer; None without any."""
+    if "<|channel|>" not in text:
+        bare = _BARE_CHANNELS.match(text)
+        if bare is None:
+            return None
+        return Thoughts(bare["thoughts"].strip(), text[bare.end() :].strip(), True)
+    channels = list(_CHANNEL.finditer(text))
+    if not channels:
+        return None
+    thoughts = [text[: channels[0].start()]]
+    answers: list[str] = []
+    ends = [each.start() for each in channels[1:]] + [len(text)]
+    for channel, end in zip(channels, ends, strict=True):
+        said = text[channel.end() : end]
+        said = said[: found.start()] if (found := _CHANNEL_ENDS.search(said)) else said
+        (answers if channel["name"].lower() == _FINAL else thoughts).append(said)
+    reasoning = "\n".join(each.strip() for each in thoughts if each.strip())
+    return Thoughts(reasoning, "".join(answers).strip(), closed=bool(answers))
+
 
 WORDS_LIMIT = 500  # characters of a server's own words in an error text
 RETRY_AFTER_LIMIT_S = 300.0
@@ -180,7 +345,6 @@ def _fit(part: PromptPart, data: bytes, prompting: Prompting) -> tuple[bytes, st
     """Give an image as the options send it."""
     if prompting.leaves_images:
         return data, part.media_type
-    from pytest_vlmeval.models.pictures import as_ms_vlmeval, fit_picture
 
     if prompting.images == "as-ms-vlmeval":
         try:
@@ -509,3 +673,136 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S)
+
+
+JPEG_QUALITY = 95
+# What ms-vlmeval enlarges the shorter edge of an image to (smp/vlm.py:123), and the
+# longest side of a JPEG.
+SHORTEST_EDGE = 100
+LONGEST_SIDE = 65_500
+# What it makes RGB of; an image in another mode is encoded as it is.
+_CONVERTED = ("RGBA", "P", "LA")
+# A PNG holds the pixels of these as they are.
+_LOSSLESS = ("RGB", "L", "1")
+# The formats whose pictures stay what they are; all others become PNG.
+_KEPT = {"image/jpeg": "JPEG", "image/webp": "WEBP", "image/png": "PNG"}
+
+
+def target_size(width: int, height: int, prompting: Prompting) -> tuple[int, int]:
+    """Give the size, in pixels, of a picture within both bounds; never a larger one.
+
+    The longest side is bounded as `img_size` of ms-vlmeval's API models does, the area
+    as `max_pixels` of Qwen's processors.
+    """
+    scale = 1.0
+    if prompting.image_size is not None:
+        scale = min(scale, prompting.image_size / max(width, height))
+    if prompting.max_pixels is not None:
+        scale = min(scale, (prompting.max_pixels / (width * height)) ** 0.5)
+    if scale == 1:
+        return width, height
+    # Rounded down, so that the bounds hold.
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def fit_picture(
+    data: bytes, media_type: str, prompting: Prompting
+) -> tuple[bytes, str]:
+    """Give a picture within the bounds, and its media type.
+
+    One that is within them stays as it is, byte by byte. Raises OSError for what PIL
+    cannot read, ValueError for more pixels than it takes.
+    """
+    from PIL import Image
+
+    try:
+        return _fit_bytes(data, media_type, prompting)
+    # The warning is an error where pytest makes all of them such.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from None
+
+
+def _fit_bytes(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(data)) as picture:
+        size = target_size(*picture.size, prompting)
+        if size == picture.size:
+            return data, media_type
+        upright = ImageOps.exif_transpose(picture)
+        if upright.size != picture.size:
+            size = (size[1], size[0])
+        if upright.mode not in {"RGB", "RGBA", "L"}:
+            upright = upright.convert(
+                "RGBA" if "transparency" in upright.info else "RGB"
+            )
+        smaller = upright.resize(size, Image.Resampling.LANCZOS)
+    kept = _KEPT.get(media_type, "PNG")
+    out = io.BytesIO()
+    options = {} if kept == "PNG" else {"quality": JPEG_QUALITY}
+    smaller.save(out, kept, **options)
+    return out.getvalue(), media_type if media_type in _KEPT else "image/png"
+
+
+def as_ms_vlmeval(data: bytes, saved_as: str, image_size: int | None) -> bytes:
+    """Give the bytes that an API model of ms-vlmeval sends for an image: a JPEG.
+
+    It writes what a table's cell holds to a file, whose suffix is `saved_as`, and
+    encodes that file anew (smp/vlm.py:159, :103); with "" the file is `data` itself.
+    `image_size` is its `img_size`. Raises OSError or ValueError for what it cannot
+    send.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if not saved_as:
+                return _encode(picture, image_size)
+            with _save(picture, saved_as) as saved:
+                return _encode(saved, image_size)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from None
+
+
+def _save(picture: Picture, suffix: str) -> Picture:
+    """Return an image as the file holds it in which ms-vlmeval keeps it."""
+    from PIL import Image
+
+    if picture.mode in _CONVERTED:
+        picture = picture.convert("RGB")
+    kind = Image.registered_extensions().get(suffix)
+    if kind is None:
+        raise ValueError(f"Pillow writes no file that ends with {suffix}")
+    if kind == "PNG" and picture.mode in _LOSSLESS:
+        pixels = picture.copy()
+        pixels.info.clear()  # a comment would go into the JPEG
+        return pixels
+    out = io.BytesIO()
+    picture.save(out, kind)
+    return Image.open(out)
+
+
+def _encode(picture: Picture, image_size: int | None) -> bytes:
+    """Write the JPEG that is sent.
+
+    Its bound of 10^9 characters of base64 is left out: no image that can be prepared
+    reaches it.
+    """
+    if picture.mode in _CONVERTED:
+        picture = picture.convert("RGB")
+    if image_size is not None:
+        picture.thumbnail((image_size, image_size))
+    width, height = picture.size
+    if min(width, height) < SHORTEST_EDGE:
+        factor = SHORTEST_EDGE / min(width, height)
+        width, height = int(width * factor), int(height * factor)
+    if max(width, height) > LONGEST_SIDE:
+        raise ValueError(
+            f"it is {width} x {height} pixels there, and no side of a JPEG is longer "
+            f"than {LONGEST_SIDE:,}"
+        )
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height))
+    out = io.BytesIO()
+    picture.save(out, "JPEG")
+    return out.getvalue()

@@ -1,30 +1,344 @@
-"""The client of a model that runs here: a process with torch, asked in batches."""
+"""A model that runs here: what it needs, and the client of its process."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import difflib
 import json
 import queue
+import shlex
+import shutil
 import subprocess
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError, describe
+from pytest_vlmeval.models.chat import split_thoughts
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT
-from pytest_vlmeval.models.local_check import check_model, order_of
-from pytest_vlmeval.models.thinking import split_thoughts
-from pytest_vlmeval.models.weights import describe_checkpoint
+from pytest_vlmeval.models.evidence import describe_checkpoint
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.local_settings import LocalModel
     from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.prompt_settings import TagPair
+    from pytest_vlmeval.settings.groups import LocalModel, TagPair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelClass:
+    """A model of `vlmeval/config.py`: its class, and the module of `vlmeval.vlm`.
+
+    `arguments` are those of the configuration that are plain values.
+    """
+
+    class_name: str
+    module: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def read_models(package: Path) -> dict[str, ModelClass]:
+    """Read every local model by its name in the order of the file.
+
+    `package` is the folder of ms-vlmeval. Models behind an API are left out.
+    """
+    modules = _modules(package / "vlm" / "__init__.py")
+    tree = ast.parse((package / "config.py").read_text(encoding="utf-8"))
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            for name, model in _entries(node, modules):
+                found[name] = model
+    return found
+
+
+def find_model(name: str, package: Path) -> ModelClass:
+    """Return a model by its name; `VlmEvalError` where there is none."""
+    models = read_models(package)
+    if name in models:
+        return models[name]
+    close = difflib.get_close_matches(name, models, n=3, cutoff=0.5)
+    question = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise VlmEvalError(
+        f"ms-vlmeval has no local model {name!r}.{question} `pytest --vlm-list-models` "
+        "names them all. A checkpoint that transformers loads by itself needs only its "
+        "folder: --vlm-model-path=DIR."
+    )
+
+
+def find_class(name: str, package: Path) -> ModelClass:
+    """Return a class by its name, without arguments; `VlmEvalError` for none."""
+    modules = _modules(package / "vlm" / "__init__.py")
+    if name in modules:
+        return ModelClass(class_name=name, module=modules[name])
+    close = difflib.get_close_matches(name, modules, n=3, cutoff=0.6)
+    question = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise VlmEvalError(
+        f"ms-vlmeval has no class {name!r} that loads a model.{question} A model "
+        "behind an API is asked by the address of an OpenAI-compatible endpoint: "
+        "--vlm-api-base, in a task file name: CustomAPIModel with type and api_base."
+    )
+
+
+def _modules(path: Path) -> dict[str, str]:
+    """Return which module of the package has each class."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        alias.asname or alias.name: str(node.module)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+
+
+def _entries(
+    node: ast.Dict, modules: dict[str, str]
+) -> Iterator[tuple[str, ModelClass]]:
+    for key, value in zip(node.keys, node.values, strict=True):
+        if not isinstance(key, ast.Constant) or not isinstance(value, ast.Call):
+            continue
+        called = value.args[0] if value.args else None
+        if ast.unparse(value.func) != "partial" or not isinstance(
+            called, ast.Attribute
+        ):
+            continue
+        if ast.unparse(called.value) == "vlm" and called.attr in modules:
+            yield (
+                str(key.value),
+                ModelClass(
+                    class_name=called.attr,
+                    module=modules[called.attr],
+                    arguments=_plain_arguments(value),
+                ),
+            )
+
+
+def _plain_arguments(call: ast.Call) -> dict[str, Any]:
+    found = {}
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            value = _plain(keyword.value)
+            if value is not None:
+                found[keyword.arg] = value
+    return found
+
+
+def _plain(node: ast.expr) -> Any:
+    """Give the value of an expression of constants, None for another."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        factors = _plain(node.left), _plain(node.right)
+        if all(isinstance(factor, int | float) for factor in factors):
+            return factors[0] * factors[1]
+        return None
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return None
+
+
+QUERY_LIMIT_S = 30.0
+
+
+def find_devices(visible: str | None) -> tuple[str, ...]:
+    """Give what CUDA_VISIBLE_DEVICES calls each GPU; none where there is no driver.
+
+    `visible` is that variable's own value, None if it is unset.
+    """
+    if visible is not None:
+        return tuple(name.strip() for name in visible.split(",") if name.strip())
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        listed = subprocess.run(
+            [program, "--query-gpu=index", "--format=csv,noheader"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=QUERY_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
+
+
+def choose_devices(replicas: int, visible: str | None) -> Sequence[str | None]:
+    """Give each replica its GPU, None for what it finds by itself.
+
+    One replica alone takes all there is. Without any GPU each runs on the processor.
+    Raises `VlmEvalError` for more replicas than GPUs.
+    """
+    if replicas == 1:
+        return [None]
+    devices = find_devices(visible)
+    if not devices:
+        return [None] * replicas
+    if replicas > len(devices):
+        raise VlmEvalError(
+            f"--vlm-serve-replicas={replicas}: there are {len(devices)} GPUs here "
+            f"({', '.join(devices)}), and each replica takes one. Give a smaller "
+            "number, or more devices by CUDA_VISIBLE_DEVICES."
+        )
+    return devices[:replicas]
+
+
+PROBE = (
+    "import importlib.util as u\n"
+    "print(*(n for n in ('torch', 'transformers', 'PIL') if u.find_spec(n) is None))"
+)
+PROBE_LIMIT_S = 60
+# Weights on disk, and what computing with them takes at the least.
+ROOM = 1.1
+
+
+def check_model(model: str, local: LocalModel) -> None:
+    """Raise `VlmEvalError` for what would only show after minutes of loading."""
+    python = _python(local)
+    try:
+        probe = subprocess.run(
+            [python, "-I", "-c", PROBE],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_LIMIT_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise VlmEvalError(
+            f"--vlm-local-python={python} is not a working Python: {error}"
+        ) from None
+    missing = probe.stdout.split()
+    if missing:
+        raise VlmEvalError(
+            f"--vlm-backend=local needs {', '.join(missing)}, not installed in the "
+            f"environment of {python}. Install it there: "
+            f"{shlex.quote(str(python))} -m pip install 'pytest-vlmeval[vlmeval]', or "
+            "give the Python of another environment by --vlm-local-python."
+        )
+    order_of(model, local)
+    _check_memory(local, _check_devices(local))
+
+
+def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str | None]:
+    """Return what the helper is to load, its interpreter, and its device.
+
+    A name that ms-vlmeval has a class for takes that class, any other is the checkpoint
+    in the folder that is given. Raises `VlmEvalError` where there is neither.
+    """
+    python = _python(local)
+    package = _package(python)
+    device = _check_devices(local)
+    path = local.path
+    known = _known(model, local, package)
+    if known is not None:
+        arguments = {**known.arguments, **local.arguments}
+        if path is not None:
+            arguments["model_path"] = str(Path(path).expanduser())
+        order = {"class_name": known.class_name, "module": known.module}
+        return {**order, "arguments": arguments}, python, device
+    if path is None or local.class_name:
+        if package is not None:
+            find_model(model, package)
+        raise VlmEvalError(
+            f"--vlm-model={model}: give the folder of its checkpoint by "
+            "--vlm-model-path=DIR, or a name of `pytest --vlm-list-models`, for which "
+            "ms-vlmeval has to be installed in the same environment."
+        )
+    folder = Path(path).expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        raise VlmEvalError(
+            f"--vlm-model-path={path} is not the folder of a checkpoint: there is no "
+            "config.json in it. Give one that transformers can load."
+        )
+    arguments = dict(local.arguments)
+    return (
+        {"class_name": "", "path": str(folder), "arguments": arguments},
+        python,
+        device,
+    )
+
+
+def _known(model: str, local: LocalModel, package: Path | None) -> ModelClass | None:
+    """Return what ms-vlmeval loads the model by; None for a checkpoint by itself."""
+    if package is None:
+        return None
+    if not local.class_name:
+        return read_models(package).get(model)
+    known = read_models(package).get(model)
+    if known is not None and known.class_name == local.class_name:
+        return known
+    return find_class(local.class_name, package)
+
+
+def _python(local: LocalModel) -> Path:
+    return Path(sys.executable) if local.python is None else local.python.expanduser()
+
+
+def _package(python: Path) -> Path | None:
+    """Return the folder of ms-vlmeval in the environment of this interpreter."""
+    found = python.parent.parent.glob("lib/python3*/site-packages/vlmeval/config.py")
+    return next((path.parent for path in found), None)
+
+
+def _check_devices(local: LocalModel) -> str | None:
+    """Return the GPU of this process, None for what it finds."""
+    if local.replicas == 1:
+        return None
+    devices = find_devices(local.visible_devices)
+    if devices and local.replicas > len(devices):
+        raise VlmEvalError(
+            f"-n {local.replicas} makes {local.replicas} copies of the model, each on "
+            f"a GPU of its own, and there are {len(devices)} ({', '.join(devices)}). "
+            f"Give -n {len(devices)}, or more devices by CUDA_VISIBLE_DEVICES."
+        )
+    return devices[local.replica] if devices else None
+
+
+def _check_memory(local: LocalModel, device: str | None) -> None:
+    """Raise where the weights alone are more than there is room for."""
+    folder = Path(local.path).expanduser() if local.path else None
+    if folder is None or not folder.is_dir():
+        return
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free, where = _free_bytes(local, device)
+    copies = 1 if find_devices(local.visible_devices) else local.replicas
+    if free is not None and weights * ROOM * copies > free:
+        raise VlmEvalError(
+            f"The weights in {folder} are {weights / 1e9:.1f} GB"
+            f"{f', and -n {copies} loads them {copies} times' if copies > 1 else ''}; "
+            f"{where} has {free / 1e9:.1f} GB free. Free some, use fewer workers, or "
+            "a smaller model."
+        )
+
+
+def _free_bytes(local: LocalModel, device: str | None) -> tuple[float | None, str]:
+    """Return how much memory is free, on the GPU if there is one; None: not known."""
+    program = shutil.which("nvidia-smi")
+    devices = find_devices(local.visible_devices)
+    if program is not None and devices:
+        query = [program, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+        chosen = devices if device is None else (device,)
+        query += ["-i", ",".join(chosen)]
+        listed = subprocess.run(query, capture_output=True, text=True, check=False)
+        numbers = [word for word in listed.stdout.split() if word.isdigit()]
+        if not numbers:
+            return None, ""
+        # nvidia-smi counts MiB.
+        return sum(map(float, numbers)) * 2**20, f"GPU {', '.join(chosen)}"
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None, ""
+    for line in meminfo.read_text(encoding="utf-8").splitlines():
+        if line.startswith("MemAvailable:"):
+            return float(line.split()[1]) * 1024, "this machine"
+    return None, ""
+
 
 HELPER = Path(__file__).parent / "inside" / "serve.py"
 # How long a batch waits for more prompts than the first.

@@ -1,5 +1,8 @@
 """The endpoints of one model: the least loaded healthy one gets the next request.
 
+No clock but the one that is given and no event loop, so that it can be followed step
+by step. A *round* is as many answers as there are slots.
+
 An endpoint that fails again and again is set aside, probed, and taken back. Where all
 are and nothing was answered for long, the pool breaks: nothing more is asked.
 """
@@ -7,27 +10,263 @@ are and nothing was answered for long, the pool breaks: nothing more is asked.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import os
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Self
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
 
 from pytest_vlmeval.errors import VlmEvalError, describe
-from pytest_vlmeval.evidence import Evidence
 from pytest_vlmeval.models.client import (
+    ModelClient,
     OutageError,
     Reply,
     Request,
     RequestError,
     StoppedError,
 )
-from pytest_vlmeval.models.pooled import (
-    LONGEST_PROBE_S,
-    MOST_STRIKES,
-    Attempt,
-    Endpoint,
-)
+from pytest_vlmeval.models.evidence import Evidence
+
+START = 8
+# The most that `auto` goes to, for all processes of a session together.
+AUTO_CEILING = 256
+SMALLEST_ROUND = 8
+# Nothing is concluded from a round in which less than this part was used.
+USED = 0.8
+STEP = 1.05
+# A 429 cuts to this part, but not again within so many seconds.
+CUT = 0.8
+CUT_AGAIN_S = 15.0
+# A round has got slower without a gain where its 95th percentile is this many times
+# the best round's, and its throughput not that many times. As many in a row cut.
+SLOWER = 1.3
+GAIN = 1.1
+SLOW_ROUNDS = 2
+
+Note = Callable[[int, int, str], None]
+
+
+class Concurrency(NamedTuple):
+    """What a user asked for: `ceiling` requests, or `adaptive` up to as many."""
+
+    ceiling: int
+    adaptive: bool
+
+
+@dataclass(slots=True)
+class _Round:
+    started: float
+    clean: bool = True
+    most_used: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+
+
+class _Measured(NamedTuple):
+    limit: int
+    rate: float  # answers per second
+    p95_s: float
+
+
+class Limiter:
+    """Bounds the requests in flight at one endpoint.
+
+    A fixed one never changes its limit. An adaptive one doubles after each clean
+    round, then goes on in small steps; it grows only if its slots were used. A 429
+    cuts, as does a latency that grows without throughput; other errors only pause the
+    growth. For both a Retry-After closes the endpoint. `note` is told the limit
+    before and after every change with its reason.
+    """
+
+    def __init__(
+        self,
+        concurrency: Concurrency,
+        note: Note,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ceiling, self._adaptive = concurrency
+        self.limit = min(START, self._ceiling) if self._adaptive else self._ceiling
+        self.in_flight = 0
+        self.closed_until = 0.0
+        self._note = note
+        self._clock = clock
+        self._slow_start = True
+        self._slow_rounds = 0
+        self._no_cut_until = 0.0
+        self._no_growth_until = 0.0
+        self._best: _Measured | None = None
+        self._round = _Round(clock())
+        note(0, self.limit, "start" if self._adaptive else "fixed")
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """Take another upper bound, as processes of the session come and go."""
+        self._ceiling = ceiling
+        if not self._adaptive or self.limit > ceiling:
+            self._change(ceiling, "share of the session's processes")
+        elif not self.limit:
+            self._change(min(START, ceiling), "share of the session's processes")
+
+    def has_room(self) -> bool:
+        """Whether another request may be sent now."""
+        return self.in_flight < self.limit and self._clock() >= self.closed_until
+
+    def begin(self, held: int = 0) -> None:
+        """Count a request that is being sent.
+
+        `held` slots are used, too: their requests are answered, but not yet stored.
+        """
+        self.in_flight += 1
+        used = self.in_flight + held
+        if used > self._round.most_used:
+            self._round.most_used = used
+
+    def end(self) -> None:
+        """Count a request that is done with, however it ended."""
+        self.in_flight -= 1
+
+    def note_answer(self, latency_s: float) -> None:
+        """Take in that a request was answered."""
+        if not self._adaptive:
+            return
+        latencies = self._round.latencies_s
+        latencies.append(latency_s)
+        if len(latencies) >= max(self.limit, SMALLEST_ROUND):
+            self._close_round()
+
+    def note_error(self) -> None:
+        """Take in that a request failed at the endpoint."""
+        self._round.clean = False
+
+    def note_refusal(self, retry_after_s: float | None) -> None:
+        """Take in a 429 or a 503 that asks to wait."""
+        self._round.clean = False
+        now = self._clock()
+        if retry_after_s and now + retry_after_s > self.closed_until:
+            self.closed_until = now + retry_after_s
+            self._note(self.limit, self.limit, f"closed for {retry_after_s:g} s")
+        if not self._adaptive or now < self._no_cut_until:
+            return
+        self._slow_start = False
+        self._no_cut_until = max(now + CUT_AGAIN_S, self.closed_until)
+        self._no_growth_until = self._no_cut_until
+        self._change(max(1, int(self.limit * CUT)), "the server answered 429")
+
+    def _close_round(self) -> None:
+        done, now = self._round, self._clock()
+        self._round = _Round(now, most_used=self.in_flight)
+        if done.most_used < USED * self.limit:
+            return
+        latencies = sorted(done.latencies_s)
+        measured = _Measured(
+            limit=self.limit,
+            rate=len(latencies) / max(now - done.started, 1e-6),
+            p95_s=latencies[int(0.95 * (len(latencies) - 1))],
+        )
+        best = self._best
+        if best is not None and _is_slower(measured, best):
+            # One such round may be a hiccup of this machine; growth waits meanwhile.
+            self._slow_rounds += 1
+            if self._slow_rounds < SLOW_ROUNDS:
+                return
+            self._slow_rounds = 0
+            self._slow_start = False
+            self._no_growth_until = now + CUT_AGAIN_S
+            reason = (
+                f"95% of the answers within {1000 * measured.p95_s:.0f} ms after "
+                f"{1000 * best.p95_s:.0f}, at {measured.rate:.1f}/s after "
+                f"{best.rate:.1f}"
+            )
+            self._change(best.limit, reason)
+            return
+        self._slow_rounds = 0
+        if best is None or measured.limit <= best.limit or measured.rate > best.rate:
+            self._best = measured
+        if done.clean and now >= self._no_growth_until:
+            self._grow()
+
+    def _grow(self) -> None:
+        step = 2 * self.limit if self._slow_start else int(self.limit * STEP)
+        reason = "a clean round, doubled" if self._slow_start else "a clean round"
+        self._change(min(max(step, self.limit + 1), self._ceiling), reason)
+
+    def _change(self, limit: int, reason: str) -> None:
+        if limit != self.limit:
+            self._note(self.limit, limit, reason)
+            self.limit = limit
+
+
+def _is_slower(measured: _Measured, best: _Measured) -> bool:
+    return (
+        measured.limit > best.limit
+        and measured.p95_s > SLOWER * best.p95_s
+        and measured.rate < GAIN * best.rate
+    )
+
+
+# An endpoint is set aside at so many strikes in a row, one for most errors.
+MOST_STRIKES = 5
+STRIKES = {"connection": 2, "replica": MOST_STRIKES}
+FIRST_PROBE_S = 0.5
+LONGEST_PROBE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of one request: a `reply`, or an `error`.
+
+    `alone` says that nothing else was in flight at that endpoint all the time;
+    `latency_s` leaves out the wait for a slot.
+    """
+
+    endpoint: str
+    latency_s: float
+    alone: bool
+    reply: Reply | None = None
+    error: RequestError | None = None
+
+
+class Endpoint:
+    """One endpoint of the pool: its client, its limit and its health."""
+
+    def __init__(self, name: str, client: ModelClient, limiter: Limiter) -> None:
+        self.name = name
+        self.client = client
+        self.limiter = limiter
+        self.aside = False
+        self.trouble = ""
+        self.emptying = False  # for a request that has to be alone
+        self.begun = 0
+        self.strikes = 0
+        self.probe_s = FIRST_PROBE_S
+
+    def is_free(self) -> bool:
+        """Whether the next request may go here."""
+        return not (self.aside or self.emptying) and self.limiter.has_room()
+
+    @property
+    def load(self) -> float:
+        """The part of its slots that is used."""
+        return self.limiter.in_flight / self.limiter.limit
+
+    def note_answer(self, latency_s: float) -> None:
+        """Forget earlier trouble."""
+        self.strikes = 0
+        self.probe_s = FIRST_PROBE_S
+        self.limiter.note_answer(latency_s)
+
+    def note_error(self, error: RequestError) -> None:
+        """Count what is the endpoint's fault, not the request's."""
+        if error.status == 429 or error.retry_after_s is not None:
+            self.limiter.note_refusal(error.retry_after_s)
+        elif error.retryable:
+            self.limiter.note_error()
+            self.strikes += STRIKES.get(error.kind, 1)
+            self.trouble = str(error)
 
 
 class Pool:
@@ -415,3 +654,142 @@ class Place:
         yield
         await self._pool.take_place()
         self._taken = True
+
+
+STOPPED = "not asked, as the session was interrupted"
+
+T = TypeVar("T")
+
+
+class StandingPool:
+    """Keeps one pool from its first use on, on an event loop in a thread of its own.
+
+    So what its endpoints were found to take is known to all that ask there. A pool
+    that broke is replaced by the next `run`. Thread-safe.
+    """
+
+    def __init__(self, make_pool: Callable[[], Pool]) -> None:
+        self._make_pool = make_pool
+        self._pool: Pool | None = None
+        self._working = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
+        """Do `work` with the pool and wait for it; call it outside of an event loop."""
+        future = asyncio.run_coroutine_threadsafe(self._do(work), self._running())
+        try:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self.stop()
+                # What was in flight is kept, unless Ctrl-C is pressed again.
+                with suppress(Exception):
+                    future.result()
+                raise
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """Ask nothing more, as the session ends; what is in flight is still kept."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop(STOPPED)
+
+    def close(self) -> None:
+        """Close the pool, if there is one, and end the thread."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._replace(None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="vlmeval-pool", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    async def _do(self, work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
+        if self._pool is None or self._pool.is_broken:
+            await self._replace(self._make_pool())
+        assert self._pool is not None
+        if not self._working:
+            self._pool.resume()
+        self._working += 1
+        try:
+            return await work(self._pool)
+        finally:
+            self._working -= 1
+
+    async def _replace(self, pool: Pool | None) -> None:
+        before, self._pool = self._pool, pool
+        if before is not None:
+            await before.close()
+
+
+class Learned:
+    """The findings of one process, and by files in `folder` those of the others.
+
+    Without a `folder` they are shared within the process alone. `announce` is told what
+    users should know, each line once.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._folder = folder
+        self._announce = announce
+        self._announced: set[str] = set()
+        self._names: dict[tuple[str, str], str] = {}
+
+    def announce(self, line: str) -> None:
+        """Tell the user, once."""
+        if line not in self._announced:
+            self._announced.add(line)
+            self._announce(line)
+
+    def look(self, api_base: str, model: str) -> None:
+        """Take in what other processes of the session have found out."""
+        if self._folder is None or (api_base, model) in self._names:
+            return
+        try:
+            text = self._file(self._folder, api_base, model).read_text("utf-8")
+            self._names[api_base, model] = str(json.loads(text)["max_tokens_name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    def token_limit_name(self, api_base: str, model: str) -> str | None:
+        """Return the name that a server asked for, None if it asked for none."""
+        return self._names.get((api_base, model))
+
+    def keep_token_limit_name(self, api_base: str, model: str, name: str) -> None:
+        """Remember the name of the token limit for all further requests."""
+        self._names[api_base, model] = name
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._file(self._folder, api_base, model)
+        writing = file.with_suffix(f".{os.getpid()}")
+        writing.write_text(json.dumps({"max_tokens_name": name}), encoding="utf-8")
+        writing.replace(file)
+
+    def _file(self, folder: Path, api_base: str, model: str) -> Path:
+        digest = hashlib.sha256(json.dumps([api_base, model]).encode()).hexdigest()
+        return folder / f"learned-{digest[:16]}.json"

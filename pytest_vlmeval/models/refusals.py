@@ -1,14 +1,23 @@
-"""What a server's refusal says of the members of a request: a name, or a temperature.
+"""What a server refuses: the member of the request, how to fix it, when to stop.
 
 Reads the wording of OpenAI, Azure and the servers that follow them.
+
+A refusal is a status that asking again does not change: 400, 413 and the like.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from itertools import takewhile
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.models.client import RequestError
 
 Member = Literal["max_tokens", "temperature"]
 # What OpenAI itself has in place of max_tokens.
@@ -26,7 +35,7 @@ _OF_THE_VALUE = re.compile(
     r"|less than|greater than|exceed|range|positive",
     re.IGNORECASE,
 )
-_TEMPERATURE = re.compile(
+_REFUSED_TEMPERATURE = re.compile(
     r"unsupported (?:value|parameter)[^.]{0,12}\btemperature\b"
     r"|invalid (?:value for )?.?temperature\b"
     r"|\btemperature\b.{0,3} (?:is |does |cannot |can ?not |must |may )?"
@@ -58,7 +67,7 @@ def read_refusal(body: bytes, limit: str = "max_tokens") -> MemberRefusal | None
         return MemberRefusal(
             member="max_tokens", instead=others[0] if others else SUCCESSOR
         )
-    if param == "temperature" or _TEMPERATURE.search(words):
+    if param == "temperature" or _REFUSED_TEMPERATURE.search(words):
         return MemberRefusal(member="temperature")
     return None
 
@@ -105,3 +114,201 @@ def _detail(entries: list[object]) -> tuple[str, str]:
     place = entry.get("loc")
     name = place[-1] if isinstance(place, list) and place else ""
     return name if isinstance(name, str) else "", str(entry.get("msg", ""))
+
+
+# As many samples in a row that are refused alike, and the dataset is asked no further.
+MOST_REFUSALS = 10
+# From so many on a sample is asked alone at once, as each refusal is confirmed alone.
+ALONE_FROM = 3
+
+LONGER = "vLLM: --max-model-len, swift: --max_model_len"
+SMALLER = (
+    "Send smaller images by --vlm-max-pixels=PIXELS or --vlm-image-size=PIXELS, or "
+    "let the server take longer requests"
+)
+# The same of a prompt without an image.
+SHORTER = "Let the server take longer requests"
+_OTHERS = (
+    "a prompt beyond the server's context length, a model without a chat template. The "
+    "server's log says more."
+)
+CAUSES = (
+    "Likely causes: images too large (--vlm-max-pixels=PIXELS makes them smaller), "
+    f"{_OTHERS}"
+)
+TEXT_CAUSES = f"Likely causes: {_OTHERS}"
+FEWER_TOKENS = "Allow fewer tokens by --vlm-max-tokens=N."
+OTHER_TEMPERATURE = (
+    "Send another temperature by --vlm-temperature=T, or none by "
+    "--vlm-temperature=none. Both change the answers."
+)
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|max_model_len|too many .{0,20}tokens"
+    r"|(input|prompt|request|message)s? .{0,20}too (long|large)"
+    r"|longer than the .{0,20}(model|maximum|limit)|exceed\w* .{0,40}(token|length)"
+    r"|(token|length) .{0,30}exceed|entity too large|payload too large",
+    re.IGNORECASE,
+)
+_NO_TEMPLATE = re.compile(r"chat.?template", re.IGNORECASE)
+_TOKEN_LIMIT = re.compile(
+    r"\bmax_?(?:\w+_)?tokens\b|\b(?:completion|output) tokens\b", re.IGNORECASE
+)
+_NAMED_TEMPERATURE = re.compile(r"\btemperature\b", re.IGNORECASE)
+# A member that no option but --vlm-extra-body sends.
+_MEMBER = re.compile(
+    r"(?:unknown|unrecognized|unsupported|unexpected|extra)\b[^:'\"`]{0,40}"
+    r"(?:parameter|argument|keyword)s?\b[^:'\"`]{0,20}:? ?"
+    r"[`'\"]?(?P<refused>[a-z]+(?:_[a-z]+)+|(?<=[`'\"])[a-z]+)"
+    r"|\b(?:body[.:] ?)?(?P<named>top_[kp]|min_p|[a-z]+_penalty|logprobs"
+    r"|top_logprobs|best_of|reasoning_effort|response_format|chat_template_kwargs"
+    r"|enable_thinking|logit_bias|guided_\w+)\b",
+    re.IGNORECASE,
+)
+# The server's own words, after the address and status.
+_SAID = re.compile(r"\A\S+ answered \d+: ")
+# What differs from sample to sample in words that are alike: numbers, names, ids.
+# A part of a UUID may be letters alone.
+_OWN = re.compile(
+    r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\w*\d\w*", re.IGNORECASE
+)
+# Chinese, Japanese and Korean have no blanks between words.
+_WORD = re.compile("[\u3040-\u9fff\uac00-\ud7af]|[^\\W\u3040-\u9fff\uac00-\ud7af]+")
+# So many words at the beginning, or at the end, are no accident.
+SAME_BEGINNING = 2
+SAME_END = 3
+
+
+def find_fix(error: RequestError, *, has_images: bool = True) -> str:
+    """Return how to fix what a server refused, if its words tell; "" otherwise."""
+    smaller = SMALLER if has_images else SHORTER
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return f"{smaller}."
+    if error.status is None or error.retryable:
+        return ""
+    words = _SAID.sub("", str(error))
+    limits_tokens = _TOKEN_LIMIT.search(words)
+    if _TOO_LONG.search(words):
+        fewer = f" {FEWER_TOKENS}" if limits_tokens else ""
+        return f"{smaller} ({LONGER}).{fewer}"
+    if _NAMED_TEMPERATURE.search(words):
+        return OTHER_TEMPERATURE
+    if limits_tokens:
+        return FEWER_TOKENS
+    if member := _MEMBER.search(words):
+        name = member["refused"] or member["named"]
+        return (
+            f"If --vlm-extra-body sends {name!r}, leave it out there or give it "
+            "another value."
+        )
+    if _NO_TEMPLATE.search(words):
+        return (
+            "Start the server with a chat template (vLLM: --chat-template, swift: "
+            "--template)."
+        )
+    return ""
+
+
+def explain(error: RequestError, *, has_images: bool = True) -> str:
+    """Return the text of an error, with its fix where there is one."""
+    fix = find_fix(error, has_images=has_images)
+    return f"{str(error).rstrip('.')}. {fix}" if fix else str(error)
+
+
+@dataclass(slots=True)
+class _Row:
+    """Refusals like the first one, with no answer between them: of which samples."""
+
+    status: int | None = None
+    words: tuple[str, ...] = ()
+    samples: set[str] = field(default_factory=set)
+
+    def takes(self, status: int | None, words: tuple[str, ...]) -> bool:
+        """Whether a refusal is like those of the row.
+
+        Words may repeat the prompt, or name the request: what surrounds that is alike.
+        """
+        if status != self.status:
+            return False
+        if words == self.words:
+            return True
+        begins = _count_same(words, self.words) >= SAME_BEGINNING
+        ends = _count_same(words[::-1], self.words[::-1]) >= SAME_END
+        common = len(set(words) & set(self.words))
+        most = max(len(set(words)), len(set(self.words)))
+        return begins or ends or 2 * common >= most
+
+
+def _words_of(error: RequestError) -> tuple[str, ...]:
+    """Return a server's words without the numbers, names and ids among them."""
+    said = _SAID.sub("", str(error)).lower()
+    return tuple(_WORD.findall(_OWN.sub(" ", said)))
+
+
+def _count_same(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Return how many words two texts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+class Refusals:
+    """Counts the refusals in a row of each dataset, and says which are given up.
+
+    `names` has the datasets by their fingerprints; `announce` is told once of each.
+    All calls are on one event loop.
+    """
+
+    def __init__(
+        self, names: Mapping[str, str], announce: Callable[[str], None]
+    ) -> None:
+        self._names = names
+        self._announce = announce
+        self._rows: dict[str, _Row] = {}
+        self._given_up: dict[str, str] = {}
+        # One is confirmed at a time, so that none is sent after the last that counts.
+        self.confirming = asyncio.Lock()
+
+    def why_given_up(self, fingerprint: str) -> str:
+        """Say why nothing more is asked of a dataset; "" as long as it is."""
+        return self._given_up.get(fingerprint, "")
+
+    def is_suspect(self, fingerprint: str) -> bool:
+        """Whether a sample had better be asked alone at once."""
+        row = self._rows.get(fingerprint)
+        return row is not None and len(row.samples) >= ALONE_FROM
+
+    def note_answer(self, fingerprint: str) -> None:
+        """Take in that a sample was answered."""
+        self._rows.pop(fingerprint, None)
+
+    def note_refusal(
+        self,
+        fingerprint: str,
+        index: str,
+        error: RequestError,
+        *,
+        has_images: bool = True,
+    ) -> None:
+        """Take in that a sample failed; what is no refusal neither counts nor ends."""
+        if error.kind != "status" or error.retryable:
+            return
+        words = _words_of(error)
+        row = self._rows.get(fingerprint)
+        if row is None or not row.takes(error.status, words):
+            row = self._rows[fingerprint] = _Row(error.status, words)
+        row.samples.add(index)
+        if len(row.samples) >= MOST_REFUSALS and fingerprint not in self._given_up:
+            self._give_up(fingerprint, error, has_images)
+
+    def _give_up(self, fingerprint: str, error: RequestError, has_images: bool) -> None:
+        name = self._names[fingerprint]
+        words = str(error).rstrip(".")
+        fix = find_fix(error, has_images=has_images)
+        fix = fix or (CAUSES if has_images else TEXT_CAUSES)
+        self._given_up[fingerprint] = (
+            f"not asked, as the server refused {MOST_REFUSALS} samples of {name} in a "
+            f"row alike: {words}. {fix} The next command asks this sample again."
+        )
+        self._announce(
+            f"asks no more of {name}, as the server refused {MOST_REFUSALS} of its "
+            f"samples in a row alike: {words}. {fix}"
+        )

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from pytest_vlmeval.reports.distributions import Bin
 from pytest_vlmeval.reports.record import Outcome
-from pytest_vlmeval.reports.summary import Share
+from pytest_vlmeval.reports.summary import Bin, Share
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.store.history import PastScore
+    from pytest_vlmeval.run.store.runs import PastScore
 
 WIDTH, HEIGHT = 320, 120
 # Room for a figure's labels: left, top, right, bottom.

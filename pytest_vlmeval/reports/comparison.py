@@ -1,16 +1,28 @@
-"""Two runs side by side, sample by sample, as lines for a terminal."""
+"""Runs of a store: a table of them, and two of them side by side."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.prompts import parts_of
-from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
+from pytest_vlmeval.records import parts_of
+from pytest_vlmeval.reports.record import (
+    DatasetReport,
+    RunReport,
+    SampleReport,
+    compare,
+    load_run,
+    load_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+    from pathlib import Path
 
     from pytest_vlmeval.gates.paired import Comparison
+    from pytest_vlmeval.run.store import Store
+    from pytest_vlmeval.run.store.runs import History, PastScore
 
 SHOWN = 10
 
@@ -70,3 +82,112 @@ def _dataset(dataset: DatasetReport) -> list[str]:
             shown = ", ".join(indexes[:SHOWN])
             lines.append(f"  {len(indexes)} {word}: {shown}{more}")
     return lines
+
+
+def compare_session_with(
+    store: Store, cache_dir: Path, session_id: str, name: str
+) -> list[str]:
+    """Return what differs between a session and another run, as lines for a terminal.
+
+    Raises `VlmEvalError` where there is no such run.
+    """
+    session = load_session(store, cache_dir, session_id)
+    if session is None:
+        return []
+    other = store.history.find_other(session.run_id, name)
+    return compare_alike(session, load_run(store, cache_dir, other.run_id))[1]
+
+
+def compare_alike(new: RunReport, old: RunReport) -> tuple[RunReport, list[str]]:
+    """Compare the datasets that both runs scored alike; say why others are not.
+
+    Returns the new run with what its samples were before, and lines for a terminal.
+    """
+    theirs = {dataset.dataset: dataset for dataset in old.datasets}
+    unlike = {
+        dataset.dataset: why
+        for dataset in new.datasets
+        if (why := _why_unlike(dataset, theirs.get(dataset.dataset)))
+    }
+    alike = [each for each in new.datasets if each.dataset not in unlike]
+    found = compare(replace(new, datasets=tuple(alike)), old)
+    compared = {each.dataset: each for each in found.datasets}
+    every = tuple(compared.get(each.dataset, each) for each in new.datasets)
+    return replace(found, datasets=every), [
+        *format_comparison(found),
+        *(f"{name}: not compared, {why}" for name, why in unlike.items()),
+    ]
+
+
+def _why_unlike(new: DatasetReport, old: DatasetReport | None) -> str:
+    """Say what makes verdicts of two runs tell nothing of their models; "" if none."""
+    if old is None:
+        return "the other run did not ask it"
+    if new.fingerprint != old.fingerprint:
+        versions = [each.version for each in (old, new)]
+        if versions[0] != versions[1]:
+            return f"its data was {versions[0] or 'unknown'} then, is {versions[1]} now"
+        return "its data or prompts were others then"
+    if new.score is None:
+        return f"it has no score: {new.no_score or 'not scored yet'}"
+    if old.score is None:
+        return f"it has no score in the other run: {old.no_score or 'not scored yet'}"
+    if new.score.judge != old.score.judge:
+        return f"its judge was {old.score.judge} then, is {new.score.judge} now"
+    if new.score.scoring != old.score.scoring:
+        return f"its scoring was {old.score.scoring} then, is {new.score.scoring} now"
+    return ""
+
+
+HEADINGS = ("run", "model", "last session", "commit", "dataset", "score")
+
+
+def list_runs(history: History) -> str:
+    """Return the table: a line for each dataset of each run, the newest run first."""
+    scores = history.scores()
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for run in history.runs():
+        sessions = history.sessions(run.run_id)
+        when = sessions[0].created_at if sessions else run.created_at
+        time = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        commit = sessions[0].revision if sessions else ""
+        # Of each dataset what scored it last: sessions are the newest first.
+        scorers = {
+            entry.dataset: each.plan.scorer
+            for each in reversed(sessions)
+            for entry in each.plan.entries
+        }
+        lines = [
+            (name, _describe(name, run.run_id, scorer, scores))
+            for name, scorer in sorted(scorers.items())
+        ] or [("-", "-")]
+        first = (run.run_id, run.model, time, commit or "-")
+        rows.append((*first, *lines[0]))
+        rows += [("", "", "", "", *line) for line in lines[1:]]
+    if len(rows) == 1:
+        return "The store has no run yet."
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    rows.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _describe(
+    dataset: str, run_id: str, scorer: str, scores: Sequence[PastScore]
+) -> str:
+    """Say the newest score of a dataset in a run, as its last session scored it."""
+    for score in scores:
+        if (score.run_id, score.dataset) == (run_id, dataset) and (
+            score.scorer.startswith(scorer)
+        ):
+            judge = "" if score.judge == "exact_matching" else f", judge {score.judge}"
+            method = "" if score.scoring == "published" else f", {score.scoring}"
+            return (
+                f"{score.main_metric} {score.value:.2f} of {score.scale:g} "
+                f"({score.samples} samples{judge}{method})"
+            )
+    return "no score"

@@ -1,4 +1,8 @@
-"""Results for other programs: JSON, CSV, Parquet, Markdown and prediction files."""
+"""Results for other programs: JSON, CSV, Parquet, Markdown and prediction files.
+
+`MODEL/MODEL_DATASET.tsv` (or .xlsx) has the dataset's rows without their pictures and a
+column `prediction`; in ms-vlmeval 0.0.20 `infer_data_job` writes it (inference.py).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,303 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.gates.completeness import describe_defects
+from pytest_vlmeval.records import NO_REPLY, as_record
 from pytest_vlmeval.reports.html import write_whole
-from pytest_vlmeval.reports.markdown import format_summary
-from pytest_vlmeval.reports.predictions import write_predictions
-from pytest_vlmeval.reports.results import as_results
+from pytest_vlmeval.reports.summary import (
+    Summary,
+    describe_unread,
+    score_before,
+    summarize,
+)
+from pytest_vlmeval.sandbox.rows import FILE, read_texts
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.reports.record import RunReport
+    from pytest_vlmeval.records import Score
+    from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
+
+
+def format_summary(report: RunReport) -> str:
+    """Return the page."""
+    when = datetime.fromtimestamp(report.began_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    commit = f", commit `{report.revision}`" if report.revision else ""
+    lines = [f"# {_plain(report.model)}", "", f"Run `{report.run_id}`, {when}{commit}"]
+    if report.compared_with:
+        lines.append(f", compared with {_plain(report.compared_with)}")
+    headings = ["dataset", "metric", "score", "95 % interval", "answered", "right"]
+    if report.compared_with:
+        headings += ["before", "lost", "won"]
+    lines += ["", _row(headings), _row(["---"] * len(headings))]
+    lines += [_row(_cells(each, report)) for each in report.datasets]
+    said = [
+        (each.dataset, describe(each.score))
+        for each in report.datasets
+        if each.score
+        for describe in (describe_unread, describe_defects)
+    ]
+    said += [
+        (
+            each.dataset,
+            f"{count} of {len(each.samples)} answers were cut off at the token limit",
+        )
+        for each in report.datasets
+        if (count := summarize(each).cut_off)
+    ]
+    for dataset, text in said:
+        if text is not None:
+            lines += ["", _plain(f"{dataset}: {text}")]
+    gates = [gate for each in report.datasets for gate in each.gates]
+    if gates:
+        lines += ["", "## Gates", "", _row(["dataset", "gate", "outcome", "reason"])]
+        lines.append(_row(["---"] * 4))
+        lines += [
+            _row([gate.dataset, gate.gate, gate.outcome, gate.message])
+            for gate in gates
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _cells(dataset: DatasetReport, report: RunReport) -> list[str]:
+    summary, score = summarize(dataset), dataset.score
+    interval = summary.interval
+    name = dataset.dataset
+    if dataset.version:
+        name += f" (data of {dataset.version})"
+    if dataset.modified:
+        name += " (modified data)"
+    if score and score.scoring != "published":
+        name += f" ({score.scoring} scoring)"
+    cells = [
+        name,
+        score.main_metric if score else "no score",
+        f"{score.value:.2f} of {score.scale:g}" if score else "",
+        f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "",
+        f"{summary.answered} of {len(dataset.samples)}",
+        str(summary.counts.get("correct", 0)) if score else "",
+    ]
+    if report.compared_with:
+        before = score_before(dataset)
+        cells.append("" if before is None else f"{before:.2f}")
+        cells += [str(summary.regressed), str(summary.fixed)]
+    return cells
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(map(_plain, cells)) + " |"
+
+
+def _plain(text: str) -> str:
+    """Keep text in its cell, and what looks like markup as it is written."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", "<br>")):
+        text = text.replace(sign, written)
+    return text
+
+
+# What a cell of Excel holds at most, and what it cannot hold.
+XLSX_LONGEST = 32_767
+_XLSX_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff￾￿]")
+_SEPARATORS = re.compile('[\t\r\n"]')
+NEEDS_OPENPYXL = (
+    "--vlm-predictions=xlsx needs openpyxl, which is not installed: pip install "
+    "openpyxl, or write --vlm-predictions=tsv."
+)
+
+Table = list[list[str]]
+
+
+def write_predictions(
+    report: RunReport, folder: Path, kind: Literal["tsv", "xlsx"]
+) -> list[str]:
+    """Write a file for each dataset; return what could not be written as it is."""
+    model = re.sub(r"[^\w.()+-]", "_", report.model)
+    notes = []
+    for dataset in report.datasets:
+        table = _table(dataset, str(report.settings.get("backend", "")))
+        if table is None:
+            notes.append(
+                f"{dataset.dataset}: no prediction file, because its prepared data is "
+                "gone from --vlm-cache-dir"
+            )
+            continue
+        path = folder / model / f"{model}_{dataset.dataset}.{kind}"
+        if kind == "tsv":
+            write_whole(path, _as_tsv(table))
+        else:
+            content, changed = _as_xlsx(table)
+            write_whole(path, content)
+            if changed:
+                notes.append(
+                    f"{path.name}: {changed} cells hold what Excel cannot, and are cut "
+                    "or have signs replaced; --vlm-predictions=tsv keeps them"
+                )
+    return notes
+
+
+def _table(dataset: DatasetReport, backend: str) -> Table | None:
+    """Return the selected rows with their predictions, as text."""
+    file = dataset.folder and dataset.folder / FILE
+    if file is None or not file.is_file():
+        return None
+    samples = {each.index: each for each in dataset.samples}
+    texts = read_texts(file)
+    rows = [
+        [*row, _prediction(samples[index], backend)]
+        for index, row in zip(
+            texts["index"], zip(*texts.values(), strict=True), strict=True
+        )
+        if index in samples
+    ]
+    return [[*texts, "prediction"], *rows]
+
+
+def _prediction(sample: SampleReport, backend: str) -> str:
+    """Return the reply, or the list of them where the prompt has several turns."""
+    answer, turns = sample.answer, max(1, len(sample.prompt))
+    if answer is None or answer.state == "failed":
+        earlier = replace(answer, text="").predictions(backend) if answer else ()
+        asked = [*earlier[:-1], NO_REPLY]
+    else:
+        asked = list(answer.predictions(backend))
+    # There is one for each turn, also for those that were never asked.
+    asked += [NO_REPLY] * (turns - len(asked))
+    return asked[0] if turns == 1 else str(asked)
+
+
+def _as_tsv(table: Table) -> bytes:
+    lines = ("\t".join(map(_quoted, row)) + "\n" for row in table)
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def _quoted(cell: str) -> str:
+    """Put a cell into quotes if need be: Python's csv forgets lone carriage returns."""
+    if _SEPARATORS.search(cell) is None:
+        return cell
+    return '"' + cell.replace('"', '""') + '"'
+
+
+def _as_xlsx(table: Table) -> tuple[bytes, int]:
+    """Return the workbook, and how many cells had to change."""
+    try:
+        from openpyxl import Workbook
+    except ImportError:
+        raise VlmEvalError(NEEDS_OPENPYXL) from None
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet()
+    changed = 0
+    for row in table:
+        cells = [_XLSX_FORBIDDEN.sub("�", cell)[:XLSX_LONGEST] for cell in row]
+        changed += sum(one != other for one, other in zip(cells, row, strict=True))
+        sheet.append([_text_cell(sheet, cell) for cell in cells])
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue(), changed
+
+
+def _text_cell(sheet: object, text: str) -> object:
+    """Return a cell that holds a text, also one that begins like a formula."""
+    from openpyxl.cell import WriteOnlyCell
+
+    cell = WriteOnlyCell(sheet, value=text)
+    cell.data_type = "s"
+    return cell
+
+
+# Counts changes after which a reader of the older file would go wrong.
+RESULTS_VERSION = 1
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the JSON schema of results.json."""
+    text = (files("pytest_vlmeval.reports") / "results.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def as_results(report: RunReport) -> dict[str, Any]:
+    """Return what results.json holds."""
+    return {
+        "version": RESULTS_VERSION,
+        "generator": f"pytest-vlmeval {report.version}",
+        "run": {
+            "id": report.run_id,
+            "model": report.model,
+            "settings": dict(report.settings),
+            "began_at": datetime.fromtimestamp(report.began_at, UTC).isoformat(),
+            "commit": report.revision or None,
+            "scorer": report.scorer,
+            "compared_with": report.compared_with or None,
+        },
+        "datasets": [_dataset(each) for each in report.datasets],
+        "account": asdict(report.account) if report.account else None,
+    }
+
+
+def _dataset(dataset: DatasetReport) -> dict[str, Any]:
+    summary = summarize(dataset)
+    return {
+        "name": dataset.dataset,
+        "fingerprint": dataset.fingerprint,
+        "modified_data": dataset.modified,
+        "md5": dataset.checksum or None,
+        "data_version": dataset.version or None,
+        "samples": len(dataset.samples),
+        "answered": summary.answered,
+        "cut_off": summary.cut_off,
+        "outcomes": dict(summary.counts),
+        "score": _score(dataset.score, summary) if dataset.score else None,
+        "no_score": dataset.no_score or None,
+        "by_judge": {each.judge: each.value for each in dataset.by_judge},
+        "judged": summary.judged,
+        "undecided": summary.undecided,
+        "refusals": summary.refusals,
+        "unknown_finish_reasons": dict(summary.unknown_endings),
+        "categories": [
+            {
+                "name": each.name,
+                "samples": each.share.whole,
+                "correct": each.share.part,
+                "share": each.share.value,
+                "interval": [each.share.low, each.share.high],
+            }
+            for each in summary.categories
+        ],
+        "tokens": {
+            "prompt": summary.prompt_tokens,
+            "completion": summary.completion_tokens,
+        },
+        "latency_ms": {f"p{rank}": ms for rank, ms in summary.latency_ms.items()},
+        "regressed": summary.regressed if summary.compared else None,
+        "fixed": summary.fixed if summary.compared else None,
+        "gates": [as_record(gate) for gate in dataset.gates],
+    }
+
+
+def _score(score: Score, summary: Summary) -> dict[str, Any]:
+    return {
+        "main_metric": score.main_metric,
+        "value": score.value,
+        "scale": score.scale,
+        "interval": summary.interval and list(summary.interval),
+        "best": score.best,
+        "correct": score.correct,
+        "metrics": dict(score.metrics),
+        "judge": score.judge,
+        "scorer": score.scorer,
+        "scoring": score.scoring,
+        "unread": score.unread,
+        "differing": score.differing,
+        "without_defects": asdict(score.sound) if score.sound else None,
+        "notes": list(score.notes),
+    }
+
 
 Cell = str | int | float | bool | None
 # What programs that read tables stumble over; tabs and line ends stay.

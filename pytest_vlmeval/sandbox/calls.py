@@ -14,14 +14,10 @@ from pytest_vlmeval.sandbox.rows import FILE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_vlmeval.records import (
-        DatasetInfo,
-        JudgeReply,
-        PreparedDataset,
-        Scoring,
-    )
+    from pytest_vlmeval.records import DatasetInfo, JudgeReply, PreparedDataset, Scoring
     from pytest_vlmeval.sandbox.process import OnAsk, Progress, Sandbox
 
+if TYPE_CHECKING:
     AskJudge = Callable[[Sequence[JudgeQuestion]], Sequence[JudgeReply]]
 
 DESCRIBE_S = 60.0

@@ -1,10 +1,21 @@
-"""Finds or builds the Python environment of its own in which the sandbox runs."""
+"""Finds or builds the Python environment of its own in which ms-vlmeval runs.
+
+Each add-on is a file `requirements-NAME.txt` of pins. The environment of a set of
+add-ons holds the light one's packages too.
+
+A temporary file or folder is locked by its process as long as that lives; the system
+takes the lock away however it ends. So what is locked is in use, and what is not may
+go. A name is given only to what is locked already.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -20,11 +31,75 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.addons import LIGHT, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import TracebackType
 
+    from pytest_vlmeval.records import DatasetInfo
+
+LIGHT = frozenset[str]()
+VIDEO = frozenset({"video"})
+HUB = frozenset({"hub"})
+# By ms-vlmeval's class: what its scoring (captions, vcr), its prompts (documents,
+# words) or its data (hub) need; all video datasets have one in common.
+ADDONS = {
+    "ImageCaptionDataset": frozenset({"captions"}),
+    "VCRDataset": frozenset({"vcr"}),
+    "MMLongBench": frozenset({"documents"}),
+    "DUDE": frozenset({"documents"}),
+    "SparBench": frozenset({"words"}),
+    "MEGABench": VIDEO | HUB | {"cv2"},
+    **dict.fromkeys(
+        (
+            "ERIQBench",
+            "HiPhODataset",
+            "MMHELIX",
+            "MindCubeBench",
+            "QSpatial",
+            "RefSpatialBench",
+            "RefSpatialDataset",
+            "SCAM",
+            "SGI_Bench_Deep_Research",
+            "SGI_Bench_Dry_Experiment",
+            "SGI_Bench_Experimental_Reasoning",
+            "SGI_Bench_Idea_Generation",
+            "SGI_Bench_Wet_Experiment",
+            "SPBench",
+            "SiteBenchImage",
+            "StareBench",
+            "VTCBench",
+            "ViewSpatialBench",
+        ),
+        HUB,
+    ),
+}
+
+
+def addons_for(info: DatasetInfo) -> frozenset[str]:
+    """Name the add-ons that a dataset needs, most often none."""
+    own = ADDONS.get(info.class_name, LIGHT)
+    return VIDEO | own if info.modality == "video" else own
+
+
+def read_requirements(addons: frozenset[str]) -> str:
+    """Give the pins of the light environment followed by those of the add-ons.
+
+    What several of them need is named once.
+    """
+    names = ["", *(f"-{name}" for name in sorted(addons))]
+    files = [Path(__file__).with_name(f"requirements{name}.txt") for name in names]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    return "".join(dict.fromkeys("".join(texts).splitlines(keepends=True)))
+
+
+def digest_of_all() -> str:
+    """Give a short hash that changes with the pins of any add-on."""
+    pins = read_requirements(VIDEO.union(*ADDONS.values()))
+    return hashlib.sha256(pins.encode()).hexdigest()[:12]
+
+
+if TYPE_CHECKING:
     Announce = Callable[[str], None]
 
 OLDEST_PYTHON = (3, 11)
@@ -261,3 +336,102 @@ def _run(command: list[str], installer: Installer) -> None:
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+# What is on its way to its name; empty, and there for less than a millisecond.
+UNNAMED = ".vlmeval-new-"
+
+
+class HeldFolder:
+    """A temporary folder of this process, removed when it is closed."""
+
+    def __init__(self, prefix: str, parent: Path | None = None) -> None:
+        """Make the folder below `parent`, after removing those that nobody holds."""
+        parent = parent or Path(tempfile.gettempdir())
+        sweep(parent, f"{glob.escape(prefix)}*")
+        unnamed = Path(tempfile.mkdtemp(prefix=UNNAMED, dir=parent))
+        self._lock: int | None = _lock(unnamed)
+        self.path = parent / f"{prefix}{secrets.token_hex(6)}"
+        unnamed.rename(self.path)
+
+    def close(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Path:
+        """Give its path."""
+        return self.path
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove it."""
+        self.close()
+
+
+def write_held(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write a file so that a reader sees the one before or all of the new one.
+
+    What killed processes left of theirs is removed. Raises OSError.
+    """
+    prefix = f".{path.name}."
+    sweep(path.parent, f"{glob.escape(prefix)}*.new")
+    number, name = tempfile.mkstemp(prefix=UNNAMED, dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(number, "wb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part = part.rename(path.with_name(f"{prefix}{secrets.token_hex(4)}.new"))
+            file.write(content)
+            file.flush()
+            if mode is not None:
+                os.fchmod(number, mode)
+            part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove the files and folders of this pattern that no living process holds."""
+    with suppress(OSError):
+        for path in list(folder.glob(pattern)):
+            remove_abandoned(path)
+
+
+def remove_abandoned(path: Path) -> bool:
+    """Remove a file or folder that no living process holds; whether it is gone."""
+    if path.is_symlink() or not path.exists() or path.stat().st_uid != os.getuid():
+        return False
+    lock = _lock(path)
+    if lock is None:
+        return False
+    try:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+    return not path.exists()
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a file or folder for this process; None if another one has it."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return None
+    return number

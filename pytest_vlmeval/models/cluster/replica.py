@@ -1,23 +1,299 @@
-"""The client of one replica: hands prompts to its actor, wherever that is."""
+"""A model whose replicas are Ray actors, on as many nodes as a cluster has."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.client import Reply, RequestError
-from pytest_vlmeval.models.cluster.host import Failure, Host, Refusal
-from pytest_vlmeval.models.cluster.media import Shelf
+from pytest_vlmeval.models.chat import read_media
+from pytest_vlmeval.models.client import ErrorKind, Reply, RequestError
+from pytest_vlmeval.records import parts_of
+from pytest_vlmeval.sandbox.environment import HeldFolder
+from pytest_vlmeval.settings.groups import PLAIN
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.models.cluster.recipes import Recipe
+    from pytest_vlmeval.models.client import ModelClient, Request
+    from pytest_vlmeval.settings.groups import LocalModel, RequestForm
+
+# In a list, Ray hands on the reference and not what it stands for.
+Media = Mapping[str, list[ray.ObjectRef]]
+
+# What stays at hand for further questions about the same picture, in bytes.
+SHELF_BYTES = 500_000_000
+COPIES_BYTES = 4_000_000_000
+
+
+class Shelf:
+    """What the process with the questions has put into Ray's object store.
+
+    Of each file there is one object, shared by all actors; the oldest are let go where
+    they are more than `limit` bytes. Thread-safe.
+    """
+
+    def __init__(self, limit: int = SHELF_BYTES) -> None:
+        self._limit = limit
+        self._objects: OrderedDict[str, tuple[ray.ObjectRef, int]] = OrderedDict()
+        self._tables: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self.puts = 0
+
+    def pack(self, request: Request) -> tuple[Request, Media]:
+        """Return a request without any path of this machine, and its media.
+
+        Raises `RequestError` for a file that cannot be read.
+        """
+        media: dict[str, list[ray.ObjectRef]] = {}
+        with self._lock:
+            for part in parts_of(request.turns):
+                if part.kind != "text" and part.media not in media:
+                    folder = request.media_folder
+                    media[part.media] = [
+                        self._find(part.media)
+                        or self._put(part.media, read_media(folder, part))
+                    ]
+            origin = request.origin
+            if origin is not None:
+                name = self._table(origin["rows"])
+                found = self._find(name)
+                if found is None:
+                    found = self._put(name, Path(origin["rows"]).read_bytes())
+                media[name] = [found]
+                origin = {**origin, "rows": name}
+            self._tidy(media)
+        return replace(request, media_folder=Path(), origin=origin), media
+
+    def _table(self, path: str) -> str:
+        """Name a dataset's rows by their content."""
+        if path not in self._tables:
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            self._tables[path] = f"{digest}.tsv"
+        return self._tables[path]
+
+    def _find(self, name: str) -> ray.ObjectRef | None:
+        if name not in self._objects:
+            return None
+        self._objects.move_to_end(name)
+        return self._objects[name][0]
+
+    def _put(self, name: str, data: bytes) -> ray.ObjectRef:
+        self.puts += 1
+        reference = ray.put(data)
+        self._objects[name] = (reference, len(data))
+        return reference
+
+    def _tidy(self, needed: Media) -> None:
+        size = sum(size for _, size in self._objects.values())
+        for name in list(self._objects):
+            if size <= self._limit:
+                break
+            if name not in needed:
+                size -= self._objects.pop(name)[1]
+
+
+class Copies:
+    """The files of an actor, fetched when first needed, as many as `limit` bytes."""
+
+    def __init__(self, folder: Path, limit: int = COPIES_BYTES) -> None:
+        self.folder = folder
+        self._limit = limit
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._used: Counter[str] = Counter()
+
+    async def bring(self, media: Media) -> None:
+        """Have these files in the folder, until `leave`."""
+        self._used.update(media.keys())
+        for name, (reference,) in media.items():
+            if name not in self._sizes:
+                data = await reference
+                writing = self.folder / f".{name}"
+                writing.write_bytes(data)
+                writing.rename(self.folder / name)
+                self._sizes[name] = len(data)
+            self._sizes.move_to_end(name)
+        for name in [name for name in self._sizes if not self._used[name]]:
+            if sum(self._sizes.values()) <= self._limit:
+                break
+            del self._sizes[name]
+            (self.folder / name).unlink()
+
+    def leave(self, media: Media) -> None:
+        """Say that a request is done with its files."""
+        self._used.subtract(media.keys())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A `RequestError` as plain data: an exception would come with Ray's traceback."""
+
+    message: str
+    kind: ErrorKind
+    retryable: bool
+    status: int | None
+    retry_after_s: float | None
+
+    def as_error(self) -> RequestError:
+        """Return the error."""
+        return RequestError(
+            self.message,
+            kind=self.kind,
+            retryable=self.retryable,
+            status=self.status,
+            retry_after_s=self.retry_after_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why the model cannot be asked here at all."""
+
+    message: str
+
+
+class Host:
+    """Makes a model by its recipe and answers; what it needs on disk goes with it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._held = HeldFolder("vlmeval-replica-")
+        folder = self._held.path
+        devices = ",".join(map(str, ray.get_gpu_ids()))
+        self._client = recipe.make(folder, devices or None)
+        self._copies = Copies(folder)
+
+    async def check(self) -> Refusal | None:
+        """Say why the model cannot be asked on this node, None if it can."""
+        try:
+            await self._client.check()
+        except VlmEvalError as error:
+            return Refusal(message=str(error))
+        return None
+
+    async def describe(self) -> Mapping[str, str]:
+        """Return what tells which model is on this node."""
+        return dict(await self._client.describe())
+
+    async def ask(self, request: Request, media: Media) -> Reply | Failure | Refusal:
+        """Answer one prompt, whose media are fetched where they are not there yet."""
+        try:
+            await self._copies.bring(media)
+            return await self._client.ask(self._placed(request))
+        except VlmEvalError as error:
+            return Refusal(message=str(error))
+        except RequestError as error:
+            return Failure(
+                message=str(error),
+                kind=error.kind,
+                retryable=error.retryable,
+                status=error.status,
+                retry_after_s=error.retry_after_s,
+            )
+        finally:
+            self._copies.leave(media)
+
+    def _placed(self, request: Request) -> Request:
+        """Return a request whose paths are those of this node."""
+        folder, origin = self._copies.folder, request.origin
+        if origin is not None:
+            origin = {**origin, "rows": str(folder / origin["rows"])}
+        return replace(request, media_folder=folder, origin=origin)
+
+    async def close(self) -> None:
+        """End what the client has started, and remove the files."""
+        await self._client.close()
+        self._held.close()
+
+
+class Recipe(Protocol):
+    """Makes a client on the node where it is to answer."""
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the model takes a GPU where the cluster has some."""
+
+    def make(self, folder: Path, devices: str | None) -> ModelClient:
+        """Make the client; `folder` is there for its log, `devices` are its GPUs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRecipe:
+    """A model that loads its weights; path and interpreter are those of the node."""
+
+    local: LocalModel
+    model: str
+    max_tokens: int
+    temperature: float
+    timeout_s: float
+    needs_gpu: bool = True
+
+    def make(self, folder: Path, devices: str | None) -> ModelClient:
+        """Make the client; Ray has chosen its GPUs already."""
+        from pytest_vlmeval.models.local import LocalClient
+
+        return LocalClient(
+            replace(self.local, visible_devices=devices),
+            model=self.model,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            timeout_s=self.timeout_s,
+            log=folder / "model.log",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoRecipe:
+    """The model that ships with the plugin."""
+
+    max_tokens: int
+    needs_gpu: bool = False
+
+    def make(self, folder: Path, devices: str | None) -> ModelClient:
+        """Make the client."""
+        from pytest_vlmeval.models.demo import DemoClient
+
+        return DemoClient(max_tokens=self.max_tokens, concurrency=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRecipe:
+    """The client of an endpoint; its requests then come from the node."""
+
+    model: str
+    api_base: str
+    api_key: str | None = field(repr=False)
+    max_tokens: int | None
+    temperature: float | None
+    timeout_s: float
+    concurrency: int
+    max_reply_mb: float
+    form: RequestForm = PLAIN
+    needs_gpu: bool = False
+
+    def make(self, folder: Path, devices: str | None) -> ModelClient:
+        """Make the client."""
+        from pytest_vlmeval.models.endpoint import EndpointClient
+
+        return EndpointClient(
+            model=self.model,
+            api_base=self.api_base,
+            api_key=self.api_key,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            timeout_s=self.timeout_s,
+            concurrency=self.concurrency,
+            max_reply_mb=self.max_reply_mb,
+            form=self.form,
+        )
+
 
 # How long Ray may take to find a place for an actor and to start its process.
 PLACE_LIMIT_S = 60.0

@@ -23,16 +23,12 @@ import pandas as pd
 from PIL import Image
 
 from pytest_vlmeval.sandbox.inside import (
-    archives,
-    bounds,
-    checksums,
     expressions,
-    fetching,
     hubs,
     judging,
+    media,
     mends,
-    tensors,
-    video_mends,
+    tables,
 )
 from pytest_vlmeval.sandbox.inside.job import (
     ContainedError,
@@ -40,7 +36,7 @@ from pytest_vlmeval.sandbox.inside.job import (
     current_job,
     files_within,
 )
-from pytest_vlmeval.sandbox.inside.pictures import STAND_IN
+from pytest_vlmeval.sandbox.inside.media import STAND_IN
 from pytest_vlmeval.sandbox.inside.tables import load_slim
 from pytest_vlmeval.sandbox.own_files import OUTSIDE, lies_within, open_regular
 
@@ -105,8 +101,8 @@ def install() -> None:
     pd.set_option("mode.string_storage", "python")
     sys.meta_path.insert(0, _Finder())
     # dataset/utils/mathv.py:26 starts a process for each comparison.
-    sys.modules["timeout_decorator"] = bounds.timeout_decorator()
-    archives.bound_archives()
+    sys.modules["timeout_decorator"] = mends.timeout_decorator()
+    hubs.bound_archives()
     base64.b64decode = _see_stand_ins(base64.b64decode)
 
 
@@ -241,13 +237,13 @@ def _mend_files(module: Any) -> None:
         if url == job.url and wanted.parent == job.folder:
             job.add_table(wanted.name)
             return str(wanted)
-        fetching.link_file(url, wanted)
+        hubs.link_file(url, wanted)
         return str(wanted)
 
     module.dump, module.load, module.download_file = dump, load, download_file
     # No table is so large that its pictures have to leave it first (tools.py:371).
     module.file_size = lambda _path, _unit="GB": 0
-    checksums.mend_checksums(module)
+    tables.mend_checksums(module)
 
 
 def _mend_misc(module: Any) -> None:
@@ -330,7 +326,7 @@ def _mend_table_source(module: Any) -> None:
             return job.rows.copy()
         if job.pictures is None or not str(url).startswith("https://"):
             raise NoTableError
-        fetching.link_file(url, Path(self.data_path), file_md5)
+        hubs.link_file(url, Path(self.data_path), file_md5)
         return load_slim(Path(self.data_path), job)
 
     module.ImageBaseDataset.prepare_tsv = prepare_tsv
@@ -351,7 +347,7 @@ def _mend_pool(module: Any) -> None:
     module.mp = SimpleNamespace(Pool=_SerialPool)
 
 
-BEFORE = {**tensors.BEFORE, **mends.BEFORE}
+BEFORE = {**media.BEFORE, **mends.BEFORE}
 _OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.smp.file": _mend_files,
     "vlmeval.smp.misc": _mend_misc,
@@ -362,6 +358,12 @@ _OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.image_vqa": _mend_pool,
 }
 MENDS: dict[str, list[Callable[[Any], None]]] = {}
-for _mends in (_OWN, hubs.AFTER, fetching.AFTER, video_mends.AFTER, mends.AFTER):
+for _mends in (
+    _OWN,
+    hubs.AFTER_HUBS,
+    hubs.AFTER_FETCHING,
+    mends.AFTER_VIDEOS,
+    mends.AFTER_SCORING,
+):
     for _name, _mend in _mends.items():
         MENDS.setdefault(_name, []).append(_mend)

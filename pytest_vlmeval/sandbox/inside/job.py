@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.hubs import HubShelf
-    from pytest_vlmeval.sandbox.inside.pictures import PictureStore
+    from pytest_vlmeval.sandbox.inside.media import PictureStore
 
     Progress = Callable[[int, int], None]
     # The prompt with its settings: system, max_tokens, temperature, attempt.

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.building import build_dataset, find_class
 from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, NoTableError, running
-from pytest_vlmeval.sandbox.inside.own import is_own, take_own
-from pytest_vlmeval.sandbox.inside.pictures import (
+from pytest_vlmeval.sandbox.inside.media import (
     BASE64,
     SHORTEST_PICTURE,
     STAND_IN,
     PictureStore,
 )
-from pytest_vlmeval.sandbox.inside.tables import take_table
-from pytest_vlmeval.sandbox.inside.video_classes import locate_videos
+from pytest_vlmeval.sandbox.inside.preparation import build_dataset, find_class
+from pytest_vlmeval.sandbox.inside.tables import is_own, take_own, take_table
+from pytest_vlmeval.sandbox.inside.videos import locate_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable

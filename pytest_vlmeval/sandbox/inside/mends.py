@@ -1,29 +1,39 @@
-"""The mends that scoring needs, of single datasets and of their parts.
+"""Fixes of ms-vlmeval's scoring and video classes, and the limits they get.
+
+Stands in for the package `timeout_decorator`, with which ms-vlmeval starts a process
+for each comparison of two formulas.
 
 Each names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. None
 changes a number where ms-vlmeval has one, but for those of CORRECTED, which act only
 when the job asks for corrected scores, and `mend_distances` for padded answers.
+
+Each mend names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+import signal
 import sys
+import time
+import zipfile
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from string import ascii_uppercase
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
 from pytest_vlmeval.sandbox.inside import vlmevalkit
-from pytest_vlmeval.sandbox.inside.bounds import timeout_decorator
 from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
-from pytest_vlmeval.sandbox.inside.job import current_job
+from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
 from pytest_vlmeval.sandbox.inside.judging import run_tasks
 from pytest_vlmeval.sandbox.inside.reading import (
     comparable,
@@ -34,7 +44,114 @@ from pytest_vlmeval.sandbox.inside.reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+# Real answers take hundredths of a second; ms-vlmeval itself allows 30.
+MAX_SECONDS = 5.0
+AGAIN_S = 1.0
+MAX_BYTES = 2**30
+# No formula is as long, and an alarm cannot interrupt a search in a text.
+MAX_LENGTH = 100_000
+# What the comparisons of one scoring may take beyond QUICK_S each, all together; none
+# gets more than that afterwards. So hostile answers cannot use up its deadline.
+SLOW_SECONDS = 30.0
+QUICK_S = 0.25
+
+
+class _AlarmError(BaseException):
+    """Passes by `except Exception`."""
+
+
+@contextmanager
+def bounded(seconds: float, size: int = MAX_BYTES) -> Iterator[None]:
+    """Raise TimeoutError after `seconds`, MemoryError beyond `size` more bytes.
+
+    For the main thread. Code that swallows the alarm gets it again every second.
+    """
+
+    def alarm(_number: int, _frame: object) -> NoReturn:
+        raise _AlarmError
+
+    previous = signal.signal(signal.SIGALRM, alarm)
+    try:
+        with _bounded_memory(size):
+            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    except _AlarmError:
+        raise TimeoutError(f"took longer than {seconds:g} s") from None
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+class Allowance:
+    """The time that slow comparisons have left, all together."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, with the next scoring."""
+        self.left_s = SLOW_SECONDS
+
+    @contextmanager
+    def bounded(self, limit_s: float) -> Iterator[None]:
+        """Bound one comparison, by its own limit or what is left."""
+        start = time.monotonic()
+        try:
+            with bounded(max(min(limit_s, self.left_s), QUICK_S)):
+                yield
+        finally:
+            self.left_s -= max(time.monotonic() - start - QUICK_S, 0)
+
+
+ALLOWANCE = Allowance()
+
+
+def timeout_decorator() -> ModuleType:
+    """Give a module with `timeout(seconds)` as in the package of this name."""
+
+    def timeout(seconds: float | None = None, **_options: object) -> Callable[..., Any]:
+        limit_s = min(seconds or MAX_SECONDS, MAX_SECONDS)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if any(isinstance(it, str) and len(it) > MAX_LENGTH for it in args):
+                    raise TimeoutError(f"a text of more than {MAX_LENGTH:,} characters")
+                with ALLOWANCE.bounded(limit_s):
+                    return function(*args, **kwargs)
+
+            return call
+
+        return decorate
+
+    module = ModuleType("timeout_decorator")
+    vars(module).update(
+        timeout=timeout, TimeoutError=TimeoutError, timeout_decorator=module
+    )
+    return module
+
+
+@contextmanager
+def _bounded_memory(size: int) -> Iterator[None]:
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + size
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
 
 # The classes with a defect whose fix changes published numbers.
 CORRECTED = {
@@ -520,7 +637,7 @@ BEFORE: dict[str, Callable[[ModuleType], None]] = {
     "vlmeval.dataset.utils.llavabench": alias_log,
     "vlmeval.dataset.mmlongbench": replace_torchvision,
 }
-AFTER: dict[str, Callable[[Any], None]] = {
+AFTER_SCORING: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.multiple_choice": mend_choices,
     "vlmeval.dataset.utils.yorn": mend_yes_no,
     "vlmeval.dataset.utils.mmvet": mend_counts,
@@ -532,4 +649,121 @@ AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.vqa_eval": mend_distances,
     "vlmeval.dataset.mmlongbench": mend_documents,
     "vlmeval.dataset.vcr": mend_covered_texts,
+}
+
+
+UNZIP = re.compile(r"unzip -o (.+) -d (.+)")
+
+
+def mend_unpacking(module: Any) -> None:
+    """Answer dataset/videommmu.py:499: it makes a folder, and unpacks if there is none.
+
+    So its videos stay in their archives. Here they are unpacked to where it looks.
+    """
+    upstream = module.get_cache_path
+
+    def get_cache_path(repository: str) -> str | None:
+        folder: str | None = upstream(repository)
+        if folder is not None and not Path(folder, "videos").exists():
+            for packed in sorted(Path(folder).glob("*.zip")):
+                _unzip(packed, Path(folder, "videos"))
+        return folder
+
+    module.get_cache_path = get_cache_path
+
+
+def mend_sound(_module: ModuleType) -> None:
+    """Answer dataset/worldsense.py:88: the sound of all videos is written to files.
+
+    Sound is not sent to models, and moviepy, which does it, is not here.
+    """
+    if "moviepy" in sys.modules or find_spec("moviepy") is not None:
+        return
+    sound = SimpleNamespace(write_audiofile=_nothing, close=_nothing)
+    editor: Any = ModuleType("moviepy.editor")
+    editor.VideoFileClip = lambda _path: SimpleNamespace(audio=sound, close=_nothing)
+    sys.modules["moviepy"] = ModuleType("moviepy")
+    sys.modules["moviepy.editor"] = editor
+
+
+def _nothing(*_given: object, **_settings: object) -> None:
+    pass
+
+
+def mend_shell(module: Any) -> None:
+    """Answer dataset/vcrbench.py:25, which unpacks with a shell's unzip."""
+
+    def system(command: str) -> int:
+        found = UNZIP.fullmatch(command)
+        if found is None:
+            raise ContainedError(f"the sandbox allows no {command}")
+        _unzip(Path(found[1]), Path(found[2]))
+        return 0
+
+    module.os = SimpleNamespace(**{**vars(os), "system": system})
+
+
+def mend_several_videos(module: Any) -> None:
+    """Answer dataset/mvu_eval.py:136: its table lacks a column that all have.
+
+    dataset/video_base.py:57 asserts that there is `video`; here it names them all.
+    """
+    upstream = module.MVUEval.prepare_dataset
+
+    def prepare_dataset(self: Any, dataset: str) -> dict[str, str]:
+        found: dict[str, str] = upstream(self, dataset)
+        table = pd.read_csv(found["data_file"], sep="\t")
+        if "video" not in table:
+            table["video"] = table["video_paths"]
+            table.to_csv(found["data_file"], sep="\t", index=False)
+        return found
+
+    module.MVUEval.prepare_dataset = prepare_dataset
+
+
+def mend_folder(module: Any) -> None:
+    """Answer dataset/v2pbench.py:118: frames are cut from videos in `videos/`.
+
+    And :114: what comes from ModelScope is not unpacked.
+    """
+    upstream = module.V2PBench.prepare_dataset
+
+    def prepare_dataset(self: Any, *given: Any) -> dict[str, str]:
+        found: dict[str, str] = upstream(self, *given)
+        if module.modelscope_flag_set():
+            module.unzip_video(found["root"])
+        return {**found, "root": str(Path(found["root"], "videos"))}
+
+    module.V2PBench.prepare_dataset = prepare_dataset
+
+
+def find_video(path: Path) -> Path:
+    """Give the file that a class means, which may have another name.
+
+    Some add `.mp4` for frames to what has it already, as they take the same column for
+    the file itself (dataset/v2pbench.py:125 and :135, dataset/omtgbench.py:233 and
+    :236, dataset/moviechat1k.py:137 and :143); and dataset/vdc.py looks in `video` for
+    one (:231), in `videos` for the other (:228).
+    """
+    names = [path.name]
+    if path.name.endswith(".mp4.mp4"):
+        names.append(path.stem)
+    folders = [path.parent]
+    if path.parent.name in ("video", "videos"):
+        folders += [path.parent.with_name("video"), path.parent.with_name("videos")]
+    candidates = [folder / name for folder in folders for name in names]
+    return next((each for each in candidates if each.exists()), path)
+
+
+def _unzip(packed: Path, folder: Path) -> None:
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+
+
+AFTER_VIDEOS: dict[str, Callable[[Any], None]] = {
+    "vlmeval.dataset.videommmu": mend_unpacking,
+    "vlmeval.dataset.worldsense": mend_sound,
+    "vlmeval.dataset.vcrbench": mend_shell,
+    "vlmeval.dataset.mvu_eval": mend_several_videos,
+    "vlmeval.dataset.v2pbench": mend_folder,
 }

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import math
 import platform
 import re
+import string
 import tempfile
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
-from pytest_vlmeval.sandbox.inside.bounds import ALLOWANCE
-from pytest_vlmeval.sandbox.inside.building import build_dataset
-from pytest_vlmeval.sandbox.inside.families import find_family
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, find_family
 from pytest_vlmeval.sandbox.inside.job import Job, running
-from pytest_vlmeval.sandbox.inside.mends import CORRECTED
-from pytest_vlmeval.sandbox.inside.metrics import flatten
-from pytest_vlmeval.sandbox.inside.own import (
+from pytest_vlmeval.sandbox.inside.mends import ALLOWANCE, CORRECTED
+from pytest_vlmeval.sandbox.inside.prediction_files import through_a_file
+from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
+from pytest_vlmeval.sandbox.inside.tables import (
     find_missing,
     is_own,
     keep_missing,
     read_rows,
 )
-from pytest_vlmeval.sandbox.inside.prediction_files import through_a_file
-from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE
-from pytest_vlmeval.sandbox.inside.video_classes import scored_dataset
+from pytest_vlmeval.sandbox.inside.videos import scored_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,67 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.families import Family, Outcome
     from pytest_vlmeval.sandbox.inside.job import Ask, Question
+
+# Columns that say what a row of a result is about.
+LABELS = ("split", "set", "Subject", "Category", "Task&Skill", "category")
+
+
+def flatten(result: object) -> dict[str, float]:
+    """Name every number of a result: "Overall", or "label/column" in a table.
+
+    The scale is ms-vlmeval's. A table of one unnamed row is as plain as a dict;
+    numbers that are not a number (a category without rows) are left out.
+    """
+    if isinstance(result, pd.DataFrame):
+        return _keep_numbers(_flatten_table(result))
+    if isinstance(result, dict):
+        return _keep_numbers(_flatten_dict(result))
+    raise TypeError(f"ms-vlmeval's result is a {type(result).__name__}")
+
+
+def _flatten_table(table: pd.DataFrame) -> dict[str, Any]:
+    label = next((name for name in LABELS if name in table), None)
+    if label is None:
+        rows = [
+            ("" if len(table) == 1 else str(key), row) for key, row in table.iterrows()
+        ]
+    else:
+        rows = [(str(row[label]), row) for _, row in table.iterrows()]
+        # ms-vlmeval takes the order from a set.
+        rows.sort(key=lambda named: (named[0] != "Overall", named[0]))
+    flat = {}
+    for name, row in rows:
+        prefix = "" if name in {"", "none"} else f"{name}/"
+        for column, value in row.items():
+            if column != label:
+                flat[f"{prefix}{column}"] = value
+    return flat
+
+
+def _flatten_dict(result: dict[Any, Any]) -> dict[str, Any]:
+    flat = {}
+    for name, value in result.items():
+        if isinstance(value, dict):
+            inner = _flatten_dict(value)
+            flat.update({f"{name}/{key}": number for key, number in inner.items()})
+        elif isinstance(value, list):
+            flat.update({f"{name}_{i}": each for i, each in enumerate(value, start=1)})
+        else:
+            flat[str(name)] = value
+    return flat
+
+
+def _keep_numbers(flat: dict[str, Any]) -> dict[str, float]:
+    kept = {}
+    for name, value in flat.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number):
+            kept[name] = number
+    return kept
+
 
 # Stands for an answer that is worth nothing: it matches no reference.
 NO_WORD = "\ufffd"
@@ -310,3 +372,91 @@ def _predictions(
     table = rows[[index in texts for index in indices]].copy()
     table["prediction"] = [texts[str(index)] for index in table[key]]
     return table
+
+
+XLSX_MOST_CHARACTERS = 32_767
+
+
+class Format(NamedTuple):
+    """A kind of file, what to call it, and what writes it."""
+
+    suffix: str
+    name: str
+    write: Callable[[pd.DataFrame, Path], None]
+
+
+def write_submission(
+    info: dict[str, str], rows: str, answers: list[tuple[str, str]], folder: str
+) -> dict[str, str]:
+    """Write a dataset's answers, each an index and a text, into `folder`.
+
+    The file has the rows that were answered, in the dataset's order. Gives its name
+    and what its format is called.
+    """
+    texts = dict(answers)
+    table = read_rows(Path(rows), info)
+    table = table[[str(index) in texts for index in table["index"]]].copy()
+    if len(table) != len(texts):  # the class makes rows of its own
+        table = pd.DataFrame({"index": list(texts)})
+    table["prediction"] = [texts[str(index)] for index in table["index"]]
+    form = _format_of(info)
+    path = Path(folder, info["name"] + form.suffix)
+    form.write(table, path)
+    return {"file": path.name, "format": form.name}
+
+
+def _format_of(info: dict[str, str]) -> Format:
+    name = info["rules"] if info["class_name"] in FAMILIES else ""
+    if name.startswith(("DocVQA", "InfoVQA")):
+        return Format(".json", "the Robust Reading Competition's JSON", _write_reading)
+    if name.startswith("MMMU"):
+        return Format(".json", "EvalAI's JSON for MMMU", _write_mmmu)
+    if name.startswith("MMBench"):
+        return Format(".xlsx", "the workbook of MMBench's server", _write_workbook)
+    return Format(".tsv", "ms-vlmeval's table of predictions", _write_table)
+
+
+def _write_reading(table: pd.DataFrame, path: Path) -> None:
+    # ms-vlmeval's tables have the competition's numbers as their index.
+    entries = [
+        {"questionId": int(number), "answer": text}
+        for number, text in zip(table["index"], table["prediction"], strict=True)
+    ]
+    _write_json(entries, path)
+
+
+def _write_mmmu(table: pd.DataFrame, path: Path) -> None:
+    """Write letters where there are options, as utils/result_transfer.py:17 does.
+
+    What names no option stays as it is, where ms-vlmeval writes `false`.
+    """
+    matching: Any = import_module("vlmeval.utils.matching_util")
+    entries = {}
+    for _, row in table.iterrows():
+        options = {
+            letter: row[letter]
+            for letter in string.ascii_uppercase
+            if letter in row and not pd.isna(row[letter])
+        }
+        said = row["prediction"]
+        letter = matching.can_infer(said, options) if options else ""
+        entries[str(row["id"])] = letter or said
+    _write_json(entries, path)
+
+
+def _write_json(entries: object, path: Path) -> None:
+    path.write_text(json.dumps(entries, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _write_workbook(table: pd.DataFrame, path: Path) -> None:
+    """Write what the format can hold: no formulas, and no more than a cell takes."""
+    table["prediction"] = [text[:XLSX_MOST_CHARACTERS] for text in table["prediction"]]
+    options = {"strings_to_formulas": False, "strings_to_urls": False}
+    with pd.ExcelWriter(
+        path, engine="xlsxwriter", engine_kwargs={"options": options}
+    ) as writer:
+        table.to_excel(writer, index=False)
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, sep="\t", index=False, encoding="utf-8")

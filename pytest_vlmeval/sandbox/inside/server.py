@@ -110,10 +110,9 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     try:
         from pytest_vlmeval.sandbox.inside import (
             locating,
-            own,
             preparation,
             scoring,
-            submissions,
+            tables,
             videos,
         )
 
@@ -134,8 +133,8 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
         "locate": partial(locating.locate, on_progress=channel.progress),
         "prepare_videos": partial(videos.prepare_videos, on_progress=channel.progress),
         "score": partial(_score, channel, scoring.score),
-        "submit": submissions.write_submission,
-        "digest": own.digest_files,
+        "submit": scoring.write_submission,
+        "digest": tables.digest_files,
     }
 
 

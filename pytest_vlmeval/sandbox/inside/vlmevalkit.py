@@ -3,7 +3,7 @@
 ms-vlmeval is a fork; upstream moved on. Of what scores the datasets of FAMILIES two
 things changed until records.VLMEVALKIT_COMMIT, and `--vlm-scoring=vlmevalkit` has
 them: how an option is found in a sentence, and how many tokens MMVet's judge has.
-`tests/vlmevalkit_corpus.py` lists all functions that differ, and records what
+`tests/support/vlmevalkit_corpus.py` lists all functions that differ, and records what
 VLMEvalKit itself gives.
 """
 

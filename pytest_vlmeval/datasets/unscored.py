@@ -1,0 +1,107 @@
+"""Which datasets can be scored, and why the others cannot.
+
+The adapters themselves, `inside/families/`, need what only the sandbox has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import DatasetInfo
+
+SCORED = frozenset(
+    {
+        "ImageCaptionDataset",
+        "ImageMCQDataset",
+        "ImageVQADataset",
+        "ImageYORNDataset",
+        "LLaVABench",
+        "MMDUDataset",
+        "MMBenchVideo",
+        "MMLongBench",
+        "MMMUDataset",
+        "MMVet",
+        "MTVQADataset",
+        "MathVision",
+        "MathVista",
+        "OCRBench",
+        "VCRDataset",
+        "VideoMME",
+    }
+)
+
+
+def is_scored(info: DatasetInfo) -> bool:
+    """Whether there is an adapter for the class of a dataset."""
+    return info.class_name in SCORED
+
+
+# What a benchmark does with its datasets that cannot be scored, see `Benchmark`.
+Unscored = Literal["refuse", "leave out"]
+NO_REFERENCES = "no reference answers"
+# A name that pytest's -k takes as it is.
+_PLAIN = re.compile(r"[\w.+-]+")
+
+
+def why_no_adapter(info: DatasetInfo) -> str | None:
+    """Say why no answers to a dataset can be scored here; None if they can."""
+    if is_scored(info):
+        return None
+    return f"the scoring of ms-vlmeval's {info.class_name} cannot be used here yet"
+
+
+def foresee(info: DatasetInfo) -> str | None:
+    """Say why a dataset cannot be scored, as far as that is known without its file.
+
+    None for a collection, each of whose datasets has a reason of its own.
+    """
+    if info.members:
+        return None
+    why = why_no_adapter(info)
+    return NO_REFERENCES if why is None and info.has_references is False else why
+
+
+def explain_refusal(reasons: Mapping[str, str], *, call: bool = False) -> str:
+    """Say why datasets are not asked, and what to do; `call` for `evaluate()`."""
+    names = list(reasons)
+    one = len(names) == 1
+    lines = [f"{name} cannot be scored: {why}." for name, why in reasons.items()]
+    them = "it" if one else "them"
+    if call:
+        out = f"Leave {them} out"
+        asking = "mode='infer'"
+    else:
+        asking = "--vlm-mode=infer"
+        out = f"Leave {them} out"
+        if all(_PLAIN.fullmatch(name) for name in names):
+            terms = " and ".join(f"not {name}" for name in names)
+            out += f" (-k '{terms}', or from --vlm-data)"
+    lines.append(
+        f"Nothing was asked. {out}, or ask {them} without a score by {asking}, which "
+        "writes the answers to a file."
+    )
+    return "\n".join(lines)
+
+
+def explain_gated(dataset: str, why: str, gates: str) -> str:
+    """Say that a dataset which is left out has a threshold or a baseline: `gates`."""
+    out = "deselect it"
+    if _PLAIN.fullmatch(dataset):
+        out += f" (-k 'not {dataset}')"
+    return (
+        f"{dataset} is left out, as it cannot be scored ({why}), but it has {gates}. "
+        f"Nothing was asked. Remove what it has, {out}, or ask it without a score by "
+        "--vlm-mode=infer, which checks no gate."
+    )
+
+
+def explain_left_out(reasons: Mapping[str, str]) -> str:
+    """Say which datasets a benchmark leaves out, and how to ask them all the same."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        by_reason.setdefault(why, []).append(name)
+    told = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    return f"left out, as no score is possible: {told}. --vlm-mode=infer asks them too"

@@ -1,0 +1,329 @@
+"""`evaluate`: a run without a session, and what it gives back."""
+
+from __future__ import annotations
+
+import html
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.datasets.own import write_frame
+from pytest_vlmeval.datasets.unscored import explain_refusal
+from pytest_vlmeval.errors import VlmEvalError, printable
+from pytest_vlmeval.run import Run
+from pytest_vlmeval.run.plan import Needed
+from pytest_vlmeval.run.queue import Share
+from pytest_vlmeval.settings import environment, load_from
+from pytest_vlmeval.settings.option import is_table
+from pytest_vlmeval.settings.sources import call_sources
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pytest_vlmeval.records import Score
+    from pytest_vlmeval.reports.record import RunReport
+    from pytest_vlmeval.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The scores and samples of a call, of the datasets that were asked for.
+
+    `report` is the whole record, `unscored` says why datasets have no score.
+    `remarks` say what was told on the way.
+    """
+
+    report: RunReport = field(repr=False)
+    unscored: Mapping[str, str]
+    remarks: tuple[str, ...] = field(repr=False, default=())
+
+    @property
+    def model(self) -> str:
+        """The model that was asked."""
+        return self.report.model
+
+    @property
+    def run_id(self) -> str:
+        """The run in the store, as `pytest --vlm-runs` lists it."""
+        return self.report.run_id
+
+    def score(self, dataset: str) -> Score:
+        """Return the score of a dataset; `VlmEvalError` where there is none."""
+        for each in self.report.datasets:
+            if each.dataset == dataset and each.score is not None:
+                return each.score
+        known = ", ".join(each.dataset for each in self.report.datasets)
+        reason = self.unscored.get(dataset, "it was not asked")
+        raise VlmEvalError(
+            f"{dataset} has no score: {reason.rstrip('.')}. "
+            f"The datasets here are: {known}."
+        )
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """A row for each dataset: its main metric, and how complete it is.
+
+        `value` and `best` count from 0 to `scale`; `best` is what it would be if all
+        that the judge left open were right. `unread` counts the answers of which
+        no reader could tell what they say, `verdicts_by_defect` the verdicts that rest
+        on a known defect of ms-vlmeval's scoring.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "dataset": each.dataset,
+                    "metric": each.score.main_metric if each.score else None,
+                    "value": each.score.value if each.score else None,
+                    "best": each.score.best if each.score else None,
+                    "scale": each.score.scale if each.score else None,
+                    "standard_error": each.score.standard_error if each.score else None,
+                    "samples": len(each.samples),
+                    "answered": sum(
+                        sample.answer is not None and sample.answer.is_usable
+                        for sample in each.samples
+                    ),
+                    "cut_off": sum(sample.is_cut_off for sample in each.samples),
+                    "correct": sum(s.outcome == "correct" for s in each.samples),
+                    "unread": each.score.unread if each.score else None,
+                    "verdicts_by_defect": _defects(each.score),
+                    "score_without_defects": each.score.sound.value
+                    if each.score and each.score.sound
+                    else None,
+                    "scoring": each.score.scoring if each.score else None,
+                    "judge": each.score.judge if each.score else None,
+                    "modified_data": each.modified,
+                    "data_version": each.version,
+                    "unscored": self.unscored.get(each.dataset, ""),
+                }
+                for each in self.report.datasets
+            ]
+        )
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """A row for each metric of each dataset, as in scores.parquet of an export."""
+        import pandas as pd
+
+        from pytest_vlmeval.reports.export import score_rows
+
+        return pd.DataFrame(list(score_rows(self.report)))
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """A row for each sample, as in samples.parquet of an export."""
+        import pandas as pd
+
+        from pytest_vlmeval.reports.export import sample_rows
+
+        return pd.DataFrame(list(sample_rows(self.report)))
+
+    def __str__(self) -> str:
+        """Show the scores as a table of text."""
+        shown = self.scores[["dataset", "metric", "value", "samples", "answered"]]
+        return f"{self.model}, run {self.run_id}\n{shown.to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        """Show the scores in a notebook."""
+        table = self.scores.drop(columns=["best", "scale", "standard_error"])
+        marks = [remark for remark in self.remarks if remark]
+        notes = "".join(f"<li>{html.escape(remark)}</li>" for remark in marks)
+        head = f"{html.escape(self.model)}, run {html.escape(self.run_id)}"
+        body = table.to_html(
+            index=False, na_rep="", float_format=lambda value: f"{value:.2f}"
+        )
+        return f"<p><b>{head}</b></p>{body}{f'<ul>{notes}</ul>' if notes else ''}"
+
+
+def _defects(score: Score | None) -> int | None:
+    if score is None:
+        return None
+    return score.sound.defects if score.sound else 0
+
+
+if TYPE_CHECKING:
+    Datasets = str | Path | Iterable[str | Path] | Mapping[str, pd.DataFrame]
+
+
+def evaluate(
+    model: str | None = None,
+    datasets: Datasets = (),
+    *,
+    progress: Callable[[str], object] | None = None,
+    **options: object,
+) -> Results:
+    """Ask a model the questions of datasets, score its answers, return the results.
+
+    `datasets` are names, paths of tables of one's own, or a mapping of names to
+    DataFrames with the columns of such tables. `options` are those of pytest without
+    `--vlm-` and with `_` for `-`: `evaluate("m", ["MMStar"], api_base="http://...",
+    limit=20)`. `config` may be a task as a dict too, in the shape of EvalScope's.
+    `progress` is told, line by line, what takes long; by default it goes to stderr. May
+    be called where an event loop runs, as in a notebook, which it blocks.
+
+    A session of pytest with the same options is the same run: what one of them asked,
+    the other one finds in the store. Raises `VlmEvalError` for what the user can mend.
+    """
+    announce = _to_stderr if progress is None else progress
+    with ThreadPoolExecutor(1, thread_name_prefix="vlm-evaluate") as thread:
+        call = _Call(announce)
+        future = thread.submit(call.run, model, datasets, options)
+        del options
+        try:
+            return future.result()
+        except VlmEvalError as error:
+            # A reader of a traceback may print variables: those of a configuration.
+            raise error.with_traceback(None) from None
+        except KeyboardInterrupt:
+            call.close()
+            raise
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"vlmeval: {printable(line)}\n")
+
+
+class _Call:
+    """One call, in a thread of its own: the engine begins event loops."""
+
+    def __init__(self, announce: Callable[[str], object]) -> None:
+        self._told: list[str] = []
+        self._announce = announce
+        self._run: Run | None = None
+
+    def _tell(self, line: str) -> None:
+        self._told.append(line)
+        self._announce(line)
+
+    def close(self) -> None:
+        """End what runs; answers stay in the store."""
+        if self._run is not None:
+            self._run.abandon("evaluate() was interrupted; answers are kept.")
+
+    def run(
+        self, model: str | None, datasets: Datasets, options: Mapping[str, object]
+    ) -> Results:
+        """Evaluate; the thread ends with the run closed."""
+        here = Path.cwd()
+        if "data" in options:
+            raise VlmEvalError("evaluate() takes the datasets as datasets, not data.")
+        keywords = {**options, "model": model}
+        settings = load_from(call_sources(keywords, environment(), here))
+        del keywords, options
+        if settings.serving.model or settings.serving.judge:
+            raise VlmEvalError(
+                "evaluate() starts no server, which the ini file or the environment "
+                "asks for (vlm_serve, vlm_judge_serve). Start it, and give its address "
+                "as api_base or judge_api_base."
+            )
+        settings = replace(settings, data=_names(datasets, settings, here))
+        for remark in settings.remarks:
+            self._tell(remark)
+        session_id = secrets.token_hex(16)
+        self._run = run = Run(
+            settings, session_id=session_id, share=Share(0, 1), announce=self._tell
+        )
+        try:
+            names = _take(run, settings.data)
+            whole = Needed(whole=True, indexes=frozenset())
+            run.begin(dict.fromkeys(names, whole))
+            unscored = {name: why for name in names if (why := _finish(run, name))}
+            return self._load(settings, session_id, unscored)
+        finally:
+            run.close()
+
+    def _load(
+        self, settings: Settings, session_id: str, unscored: Mapping[str, str]
+    ) -> Results:
+        from pytest_vlmeval.gates.completeness import describe_defects
+        from pytest_vlmeval.reports.record import load_session
+        from pytest_vlmeval.reports.terminal import describe_origins, write_reports
+        from pytest_vlmeval.run.store import Store
+
+        store = Store(settings.work_dir, settings.store)
+        try:
+            report = load_session(store, settings.cache_dir, session_id)
+        finally:
+            store.close()
+        assert report is not None
+        account = report.account
+        if account is not None and account.origins and account.spot_check:
+            self._tell(describe_origins(account.origins, account.spot_check))
+        for each in report.datasets:
+            if each.score and (defects := describe_defects(each.score)):
+                self._tell(f"{each.dataset}: {defects}")
+        if settings.report is not None or settings.export is not None:
+            for line in write_reports(report, settings):
+                self._tell(line)
+        return Results(report=report, unscored=unscored, remarks=tuple(self._told))
+
+
+def _names(datasets: Datasets, settings: Settings, here: Path) -> tuple[str, ...]:
+    """Return names and absolute paths; those of a task file where none is given."""
+    if isinstance(datasets, Mapping):
+        folder = settings.work_dir / "frames"
+        given: Sequence[str | Path] = [
+            write_frame(name, frame, folder, here) for name, frame in datasets.items()
+        ]
+    else:
+        given = [datasets] if isinstance(datasets, str | Path) else list(datasets)
+    for each in given:
+        if not isinstance(each, str | Path):
+            raise VlmEvalError(
+                f"datasets has a {type(each).__name__}. It takes names, paths of "
+                "tables, or a mapping of names to DataFrames: {'mine': frame}."
+            )
+    names = tuple(
+        str(here / Path(each).expanduser()) if is_table(str(each)) else str(each)
+        for each in given
+    )
+    if not names and not settings.data:
+        raise VlmEvalError(
+            "evaluate() was given no dataset. Name some: datasets=['MMStar']; "
+            "`pytest --vlm-list` shows them all."
+        )
+    return names or settings.data
+
+
+def _take(run: Run, given: Sequence[str]) -> list[str]:
+    """Return the names of prepared datasets; `VlmEvalError` where one cannot be had."""
+    names: dict[str, None] = {}
+    for each in given:
+        if is_table(each):
+            names[run.take(each)] = None
+        else:
+            names.update(dict.fromkeys(run.library.find(each).members or [each]))
+    run.library.check_own()
+    run.library.check_classes(run.settings.classes)
+    infer = run.settings.mode == "infer"
+    _refuse({} if infer else {name: run.foresee_unscored(name) for name in names})
+    for name in names:
+        if not run.rows(name):
+            raise VlmEvalError(f"{name} has no samples to ask.")
+    _refuse({} if infer else {name: run.why_unscored(name) for name in names})
+    return list(names)
+
+
+def _refuse(found: Mapping[str, str | None]) -> None:
+    """Raise VlmEvalError for datasets that are to be scored and cannot be."""
+    reasons = {name: why for name, why in found.items() if why is not None}
+    if reasons:
+        raise VlmEvalError(explain_refusal(reasons, call=True))
+
+
+def _finish(run: Run, dataset: str) -> str:
+    """Wait for a dataset; say why it has no score, "" where it has one."""
+    if run.settings.mode != "infer":
+        try:
+            run.score(dataset)
+        except VlmEvalError as error:
+            return str(error)
+        return ""
+    for row in run.rows(dataset):
+        run.answers(dataset, row.index)
+    return run.why_unscored(dataset) or "only asked (mode='infer')"

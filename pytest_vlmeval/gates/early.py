@@ -1,0 +1,553 @@
+"""When the gates of a dataset are decided before all its samples are asked.
+
+Samples are drawn in random order without replacement, so what is asked tells of the
+mean of this very dataset, whatever its samples have in common. One bets on each next
+value against the mean that is to be refuted; the capital is a martingale if that mean
+is true, and passes 1 / level with a chance of at most `level`, whenever one looks
+(Ville). Waudby-Smith and Ramdas, JRSS B 86 (2024) 1, sections 4 and 5.
+
+Both are said of one mean over all samples, which is then known from the first ones:
+that of drop - slope * change. `drop` is by how much a verdict fell, `change` its square
+times the size of the sample's cluster; over all samples the first are the paired test's
+effect, the second (at least) its variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from pytest_vlmeval.gates.baseline import RULE
+from pytest_vlmeval.gates.measures import find_units, shares_verdicts
+from pytest_vlmeval.gates.statistics import NORMAL
+from pytest_vlmeval.records import GateResult, Verdict, is_failure
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.gates.baseline import BaselineGate
+    from pytest_vlmeval.gates.baseline_file import Baseline
+    from pytest_vlmeval.gates.measures import Unit, Units
+    from pytest_vlmeval.gates.thresholds import Threshold
+    from pytest_vlmeval.records import Gate, PlanEntry, Score
+
+# Samples at the first look, and how many times more there are at each further one.
+FIRST_LOOK = 50
+GROWTH = 1.5
+
+Decided = Literal["passed", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a gate of all samples would find, known from the first ones.
+
+    `claim` says it in a clause, with the chance at most to be wrong.
+    """
+
+    gate: Gate
+    outcome: Decided
+    claim: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """That a dataset's gates were decided after `asked` of `total` samples."""
+
+    dataset: str
+    asked: int
+    total: int
+    decisions: tuple[Decision, ...]
+
+    @property
+    def reason(self) -> str:
+        """Say that it stopped, after how many samples, why and how surely."""
+        claims = "; ".join(each.claim for each in self.decisions)
+        return (
+            f"{self.dataset} stopped after {self.asked:,} of {self.total:,} samples: "
+            f"{claims} (--vlm-stop-early)"
+        )
+
+    def outcome(self, gate: Gate) -> Decided | None:
+        """Return what was decided of a gate; None where nothing was asked of it."""
+        found = {each.gate: each.outcome for each in self.decisions}
+        return found.get(gate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """That all samples of a dataset are asked, and why."""
+
+    dataset: str
+    why: str
+
+    @property
+    def reason(self) -> str:
+        """Say so in a sentence."""
+        return f"{self.dataset} is asked whole (--vlm-stop-early): {self.why}"
+
+
+class EarlyGate(Protocol):
+    """A gate that may be decided by the first samples of a dataset."""
+
+    def why_whole(self) -> str | None:
+        """Say why it cannot be decided early; None if it may be."""
+
+    def decide(self, score: Score) -> Decision | Whole | None:
+        """Return what the score of the first samples decides; None for nothing.
+
+        `Whole` where the score turns out not to be of the kind that can.
+        """
+
+
+def as_gate(found: Stop | Whole) -> GateResult:
+    """Return what reports show of it: it fails nothing by itself."""
+    return GateResult(
+        dataset=found.dataset,
+        gate="early stop",
+        outcome="passed",
+        message=f"{found.reason}.",
+        samples=found.asked if isinstance(found, Stop) else 0,
+    )
+
+
+def look_sizes(library: Library, entry: PlanEntry) -> list[int]:
+    """Return after how many samples of a plan's order to look; groups stay whole."""
+    groups = {row.index: row.group for row in library.rows(entry.dataset)}
+    order = [groups[index] for index in entry.indexes]
+    sizes: list[int] = []
+    wanted = float(FIRST_LOOK)
+    for place in range(1, len(order)):
+        inside = order[place] is not None and order[place] == order[place - 1]
+        if place >= wanted and not inside:
+            sizes.append(place)
+            wanted = place * GROWTH
+    return sizes
+
+
+def in_order(entry: PlanEntry, units: Units) -> np.ndarray:
+    """Return the values of units as they were asked, shape (units,)."""
+    place = {index: number for number, index in enumerate(entry.indexes)}
+    ordered = sorted(units.all, key=lambda unit: place[unit.index])
+    return np.array([unit.value for unit in ordered])
+
+
+# The largest part of the capital that one bet may lose: the paper's c.
+MOST_AT_STAKE = 0.75
+TINY = 1e-9
+
+Side = Literal["above", "below"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the mean of all values decides: `passes` from there on, `fails` up to there.
+
+    Between the two nothing is decided. None where no mean decides so.
+    """
+
+    passes: float | None
+    fails: float | None
+
+
+def log_capital(values: np.ndarray, total: int, mean: float, side: Side) -> np.ndarray:
+    """Return the logarithm of the capital after each value, shape (..., asked).
+
+    `values`, shape (..., asked), lie in [0, 1] and are the first of `total` in random
+    order. The capital is evidence that the mean of all is on this `side` of `mean`;
+    infinite where what is not asked cannot change that.
+    """
+    if side == "below":
+        return log_capital(1 - values, total, 1 - mean, "above")
+    asked = values.shape[-1]
+    count = np.arange(asked)
+    sums = np.cumsum(values, axis=-1)
+    before = sums - values
+    # What the next value is on average, if `mean` is that of all.
+    expected = (total * mean - before) / (total - count)
+    squares = np.cumsum(values**2, axis=-1) - values**2
+    # As if half a value of variance 1/4 had been seen: the paper's eq. 15.
+    average = (before + 0.5) / (count + 1)
+    spread = np.maximum((squares + 0.5) / (count + 1) - average**2, 1e-4)
+    edge = average - expected
+    stake = np.clip(edge / (spread + edge**2), 0, None)
+    stake = np.minimum(stake, MOST_AT_STAKE / np.maximum(expected, TINY))
+    capital = np.cumsum(
+        np.log1p(np.maximum(stake * (values - expected), -1 + TINY)), -1
+    )
+    certain = sums >= total * mean - TINY
+    return np.where(certain, np.inf, capital)
+
+
+def first_crossing(
+    values: np.ndarray, total: int, mean: float, side: Side, level: float
+) -> int | None:
+    """Return after how many values the mean of all is surely on a side; None if not.
+
+    Wrongly so with a chance of at most `level`, however often one looks.
+    """
+    capital = log_capital(values, total, mean, side)
+    crossed = np.flatnonzero(capital >= -math.log(level))
+    return int(crossed[0]) + 1 if len(crossed) else None
+
+
+def decided_after(
+    values: np.ndarray, total: int, bounds: Bounds, level: float
+) -> tuple[int, Side] | None:
+    """Return after how many values the mean of all is decided, and on which side.
+
+    None where it is not yet. The side is the wrong one with a chance of at most
+    `level`, however often one looks.
+    """
+    found: list[tuple[int, Side]] = []
+    limits: list[tuple[float | None, Side]] = [
+        (bounds.passes, "above"),
+        (bounds.fails, "below"),
+    ]
+    for limit, side in limits:
+        if limit is None:
+            continue
+        after = first_crossing(values, total, limit, side, level)
+        if after is not None:
+            found.append((after, side))
+    return min(found, default=None)
+
+
+# The share of samples that change for which a drop is claimed soonest; the claim holds
+# whatever the share is.
+EXPECTED_CHANGED = 0.1
+
+
+class Line(NamedTuple):
+    """A bound on the mean of drop - slope * change over all samples.
+
+    `largest` is the size of the largest cluster of all: no change is above that.
+    """
+
+    slope: float
+    mean: float
+    largest: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedBounds:
+    """What decides: it fails surely from one line on, and passes surely below another.
+
+    None where no run of such samples would be decided so.
+    """
+
+    fails: Line | None
+    passes: Line | None
+
+
+def find_paired_bounds(
+    sizes: np.ndarray,
+    *,
+    right_or_wrong: bool,
+    margin: float,
+    level: float,
+    strict: bool,
+) -> PairedBounds:
+    """Return which means decide the paired test of all samples.
+
+    `sizes`, shape (samples,), are those of the clusters that the samples are in. With
+    `strict` any drop beyond the margin fails, so that not finding one is not enough to
+    pass.
+    """
+    samples = len(sizes)
+    if right_or_wrong and sizes.max() == 1 and not _is_enumerated(samples, margin):
+        fails, passes = _of_counts(samples, margin, level)
+    else:
+        fails, passes = _of_clusters(sizes, margin, level)
+        # Of less than five that are lost no test says so at a level of 0.05.
+        fewest = math.ceil(math.log(level) / math.log(0.5))
+        if right_or_wrong and margin == 0:
+            passes = Line(0.0, fewest / samples)
+    return PairedBounds(
+        fails=fails,
+        passes=Line(0.0, margin + TINY) if strict else passes,
+    )
+
+
+def _is_enumerated(samples: int, margin: float) -> bool:
+    """Whether the exact test with a margin is used, which is slow to invert."""
+    from pytest_vlmeval.gates.paired import MOST_ENUMERATED
+
+    return margin > 0 and samples <= MOST_ENUMERATED
+
+
+def _of_counts(
+    samples: int, margin: float, level: float
+) -> tuple[Line | None, Line | None]:
+    """Lay lines above and below what the test of lost and gained samples rejects."""
+    changed = np.arange(samples + 1)
+    from pytest_vlmeval.gates.paired import fewest_lost
+
+    drop = 2 * fewest_lost(samples, margin, level) - changed
+    found = drop <= changed
+    if not found.any():
+        return None, None
+    changed, drop = changed[found], drop[found]
+    typical = max(EXPECTED_CHANGED * samples, 1.0)
+    # The slope of z * sqrt(changed), which the boundary follows.
+    steep = min(-NORMAL.inv_cdf(level) / (2 * math.sqrt(typical)), 0.9)
+    flat = (drop[-1] - drop[0]) / max(changed[-1] - changed[0], 1)
+    return (
+        Line(steep, float((drop - steep * changed).max()) / samples),
+        Line(float(flat), float((drop - flat * changed).min()) / samples),
+    )
+
+
+def _of_clusters(sizes: np.ndarray, margin: float, level: float) -> tuple[Line, Line]:
+    """Lay a tangent to a normal test's bound, the changes of a cluster all alike."""
+    z, samples = -NORMAL.inv_cdf(level), len(sizes)
+    typical = EXPECTED_CHANGED * float(sizes.sum())
+    slope = z / (2 * math.sqrt(typical))
+    # One cluster more, as the test of few changes knows no halves.
+    limit = margin * samples + z * math.sqrt(typical) / 2 + float(sizes.max())
+    fails = Line(slope, limit / samples, float(sizes.max()))
+    return fails, Line(0.0, margin + TINY)
+
+
+def paired_decided_after(
+    changes: np.ndarray,
+    sizes: np.ndarray,
+    total: int,
+    bounds: PairedBounds,
+    level: float,
+) -> tuple[int, Side] | None:
+    """Return after how many samples the test of all is decided; None if not yet.
+
+    `changes`, shape (asked,), in [-1, 1], are what verdicts rose by since the baseline,
+    in the random order in which they are asked; `sizes` those of their clusters. The
+    side is "above" where the test of all would find a drop. It is the wrong one with a
+    chance of at most `level`, however often one looks.
+    """
+    found: list[tuple[int, Side]] = []
+    sides: list[tuple[Line | None, Side]] = [
+        (bounds.fails, "above"),
+        (bounds.passes, "below"),
+    ]
+    for line, side in sides:
+        if line is None:
+            continue
+        values, limit = paired_values(changes, sizes, line)
+        after = first_crossing(values, total, limit, side, level)
+        if after is not None:
+            found.append((after, side))
+    return min(found, default=None)
+
+
+def paired_values(
+    changes: np.ndarray, sizes: np.ndarray, line: Line
+) -> tuple[np.ndarray, float]:
+    """Return what a line bounds the mean of, moved to [0, 1], and the bound itself.
+
+    `changes` has shape (..., asked), `sizes` (asked,).
+    """
+    width = 1 + line.slope * line.largest
+    values = width - changes - line.slope * sizes * changes**2
+    return values / (1 + width), (width + line.mean) / (1 + width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyBaseline:
+    """The gate of a baseline; `make_gate` gives that of a score of first samples."""
+
+    library: Library
+    entry: PlanEntry
+    baseline: Baseline
+    make_gate: Callable[[Score], BaselineGate]
+
+    def why_whole(self) -> str | None:
+        """Say why it cannot be decided early; None if it may be."""
+        if not look_sizes(self.library, self.entry):
+            return f"it has no more than {FIRST_LOOK} samples"
+        return None
+
+    def decide(self, score: Score) -> Decision | Whole | None:
+        """Return what the paired test of all samples would find; None if unknown."""
+        gate, dataset = self.make_gate(score), self.entry.dataset
+        if gate.differences(self.baseline):
+            return Whole(dataset=dataset, why="its baseline is of another kind of run")
+        pair = gate.pair(self.baseline)
+        every = gate.find_units(replace(score, verdicts=self._kept_verdicts()))
+        if pair is None or every is None:
+            return Whole(dataset=dataset, why="its samples have no verdicts")
+        before, now = (in_order(self.entry, units) for units in pair)
+        sizes = _cluster_sizes(every.all)
+        kept = np.array([unit.value for unit in every.all])
+        strict = is_failure("inconclusive", RULE, gate.inconclusive)
+        bounds = find_paired_bounds(
+            np.array([sizes[unit.index] for unit in every.all], float),
+            right_or_wrong=bool(np.isin(np.concatenate([kept, now]), (0, 1)).all()),
+            margin=gate.settings.margin / 100,
+            level=gate.settings.level,
+            strict=strict,
+        )
+        asked = {unit.index for unit in pair[1].all}
+        order = [sizes[index] for index in self.entry.indexes if index in asked]
+        decided = paired_decided_after(
+            now - before,
+            np.array(order, float),
+            len(every.all),
+            bounds,
+            gate.settings.level,
+        )
+        return (
+            None
+            if decided is None
+            else _decide_baseline(gate, decided[1], strict=strict)
+        )
+
+    def _kept_verdicts(self) -> tuple[Verdict, ...]:
+        values = self.baseline.values
+        return tuple(
+            Verdict(index=index, value=values[index]) for index in self.entry.indexes
+        )
+
+
+def _cluster_sizes(units: Sequence[Unit]) -> Mapping[str, int]:
+    """Return of how many units the cluster of each is."""
+    counts = Counter(unit.cluster for unit in units)
+    return {unit.index: counts[unit.cluster] for unit in units}
+
+
+def _decide_baseline(gate: BaselineGate, side: Side, *, strict: bool) -> Decision:
+    if side == "above":
+        found = "would find it worse than its baseline"
+    elif strict:
+        found = "would not be below its baseline by more than is tolerated"
+    else:
+        found = "would not find it worse than its baseline"
+    what = "the share of right answers of all" if strict and side == "below" else ""
+    return Decision(
+        gate="baseline",
+        outcome="failed" if side == "above" else "passed",
+        claim=(
+            f"{what or 'the paired test of all'} {found}, with an error of at most "
+            f"{gate.settings.level:g}"
+        ),
+    )
+
+
+# The steps of the search for the mean from which on a test of all samples fails.
+HALVINGS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyThreshold:
+    """The thresholds of a dataset, of which one can be decided early."""
+
+    library: Library
+    entry: PlanEntry
+    thresholds: Sequence[Threshold]
+
+    def why_whole(self) -> str | None:
+        """Say why they cannot be decided early; None if they may be."""
+        info = self.library.prepared(self.entry.dataset).info
+        if not self.thresholds:
+            return "it has no threshold"
+        if len(self.thresholds) > 1 or self.thresholds[0].metric:
+            return "it has thresholds of further metrics"
+        if self.thresholds[0].rule == "point":
+            return "the rule point looks at the value of all samples"
+        rows = self.library.rows(self.entry.dataset)
+        grouped = any(row.group is not None for row in rows)
+        if info.kind not in ("multiple_choice", "vqa") or (
+            grouped and not shares_verdicts(info)
+        ):
+            return "its score is not the share of right answers"
+        if not look_sizes(self.library, self.entry):
+            return f"it has no more than {FIRST_LOOK} samples"
+        return None
+
+    def decide(self, score: Score) -> Decision | Whole | None:
+        """Return whether all samples would reach the threshold; None if unknown."""
+        entry, threshold = self.entry, self.thresholds[0]
+        everything = tuple(Verdict(index=index, value=0.0) for index in entry.indexes)
+        found = find_units(self.library, score)
+        every = find_units(self.library, replace(score, verdicts=everything))
+        if found is None or every is None:
+            return Whole(dataset=entry.dataset, why="its samples have no verdicts")
+        values = in_order(entry, found)
+        if not is_share(score, values):
+            why = f"{score.main_metric} is not the share of right answers"
+            return Whole(dataset=entry.dataset, why=why)
+        if np.ptp(values) == 0 and not score.main_metric.startswith("Overall"):
+            # Of answers that are all alike most other means have the same value.
+            return None
+        sizes = list(Counter(unit.cluster for unit in every.all).values())
+        bounds = find_bounds(threshold, score.scale, sizes)
+        decided = decided_after(values, len(every.all), bounds, 1 - threshold.level)
+        return (
+            None
+            if decided is None
+            else _decide_threshold(threshold, score, bounds, decided[1])
+        )
+
+
+def _decide_threshold(
+    threshold: Threshold, score: Score, bounds: Bounds, side: Side
+) -> Decision:
+    passes = side == "above"
+    limit = bounds.passes if passes else bounds.fails
+    assert limit is not None
+    return Decision(
+        gate="threshold",
+        outcome="passed" if passes else "failed",
+        claim=(
+            f"{score.main_metric} of all would be at {'least' if passes else 'most'} "
+            f"{limit * score.scale:.2f}, with an error of at most "
+            f"{1 - threshold.level:.3g}, so its threshold is "
+            f"{'' if passes else 'not '}reached"
+        ),
+    )
+
+
+def is_share(score: Score, values: np.ndarray) -> bool:
+    """Whether a score is the mean of these values, on its scale."""
+    mean = float(values.mean()) * score.scale
+    # ms-vlmeval rounds some scores to two digits.
+    alike = abs(mean - score.value) <= 0.0051 * score.scale / 100
+    return alike and bool(np.all((values >= 0) & (values <= 1)))
+
+
+def find_bounds(threshold: Threshold, scale: float, sizes: Sequence[int]) -> Bounds:
+    """Return which shares of all samples would pass, and which fail, a threshold.
+
+    `sizes` are those of the clusters that all samples make. The share has to be as
+    far off as a test of all samples wants, were those of a cluster all alike.
+    """
+    minimum = threshold.minimum / scale
+    if threshold.rule == "confident-above":
+        off = _surely_below(1 - minimum, sizes, threshold.level)
+        return Bounds(passes=None if off is None else 1 - off, fails=minimum)
+    return Bounds(passes=minimum, fails=_surely_below(minimum, sizes, threshold.level))
+
+
+def _surely_below(expected: float, sizes: Sequence[int], level: float) -> float | None:
+    """Return the largest share that is surely below `expected`; None if none is."""
+    from pytest_vlmeval.gates.statistics import Proportion
+
+    def is_below(share: float) -> bool:
+        # Clusters all right or all wrong, as nearly as the share allows.
+        found = Proportion(
+            correct=share * effective, sizes=effective, scale=1, level=level
+        )
+        return found.p_below(expected) <= 1 - level
+
+    samples = math.fsum(sizes)
+    worth = samples**2 / math.fsum(size**2 for size in sizes)
+    effective = np.ones(max(1, math.floor(worth)))
+    if not is_below(0.0):
+        return None
+    low, high = 0.0, expected
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return low

@@ -1,0 +1,62 @@
+"""What a gate says: one block that is read from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_vlmeval.records import CategoryShare, Interval, describe_interval
+
+Line = tuple[str, str]
+
+
+def write_block(title: str, lines: Sequence[Line | None]) -> str:
+    """Return a title and what it is about, the names in a column of their own."""
+    kept = [line for line in lines if line is not None]
+    width = max((len(name) for name, _ in kept), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in kept)])
+
+
+def value_line(value: float, scale: float | None, interval: Interval | None) -> Line:
+    """Say what a value is, and between which it lies."""
+    of = "" if scale is None else f" of {scale:g}"
+    if interval is None:
+        return "value", f"{value:.2f}{of}, no interval: single verdicts do not make it"
+    return "value", f"{value:.2f}{of} {describe_interval(interval)}"
+
+
+def samples_line(samples: int, clusters: int) -> Line:
+    """Say of how many independent samples it is made."""
+    if clusters in (0, samples):
+        return "samples", f"{samples:,}"
+    return "samples", (
+        f"{samples:,} in {clusters:,} clusters (of one picture or group)"
+    )
+
+
+def worst_line(worst: Sequence[CategoryShare]) -> Line | None:
+    """Name the worst categories; None where there are none to compare."""
+    if not worst:
+        return None
+    said = (
+        f"{each.category} {each.correct}/{each.samples} "
+        f"({100 * each.correct / each.samples:.0f} %)"
+        for each in worst
+    )
+    return "worst", ", ".join(said)
+
+
+def needed_line(needed: int | None, samples: int) -> Line | None:
+    """Say how many samples would tell; None where no number would."""
+    if needed is None or needed <= samples:
+        return None
+    return "needed", (
+        f"about {needed:,} samples to tell a difference of this size four times in five"
+    )
+
+
+def see_line(dataset: str) -> Line:
+    """Say where the samples are seen."""
+    return "see", (
+        f"the same command with -k 'test_sample and {dataset}' -rx lists the wrong "
+        "answers, from the store"
+    )

@@ -1,0 +1,404 @@
+"""How sure a value is: intervals, p-values, the bootstrap, and many gates at once.
+
+A `level` is that of one bound: with 0.95 each of both bounds holds in 95 % of all
+cases, and both together, the interval that is shown, in 90 %.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_vlmeval.records import Interval
+
+Numbers = NDArray[np.float64]
+# Of scipy only the special functions are imported, where they are needed: scipy.stats
+# takes half a second and 70 MB.
+NORMAL = NormalDist()
+
+# Of a real difference as large as the one that was found, this share is told.
+POWER = 0.8
+
+
+class Estimate(Protocol):
+    """What is known of a value from its samples, all in the value's unit."""
+
+    @property
+    def value(self) -> float:
+        """The value itself."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples it is made of."""
+
+    @property
+    def clusters(self) -> int:
+        """How many independent units these are."""
+
+    @property
+    def interval(self) -> Interval:
+        """The interval that holds the true value."""
+
+    def p_below(self, expected: float) -> float:
+        """Return the p-value of "the true value is at least `expected`"."""
+
+    def p_above(self, expected: float) -> float:
+        """Return the p-value of "the true value is at most `expected`"."""
+
+    def needed(self, expected: float) -> int | None:
+        """Return how many samples tell this difference; None where it is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proportion:
+    """A share of right samples, some of which may belong together.
+
+    `correct` and `sizes` count each cluster's right and all samples, shape (G,);
+    independent samples are clusters of one. The value goes from 0 to `scale`.
+    """
+
+    correct: Numbers
+    sizes: Numbers
+    scale: float
+    level: float
+
+    @property
+    def samples(self) -> int:
+        """How many samples the share is of."""
+        return int(self.sizes.sum())
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters they make."""
+        return len(self.sizes)
+
+    @property
+    def _share(self) -> float:
+        return float(self.correct.sum() / self.sizes.sum())
+
+    @property
+    def value(self) -> float:
+        """The share, from 0 to `scale`."""
+        return self._share * self.scale
+
+    @property
+    def _is_clustered(self) -> bool:
+        return self.clusters < self.samples
+
+    @property
+    def design_effect(self) -> float:
+        """How many times the variance of independent samples the share has.
+
+        The clustered variance is that of E. Miller, Adding Error Bars to Evals, 2024,
+        arXiv 2411.00640, section 2.2, with the factor G / (G - 1) for G clusters (A.
+        Cameron and D. Miller, 2015, doi 10.3368/jhr.50.2.317). At least 1. Where all
+        or none are right it shows nothing, and each cluster counts as one sample.
+        """
+        if not self._is_clustered:
+            return 1.0
+        share, groups = self._share, self.clusters
+        alone = share * (1 - share) / self.samples
+        if groups < 2 or alone == 0:
+            return self.samples / groups
+        residuals = self.correct - share * self.sizes
+        variance = float((residuals**2).sum()) / self.samples**2
+        return max(1.0, variance * groups / (groups - 1) / alone)
+
+    @property
+    def effective_size(self) -> float:
+        """How many independent samples the share is worth.
+
+        E. Korn and B. Graubard, Confidence Intervals for Proportions with Small
+        Expected Number of Positive Counts Estimated from Survey Data, 1998, Survey
+        Methodology 24, pages 193 to 201: n / deff, times the squared ratio of the
+        normal to the t quantile, as the variance is estimated from the clusters.
+        """
+        if not self._is_clustered:
+            return self.samples
+        from scipy.special import stdtrit
+
+        ratio = NORMAL.inv_cdf(self.level) / stdtrit(self._freedom, self.level)
+        return float(self.samples / self.design_effect * ratio**2)
+
+    @property
+    def _freedom(self) -> float:
+        """The degrees of freedom of the clustered variance, at most G - 1.
+
+        F. Satterthwaite, An Approximate Distribution of Estimates of Variance
+        Components, 1946, doi 10.2307/3002019: twice the squared mean of a variance over
+        its own variance, here from the squares of which it is the sum. It is little
+        where few clusters have a wrong (or a right) sample.
+        """
+        squares = (self.correct - self._share * self.sizes) ** 2
+        most, total = max(self.clusters - 1, 1), float(squares.sum())
+        spread = float((squares**2).sum()) - total**2 / self.clusters
+        return min(most, max(1.0, 2 * total**2 / spread)) if spread > 0 else most
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's interval, with the effective size where samples are clustered.
+
+        E. Wilson, Probable Inference, 1927, doi 10.1080/01621459.1927.10502953. With
+        an effective size: N. Dean and M. Pagano, 2015, doi 10.1093/jssam/smv024.
+        """
+        low, high = wilson(self._share, self.effective_size, self.level)
+        return Interval(
+            low=low * self.scale,
+            high=high * self.scale,
+            level=round(2 * self.level - 1, 12),
+            method="Wilson, clustered" if self._is_clustered else "Wilson",
+        )
+
+    def p_below(self, expected: float) -> float:
+        """Return the larger p-value of Wilson's test and the exact binomial one.
+
+        Wilson's bound alone errs more often than it says where the share is close to
+        1 (T. Cai, 2005, doi 10.1016/j.jspi.2004.01.005); the exact test never does.
+        """
+        return _p_below(self._share, self.effective_size, expected / self.scale)
+
+    def p_above(self, expected: float) -> float:
+        """Return the same for the share of wrong samples."""
+        return _p_below(1 - self._share, self.effective_size, 1 - expected / self.scale)
+
+    def needed(self, expected: float) -> int | None:
+        """Return the size of a one-sided test of a share, times the design effect.
+
+        J. Fleiss, B. Levin and M. Paik, Statistical Methods for Rates and
+        Proportions, 2003, section 2.5.
+        """
+        null, share = expected / self.scale, self._share
+        if null == share or not 0 < null < 1:
+            return None
+        root = NORMAL.inv_cdf(self.level) * math.sqrt(null * (1 - null))
+        root += NORMAL.inv_cdf(POWER) * math.sqrt(share * (1 - share))
+        return math.ceil((root / (share - null)) ** 2 * self.design_effect)
+
+
+def wilson(share: float, size: float, level: float) -> tuple[float, float]:
+    """Return Wilson's bounds for a share of `size` samples, which may be no integer."""
+    z = NORMAL.inv_cdf(level)
+    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    spread = share * (1 - share) / size + z**2 / (4 * size**2)
+    half = z / (1 + z**2 / size) * math.sqrt(spread)
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
+    return low, high
+
+
+def _p_below(share: float, size: float, expected: float) -> float:
+    if share >= 1 or expected <= 0:
+        return 1.0
+    if expected >= 1:
+        return 0.0
+    from scipy.special import betaincc
+
+    error = math.sqrt(expected * (1 - expected) / size)
+    by_wilson = NORMAL.cdf((share - expected) / error)
+    # P(X <= correct), for a size that may be no integer.
+    correct = share * size
+    exact = float(betaincc(correct + 1, size - correct, expected))
+    return max(by_wilson, exact)
+
+
+RESAMPLES = 9_999
+SEED = 0
+# Weights held at once by the bootstrap: 8 MB.
+BATCH = 1_000_000
+# A spread below this share of the values is none but for rounding.
+NO_SPREAD = 1e-9
+
+# Takes sums, shape (..., K), and returns values, shape (...).
+Statistic = Callable[[Numbers], Numbers]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampled:
+    """A value that is computed from sums, with what a bootstrap found.
+
+    `distribution` are the values of the resamples, `acceleration` is BCa's.
+    """
+
+    value: float
+    samples: int
+    clusters: int
+    interval: Interval
+    distribution: Numbers
+    acceleration: float
+
+    def p_below(self, expected: float) -> float:
+        """Return the smallest error level whose BCa bound lies below `expected`.
+
+        T. DiCiccio and B. Efron, Bootstrap Confidence Intervals, 1996, doi
+        10.1214/ss/1032280214, equation 2.3, solved for the level, of which
+        `expand` makes that of the bound.
+        """
+        return shrink(self._deviate(expected), self.clusters)
+
+    def p_above(self, expected: float) -> float:
+        """Return the smallest error level whose BCa bound lies above `expected`."""
+        return shrink(-self._deviate(expected), self.clusters)
+
+    def _deviate(self, expected: float) -> float:
+        bias = NORMAL.inv_cdf(_rank(self.distribution, self.value))
+        found = NORMAL.inv_cdf(_rank(self.distribution, expected)) - bias
+        return found / (1 + self.acceleration * found) - bias
+
+    def needed(self, expected: float) -> int | None:
+        """Return the size at which a normal test of the difference has `POWER`.
+
+        E. Miller, 2024, arXiv 2411.00640, section 5, of one model.
+        """
+        difference = self.value - expected
+        if difference == 0:
+            return None
+        z = NORMAL.inv_cdf((1 + self.interval.level) / 2) + NORMAL.inv_cdf(POWER)
+        variance = float(self.distribution.var(ddof=1))
+        return math.ceil(self.samples * variance * (z / difference) ** 2)
+
+
+def expand(level: float, clusters: int) -> float:
+    """Return the level of the bootstrap's bound that holds with `level`.
+
+    A bootstrap of few clusters is too narrow, as is a normal interval whose spread is
+    estimated: T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015, doi
+    10.1080/00031305.2015.1089789, the expanded percentile interval. By simulation an
+    interval of 90 % holds 86 % to 87 % of 12 clusters, without it 81 % to 83 %.
+    """
+    from scipy import stats
+
+    freedom = max(clusters - 1, 1)
+    factor = math.sqrt(1 + 1 / freedom)
+    return NORMAL.cdf(factor * float(stats.t.ppf(level, freedom)))
+
+
+def shrink(deviate: float, clusters: int) -> float:
+    """Return the error level of a bound so many normal deviates away: `expand` back."""
+    from scipy import stats
+
+    freedom = max(clusters - 1, 1)
+    return float(stats.t.sf(deviate / math.sqrt(1 + 1 / freedom), freedom))
+
+
+def _rank(distribution: Numbers, value: float) -> float:
+    """Return the share of resamples below a value, never quite 0 or 1."""
+    below = (distribution < value).sum() + (distribution == value).sum() / 2
+    return float((below + 0.5) / (len(distribution) + 1))
+
+
+def bootstrap(
+    totals: Numbers, statistic: Statistic, *, samples: int, level: float
+) -> Resampled | None:
+    """Resample clusters and give the BCa interval; None where that shows no spread.
+
+    `totals`, shape (G, K), has the sums of each cluster, of which `statistic` makes
+    the value. B. Efron, Better Bootstrap Confidence Intervals, 1987, doi
+    10.1080/01621459.1987.10478410. The same totals give the same interval.
+    """
+    count = len(totals)
+    acceleration = _acceleration(totals, statistic)
+    if acceleration is None:
+        return None
+    found = _run(totals, statistic, 2 * expand(level, count) - 1)
+    low, high = found.confidence_interval
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return Resampled(
+        value=float(statistic(totals.sum(axis=0))),
+        samples=samples,
+        clusters=count,
+        interval=Interval(
+            low=float(low),
+            high=float(high),
+            level=round(2 * level - 1, 12),
+            method="BCa bootstrap",
+        ),
+        distribution=found.bootstrap_distribution,
+        acceleration=acceleration,
+    )
+
+
+def _run(totals: Numbers, statistic: Statistic, level: float) -> Any:
+    """Return what scipy's bootstrap of the clusters finds."""
+    from scipy import stats
+
+    count = len(totals)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        # It gives bounds that are no numbers then, which is looked at below.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        return stats.bootstrap(
+            (np.arange(count),),
+            lambda drawn, axis=-1: statistic(_weights(drawn, count) @ totals),
+            n_resamples=RESAMPLES,
+            batch=max(1, BATCH // count),
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(SEED),
+        )
+
+
+def _weights(drawn: NDArray[np.int64], count: int) -> Numbers:
+    """Return how often each cluster was drawn, shape (..., G)."""
+    rows = drawn.reshape(-1, drawn.shape[-1])
+    weights = np.array([np.bincount(row, minlength=count) for row in rows], float)
+    return weights.reshape(*drawn.shape[:-1], count)
+
+
+def _acceleration(totals: Numbers, statistic: Statistic) -> float | None:
+    """Return BCa's acceleration from the values without each cluster."""
+    if len(totals) < 2:
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = statistic(totals.sum(axis=0) - totals)
+    if not np.isfinite(without).all():
+        return None
+    deviations = without.mean() - without
+    if np.abs(deviations).max() <= NO_SPREAD * max(1.0, np.abs(without).max()):
+        return None
+    squares = float((deviations**2).sum())
+    return float((deviations**3).sum() / (6 * squares**1.5))
+
+
+# Names the gate that a p-value is of: its dataset, its kind, its metric or folder.
+Key = tuple[str, str, str]
+
+
+class Adjusted(NamedTuple):
+    """A p-value among those of all gates; an alarm up to the `accepted` share."""
+
+    p_value: float
+    accepted: float
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether the gate fails."""
+        return self.p_value <= self.accepted
+
+    @property
+    def text(self) -> str:
+        """Say it as the end of a line about the gate's own p-value."""
+        return f"{self.p_value:.3g} among all gates, alarm up to {self.accepted:g}"
+
+
+def adjust(p_values: Mapping[Key, float], accepted: float) -> Mapping[Key, Adjusted]:
+    """Adjust p-values for the false discovery rate.
+
+    Y. Benjamini and Y. Hochberg, Controlling the False Discovery Rate, 1995, doi
+    10.1111/j.2517-6161.1995.tb02031.x: reject what is then at most the rate.
+    """
+    if not p_values:
+        return {}
+    from scipy.stats import false_discovery_control
+
+    adjusted = false_discovery_control(list(p_values.values()), method="bh")
+    return {
+        key: Adjusted(float(each), accepted)
+        for key, each in zip(p_values, adjusted, strict=True)
+    }

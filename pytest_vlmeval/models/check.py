@@ -1,0 +1,239 @@
+"""What an endpoint takes beside text: tried with a small request each before a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import Request, RequestError
+from pytest_vlmeval.records import PromptPart, Turn
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.prepare import Prompts
+    from pytest_vlmeval.models.client import ModelClient
+    from pytest_vlmeval.models.pool import Endpoint
+    from pytest_vlmeval.records import Ask, Plan
+    from pytest_vlmeval.run.queue import Board, Queue, RunState
+    from pytest_vlmeval.settings.groups import Prompting
+
+# A picture, several of them in one prompt, the file of a video.
+Capability = Literal["image", "images", "video"]
+State = Literal["accepted", "refused", "unknown"]
+
+NAMES: dict[Capability, str] = {
+    "image": "pictures",
+    "images": "several pictures in one prompt",
+    "video": "videos",
+}
+# What to do where an endpoint refuses one.
+REMEDIES: dict[Capability, str] = {
+    "image": "Serve a vision-language model.",
+    "images": "vLLM takes more by --limit-mm-per-prompt.",
+    "video": "Without --vlm-video-url frames of each video are sent.",
+}
+
+PROBES = Path(__file__).parent / "probe"
+# A server may compile what it needs at its first request.
+TRY_LIMIT_S = 60.0
+MAX_TOKENS = 8
+# The first includes the second.
+ORDER: tuple[Capability, ...] = ("images", "image", "video")
+_TEXT = PromptPart(kind="text", text="Answer with one word: what is this?")
+_PICTURE = PromptPart(kind="image", media="picture.png", media_type="image/png")
+_VIDEO = PromptPart(kind="video", media="video.mp4", media_type="video/mp4")
+_PROMPTS: dict[Capability | None, Turn] = {
+    None: (_TEXT,),
+    "image": (_PICTURE, _TEXT),
+    "images": (_PICTURE, _PICTURE, _TEXT),
+    "video": (_VIDEO, _TEXT),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a try has shown: `refused` only where the same without media is answered.
+
+    `unknown` is everything else that went wrong, of which `words` tell.
+    """
+
+    capability: Capability
+    state: State
+    words: str = ""
+
+
+def needed_for(pictures: int, videos: int) -> set[Capability]:
+    """Return what a prompt with so many pictures and videos asks of an endpoint."""
+    needed: set[Capability] = set()
+    if pictures:
+        needed.add("image")
+    if pictures > 1:
+        needed.add("images")
+    if videos:
+        needed.add("video")
+    return needed
+
+
+async def try_media(
+    client: ModelClient, wanted: Collection[Capability], prompting: Prompting
+) -> list[Finding]:
+    """Send one request for each of `wanted`, none for what another one shows.
+
+    Where something is refused, one of text alone tells whether that is the reason.
+    """
+    found: dict[Capability, Finding] = {}
+    state: State = "accepted"
+    words = ""
+    for capability in ORDER:
+        if capability not in wanted:
+            continue
+        if capability == "image" and _is(found.get("images"), "accepted"):
+            found["image"] = replace(found["images"], capability="image")
+            continue
+        if state != "unknown":  # what is out of order is not tried any further
+            state, words = await _try(client, capability, prompting)
+        found[capability] = Finding(capability=capability, state=state, words=words)
+    if any(_is(finding, "refused") for finding in found.values()):
+        state, words = await _try(client, None, prompting)
+        if state != "accepted":
+            return [_doubt(finding, words) for finding in found.values()]
+    return list(found.values())
+
+
+def _is(finding: Finding | None, state: State) -> bool:
+    return finding is not None and finding.state == state
+
+
+def _doubt(finding: Finding, words: str) -> Finding:
+    """Take back a refusal: text alone fails too, so it is not about media."""
+    if finding.state != "refused":
+        return finding
+    return replace(finding, state="unknown", words=words)
+
+
+async def _try(
+    client: ModelClient, capability: Capability | None, prompting: Prompting
+) -> tuple[State, str]:
+    request = Request(
+        turns=(_PROMPTS[capability],),
+        media_folder=PROBES,
+        system=prompting.system_prompt,
+        max_tokens=MAX_TOKENS,
+        prompting=prompting,
+    )
+    try:
+        async with asyncio.timeout(TRY_LIMIT_S):
+            await client.ask(request)
+    except TimeoutError:
+        return "unknown", f"no answer within {TRY_LIMIT_S:g} s"
+    except RequestError as error:
+        refused = error.kind == "status" and not error.retryable
+        return "refused" if refused else "unknown", str(error)
+    return "accepted", ""
+
+
+# The datasets that need something of the endpoint.
+Needs = Mapping["Capability", Sequence[str]]
+
+
+def find_needs(
+    plan: Plan, board: Board, queue: Queue, prompts_of: Callable[[str], Prompts]
+) -> Needs:
+    """Return what the samples need that will be sent, by the names of datasets."""
+    needs: dict[Capability, list[str]] = {}
+    for entry in plan.entries:
+        by_need: dict[Capability, list[Ask]] = {}
+        for ask in board.missing(entry.fingerprint):
+            counts = prompts_of(entry.dataset).count_media(ask.sample)
+            for capability in needed_for(*counts):
+                by_need.setdefault(capability, []).append(ask)
+        for capability, asks in by_need.items():
+            if queue.sends_any(entry.fingerprint, asks):
+                needs.setdefault(capability, []).append(entry.dataset)
+    return needs
+
+
+class MediaCheck:
+    """Tries what is needed and not yet known, once for all processes of a session.
+
+    `announce` is told what could not be found out.
+    """
+
+    def __init__(self, state: RunState, announce: Callable[[str], None]) -> None:
+        self._settings = state.settings
+        self._store = state.store
+        self._run_id = state.plan.run_id
+        self._session_id = state.session_id
+        self._announce = announce
+
+    async def check(self, endpoint: Endpoint, needs: Needs) -> None:
+        """Raise `VlmEvalError` where the endpoint refuses what is needed."""
+        known = {each.capability: each for each in self._load()}
+        if needs.keys() - known.keys():
+            known |= await self._find_out(endpoint, needs)
+        lacking = [
+            known[capability]
+            for capability in NAMES
+            if capability in needs and known[capability].state == "refused"
+        ]
+        if lacking:
+            text = explain_lack(endpoint.name, lacking, needs)
+            if self._settings.media_check == "stop":
+                raise VlmEvalError(text)
+            self._announce(text)
+
+    async def _find_out(
+        self, endpoint: Endpoint, needs: Needs
+    ) -> dict[Capability, Finding]:
+        folder = self._settings.work_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".media-check.lock"):
+            # While this process waited, another one may have found it out.
+            known = {each.capability: each for each in self._load()}
+            wanted = needs.keys() - known.keys()
+            if wanted:
+                prompting = self._settings.prompting
+                findings = await try_media(endpoint.client, wanted, prompting)
+                record = self._store.capabilities.record
+                record(self._run_id, self._session_id, findings)
+                known |= {each.capability: each for each in findings}
+                self._tell_unknown(endpoint.name, findings)
+        return known
+
+    def _load(self) -> list[Finding]:
+        return self._store.capabilities.load(self._run_id, self._session_id)
+
+    def _tell_unknown(self, name: str, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            if finding.state == "unknown":
+                self._announce(
+                    f"whether {name} takes {NAMES[finding.capability]} could not be "
+                    f"found out ({finding.words}); the run goes on."
+                )
+
+
+def explain_lack(name: str, lacking: Sequence[Finding], needs: Needs) -> str:
+    """Say what an endpoint refuses, which datasets need it, and what to do."""
+    shown = list(lacking)
+    if any(finding.capability == "image" for finding in lacking):
+        # What takes no picture takes no several ones.
+        shown = [finding for finding in lacking if finding.capability != "images"]
+    lines = [
+        f"    {NAMES[f.capability]}, which {', '.join(needs[f.capability])} "
+        f"{'needs' if len(needs[f.capability]) == 1 else 'need'} ({f.words})"
+        for f in shown
+    ]
+    remedies = " ".join(REMEDIES[finding.capability] for finding in shown)
+    return "\n".join(
+        [
+            f"The endpoint {name} answers a prompt of text alone, but refuses:",
+            *lines,
+            f"{remedies} Give another by --vlm-api-base, leave these datasets out, or "
+            "ask all the same by --vlm-media-check=warn.",
+        ]
+    )

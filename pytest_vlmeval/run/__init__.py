@@ -1,0 +1,300 @@
+"""One session's run: its datasets, and from `begin` on its answers and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.datasets.unscored import NO_REFERENCES, foresee, why_no_adapter
+from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
+from pytest_vlmeval.models.server import Servers
+from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
+from pytest_vlmeval.run.plan import Choice, Needed, plan_entry
+from pytest_vlmeval.settings.option import is_table
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.datasets.prepare import IndexRow
+    from pytest_vlmeval.run.execution import Execution
+    from pytest_vlmeval.run.gating import Gating
+    from pytest_vlmeval.run.judge import JudgePanel
+    from pytest_vlmeval.run.queue import Share
+    from pytest_vlmeval.run.store import Store
+    from pytest_vlmeval.sandbox.calls import Submission
+    from pytest_vlmeval.settings import Settings
+
+ONLY_ASKS = (
+    "--vlm-mode=infer only asks: there are no scores, and no threshold and no baseline "
+    "is checked. --vlm-mode=score does that with the stored answers"
+)
+
+
+class Run:
+    """What the tests of a session share.
+
+    Until `begin` only datasets can be asked for; from then on answers and scores.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        session_id: str,
+        share: Share,
+        announce: Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.choice = Choice(settings.data, lambda: self.library, settings.data_root)
+        self._rows: dict[str, Sequence[IndexRow]] = {}
+        self._with_references: dict[str, bool] = {}
+        self._session_id = session_id
+        self._share = share
+        self._announce = announce
+        self._servers = Servers(settings, session_id, announce)
+        self._execution: Execution | None = None
+        self._gating: Gating | None = None
+        self._judge_store: Store | None = None
+
+    @cached_property
+    def library(self) -> Library:
+        """Every dataset, prepared when first asked for."""
+        from pytest_vlmeval.datasets.library import Library
+
+        return Library(self.settings, self._announce)
+
+    def has_references(self, dataset: str) -> bool:
+        """Whether there is anything to compare the answers with."""
+        if dataset not in self._with_references:
+            self._with_references[dataset] = any(
+                row.reference is not None for row in self.rows(dataset)
+            )
+        return self._with_references[dataset]
+
+    def why_unscored(self, dataset: str) -> str | None:
+        """Say why a prepared dataset cannot be scored; None if it can."""
+        why = why_no_adapter(self.library.prepared(dataset).info)
+        if why is None and not self.has_references(dataset):
+            return NO_REFERENCES
+        return why
+
+    def foresee_unscored(self, dataset: str) -> str | None:
+        """Say why a dataset cannot be scored, where that is known before its file.
+
+        None also for one that cannot be had: preparing it says why.
+        """
+        try:
+            return foresee(self.library.find(dataset))
+        except VlmEvalError:
+            return None
+
+    def foresee_unusable(self, dataset: str) -> str | None:
+        """Say that a dataset's table has no column of answers; None if it has one.
+
+        Unlike empty answers that may be a mistake, so no benchmark leaves it out.
+        """
+        try:
+            self.library.find(dataset)
+        except AnswerlessError as error:
+            return str(error).removesuffix(".")
+        except VlmEvalError:
+            return None
+        return None
+
+    def is_scored_as_a_whole(self, dataset: str) -> bool:
+        """Whether there are no verdicts on a dataset's samples: captions."""
+        return self.library.prepared(dataset).info.kind == "caption"
+
+    def check_names(self) -> None:
+        """Raise `VlmEvalError` for a bad name in `--vlm-data`, or one of two files."""
+        self.choice.check()
+        self.library.check_own()
+        self.library.check_classes(self.settings.classes)
+
+    def take(self, dataset: str) -> str:
+        """Return the name of a dataset that may be given as the path of a table."""
+        if is_table(dataset):
+            return self.library.add_own(Path(dataset))
+        return dataset
+
+    def rows(self, dataset: str) -> Sequence[IndexRow]:
+        """Return what names the samples that may be asked: the chosen subset."""
+        if dataset not in self._rows:
+            from pytest_vlmeval.datasets.sampling import draw, take_first
+
+            rows = self.library.rows(dataset)
+            if self.settings.sample is not None:
+                rows = draw(rows, self.settings.sample, self.settings.seed)
+            if self.settings.limit is not None:
+                rows = take_first(rows, self.settings.limit)
+            self._rows[dataset] = rows
+        return self._rows[dataset]
+
+    @cached_property
+    def judges(self) -> JudgePanel:
+        """The judges for tests of one's own; replies go to the run store."""
+        from pytest_vlmeval.run.judge import JudgePanel, create_judges
+        from pytest_vlmeval.run.store import Store
+
+        self._judge_store = Store(
+            self.settings.work_dir, self.settings.store, self._announce
+        )
+        concurrency = self._share.concurrency(self.settings.concurrency)
+        return JudgePanel(
+            create_judges(self.settings, self._judge_store, concurrency, self._servers)
+        )
+
+    # Beginning and ending
+
+    def begin(self, needed: Mapping[str, Needed], folders: Sequence[Path] = ()) -> None:
+        """Open the store, start to ask what has no answer; `VlmEvalError` if it can't.
+
+        `needed` maps the names of prepared datasets to what the items need of them;
+        `folders` are those of the benchmarks.
+        """
+        from pytest_vlmeval.models.open import NO_MODEL
+        from pytest_vlmeval.run.execution import Execution
+
+        if self.settings.model is None:
+            raise VlmEvalError(NO_MODEL)
+        entries = tuple(self._entry(name, need) for name, need in needed.items())
+        self._execution = Execution(
+            self._placed(),
+            self.library,
+            session_id=self._session_id,
+            entries=entries,
+            share=self._share,
+            servers=self._servers,
+            announce=self._announce,
+        )
+        if self._share.number == 0:
+            for line in self._execution.unlike:
+                self._announce(line)
+        self._gating = self._make_gating(self._execution, entries, needed, folders)
+        gates = any(need.gated or need.compared for need in needed.values())
+        if gates and self.settings.mode == "infer" and self._share.number == 0:
+            self._announce(ONLY_ASKS)
+        self._execution.start()
+
+    def _placed(self) -> Settings:
+        """Return the settings with which copy of a local model this process has."""
+        number, processes = self._share.number, self._share.processes
+        local = replace(self.settings.local, replica=number, replicas=processes)
+        return replace(self.settings, local=local)
+
+    def _entry(self, dataset: str, need: Needed) -> PlanEntry:
+        prepared, rows = self.library.prepared(dataset), self.rows(dataset)
+        unscored = self.why_unscored(dataset) or ""
+        return plan_entry(self.settings, prepared, rows, need, unscored=unscored)
+
+    def _make_gating(
+        self,
+        execution: Execution,
+        entries: Sequence[PlanEntry],
+        needed: Mapping[str, Needed],
+        folders: Sequence[Path],
+    ) -> Gating:
+        from pytest_vlmeval.run.gating import Gating
+
+        scored = [
+            entry
+            for entry in entries
+            if needed[entry.dataset].whole and self.why_unscored(entry.dataset) is None
+        ]
+        gating = Gating(
+            execution,
+            needed={entry.dataset: needed[entry.dataset] for entry in scored},
+            expected=[
+                name
+                for name, need in needed.items()
+                if need.expected and self.settings.mode != "infer"
+            ],
+            folders=folders,
+        )
+        if self.settings.gates.stop_early:
+            whole = gating.watch_stops(scored)
+            if self._share.number == 0:
+                for line in whole:
+                    self._announce(line)
+        return gating
+
+    def abandon(self, reason: str) -> None:
+        """Tell who waits for an answer that none will come, and why."""
+        if self._execution is not None:
+            self._execution.state.board.fail(VlmEvalError(reason))
+
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        execution = self._execution
+        if execution is not None:
+            execution.halt()
+        if self._judge_store is not None:
+            self.judges.halt()
+
+    def drain(self) -> None:
+        """Wait for the answers that were in flight when it was halted."""
+        execution = self._execution
+        if execution is not None:
+            execution.drain()
+
+    def close(self, *, finish: bool = False) -> None:
+        """End everything that runs, or `finish` what is asked; answers stay."""
+        if self._execution is not None:
+            self._execution.close(finish=finish)
+            self._execution = None
+        if self._judge_store is not None:
+            self.judges.close()
+            self._judge_store.close()
+        if "library" in self.__dict__:
+            self.library.close()
+
+    # What items show
+
+    @property
+    def _begun(self) -> Execution:
+        if self._execution is None:
+            raise RuntimeError("answers and scores are there once tests run")
+        return self._execution
+
+    @property
+    def gating(self) -> Gating:
+        """The gates of the session's scores."""
+        if self._gating is None:
+            raise RuntimeError("gates are there once tests run")
+        return self._gating
+
+    @property
+    def unheld(self) -> Mapping[str, str]:
+        """The datasets whose thresholds no test has been held against, and which."""
+        return {} if self._gating is None else self._gating.unheld
+
+    @property
+    def outage(self) -> str:
+        """Say why nothing more is asked; "" as long as endpoints answer."""
+        return self._execution.outage if self._execution is not None else ""
+
+    def answer(self, dataset: str, index: str) -> Answer:
+        """Wait for the answer of a sample; `VlmEvalError` if none will come."""
+        return self._begun.answer(dataset, index)
+
+    def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
+        """Wait for the answers of a sample, one for each time it is asked."""
+        return self._begun.answers(dataset, index)
+
+    def score(self, dataset: str) -> Score:
+        """Wait for the score of what was selected of a dataset."""
+        return self._begun.score(dataset)
+
+    def submission(self, dataset: str) -> Submission | None:
+        """Write the answers to a dataset without references for its server."""
+        return self._begun.submission(dataset)
+
+    def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
+        """Return the score of each judge, where there are several."""
+        return self._begun.scores_by_judge(dataset)
+
+    def verdict(self, dataset: str, index: str) -> Verdict:
+        """Wait for the verdict of a sample."""
+        return self._begun.verdict(dataset, index)

@@ -1,0 +1,458 @@
+"""A run that has begun: its store, engine and scorer, and what it asks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.check import MediaCheck, find_needs
+from pytest_vlmeval.models.open import create_pool
+from pytest_vlmeval.models.pool import AUTO_CEILING
+from pytest_vlmeval.models.refusals import Refusals
+from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.run.engine import Engine, Journal, Work
+from pytest_vlmeval.run.judge import create_judges
+from pytest_vlmeval.run.plan import find_revision, identify, tell_apart, write_request
+from pytest_vlmeval.run.queue import Board, Queue, RunState, part_of
+from pytest_vlmeval.run.reuse import ReuseCheck
+from pytest_vlmeval.run.scoring import Scorer, StoredScores, write_submission
+from pytest_vlmeval.run.stopping import EarlyStops
+from pytest_vlmeval.run.store import Store
+from pytest_vlmeval.run.store.database import Heartbeat, make_owner
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.models.check import Needs
+    from pytest_vlmeval.models.open import NoteLimit
+    from pytest_vlmeval.models.pool import Pool
+    from pytest_vlmeval.models.server import Servers
+    from pytest_vlmeval.run.queue import Share
+    from pytest_vlmeval.sandbox.calls import Submission
+    from pytest_vlmeval.settings import Settings
+
+ONE_PROCESS = (
+    "--vlm-engine=ray and -n exclude each other: one process hands the samples to all "
+    "replicas. Leave -n out, or give -n 0; --vlm-replicas says how many there are."
+)
+
+# How long an interrupted session waits without a word.
+DRAIN_QUIETLY_S = 1.0
+
+STOPPED = (
+    "Another process of this session found that no endpoint answers, so that nothing "
+    "more is asked."
+)
+
+
+class Inference:
+    """This process's part of the asking: its engine, and its part of the requests.
+
+    Nothing is asked before `start`. The answers go to the store and the board.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        *,
+        share: Share,
+        servers: Servers,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        # Those of the state, but for servers that are started for the run.
+        self._settings = state.settings
+        self._share = share
+        self._servers = servers
+        self._announce = announce
+        self._concurrency = share.concurrency(state.settings.concurrency)
+        self._engine: Engine | None = None
+        self._part = 0
+        self._halted = False
+        self._dividing = threading.Lock()
+
+    def check_reuse(self) -> None:
+        """Raise `VlmEvalError` unless stored answers are those of the model at hand."""
+        ReuseCheck(
+            self._state,
+            self._make_queue(),
+            settle=self._settle,
+            make_pool=self._make_pool_of,
+        ).check()
+
+    def _settle(self) -> Settings:
+        """Return the settings with the servers that are started for the run."""
+        if self._settings.cluster is not None and self._share.processes > 1:
+            raise VlmEvalError(ONE_PROCESS)
+        self._settings = self._servers.settle(self._settings)
+        return self._settings
+
+    def start(self) -> None:
+        """Begin to ask; `VlmEvalError` if the model cannot be asked."""
+        self._settle()
+        names, queue = self._names, self._make_queue()
+        aside = asyncio.run(self._check_model(self._find_needs(queue)))
+        self._engine = Engine(self._work(names, aside), queue, self._state.board)
+        self.divide()
+
+    def divide(self) -> None:
+        """Take this process's part of the requests, as others come and go.
+
+        One without any part claims nothing yet: the engine starts with the first.
+        """
+        members = self._state.store.leases.members(self._state.session_id)
+        if any(member.state == "stopped" for member in members):
+            self._break_off()
+            return
+        total = self._settings.concurrency or AUTO_CEILING
+        part = part_of(total, self._state.owner, members, self._share.processes)
+        with self._dividing:
+            if self._engine is None or self._halted or part in (0, self._part):
+                return
+            before, self._part = self._part, part
+            self._concurrency = self._concurrency._replace(ceiling=part)
+            if before:
+                self._engine.set_ceiling(part)
+            else:
+                self._engine.start()
+
+    def _break_off(self) -> None:
+        with self._dividing:
+            if self._engine is not None and not self._engine.outage:
+                self._engine.break_off(STOPPED)
+
+    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
+        state, journal = self._state, Journal(str(self._settings.model))
+        return Work(
+            request=lambda name, index: write_request(
+                state.library, self._settings, names[name], index
+            ),
+            retries=self._settings.retries,
+            journal=journal,
+            make_pool=lambda: self._make_pool(journal.note_limit, aside),
+            refusals=Refusals(names, self._announce),
+            release=state.library.release_prompts,
+            keep=partial(
+                state.store.accounting.record, state.plan.run_id, state.session_id
+            ),
+        )
+
+    @property
+    def _names(self) -> Mapping[str, str]:
+        """The names of datasets by their fingerprints."""
+        return {entry.fingerprint: entry.dataset for entry in self._state.plan.entries}
+
+    def _make_queue(self) -> Queue:
+        prompts, names = self._state.library.prompts, self._names
+        return Queue(
+            self._state,
+            read_prompt=lambda name, index: prompts(names[name]).text(index),
+            identity=identify(self._settings),
+            cached=not self._settings.fresh,
+        )
+
+    def _make_pool(self, note: NoteLimit, aside: Collection[str] = ()) -> Pool:
+        watched = partial(self._servers.watched, role="model")
+        return create_pool(
+            self._settings,
+            self._concurrency,
+            note,
+            watched,
+            aside,
+            self._servers.learned,
+        )
+
+    def _make_pool_of(self, settings: Settings, journal: Journal) -> Pool:
+        watched = partial(self._servers.watched, role="model")
+        return create_pool(settings, self._concurrency, journal.note_limit, watched)
+
+    def _find_needs(self, queue: Queue) -> Needs:
+        """Return what has to be tried of an endpoint; nothing of other models."""
+        if self._settings.backend != "endpoint" or self._settings.media_check == "off":
+            return {}
+        state = self._state
+        return find_needs(state.plan, state.board, queue, state.library.prompts)
+
+    async def _check_model(self, needs: Needs) -> Collection[str]:
+        """Return the endpoints that cannot be asked now, where others can."""
+        pool = self._make_pool(lambda *change: None)
+        try:
+            troubles = await pool.check()
+            name_troubles(troubles, self._announce)
+            ids = self._state.plan.run_id, self._state.session_id
+            found = await pool.describe()
+            self._state.store.reuse.record_evidence(*ids, found)
+            if needs:
+                media = MediaCheck(self._state, self._announce)
+                usable = [each for each in pool.endpoints if each.name not in troubles]
+                await media.check(usable[0], needs)
+        finally:
+            await pool.close()
+        return troubles
+
+    @property
+    def outage(self) -> str:
+        """Say why nothing more is asked; "" as long as endpoints answer."""
+        return self._engine.outage if self._engine is not None else ""
+
+    def halt(self, reason: str) -> None:
+        """Ask nothing more, as the session ends; what is in flight is still kept."""
+        self._halted = True
+        engine = self._engine
+        if engine is not None:
+            engine.halt(reason)
+
+    def drain(self) -> None:
+        """Wait for what was in flight when it was halted, as long as that may take."""
+        engine = self._engine
+        if engine is None:
+            return
+        engine.join(DRAIN_QUIETLY_S)
+        count = engine.in_flight
+        if count:
+            self._announce(
+                f"interrupted: waits for {count} answer{'s'[: count > 1]} in flight. "
+                "Ctrl-C again drops them."
+            )
+        engine.join(self._settings.timeout_s)
+
+    def close(self, *, finish: bool) -> None:
+        """End the engine, or let it `finish` what is asked."""
+        with self._dividing:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            try:
+                if finish:
+                    engine.finish(self._settings.timeout_s)
+            finally:
+                engine.stop()
+
+
+def name_troubles(troubles: Mapping[str, str], announce: Callable[[str], None]) -> None:
+    """Name the endpoints that are not used for the time being, and why."""
+    for trouble in troubles.values():
+        announce(f"goes on without an endpoint. {trouble}")
+
+
+NOT_STORED = (
+    "No answer is stored for this sample, and --vlm-mode=score never asks. "
+    "Run once with --vlm-mode=infer or all."
+)
+
+INTERRUPTED = (
+    "The session was interrupted before this sample was answered. Run the same command "
+    "again: what was answered is stored."
+)
+
+
+class Execution:
+    """Asks and scores what one session needs of a run.
+
+    Raises `VlmEvalError` where the store cannot be opened, or has no run of the name
+    that this one is to be compared with.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        library: Library,
+        *,
+        session_id: str,
+        entries: Sequence[PlanEntry],
+        share: Share,
+        servers: Servers,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._entries = {entry.dataset: entry for entry in entries}
+        self._is_first = share.number == 0
+        self.state = state = self._begin(library, session_id, share.number)
+        self._judges = create_judges(
+            settings,
+            state.store,
+            share.concurrency(settings.concurrency),
+            servers,
+            asked_in=(state.plan.run_id, session_id),
+        )
+        self._inference = Inference(
+            state, share=share, servers=servers, announce=announce
+        )
+        self._heartbeat = Heartbeat(
+            state.store.leases, state.owner, self._inference.divide
+        )
+        self._scorer = Scorer(state, self._judges)
+        self._stored = StoredScores(state.store, state.board, state.plan)
+        narrow = partial(state.store.runs.narrow_plan, session_id)
+        self.early = EarlyStops(
+            settings.gates, library, state.board, self._scorer, narrow
+        )
+
+    def _begin(self, library: Library, session_id: str, number: int) -> RunState:
+        """Open the store, find the run or make it, and join it."""
+        owner = make_owner()
+        settings = self._settings
+        scorer = library.scorer
+        store = Store(settings.work_dir, settings.store, self._announce)
+        plan = self._open_run(store, scorer, session_id)
+        store.leases.join(owner, session_id, plan.run_id, number)
+        board = Board(store, plan, session_id)
+        board.refresh()
+        return RunState(
+            settings=self._settings,
+            library=library,
+            store=store,
+            board=board,
+            plan=plan,
+            session_id=session_id,
+            owner=owner,
+        )
+
+    def _open_run(self, store: Store, scorer: str, session_id: str) -> Plan:
+        settings = self._settings
+        store.leases.release_dead()
+        self._check_other(store)
+        run_id = store.runs.open(identify(settings), session_id, fresh=settings.fresh)
+        plan = Plan(
+            run_id=run_id,
+            scorer=scorer,
+            entries=tuple(self._entries.values()),
+            repeats=settings.repeat,
+            asks=settings.mode != "score",
+        )
+        store.runs.save_plan(session_id, plan, find_revision(Path.cwd()))
+        return plan
+
+    def _check_other(self, store: Store) -> None:
+        """Tell a wrong run to be compared with now, not when all is asked."""
+        name = self._settings.baselines.compare_with
+        if name is None:
+            return
+        own = None
+        if not self._settings.fresh:
+            own = store.runs.find(identify(self._settings))
+        try:
+            store.history.find_other(own, name)
+        except VlmEvalError:
+            store.close()
+            raise
+
+    @property
+    def unlike(self) -> list[str]:
+        """How other runs of this model, going on in the store, differ from this."""
+        others = self.state.store.runs.others(self.state.plan.run_id)
+        return tell_apart(identify(self._settings), others)
+
+    def start(self) -> None:
+        """Begin to ask what has no answer.
+
+        Raises `VlmEvalError` if the model cannot be asked, or a judge that is needed,
+        or if stored answers are not those of the model.
+        """
+        self._heartbeat.start()
+        self._check_judges()
+        self._inference.check_reuse()
+        if self._settings.mode == "score":
+            self.state.board.fail(VlmEvalError(NOT_STORED))
+            return
+        self.early.start()
+        board, entries = self.state.board, self._entries.values()
+        if not any(board.is_wanting(entry.fingerprint) for entry in entries):
+            return
+        self._inference.start()
+        # One is enough: others start one where they are the first to score.
+        if self._settings.mode == "all" and self._is_first:
+            self._start_sandboxes()
+
+    def _start_sandboxes(self) -> None:
+        """Start what will score, so that it is up when the last answer arrives."""
+        for name in self._entries:
+            # One that cannot be had is told by the score that needs it.
+            with suppress(VlmEvalError):
+                self.state.library.sandbox_for(name).start()
+
+    def _check_judges(self) -> None:
+        """Check every judge of a dataset that has no complete score by it yet."""
+        if self._settings.mode == "infer":
+            return
+        for name, judge in self._judges.items():
+            if any(self._awaits(entry, name) for entry in self._entries.values()):
+                name_troubles(judge.check(), self._announce)
+
+    def _awaits(self, entry: PlanEntry, judge: str) -> bool:
+        if judge not in entry.judges:
+            return False
+        score = self._stored.find(entry, judge)
+        return score is None or any(
+            verdict.state == "judge_failed" for verdict in score.verdicts
+        )
+
+    @property
+    def outage(self) -> str:
+        """Say why nothing more is asked; "" as long as endpoints answer."""
+        return self._inference.outage
+
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        self._inference.halt(INTERRUPTED)
+        for judge in self._judges.values():
+            judge.halt()
+
+    def drain(self) -> None:
+        """Wait for the answers that were in flight when it was halted."""
+        self._inference.drain()
+
+    def close(self, *, finish: bool = False) -> None:
+        """End the asking, or let it `finish` what is asked; close the store."""
+        stopped = bool(self.outage)
+        self._inference.close(finish=finish)
+        self.early.stop()
+        for judge in self._judges.values():
+            judge.close()
+        self._heartbeat.stop(stopped=stopped)
+        self.state.store.close()
+
+    def answer(self, dataset: str, index: str) -> Answer:
+        """Wait for the answer of a sample; `VlmEvalError` if none will come."""
+        entry = self._asked(dataset, index)
+        return self.state.board.wait(entry.fingerprint, index).answer
+
+    def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
+        """Wait for the answers of a sample, one for each time it is asked."""
+        entry = self._asked(dataset, index)
+        stored = self.state.board.wait_all(entry.fingerprint, index)
+        return tuple(each.answer for each in stored)
+
+    def score(self, dataset: str) -> Score:
+        """Wait for the score of what was selected of a dataset."""
+        return self._scorer.score(self.early.narrowed(self._entries[dataset]))
+
+    def submission(self, dataset: str) -> Submission | None:
+        """Wait for all answers and write them down; None where none is usable."""
+        entry = self._entries[dataset]
+        answers = {index: self.answer(dataset, index) for index in entry.indexes}
+        usable = {
+            index: answer.predicted(self._settings.backend)
+            for index, answer in answers.items()
+            if answer.is_usable
+        }
+        if not usable:
+            return None
+        return write_submission(self._settings, self.state.library, dataset, usable)
+
+    def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
+        """Return the score of each judge, where there are several."""
+        return self._stored.by_judge(self.early.narrowed(self._entries[dataset]))
+
+    def verdict(self, dataset: str, index: str) -> Verdict:
+        """Wait for the verdict of a sample."""
+        return self._scorer.verdict(self._asked(dataset, index), index)
+
+    def _asked(self, dataset: str, index: str) -> PlanEntry:
+        """Return what is needed of a dataset, where that includes a sample."""
+        return self.early.check_asked(self._entries[dataset], index)

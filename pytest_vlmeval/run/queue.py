@@ -1,0 +1,430 @@
+"""What a session still has to ask, who asks it, and where an item waits for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.pool import AUTO_CEILING, Concurrency
+from pytest_vlmeval.records import Answer, AnswerState, Ask, Origins, Plan
+from pytest_vlmeval.run.store import Store
+from pytest_vlmeval.run.store.asking import StoredAnswer, counts
+from pytest_vlmeval.run.store.database import Member
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.settings import Settings
+
+# How many answers are looked up in the cache at once.
+LOOK_UP = 256
+
+# Gives all that an answer depends on but the model and its settings.
+ReadPrompt = Callable[[str, str], str]
+
+
+class Queue:
+    """The asks of a plan that have no answer; every method waits for the store.
+
+    `read_prompt` gives the prompt of a fingerprint and an index as a text that names
+    its media by their content, "" where there is none. `identity` is the model and
+    its generation parameters: what an answer depends on beside the prompt. Where
+    `cached` is false nothing is served from the cache.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        *,
+        read_prompt: ReadPrompt,
+        identity: Mapping[str, object],
+        cached: bool,
+    ) -> None:
+        self._plan = plan = state.plan
+        self._store = state.store
+        self._board = state.board
+        self._session_id = state.session_id
+        self._owner = state.owner
+        self._read_prompt = read_prompt
+        self._identity = json.dumps(identity, sort_keys=True).encode()
+        self._cached = cached
+        self._cache_after = state.store.runs.cache_after(plan.run_id)
+        # Of what this process has claimed and not yet recorded.
+        self._keys: dict[tuple[str, Ask], str] = {}
+
+    def missing(self) -> Mapping[str, list[Ask]]:
+        """Return what has no answer, by fingerprint, in the plan's order.
+
+        Of a dataset that is held nothing may have to be asked now, but maybe later.
+        """
+        self._board.refresh()
+        found = {
+            entry.fingerprint: self._board.missing(entry.fingerprint)
+            for entry in self._plan.entries
+        }
+        wanting = self._board.is_wanting
+        return {name: asks for name, asks in found.items() if asks or wanting(name)}
+
+    def claim(self, fingerprint: str, asks: Sequence[Ask]) -> list[Ask]:
+        """Claim of `asks` what no other process holds; return what is to be sent.
+
+        What the cache has an answer to is recorded with it at once.
+        """
+        mine = self._store.answers.claim(
+            self._plan.run_id, self._session_id, self._owner, fingerprint, asks
+        )
+        keys = {ask: self._cache_key(fingerprint, ask) for ask in mine}
+        self._keys.update({(fingerprint, ask): key for ask, key in keys.items()})
+        if not self._cached:
+            return mine
+        wanted = [key for key in keys.values() if key]
+        found = self._store.answers.find_cached(wanted, self._cache_after)
+        served = [
+            _serve(found[key], fingerprint, ask)
+            for ask, key in keys.items()
+            if key in found
+        ]
+        if served:
+            self.record(served)
+        return [ask for ask in mine if keys[ask] not in found]
+
+    def sends_any(self, fingerprint: str, asks: Sequence[Ask]) -> bool:
+        """Whether any of `asks` would be sent, as the cache has no answer to it."""
+        if not self._cached:
+            return bool(asks)
+        for start in range(0, len(asks), LOOK_UP):
+            some = asks[start : start + LOOK_UP]
+            if len(self.find_cached(fingerprint, some)) < len(some):
+                return True
+        return False
+
+    def find_cached(
+        self, fingerprint: str, asks: Sequence[Ask]
+    ) -> Mapping[Ask, StoredAnswer]:
+        """Return what the cache would serve of `asks`."""
+        keys = {ask: self._cache_key(fingerprint, ask) for ask in asks}
+        found = self._store.answers.find_cached(
+            [key for key in keys.values() if key], self._cache_after
+        )
+        return {ask: found[key] for ask, key in keys.items() if key in found}
+
+    def may_serve(self) -> bool:
+        """Whether the run has usable answers beyond those that the plan wants."""
+        known = sum(self._board.progress().values())
+        return self._cached and self._store.answers.count(self._plan.run_id) > known
+
+    def record(self, new: Sequence[Answer]) -> None:
+        """Keep answers in the store, and show them to who waits for them."""
+        asked = [(each.fingerprint, Ask(each.index, each.repeat)) for each in new]
+        keys = {each: self._keys.get(each, "") for each in asked}
+        run_id, session_id = self._plan.run_id, self._session_id
+        self._board.add(self._store.answers.record(run_id, session_id, new, keys))
+        for each in asked:
+            self._keys.pop(each, None)
+
+    def release_dead(self) -> None:
+        """Free what processes of this machine held that are gone."""
+        self._store.leases.release_dead()
+
+    def _cache_key(self, fingerprint: str, ask: Ask) -> str:
+        """Name all that an answer depends on, of whatever run and dataset it is."""
+        prompt = self._read_prompt(fingerprint, ask.sample)
+        if not prompt:
+            return ""
+        parts = (self._identity, prompt.encode(), str(ask.repeat).encode())
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
+def _serve(stored: StoredAnswer, fingerprint: str, ask: Ask) -> Answer:
+    return replace(
+        stored.answer,
+        fingerprint=fingerprint,
+        index=ask.sample,
+        repeat=ask.repeat,
+        from_cache=True,
+        asked_in=stored.answer.asked_in or stored.session_id,
+        attempts=0,
+        latency_ms=0.0,
+        prompt_tokens=0,
+        completion_tokens=0,
+    )
+
+
+class Share(NamedTuple):
+    """Which of how many processes of the session this one is."""
+
+    number: int
+    processes: int
+
+    def of(self, total: int) -> int:
+        """Return this process's part of `total` at the start, at least 1."""
+        part, rest = divmod(total, self.processes)
+        return max(1, part + (self.number < rest))
+
+    def concurrency(self, wanted: int | None) -> Concurrency:
+        """Return this process's part of the requests in flight; None: found out."""
+        if wanted is None:
+            return Concurrency(self.of(AUTO_CEILING), adaptive=True)
+        return Concurrency(self.of(wanted), adaptive=False)
+
+
+def part_of(total: int, owner: str, members: Sequence[Member], processes: int) -> int:
+    """Return how many of `total` requests at once are the part of `owner`.
+
+    `members` are all that ever took part, in the order of their numbers, and
+    `processes` as many as the session starts. One that has left gives its part back;
+    that of a dead one is kept for the one that xdist starts in its place. The parts
+    never sum up to more than `total`, so one may be 0.
+    """
+    live = [member.owner for member in members if member.state == "live"]
+    left = sum(member.state == "left" for member in members)
+    count = max(len(live), processes - left)
+    if owner not in live:
+        return 0
+    part, rest = divmod(total, count)
+    return part + (_place(owner, members, live, processes) < rest)
+
+
+def _place(
+    owner: str, members: Sequence[Member], live: Sequence[str], processes: int
+) -> int:
+    """Return a place among the live that no other process gives itself.
+
+    While some have yet to begin it is the process's own number, which no other has.
+    """
+    if len(members) < processes:
+        return next(each.number for each in members if each.owner == owner)
+    return live.index(owner)
+
+
+# Answers of other processes are read from the store this often while one waits.
+REFRESH_S = 0.2
+DAY_S = 86_400.0
+
+
+class Board:
+    """A view on the store's answers for one session's plan, kept up to date.
+
+    Answers of this process arrive through `add`; those of others are read from the
+    store while somebody waits. Thread-safe. A `brief` one keeps of each answer only
+    its place in the store, its state and its origin, for those that only count.
+    A session that asks nothing takes what others got, usable or not. `on_new` is given
+    each answer that is taken in.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        session_id: str,
+        *,
+        brief: bool = False,
+        on_new: Callable[[StoredAnswer], None] = lambda stored: None,
+    ) -> None:
+        self._brief = brief
+        self._asks = plan.asks
+        self._on_new = on_new
+        # Of a brief one: the same answer for all of a dataset that have the same state
+        # and origin.
+        self._states: dict[tuple[object, ...], Answer] = {}
+        self._store = store
+        self._run_id = plan.run_id
+        self._session_id = session_id
+        self._repeats = plan.repeats
+        self._wanted = {
+            entry.fingerprint: frozenset(entry.indexes) for entry in plan.entries
+        }
+        self._in_order = {entry.fingerprint: entry.indexes for entry in plan.entries}
+        # By fingerprint, then by repeat and index.
+        self._known: dict[str, list[dict[str, StoredAnswer]]] = {
+            fingerprint: [{} for _ in range(plan.repeats)]
+            for fingerprint in self._wanted
+        }
+        # How many of a dataset's samples may be asked, and whether more will be.
+        self._open: dict[str, tuple[int, bool]] = {}
+        self._last_seq = 0
+        self._refreshed_at = 0.0
+        self._failure: VlmEvalError | None = None
+        self._changed = threading.Condition()
+
+    def add(self, new: Iterable[StoredAnswer]) -> None:
+        """Take in answers; the newest for an ask counts."""
+        with self._changed:
+            for each in new:
+                stored = self._with_origin(each)
+                # What follows what is known without a gap need not be read again.
+                self._last_seq += stored.seq == self._last_seq + 1
+                answer = stored.answer
+                if self._asks and not counts(stored, self._session_id):
+                    continue
+                if answer.index not in self._wanted.get(answer.fingerprint, ()):
+                    continue
+                if answer.repeat >= self._repeats:
+                    continue
+                known = self._known[answer.fingerprint][answer.repeat]
+                before = known.get(answer.index)
+                if before is None or before.seq < stored.seq:
+                    known[answer.index] = self._kept(stored)
+                    self._on_new(stored)
+            self._changed.notify_all()
+
+    def _kept(self, stored: StoredAnswer) -> StoredAnswer:
+        if not self._brief:
+            return stored
+        answer = stored.answer
+        day = answer.answered_at // DAY_S * DAY_S
+        origin = answer.endpoint, answer.from_store, answer.from_cache, day
+        key = (answer.fingerprint, answer.state, answer.finish_reason, *origin)
+        kept = self._states.get(key)
+        if kept is None:
+            kept = self._states[key] = Answer(
+                fingerprint=answer.fingerprint,
+                index="",
+                state=answer.state,
+                finish_reason=answer.finish_reason,
+                endpoint=answer.endpoint,
+                from_cache=answer.from_cache,
+                from_store=answer.from_store,
+                answered_at=day,
+            )
+        return replace(stored, answer=kept)
+
+    def _with_origin(self, stored: StoredAnswer) -> StoredAnswer:
+        """Mark what this session has not asked itself, for this or an equal prompt."""
+        answer = stored.answer
+        if (answer.asked_in or stored.session_id) == self._session_id:
+            return stored
+        return replace(stored, answer=replace(answer, from_store=True))
+
+    def origins(self) -> Origins:
+        """Return how many of the plan's answers were asked now, and of the others."""
+        answers = [stored.answer for stored in self._all()]
+        others = [each for each in answers if each.from_store]
+        equal = sum(each.from_cache and not each.from_store for each in answers)
+        return Origins(
+            asked=len(answers) - len(others) - equal,
+            equal=equal,
+            stored=len(others),
+            oldest=min((each.answered_at for each in others), default=0.0),
+            newest=max((each.answered_at for each in others), default=0.0),
+            endpoints=tuple(sorted({each.endpoint for each in others} - {""})),
+        )
+
+    def _all(self) -> list[StoredAnswer]:
+        with self._changed:
+            return [
+                stored
+                for known in self._known.values()
+                for each in known
+                for stored in each.values()
+            ]
+
+    def fail(self, error: VlmEvalError) -> None:
+        """Tell everybody who waits that nothing more will come."""
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    def refresh(self) -> None:
+        """Read what other processes recorded since the last time."""
+        new = self._store.answers.after(self._run_id, self._wanted, self._last_seq)
+        for part in new:
+            self.add(part)
+            with self._changed:
+                self._last_seq = max(self._last_seq, part[-1].seq)
+        self._refreshed_at = time.monotonic()
+
+    def get(self, fingerprint: str, index: str, repeat: int = 0) -> StoredAnswer | None:
+        """Return an answer to a sample if it is known here."""
+        with self._changed:
+            return self._known[fingerprint][repeat].get(index)
+
+    def wait(self, fingerprint: str, index: str, repeat: int = 0) -> StoredAnswer:
+        """Block until an ask has its answer; raise what ended the engine."""
+        known = self._known[fingerprint][repeat]
+        while True:
+            with self._changed:
+                stored = known.get(index)
+                if stored is not None:
+                    return stored
+                if self._failure is not None:
+                    raise self._failure
+                self._changed.wait(REFRESH_S)
+            if time.monotonic() - self._refreshed_at >= REFRESH_S:
+                self.refresh()
+
+    def wait_all(self, fingerprint: str, index: str) -> list[StoredAnswer]:
+        """Wait for the answer of each time that a sample is asked."""
+        return [
+            self.wait(fingerprint, index, repeat) for repeat in range(self._repeats)
+        ]
+
+    def hold(self, fingerprint: str, count: int, *, more: bool) -> None:
+        """Let only the first samples of a dataset be asked; `more` may follow later."""
+        with self._changed:
+            self._open[fingerprint] = (count, more)
+
+    def is_wanting(self, fingerprint: str) -> bool:
+        """Whether anything has to be asked of a dataset, now or maybe later."""
+        with self._changed:
+            held = self._open.get(fingerprint, (0, False))[1]
+        return held or bool(self.missing(fingerprint))
+
+    def missing(self, fingerprint: str) -> list[Ask]:
+        """Return what may be asked of a dataset now, sample by sample in its order."""
+        known = self._known[fingerprint]
+        with self._changed:
+            order = self._in_order[fingerprint]
+            count, _ = self._open.get(fingerprint, (len(order), False))
+            return [
+                Ask(index, repeat)
+                for index in order[:count]
+                for repeat in range(self._repeats)
+                if index not in known[repeat]
+            ]
+
+    def answered(self, fingerprint: str) -> int:
+        """Return how many samples have a usable answer, every time they are asked."""
+        known = self._known[fingerprint]
+        with self._changed:
+            return sum(
+                all(index in each and each[index].answer.is_usable for each in known)
+                for index in self._in_order[fingerprint]
+            )
+
+    def endings(self, fingerprint: str) -> Counter[tuple[AnswerState, str]]:
+        """Count the answers to a dataset's asks by state and finish_reason."""
+        with self._changed:
+            return Counter(
+                (stored.answer.state, stored.answer.finish_reason)
+                for known in self._known[fingerprint]
+                for stored in known.values()
+            )
+
+    def progress(self) -> Mapping[str, int]:
+        """Return how many wanted asks have an answer, by fingerprint."""
+        with self._changed:
+            return {name: sum(map(len, known)) for name, known in self._known.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """One session's part in a run, in this process.
+
+    `plan` is what the session, `session_id`, needs of the run, `board` what is known
+    here of the answers in the `store`, where `owner` names this process.
+    """
+
+    settings: Settings
+    library: Library
+    store: Store
+    board: Board
+    plan: Plan
+    session_id: str
+    owner: str

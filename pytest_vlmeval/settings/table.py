@@ -1,0 +1,660 @@
+"""Every option and command of the plugin, in the order of the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmeval.settings.groups import (
+    BASELINE_OPTIONS,
+    GATE_OPTIONS,
+    REPORT_OPTIONS,
+    parse_arguments,
+    parse_body,
+    parse_member,
+    parse_query,
+    parse_replicas,
+    parse_think_tags,
+)
+from pytest_vlmeval.settings.option import (
+    YES_NO,
+    Option,
+    make_option,
+    parse_command,
+    parse_concurrency,
+    parse_datasets,
+    parse_flag,
+    parse_mirror,
+    parse_names,
+    parse_number,
+    parse_one_of,
+    parse_or_none,
+    parse_store,
+    parse_unless_none,
+    parse_urls,
+    parse_whole,
+)
+
+if TYPE_CHECKING:
+    import pytest
+
+_COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
+
+BODY_ACCEPTS = (
+    "a JSON object without keys or passwords, in which messages, stream and n do not "
+    "stand, and model, max_tokens and temperature only as null, to leave them out"
+)
+MEMBER_ACCEPTS = "the name of a member, such as max_completion_tokens"
+QUERY_ACCEPTS = "NAME=VALUE pairs, joined by &"
+
+MODEL_OPTIONS: tuple[Option, ...] = (
+    make_option(
+        "serve",
+        parse_command,
+        _COMMAND,
+        "start this server for the run, if an answer is missing or stored ones are to "
+        "be checked, and end it with the run: swift deploy, vllm serve, lmdeploy, "
+        "sglang, transformers serve; {port} stands for a free port",
+        metavar="COMMAND",
+    ),
+    make_option(
+        "serve-replicas",
+        parse_whole(1),
+        "a whole number of at least 1 (servers)",
+        "servers that --vlm-serve starts, each on a GPU of its own where there are any",
+        default="1",
+        metavar="N",
+    ),
+    make_option(
+        "serve-timeout",
+        parse_number(0, above=True),
+        "a number above 0 (seconds)",
+        "how long a started server may take until it can be asked, in seconds",
+        default="1800",
+        metavar="SECONDS",
+    ),
+    make_option(
+        "judge-serve",
+        parse_command,
+        _COMMAND,
+        "start this server for the judge, if it is needed, and end it with the run",
+        metavar="COMMAND",
+    ),
+    make_option(
+        "preset",
+        parse_one_of("none", "evalscope"),
+        "none or evalscope",
+        "send what EvalScope sends through ms-vlmeval, where no option says otherwise: "
+        "images, their detail, temperature, token limit, and what OpenAI's reasoning "
+        "models and Gemini take",
+        default="none",
+        metavar="PRESET",
+    ),
+    make_option(
+        "images",
+        parse_one_of("original", "as-ms-vlmeval"),
+        "original or as-ms-vlmeval",
+        "how images are sent: the dataset's own bytes, or as JPEG with the bytes that "
+        "ms-vlmeval's API models send",
+        default="original",
+        metavar="HOW",
+    ),
+    make_option(
+        "image-size",
+        parse_whole(1),
+        "a whole number of at least 1 (pixels)",
+        "longest side of a picture, in pixels: larger ones are made smaller "
+        "(default: as they are)",
+        metavar="PIXELS",
+    ),
+    make_option(
+        "max-pixels",
+        parse_whole(1),
+        "a whole number of at least 1 (pixels)",
+        "largest area of a picture, in pixels: larger ones are made smaller "
+        "(default: as they are)",
+        metavar="PIXELS",
+    ),
+    make_option(
+        "image-detail",
+        parse_one_of("low", "high", "auto"),
+        "low, high or auto",
+        "how closely the server shall look at pictures (default: not sent)",
+        metavar="DETAIL",
+    ),
+    make_option(
+        "system-prompt",
+        str,
+        "a text",
+        "message of the system ahead of each prompt (default: none of our own)",
+        metavar="TEXT",
+    ),
+    make_option(
+        "extra-body",
+        parse_body,
+        BODY_ACCEPTS,
+        "further members of each request's body, such as '{\"top_k\": 1}'; one that is "
+        "null is left out: '{\"temperature\": null}'",
+        metavar="JSON",
+        secret=True,
+    ),
+    make_option(
+        "max-tokens-name",
+        parse_member,
+        MEMBER_ACCEPTS,
+        "name of the token limit in requests (default: max_tokens, and what a server "
+        "asks for that refuses it, such as max_completion_tokens)",
+        metavar="NAME",
+    ),
+    make_option(
+        "api-query",
+        parse_query,
+        QUERY_ACCEPTS,
+        "query of each request's URL, such as api-version=2024-10-21 for Azure; it is "
+        "never shown",
+        metavar="QUERY",
+        secret=True,
+    ),
+    make_option(
+        "api-header-file",
+        Path,
+        "a readable file",
+        "file of further headers of each request, a line each (Name: value), such as "
+        "api-key for Azure; they are never shown",
+        metavar="FILE",
+    ),
+    make_option(
+        "think-tags",
+        parse_think_tags,
+        "names of tags, or pairs of them, separated by commas or blanks, or none",
+        "tags around what the model thinks, beside those that are known (<think>, "
+        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>; "
+        "none leaves thoughts in the answer, where they are scored as in ms-vlmeval",
+        metavar="TAGS",
+    ),
+    make_option(
+        "max-reply-mb",
+        parse_number(0, above=True),
+        "a number above 0 (MB)",
+        "longest reply of a model or a judge, in MB (10^6 bytes, unpacked); a longer "
+        "one is no answer",
+        default="32",
+        metavar="MB",
+    ),
+    make_option(
+        "media-check",
+        parse_one_of("stop", "warn", "off"),
+        "stop, warn or off",
+        "what to do where the endpoint refuses pictures, several of them in a prompt, "
+        "or videos, and a selected dataset needs that; it is tried before the run, "
+        "with one request for each",
+        default="stop",
+        metavar="ACTION",
+    ),
+    make_option(
+        "concurrency",
+        parse_concurrency,
+        "a whole number of at least 1 (requests), or auto",
+        "requests in flight at once, in all processes of the session together; auto "
+        "finds out how many the endpoints can take, up to 256",
+        default="auto",
+        metavar="N",
+    ),
+    make_option(
+        "timeout",
+        parse_number(0, above=True),
+        "a number above 0 (seconds)",
+        "deadline of one request, in seconds",
+        default="300",
+        metavar="SECONDS",
+    ),
+    make_option(
+        "retries",
+        parse_whole(0),
+        "a whole number of at least 0",
+        "how often a request that may still succeed is sent again",
+        default="5",
+        metavar="N",
+    ),
+    make_option(
+        "outage",
+        parse_number(0),
+        "a number of at least 0 (seconds)",
+        "how long to wait for endpoints none of which answers any more, in seconds, "
+        "before the run is stopped",
+        default="120",
+        metavar="SECONDS",
+    ),
+    make_option(
+        "model-path",
+        str,
+        "the folder of a checkpoint, or a name on a hub",
+        "weights of a model that runs here (--vlm-backend=local)",
+        metavar="DIR",
+    ),
+    make_option(
+        "model-class",
+        str,
+        "the name of a class of ms-vlmeval's vlmeval.vlm",
+        "class that loads a model that runs here (default: that of ms-vlmeval's "
+        "configuration)",
+        metavar="CLASS",
+    ),
+    make_option(
+        "model-args",
+        parse_arguments,
+        "key=value pairs, separated by blanks or commas",
+        "arguments of the constructor of a model that runs here; may be repeated",
+        metavar="KEY=VALUE",
+    ),
+    make_option(
+        "batch-size",
+        parse_whole(1),
+        "a whole number of at least 1 (prompts)",
+        "prompts that a model that runs here answers together, if it can",
+        default="8",
+        metavar="N",
+    ),
+    make_option(
+        "engine",
+        parse_one_of("process", "ray"),
+        "process or ray",
+        "what asks: pytest's own processes, or actors of a Ray cluster (that of "
+        "RAY_ADDRESS, else one that is started here), each with a replica of the model "
+        "on a GPU, where there are any",
+        default="process",
+        metavar="ENGINE",
+    ),
+    make_option(
+        "replicas",
+        parse_replicas,
+        "a whole number of at least 1 (replicas), or auto",
+        "replicas that --vlm-engine=ray starts (default: auto, one per GPU of the "
+        "cluster, or one per node where there are none)",
+        metavar="N",
+    ),
+    make_option(
+        "local-python",
+        Path,
+        "a Python interpreter",
+        "interpreter whose environment has torch and transformers, for "
+        "--vlm-backend=local (default: the running one)",
+        metavar="PATH",
+    ),
+)
+
+
+OPTIONS: tuple[Option, ...] = (
+    make_option(
+        "model",
+        str,
+        "a model's served name, or demo",
+        "model to evaluate, by the name its server serves it under; "
+        "'demo' is the tiny model that ships with the plugin",
+        metavar="NAME",
+    ),
+    make_option(
+        "config",
+        Path,
+        "a .yaml, .yml or .json file",
+        "task file of EvalScope (eval_backend: VLMEvalKit), or configuration of "
+        "VLMEvalKit, that is run as it is; other options win over it",
+        metavar="FILE",
+    ),
+    make_option(
+        "backend",
+        parse_one_of("auto", "endpoint", "demo", "local"),
+        "auto, endpoint, demo or local",
+        "where the model runs: an OpenAI-compatible endpoint, here (local), or the "
+        "bundled demo model; auto: demo for --vlm-model=demo, else endpoint",
+        default="auto",
+        metavar="BACKEND",
+    ),
+    make_option(
+        "api-base",
+        parse_urls,
+        "http or https URLs, separated by commas",
+        "base URL of the OpenAI-compatible endpoint, with or without "
+        "/chat/completions at its end; may be repeated: requests go to the least "
+        "loaded endpoint that answers",
+        default="http://127.0.0.1:8000/v1",
+        metavar="URL",
+    ),
+    make_option(
+        "api-key-file",
+        Path,
+        "a readable file",
+        "file that holds the endpoint's key (or set VLM_API_KEY; a key is never "
+        "given on the command line)",
+        metavar="FILE",
+    ),
+    *MODEL_OPTIONS,
+    make_option(
+        "judge",
+        parse_names,
+        "names of judges, separated by commas, or exact_matching",
+        "model that reads answers which do not match exactly, by the name its server "
+        "serves it under; may be repeated, then all judge and the majority counts; "
+        "exact_matching: no judge (default: LOCAL_LLM, else none)",
+        metavar="NAME",
+    ),
+    make_option(
+        "judge-api-base",
+        parse_names,
+        "http or https URLs, separated by commas",
+        "base URL of the judge's endpoint; may be repeated: one for each judge, or "
+        "several for one "
+        "(default: OPENAI_API_BASE, else that of OpenAI if OPENAI_API_KEY is set)",
+        metavar="URL",
+    ),
+    make_option(
+        "judge-api-key-file",
+        Path,
+        "a readable file",
+        "file that holds the judge's key (or set VLM_JUDGE_API_KEY, or "
+        "OPENAI_API_KEY for its own endpoint)",
+        metavar="FILE",
+    ),
+    make_option(
+        "judge-api-query",
+        parse_query,
+        QUERY_ACCEPTS,
+        "query of the URL of each request to a judge; it is never shown",
+        metavar="QUERY",
+        secret=True,
+    ),
+    make_option(
+        "judge-api-header-file",
+        Path,
+        "a readable file",
+        "file of further headers of each request to a judge, a line each "
+        "(Name: value); they are never shown",
+        metavar="FILE",
+    ),
+    make_option(
+        "judge-max-tokens-name",
+        parse_member,
+        MEMBER_ACCEPTS,
+        "name of the token limit in requests to a judge (default: max_tokens, and what "
+        "a server asks for that refuses it)",
+        metavar="NAME",
+    ),
+    make_option(
+        "judge-max-tokens",
+        parse_or_none(parse_whole(1)),
+        "a whole number of at least 1 (tokens), or none",
+        "longest reply of a judge, in tokens; none: sent without a limit (default: "
+        "what the question of ms-vlmeval or of the test says)",
+        metavar="N",
+    ),
+    make_option(
+        "judge-temperature",
+        parse_or_none(parse_number(0)),
+        "a number of at least 0, or none",
+        "sampling temperature of a judge; none: left to its server (default: what the "
+        "question of ms-vlmeval or of the test says, mostly 0)",
+        metavar="T",
+    ),
+    make_option(
+        "judge-extra-body",
+        parse_body,
+        BODY_ACCEPTS,
+        "further members of the body of each request to a judge; one that is null is "
+        "left out",
+        metavar="JSON",
+        secret=True,
+    ),
+    make_option(
+        "data",
+        parse_datasets,
+        "dataset names or paths of TSV files, separated by commas, and in quotes where "
+        "a comma or blank is part of them",
+        "only these datasets of the selected benchmarks; any other name, or a TSV of "
+        "your own, runs in benchmarks/test_named.py; may be repeated",
+        metavar="NAMES",
+    ),
+    make_option(
+        "limit",
+        parse_whole(1),
+        "a whole number of at least 1 (samples)",
+        "only the first N samples of each dataset",
+        metavar="N",
+    ),
+    make_option(
+        "sample",
+        parse_whole(1),
+        "a whole number of at least 1 (samples)",
+        "only N samples of each dataset, drawn at random from all its categories",
+        metavar="N",
+    ),
+    make_option(
+        "seed",
+        parse_whole(0),
+        "a whole number of at least 0",
+        "which samples --vlm-sample draws, and in which order --vlm-stop-early asks: "
+        "the same for the same number",
+        default="0",
+        metavar="S",
+    ),
+    make_option(
+        "nframe",
+        parse_whole(1),
+        "a whole number of at least 1 (frames)",
+        "frames shown of each video (default: 8), but for presets: their names say it",
+        metavar="N",
+    ),
+    make_option(
+        "fps",
+        parse_number(0, above=True),
+        "a number above 0 (frames per second)",
+        "frames shown for each second of a video, instead of --vlm-nframe",
+        metavar="F",
+    ),
+    make_option(
+        "video-url",
+        parse_flag,
+        YES_NO,
+        "send the file of each video, of presets too, instead of frames",
+        default="no",
+    ),
+    make_option(
+        "scoring",
+        parse_one_of("published", "vlmevalkit", "corrected"),
+        "published, vlmevalkit or corrected",
+        "score as ms-vlmeval 0.0.20 publishes it, as the newest VLMEvalKit does, or "
+        "with known errors corrected (default: published, and corrected for tables of "
+        "one's own)",
+        metavar="METHOD",
+    ),
+    make_option(
+        "repeat",
+        parse_whole(1),
+        "a whole number of at least 1 (times)",
+        "how often each sample is asked, at a temperature above 0; scores are means "
+        "over the repeats, with their spread",
+        default="1",
+        metavar="K",
+    ),
+    make_option(
+        "max-tokens",
+        parse_unless_none(parse_whole(1)),
+        "a whole number of at least 1 (tokens), or none",
+        "longest answer, in tokens, sent as max_tokens (--vlm-max-tokens-name); none: "
+        "sent without a limit",
+        default="2048",
+        metavar="N",
+    ),
+    make_option(
+        "temperature",
+        parse_unless_none(parse_number(0)),
+        "a number of at least 0, or none",
+        "sampling temperature; none: not sent, so that the server's own counts",
+        default="0",
+        metavar="T",
+    ),
+    make_option(
+        "mode",
+        parse_one_of("all", "infer", "score", "report"),
+        "all, infer, score or report",
+        "ask and score, only ask, only score the stored answers, or run no test and "
+        "only write the reports of a stored run",
+        default="all",
+        metavar="MODE",
+    ),
+    *REPORT_OPTIONS,
+    make_option(
+        "work-dir",
+        Path,
+        "a folder",
+        "folder of the run store, relative to pytest's rootdir",
+        default=".vlmeval",
+        metavar="DIR",
+    ),
+    make_option(
+        "store",
+        parse_store,
+        "postgresql://USER@HOST:PORT/DATABASE",
+        "database of the run store, which processes of any machines may share, instead "
+        "of the file in --vlm-work-dir; a password is better left to PGPASSWORD, "
+        "~/.pgpass or VLM_STORE",
+        metavar="URL",
+    ),
+    make_option(
+        "cache-dir",
+        Path,
+        "a folder",
+        "folder of the sandbox environment and the prepared datasets "
+        "(default: $XDG_CACHE_HOME or ~/.cache, there pytest-vlmeval)",
+        metavar="DIR",
+    ),
+    make_option(
+        "sandbox-python",
+        Path,
+        "a Python interpreter",
+        "interpreter in whose environment ms-vlmeval is installed, "
+        "instead of the environment the plugin builds",
+        metavar="PATH",
+    ),
+    make_option(
+        "score-timeout",
+        parse_number(0, above=True),
+        "a number above 0 (seconds)",
+        "deadline of the scoring of one dataset, in seconds (default: 600, and 0.1 "
+        "more for each sample)",
+        metavar="SECONDS",
+    ),
+    make_option(
+        "fresh",
+        parse_flag,
+        YES_NO,
+        "start over: ask every sample again (earlier answers stay in the store)",
+        default="no",
+    ),
+    make_option(
+        "reuse",
+        parse_one_of("checked", "always"),
+        "checked or always",
+        "use stored answers once a spot check has found them to be those of the model "
+        "at hand, or always, unchecked",
+        default="checked",
+        metavar="WHEN",
+    ),
+    make_option(
+        "spot-check",
+        parse_whole(1),
+        "a whole number of at least 1 (samples)",
+        "stored answers that are asked again before any is used; more are where some "
+        "of them have changed",
+        default="16",
+        metavar="N",
+    ),
+    make_option(
+        "allow-modified-data",
+        parse_flag,
+        YES_NO,
+        "accept dataset files, downloaded ones too, whose checksum is none that is "
+        "published; their scores are marked as modified",
+        default="no",
+    ),
+    make_option(
+        "data-paths",
+        parse_one_of("any", "inside"),
+        "any or inside",
+        "where the images lie that a table of your own may name: inside its folder, or "
+        "anywhere; other datasets never read files outside of their own folders",
+        default="any",
+        metavar="WHERE",
+    ),
+    make_option(
+        "offline",
+        parse_flag,
+        YES_NO,
+        "never touch the network, except for the model's endpoint",
+        default="no",
+    ),
+    make_option(
+        "data-mirror",
+        parse_mirror,
+        "an http or https URL without a password, or a folder that exists",
+        "take missing dataset files from here, under their published file names, "
+        "not their published addresses; a hub's OWNER/NAME only from a folder's",
+        metavar="URL|DIR",
+    ),
+    make_option(
+        "download-max-gb",
+        parse_number(0),
+        "a number of at least 0 (GB)",
+        "refuse to start where more than this is to be downloaded, in GB (10^9 bytes)",
+        default="20",
+        metavar="GB",
+    ),
+    make_option(
+        "download-only",
+        parse_flag,
+        YES_NO,
+        "download the files of the selected datasets, then stop",
+        default="no",
+    ),
+    *BASELINE_OPTIONS,
+    *GATE_OPTIONS,
+)
+
+
+# What runs instead of tests: on the command line only, and not a setting of a run.
+COMMANDS: dict[str, str] = {
+    "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
+    "--vlm-doctor": "look at all that a run with these options needs (endpoint, judge, "
+    "folders, GPU, sandbox, store), say what to mend, then stop",
+    "--vlm-setup": "build the sandbox environment ahead of the first run, anew where "
+    "it does not work, with what the datasets of the given paths or of --vlm-data "
+    "need, then stop",
+    "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
+    "(separated by commas) are part of the name, family, kind or modality of; "
+    "the word json prints JSON",
+    "--vlm-runs": "list the runs in the store, newest first, then stop",
+    "--vlm-compare": "compare run B with run A, sample by sample, then stop; with "
+    "--vlm-report or --vlm-export also write it",
+}
+
+
+def add_commands(group: pytest.OptionGroup) -> None:
+    """Declare what runs instead of tests."""
+    group.addoption("--vlm-doctor", action="store_true", help=COMMANDS["--vlm-doctor"])
+    group.addoption("--vlm-setup", action="store_true", help=COMMANDS["--vlm-setup"])
+    group.addoption(
+        "--vlm-list",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="WORDS",
+        help=COMMANDS["--vlm-list"],
+    )
+    group.addoption(
+        "--vlm-list-models",
+        action="store_true",
+        help=COMMANDS["--vlm-list-models"],
+    )
+    group.addoption("--vlm-runs", action="store_true", help=COMMANDS["--vlm-runs"])
+    group.addoption(
+        "--vlm-compare", nargs=2, metavar=("A", "B"), help=COMMANDS["--vlm-compare"]
+    )

@@ -1,0 +1,523 @@
+"""The run of a pytest session: made at the first benchmark, closed at the end.
+
+Under xdist every worker has one; the controller has none and reads the store.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vlmeval import suite
+from pytest_vlmeval.datasets.unscored import (
+    explain_gated,
+    explain_left_out,
+    explain_refusal,
+)
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.reports.screen import Relay, Screen
+from pytest_vlmeval.settings import Settings, is_given, load_settings
+from pytest_vlmeval.suite.attachments import register_attachments
+from pytest_vlmeval.suite.forecast import DownloadOnly, Forecast, LeftOut, SetUpOnly
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.models.server import ServerKeeper
+    from pytest_vlmeval.run import Run
+    from pytest_vlmeval.run.queue import Share
+
+SCREEN_KEY = pytest.StashKey[Screen | Relay]()
+RUN_KEY = pytest.StashKey["Run"]()
+FORECAST_KEY = pytest.StashKey[Forecast]()
+SETTINGS_KEY = pytest.StashKey[Settings]()
+KEEPER_KEY: pytest.StashKey[ServerKeeper] = pytest.StashKey()
+SESSION_ID_KEY = pytest.StashKey[str]()
+# Thresholds that no test was held against, by their datasets.
+UNHELD_KEY = pytest.StashKey[dict[str, str]]()
+# The keys under which a worker tells its controller why nothing can be run, and
+# which thresholds it held nothing against.
+USAGE_ERROR = "vlmeval_usage_error"
+UNHELD = "vlmeval_unheld"
+# The keys under which the controller gives its workers the session's name, and a
+# channel for the lines that they announce.
+SESSION_ID = "vlmeval_session_id"
+LINES = "vlmeval_lines"
+# What the controller says on that channel where it was interrupted.
+INTERRUPTED = "interrupted"
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+def _worker(config: pytest.Config) -> Any:
+    """Return a worker's config with what xdist adds to it."""
+    return config
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether this process hands its tests to xdist's workers."""
+    return not is_worker(config) and bool(config.getoption("dist", "no") != "no")
+
+
+def get_settings(config: pytest.Config) -> Settings:
+    """Return the settings of the session; a bad one is a usage error."""
+    if SETTINGS_KEY not in config.stash:
+        try:
+            config.stash[SETTINGS_KEY] = load_settings(config)
+        except VlmEvalError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[SETTINGS_KEY]
+
+
+def get_session_id(config: pytest.Config) -> str:
+    """Return what names this session in the store, the same in all its processes."""
+    if SESSION_ID_KEY not in config.stash:
+        if is_worker(config):
+            config.stash[SESSION_ID_KEY] = _worker(config).workerinput[SESSION_ID]
+        else:
+            config.stash[SESSION_ID_KEY] = secrets.token_hex(16)
+    return config.stash[SESSION_ID_KEY]
+
+
+def get_run(config: pytest.Config) -> Run:
+    """Return the run of this process."""
+    if RUN_KEY not in config.stash:
+        from pytest_vlmeval.run import Run
+
+        config.stash[RUN_KEY] = run = Run(
+            get_settings(config),
+            session_id=get_session_id(config),
+            share=_share(config),
+            announce=config.stash[SCREEN_KEY].announce,
+        )
+        config.pluginmanager.register(Interruption(run), "vlmeval-interruption")
+    return config.stash[RUN_KEY]
+
+
+def _share(config: pytest.Config) -> Share:
+    from pytest_vlmeval.run.queue import Share
+
+    if not is_worker(config):
+        return Share(0, 1)
+    given = _worker(config).workerinput
+    number = given["workerid"].removeprefix("gw")
+    return Share(int(number), int(given["workercount"]))
+
+
+def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
+    """Expand a test over its datasets, once what the session downloads is known."""
+    config = metafunc.config
+    run = get_run(config)
+    if FORECAST_KEY not in config.stash:
+        only_collects = bool(config.option.collectonly)
+        config.stash[FORECAST_KEY] = forecast = Forecast(only_collects=only_collects)
+        forecast.look_ahead(metafunc.definition.session, run)
+        announce = config.stash[SCREEN_KEY].announce
+        # One of several processes speaks.
+        first = _share(config).number == 0
+        forecast.check(run, announce if first else lambda line: None)
+    forecast = config.stash[FORECAST_KEY]
+    if forecast.noting or forecast.refusal is not None:
+        forecast.note(metafunc, fixture, run)
+    else:
+        suite.parametrize(metafunc, fixture, run)
+
+
+def begin_run(session: pytest.Session) -> None:
+    """Start to ask what the collected items need; does nothing without benchmarks."""
+    config = session.config
+    forecast = config.stash.get(FORECAST_KEY, None)
+    if forecast is not None and forecast.refusal is not None:
+        _refuse(session, forecast.refusal)
+    _check_judges(session)
+    if not any(map(suite.parameter_of, session.items)):
+        return
+    dropped = suite.drop_placeholders(session.items)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    try:
+        run = get_run(config)
+        run.check_names()
+        if not config.option.collectonly and run.settings.mode != "infer":
+            folders = suite.gate_folders(session.items)
+            _refuse_gated(run, config.stash[FORECAST_KEY].left_out, folders)
+            _refuse_unscored(session, run)
+        needed = suite.needed_datasets(session.items)
+        if needed and not config.option.collectonly:
+            run.begin(needed, suite.gate_folders(session.items))
+            if session.shouldstop:
+                # It was interrupted while this worker got ready.
+                run.halt()
+    except VlmEvalError as error:
+        _refuse(session, str(error))
+
+
+def _refuse_unscored(session: pytest.Session, run: Run) -> None:
+    """Take out what benchmarks leave out; VlmEvalError for what else has no score.
+
+    Most of it was foreseen; what has no references may only show in its file.
+    """
+    config = session.config
+    needed = suite.needed_datasets(session.items)
+    reasons = {name: why for name in needed if (why := run.why_unscored(name))}
+    if not reasons:
+        return
+    folders = suite.gate_folders(session.items)
+    dropped = suite.take_unscored(session.items, reasons, run)
+    rest = [name for name in reasons if name in suite.needed_datasets(session.items)]
+    if rest or not any(map(suite.parameter_of, session.items)):
+        raise VlmEvalError(
+            explain_refusal({name: reasons[name] for name in rest or reasons})
+        )
+    left_out = {
+        name: LeftOut(
+            reasons[name],
+            gated={
+                item.path.parent
+                for item in dropped
+                if (need.gated or need.expected) and suite.dataset_of(item) == name
+            },
+            compared=set(need.compared),
+        )
+        for name, need in suite.needed_datasets(dropped).items()
+    }
+    _refuse_gated(run, left_out, folders)
+    config.hook.pytest_deselected(items=dropped)
+    if _share(config).number == 0:
+        config.stash[SCREEN_KEY].announce(explain_left_out(reasons))
+
+
+def _refuse_gated(
+    run: Run, left_out: Mapping[str, LeftOut], folders: Sequence[Path]
+) -> None:
+    """Raise VlmEvalError where what is left out has a threshold or a baseline.
+
+    `folders` are those of the benchmarks that stay: their thresholds count, too.
+    """
+    from pytest_vlmeval.gates.baseline_file import place_baseline
+    from pytest_vlmeval.gates.thresholds import load_thresholds
+
+    settings = run.settings
+    model = settings.model or ""
+    told: list[str] = []
+    for name, left in left_out.items():
+        gates: dict[str, None] = {}
+        places = [[folder] for folder in sorted(left.gated)]
+        for place in [folders, *places] if places else []:
+            thresholds = load_thresholds(settings.gates.thresholds, place)
+            if found := thresholds.of(model, name):
+                gates[f"a threshold ({thresholds.describe(found)})"] = None
+        for folder in sorted(left.compared):
+            project = settings.baselines.project
+            file = place_baseline(folder, project, model, name).found
+            if file.is_file():
+                gates[f"a baseline ({file})"] = None
+        if gates:
+            told.append(explain_gated(name, left.why, " and ".join(gates)))
+    if told:
+        raise VlmEvalError("\n".join(told))
+
+
+def _check_judges(session: pytest.Session) -> None:
+    """Check the judges that tests of the user's own ask for."""
+    config = session.config
+    if config.option.collectonly or not any(map(suite.wants_judge, session.items)):
+        return
+    try:
+        if get_settings(config).judges:
+            get_run(config).judges.check()
+    except VlmEvalError as error:
+        _refuse(session, str(error))
+
+
+def _refuse(session: pytest.Session, message: str) -> None:
+    """End the session with a usage error; a worker leaves it to its controller."""
+    if not is_worker(session.config):
+        raise pytest.UsageError(message)
+    _worker(session.config).workeroutput[USAGE_ERROR] = message
+    session.items[:] = []
+
+
+def note_unheld(session: pytest.Session) -> None:
+    """Fail a session where a dataset's thresholds were held against nothing.
+
+    A worker tells its controller, which fails the session if none of them did.
+    """
+    config = session.config
+    run = config.stash.get(RUN_KEY, None)
+    unheld = dict(run.unheld) if run is not None else {}
+    if is_worker(config):
+        _worker(config).workeroutput[UNHELD] = unheld
+        return
+    found = config.stash.setdefault(UNHELD_KEY, unheld)
+    stopped = session.shouldstop or session.shouldfail
+    if stopped or config.option.setuponly or config.option.setupplan:
+        found.clear()
+    if found and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def close_run(config: pytest.Config) -> None:
+    """End the engine and the helpers of this process."""
+    run = config.stash.get(RUN_KEY, None)
+    if run is not None:
+        run.close()
+        del config.stash[RUN_KEY]
+    keeper = config.stash.get(KEEPER_KEY, None)
+    if keeper is not None:
+        keeper.close()
+        del config.stash[KEEPER_KEY]
+    screen = config.stash.get(SCREEN_KEY, None)
+    if screen is not None:
+        screen.close()
+        del config.stash[SCREEN_KEY]
+
+
+class Interruption:
+    """Ends the asking when the session is interrupted, before anything else."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Keep what is in flight, unless Ctrl-C is pressed once more."""
+        self._run.halt()
+        with suppress(KeyboardInterrupt):
+            self._run.drain()
+
+
+def _end_with_controller(session: pytest.Session) -> None:
+    """Let a worker ask nothing more as soon as its controller says so, or is gone."""
+    channel = _worker(session.config).workerinput[LINES]
+
+    def end(message: object) -> None:
+        # Whichever comes first, this or the run: either sees the other.
+        session.shouldstop = "the session was interrupted"
+        run = session.config.stash.get(RUN_KEY, None)
+        if run is not None:
+            run.halt()
+        if message is not None:
+            # This thread reads the connection, and must not wait.
+            threading.Thread(target=tell_end, args=[run], daemon=True).start()
+
+    def tell_end(run: Run | None) -> None:
+        if run is not None:
+            run.drain()
+        with suppress(OSError):
+            channel.send(None)
+
+    channel.setcallback(end, endmarker=None)
+
+
+class Controller:
+    """What xdist's controller does for its workers, which have no terminal."""
+
+    def __init__(self, session_id: str, announce: Callable[[str], None]) -> None:
+        # Thresholds that no worker held anything against, by their datasets.
+        self.unheld: dict[str, str] = {}
+        self._session_id = session_id
+        self._told = False
+        self._announce = announce
+        self._announced: set[str] = set()
+        # Each worker's lines come in a thread of their own.
+        self._announcing = threading.Lock()
+        self._usage_errors: list[str] = []
+        # Of each worker its channel, and whether it asks no more.
+        self._workers: list[tuple[Any, threading.Event]] = []
+        self._interrupted = False
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give all workers one name in the store, and each a way to say something."""
+        node.workerinput[SESSION_ID] = self._session_id
+        node.workerinput[LINES] = channel = node.gateway.newchannel()
+        ended = threading.Event()
+
+        def hear(line: str | None) -> None:
+            if line is None:
+                ended.set()
+            else:
+                self.say_once(line)
+
+        # None also comes from a worker that is gone.
+        channel.setcallback(hear, endmarker=None)
+        self._workers.append((channel, ended))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Let the workers keep what is in flight, unless Ctrl-C is pressed again."""
+        self._interrupted = True
+        for channel, _ in self._workers:
+            with suppress(OSError):
+                channel.send(INTERRUPTED)
+        with suppress(KeyboardInterrupt):
+            for _, ended in self._workers:
+                ended.wait()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        """Keep the exit code of an interruption where warnings are errors.
+
+        syrupy warns of the workers that were interrupted, too.
+        """
+        with warnings.catch_warnings():
+            if self._interrupted:
+                warnings.filterwarnings("ignore", "syrupy: received")
+            return (yield)
+
+    def say_once(self, line: str) -> None:
+        """Say what one process found out, or all of them, in the one terminal."""
+        with self._announcing:
+            if line not in self._announced:
+                self._announced.add(line)
+                self._announce(line)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Take what a worker left behind: a usage error, and what it did not hold."""
+        output = getattr(node, "workeroutput", {})
+        left = {} if error else output.get(UNHELD, {})
+        # What one of them held is held; of one that died it is not known.
+        shared = self.unheld.keys() & left.keys() if self._told else left.keys()
+        self._told = True
+        for name in [*self.unheld]:
+            if name not in shared:
+                del self.unheld[name]
+        self.unheld.update({name: left[name] for name in shared})
+        message = output.get(USAGE_ERROR)
+        if message is not None and message not in self._usage_errors:
+            self._usage_errors.append(message)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Make a session that its workers refused a usage error."""
+        result = yield
+        if self._usage_errors:
+            raise pytest.UsageError(self._usage_errors[0])
+        return result
+
+
+def register_reports(session: pytest.Session) -> None:
+    """Open the screen; register what only the process with the terminal does."""
+    config = session.config
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    register_attachments(config, lambda: get_run(config))
+    if is_worker(config):
+        _end_with_controller(session)
+        config.stash[SCREEN_KEY] = Relay(_worker(config).workerinput[LINES].send)
+        return
+    config.stash[SCREEN_KEY] = screen = Screen(terminal)
+    announce = screen.announce
+    if is_controller(config):
+        controller = Controller(get_session_id(config), screen.announce)
+        announce = controller.say_once
+        config.stash[UNHELD_KEY] = controller.unheld
+        config.pluginmanager.register(controller, "vlmeval-controller")
+        if is_model_given(config):
+            # Ahead of the workers, all but one of which would wait for it.
+            build_environment(config, screen.announce)
+    _keep_servers(config, screen)
+    if is_given("download-only", config) and get_settings(config).download_only:
+        _register_download_only(config, screen)
+    if config.getoption("--vlm-setup"):
+        _register_setup(config, screen)
+        return
+    _register_writer(config)
+    if terminal is None or not is_model_given(config):
+        return
+    from pytest_vlmeval.reports.terminal import TerminalReport
+
+    report = TerminalReport(
+        terminal,
+        screen,
+        get_settings(config),
+        get_session_id(config),
+        announce=announce,
+        find_unheld=lambda: config.stash.get(UNHELD_KEY, {}),
+    )
+    config.pluginmanager.register(report, "vlmeval-terminal")
+    if config.get_verbosity() >= 0:
+        config.pluginmanager.register(report.line, "vlmeval-progress")
+        report.line.start()
+
+
+def _keep_servers(config: pytest.Config, screen: Screen) -> None:
+    """Stand by to start the servers that the run is to have."""
+    if not (is_given("serve", config) or is_given("judge-serve", config)):
+        return
+    from pytest_vlmeval.models.server import ServerKeeper
+
+    config.stash[KEEPER_KEY] = keeper = ServerKeeper(
+        get_settings(config), get_session_id(config), screen.announce
+    )
+    keeper.start()
+
+
+def _register_writer(config: pytest.Config) -> None:
+    asked = is_given("report", config) or is_given("export", config)
+    if asked and is_model_given(config):
+        from pytest_vlmeval.reports.terminal import ReportWriter
+
+        writer = ReportWriter(get_settings(config), get_session_id(config))
+        config.pluginmanager.register(writer, "vlmeval-reports")
+
+
+def _register_download_only(config: pytest.Config, screen: Screen) -> None:
+    if is_controller(config):
+        raise pytest.UsageError(
+            "--vlm-download-only works in one process: leave -n out, or give -n 0."
+        )
+    config.stash[FORECAST_KEY] = forecast = Forecast()
+    download = DownloadOnly(forecast, lambda: get_run(config), screen.announce)
+    config.pluginmanager.register(download, "vlmeval-download-only")
+
+
+def selects_for_setup(config: pytest.Config) -> bool:
+    """Whether `--vlm-setup` is for certain datasets: by paths, or by --vlm-data."""
+    return _names_paths(config) or is_given("data", config)
+
+
+def run_without_workers(config: pytest.Config) -> None:
+    """Let xdist start no workers: what is set up is so in one process."""
+    for name, value in (("numprocesses", None), ("dist", "no"), ("tx", [])):
+        if hasattr(config.option, name):
+            setattr(config.option, name, value)
+
+
+def _names_paths(config: pytest.Config) -> bool:
+    return config.args_source is pytest.Config.ArgsSource.ARGS
+
+
+def _register_setup(config: pytest.Config, screen: Screen) -> None:
+    config.stash[FORECAST_KEY] = forecast = Forecast()
+    setup = SetUpOnly(
+        forecast,
+        lambda: get_run(config),
+        screen.announce,
+        looks=_names_paths(config),
+    )
+    config.pluginmanager.register(setup, "vlmeval-setup")
+
+
+def build_environment(config: pytest.Config, announce: Callable[[str], None]) -> Path:
+    """Return the sandbox's interpreter, its environment built if need be."""
+    from pytest_vlmeval.datasets.library import Library
+
+    try:
+        return Library(get_settings(config), announce).environment.python
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def is_model_given(config: pytest.Config) -> bool:
+    """Whether a model is named, so that a session without benchmarks costs nothing."""
+    return is_given("model", config)

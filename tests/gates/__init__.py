@@ -1,0 +1,1 @@
+"""What passes or fails a build."""

@@ -1,0 +1,154 @@
+"""Several endpoints, their health, and what a 400 means: with real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import OutageError
+from pytest_vlmeval.models.pool import Pool
+from pytest_vlmeval.records import Answer
+from pytest_vlmeval.run.engine import Asker, Journal
+from tests.support.endpoint_calls import text_request
+from tests.support.pool_calls import make_pool
+from tests.support.server_fixtures import ServerProcess
+
+StartServer = Callable[..., ServerProcess]
+
+
+def run(pool: Pool, work: Callable[[Pool], Awaitable[object]]) -> None:
+    async def inside() -> None:
+        try:
+            await work(pool)
+        finally:
+            await pool.close()
+
+    asyncio.run(inside())
+
+
+def ask_all(pool: Pool, count: int, journal: Journal | None = None) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def work(pool: Pool) -> None:
+        asker = Asker(pool, 5, journal or Journal("tiny-vlm"))
+        asked = (
+            asker.ask("Data-1", str(n), text_request(f"<{n}>")) for n in range(count)
+        )
+        answers.extend(await asyncio.gather(*asked))
+
+    run(pool, work)
+    return answers
+
+
+def states(answers: list[Answer]) -> set[str]:
+    return {answer.state for answer in answers}
+
+
+def test_the_less_loaded_endpoint_gets_more(vlm_server: StartServer) -> None:
+    fast, slow = vlm_server(latency_s=0.02), vlm_server(latency_s=0.5)
+    answers = ask_all(make_pool(fast.url, slow.url), 80)
+    assert states(answers) == {"answered"}
+    assert len(fast.requests()) > 2 * len(slow.requests()) > 0
+
+
+def test_all_together_keep_the_limit(vlm_server: StartServer) -> None:
+    servers = [vlm_server(latency_s=0.05) for _ in range(2)]
+    ask_all(make_pool(*(server.url for server in servers)), 40)
+    most = [server.counters()["max_in_flight"] for server in servers]
+    assert sum(int(str(each)) for each in most) <= 8
+
+
+def test_a_dead_endpoint_is_set_aside_and_taken_back(vlm_server: StartServer) -> None:
+    good, bad = vlm_server(latency_s=0.02), vlm_server(latency_s=0.02)
+    bad.kill()
+
+    async def work(pool: Pool) -> None:
+        asker = Asker(pool, 5, Journal("tiny-vlm"))
+        one = [asker.ask("D", str(n), text_request(f"<{n}>")) for n in range(40)]
+        assert states(list(await asyncio.gather(*one))) == {"answered"}
+        assert [endpoint.aside for endpoint in pool.endpoints] == [False, True]
+        await asyncio.to_thread(bad.start)
+        async with asyncio.timeout(60):
+            while pool.endpoints[1].aside:
+                await asyncio.sleep(0.05)
+        two = [asker.ask("D", str(n), text_request(f"<{n}>")) for n in range(40)]
+        assert states(list(await asyncio.gather(*two))) == {"answered"}
+
+    run(make_pool(good.url, bad.url), work)
+    assert len(bad.requests()) > 0
+
+
+def test_the_check_names_those_that_do_not_serve(vlm_server: StartServer) -> None:
+    good, other = vlm_server(), vlm_server(models=["another"])
+
+    async def work(pool: Pool) -> None:
+        troubles = await pool.check()
+        assert list(troubles) == [other.url]
+        assert "does not serve 'tiny-vlm'" in troubles[other.url]
+
+    run(make_pool(good.url, other.url), work)
+
+
+def test_the_check_fails_where_none_serves(vlm_server: StartServer) -> None:
+    servers = [vlm_server(models=["another"]) for _ in range(2)]
+
+    async def work(pool: Pool) -> None:
+        with pytest.raises(VlmEvalError) as caught:
+            await pool.check()
+        first, *rest = str(caught.value).splitlines()
+        assert first == "None of the 2 endpoints can be asked."
+        assert all(url in "".join(rest) for url in (servers[0].url, servers[1].url))
+
+    run(make_pool(*(server.url for server in servers)), work)
+
+
+def test_an_outage_ends_the_asking(vlm_server: StartServer) -> None:
+    server = vlm_server()
+    server.kill()
+
+    async def work(pool: Pool) -> None:
+        asker = Asker(pool, 20, Journal("tiny-vlm"))
+        asked = (asker.ask("D", str(n), text_request("?")) for n in range(20))
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(each) for each in results} == {OutageError}
+        assert str(results[0]).startswith("No endpoint has answered for ")
+        assert "run the same command again" in str(results[0])
+
+    run(make_pool(server.url, outage_s=1), work)
+
+
+def test_a_400_among_others_is_confirmed_alone(vlm_server: StartServer) -> None:
+    """As swift does: all that were taken together are answered so, one is bad."""
+    message = {"status": 400, "message": "broken picture"}
+    server = vlm_server(
+        latency_s=0.05,
+        rules=[{**message, "contains": "<3>"}, {**message, "times": 4}],
+    )
+    journal = Journal("tiny-vlm")
+    answers = ask_all(make_pool(server.url), 8, journal)
+    assert [each.index for each in answers if each.state == "failed"] == ["3"]
+    assert answers[3].attempts == 2
+    attempts, _ = journal.take()
+    assert {each.kind for each in attempts} == {"400"}
+    assert len(attempts) == 6
+
+
+def test_a_400_alone_counts_at_once(server: ServerProcess) -> None:
+    server.control(rules=[{"status": 400, "message": "no"}])
+    (answer,) = ask_all(make_pool(server.url), 1)
+    assert (answer.state, answer.attempts) == ("failed", 1)
+
+
+def test_retry_after_keeps_everybody_away(server: ServerProcess) -> None:
+    server.control(
+        latency_s=0.05,
+        rules=[{"status": 429, "retry_after": "2", "first": 1, "message": "wait"}],
+    )
+    journal = Journal("tiny-vlm")
+    answers = ask_all(make_pool(server.url, journal=journal), 30, journal)
+    assert states(answers) == {"answered"}
+    _, changes = journal.take()
+    assert "closed for 2 s" in [each.reason for each in changes]

@@ -1,0 +1,421 @@
+"""The start-up check of an endpoint, and its URL: what users read at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import is_loopback, normalize_api_base
+from pytest_vlmeval.models.endpoint import EndpointClient
+from pytest_vlmeval.models.pool import Learned
+from tests.support.endpoint_calls import client_of
+from tests.support.server_fixtures import ServerProcess
+
+KEY = "sk-secret-0123456789"
+
+
+def check(
+    url: str,
+    model: str = "tiny-vlm",
+    api_key: str | None = None,
+    learned: Learned | None = None,
+) -> list[str]:
+    """Check an endpoint; return what users are told."""
+    told: list[str] = []
+
+    async def run() -> None:
+        client = EndpointClient(
+            learned=learned or Learned(None, told.append),
+            model=model,
+            api_base=url,
+            api_key=api_key,
+            max_tokens=32,
+            temperature=0.0,
+            timeout_s=60,
+            concurrency=2,
+        )
+        try:
+            await client.check()
+        finally:
+            await client.close()
+
+    asyncio.run(run())
+    return told
+
+
+def complaint(url: str, model: str = "tiny-vlm", api_key: str | None = None) -> str:
+    with pytest.raises(VlmEvalError) as caught:
+        check(url, model, api_key)
+    return str(caught.value)
+
+
+def test_passes_with_a_served_model(server: ServerProcess) -> None:
+    check(server.url)
+    check(f"{server.url}/chat/completions")
+    assert [record["path"] for record in server.requests(None)] == ["/models"] * 2
+
+
+def test_no_server() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        text = complaint(f"http://127.0.0.1:{port}", "qwen-vl-chat")
+    assert text == (
+        f"No server answers at http://127.0.0.1:{port}/v1 (Connection refused). "
+        "Start one there:\n"
+        "    swift deploy --model CHECKPOINT_OR_MODEL_ID "
+        f"--served_model_name qwen-vl-chat --port {port}\n"
+        "or give the URL of another by --vlm-api-base, or run without a server by "
+        "--vlm-model=demo."
+    )
+
+
+@pytest.mark.slow
+def test_server_that_never_answers(server: ServerProcess) -> None:
+    server.control(rules=[{"path": "/models", "fault": "hang"}, {"fault": "hang"}])
+    started = time.monotonic()
+    text = complaint(server.url)
+    assert time.monotonic() - started < 30  # a request may take 60
+    assert text.startswith(f"No server answers at {server.url} (no answer within 5 s).")
+
+
+def test_model_that_is_not_served(server: ServerProcess) -> None:
+    server.control(models=["qwen2-vl-7b", "qwen-vl-chat"])
+    assert complaint(server.url, "qwen-vl-chta") == (
+        f"The server at {server.url} does not serve 'qwen-vl-chta'. Did you mean "
+        "qwen-vl-chat? It serves: qwen2-vl-7b, qwen-vl-chat. Give one of these by "
+        f"--vlm-model. It was asked all the same, and refused: {server.url} answered "
+        "400: `qwen-vl-chta` is not in the model_list: `['qwen2-vl-7b', "
+        "'qwen-vl-chat']`."
+    )
+
+
+def test_server_with_many_models(server: ServerProcess) -> None:
+    server.control(models=[f"m{number:02}" for number in range(25)])
+    text = complaint(server.url, "llava")
+    assert "does not serve 'llava'. It serves: m00, m01," in text
+    assert "m18, m19 and 5 more. Give one" in text
+
+
+def test_server_without_models(server: ServerProcess) -> None:
+    server.control(models=[])
+    assert "does not serve 'llava'. It serves: none." in complaint(server.url, "llava")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, f"invalid key {KEY}"), (403, "forbidden"), (400, "API key error")],
+)
+@pytest.mark.parametrize("api_key", [None, KEY])
+def test_key_is_refused(
+    server: ServerProcess, status: int, message: str, api_key: str | None
+) -> None:
+    rule = {"status": status, "message": message}
+    server.control(rules=[{**rule, "path": "/models"}, rule])
+    said = message.replace(KEY, "***") if api_key else message
+    assert complaint(server.url, api_key=api_key) == (
+        f"The server at {server.url} refuses the API key, or the lack of one: it "
+        f"answered {status} ({said}). Set VLM_API_KEY, or give a file that holds the "
+        "key by --vlm-api-key-file."
+    )
+
+
+@pytest.mark.parametrize(("status", "asked"), [(401, 0), (403, 1)])
+def test_only_a_403_may_be_of_the_list_alone(
+    server: ServerProcess, status: int, asked: int
+) -> None:
+    """A key may be restricted to chat, and then has no scope for the list."""
+    said = "Missing scopes: api.model.read"
+    server.control(
+        rules=[{"path": "/models", "status": status, "message": said}],
+    )
+    if asked:
+        assert check(server.url) == [
+            f"{server.url}/models answered 403 ({said}). A request for 'tiny-vlm' was "
+            "answered, so that the run goes on."
+        ]
+    else:
+        assert "refuses the API key" in complaint(server.url)
+    assert len(server.requests()) == asked
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"fault": "hang"}, "no answer within 5 s"),
+        ({"fault": "reset"}, "Connection reset by peer"),
+        ({"fault": "broken_body"}, "broken off in the middle of an answer"),
+        (
+            {"status": 302, "location": "https://login.invalid/?next=x"},
+            "{url}/models answered 302: {host} redirects to https://login.invalid, and "
+            "requests with their key go only to the server that was named. If "
+            "https://login.invalid is the right one, give its URL by --vlm-api-base",
+        ),
+        (
+            {"status": 302, "location": "/v1/models"},
+            "{url}/models redirects again and again, last to {url}/models. Give the "
+            "URL that answers by --vlm-api-base",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_had_is_no_proof_against_a_server(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[{**rule, "path": "/models"}])
+    host = server.url.removesuffix("/v1")
+    assert check(server.url) == [
+        f"{server.url}/models cannot be read ({said.format(url=server.url, host=host)})"
+        ". A request for 'tiny-vlm' was answered, so that the run goes on."
+    ]
+    assert len(server.requests()) == 1
+
+
+def test_right_key(server: ServerProcess) -> None:
+    server.control(api_key=KEY)
+    check(server.url, api_key=KEY)
+    assert "refuses the API key" in complaint(server.url, api_key="another")
+
+
+LISTS: list[tuple[dict[str, object], str]] = [
+    ({"status": 404, "shape": "plain", "message": "no"}, "answered 404 (no)"),
+    ({"status": 405, "shape": "empty"}, "answered 405"),
+    ({"status": 501, "shape": "openai", "message": "none"}, "answered 501 (none)"),
+    ({"status": 500, "shape": "plain", "message": "oh no"}, "answered 500 (oh no)"),
+    ({"status": 400, "message": ""}, "answered 400"),
+    (
+        {"fault": "not_json"},
+        "answered with what is not a list of models: "
+        "<html><body>It works!</body></html>",
+    ),
+    (
+        {"body": {"object": "list", "data": None}},
+        'answered with what is not a list of models: {"object": "list", "data": null}',
+    ),
+    ({"body": None}, "answered with what is not a list of models: null"),
+    (
+        {"body": [{"object": "model"}, 3, None]},
+        'answered with what is not a list of models: [{"object": "model"}, 3, null]',
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "said"), LISTS)
+def test_without_a_list_one_request_decides(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[{**rule, "path": "/models"}])
+    assert check(server.url) == [
+        f"{server.url}/models {said}. A request for 'tiny-vlm' was answered, so that "
+        "the run goes on."
+    ]
+    assert [each["path"] for each in server.requests(None)] == [
+        "/models",
+        "/chat/completions",
+    ]
+    # As small as a request can be, and what the options leave out is left out.
+    (asked,) = server.requests()
+    assert (asked["text"], asked["params"]) == (
+        "Hi",
+        {"max_tokens": 16, "temperature": 0.0},
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"id": "tiny-vlm", "object": "model"}],
+        ["tiny-vlm"],
+        {"models": [{"name": "tiny-vlm"}]},
+        {"models": [{"name": "models/tiny-vlm", "version": "1"}]},
+        {"data": [{"id": "other"}, {"id": "tiny-vlm", "root": "/w"}]},
+        {"data": [{"name": "Tiny", "model": "tiny-vlm"}]},
+    ],
+)
+def test_a_list_of_any_shape_is_read(server: ServerProcess, body: object) -> None:
+    server.control(rules=[{"path": "/models", "body": body}])
+    assert check(server.url) == []
+    assert not server.requests()
+
+
+def test_what_a_list_of_any_shape_says_of_the_model_is_evidence(
+    server: ServerProcess,
+) -> None:
+    entry = {"name": "tiny-vlm", "created": 17, "root": "/weights/a"}
+    server.control(rules=[{"path": "/models", "body": {"models": [entry]}}])
+
+    async def describe() -> dict[str, str]:
+        client = client_of(server.url)
+        await client.check()
+        return dict(await client.describe())
+
+    assert asyncio.run(describe()) == {"created": "17", "root": "/weights/a"}
+
+
+@pytest.mark.parametrize("listed", [["gpt-4o"], []])
+def test_a_name_that_is_not_listed_is_asked_once(
+    server: ServerProcess, listed: list[str]
+) -> None:
+    rule = {"path": "/models", "body": {"data": [{"id": name} for name in listed]}}
+    server.control(models=["tiny-vlm:nitro"], rules=[rule])
+    assert check(server.url, "tiny-vlm:nitro") == [
+        f"The server at {server.url} does not list 'tiny-vlm:nitro', but: "
+        f"{', '.join(listed) or 'none'}. A request for 'tiny-vlm:nitro' was answered, "
+        "so that the run goes on."
+    ]
+    assert len(server.requests()) == 1
+
+
+def test_a_refusal_of_the_small_request_alone_stops_nothing(
+    server: ServerProcess,
+) -> None:
+    """A model that takes no text without an image is a model all the same."""
+    said = "at least one image is required"
+    server.control(
+        rules=[
+            {"path": "/models", "status": 404, "shape": "empty"},
+            {"status": 400, "message": said},
+        ]
+    )
+    assert check(server.url) == [
+        f"{server.url}/models answered 404. A request for 'tiny-vlm' was refused "
+        f"({server.url} answered 400: {said}), so that the run goes on."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (
+            {"status": 404, "shape": "detail", "message": "Not Found"},
+            "{url}/models answered 404 (body: Not Found), and a request to "
+            "{url}/chat/completions was refused: {url} answered 404: body: Not Found. "
+            "Either this is not the base URL of an OpenAI-compatible API, which mostly "
+            "ends in /v1: give it by --vlm-api-base. Or the server does not serve "
+            "'tiny-vlm': give the name by --vlm-model.",
+        ),
+        (
+            {"status": 503, "shape": "plain", "message": "loading"},
+            "The server at {url} cannot be asked: its list of models answered 503 "
+            "(loading), and a request for 'tiny-vlm' has no answer: {url} answered "
+            "503: loading. See its log, give the URL of another by --vlm-api-base, or "
+            "the name that it serves by --vlm-model.",
+        ),
+        (
+            {"fault": "not_json"},
+            "{url}/models answered with what is not a list of models: "
+            "<html><body>It works!</body></html>, and a request for 'tiny-vlm' has no "
+            "answer: {url} answered 200 with what is not JSON: "
+            "<html><body>It works!</body></html>. Is this the base URL of an "
+            "OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
+            "--vlm-api-base.",
+        ),
+    ],
+)
+def test_a_wrong_place_is_told(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[{**rule, "path": "/models"}, rule])
+    assert complaint(server.url) == said.format(url=server.url)
+
+
+def test_a_key_that_only_the_request_needs(server: ServerProcess) -> None:
+    server.control(
+        rules=[
+            {"path": "/models", "status": 404, "shape": "empty"},
+            {"status": 401, "shape": "openai", "message": "no key"},
+        ]
+    )
+    assert complaint(server.url) == (
+        f"The server at {server.url} refuses the API key, or the lack of one: it "
+        "answered 401 (no key). Set VLM_API_KEY, or give a file that holds the key by "
+        "--vlm-api-key-file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1//", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/chat/completions", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/chat/completions/", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1//chat/completions", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1"),
+        ("http://host/chat/completions", "http://host/v1"),
+        ("https://host/api/v3", "https://host/api/v3"),
+        (" HTTP://Host:80/V1 ", "http://host:80/V1"),
+        ("http://[::1]:8000", "http://[::1]:8000/v1"),
+    ],
+)
+def test_api_base(given: str, base: str) -> None:
+    assert normalize_api_base(given) == base
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            "127.0.0.1:8000/v1",
+            "The API base '127.0.0.1:8000/v1' has no scheme. Write it with http:// or "
+            "https:// in front, such as http://127.0.0.1:8000/v1.",
+        ),
+        (
+            "ftp://host/v1",
+            "The API base 'ftp://host/v1' is not an http or https URL. Give one such "
+            "as http://127.0.0.1:8000/v1.",
+        ),
+        (
+            "http://host:port/v1",
+            "The API base 'http://host:port/v1' has no valid host and port. Give a "
+            "URL such as http://127.0.0.1:8000/v1.",
+        ),
+        (
+            "http:///v1",
+            "The API base 'http:///v1' has no valid host and port. Give a URL such as "
+            "http://127.0.0.1:8000/v1.",
+        ),
+        *(
+            (
+                given,
+                "The API base for host:81 carries a user, a query or a fragment, which "
+                "are not accepted. Give a URL such as http://127.0.0.1:8000/v1, and "
+                "the key by VLM_API_KEY or --vlm-api-key-file.",
+            )
+            for given in (
+                f"http://user:{KEY}@host:81/v1",
+                f"http://user:{KEY}@host:81/v1?key={KEY}",
+                f"http://host:81/v1#{KEY}",
+            )
+        ),
+        (
+            f"http://host:81/openai/deployments/x?key={KEY}",
+            "The API base for host:81 carries a query. Give the URL without the ? and "
+            "what follows it, and that by --vlm-api-query, such as "
+            "--vlm-api-query=api-version=2024-10-21: what it holds is never shown.",
+        ),
+    ],
+)
+def test_api_base_that_is_not_accepted(given: str, text: str) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        normalize_api_base(given)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("given", [f"user:{KEY}@host", f"ftp://u:{KEY}@h?k={KEY}"])
+def test_api_base_never_shows_a_password(given: str) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        normalize_api_base(given)
+    assert KEY not in str(caught.value)
+
+
+def test_loopback() -> None:
+    local = ["127.0.0.1:8000", "127.8.0.1", "localhost:8000", "[::1]:8000"]
+    assert all(is_loopback(f"http://{host}/v1") for host in local)
+    remote = ["10.0.0.1:8000", "localhost.example", "[2001:db8::1]"]
+    assert not any(is_loopback(f"http://{host}/v1") for host in remote)

@@ -1,0 +1,119 @@
+"""What a report holds of a run: figures, intervals, and pictures made small enough."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pytest_vlmeval.reports.comparison import format_comparison
+from pytest_vlmeval.reports.html import embed_pictures
+from pytest_vlmeval.reports.record import RunReport, load_run
+from pytest_vlmeval.reports.summary import percentiles, summarize, wilson
+from pytest_vlmeval.run.store import Store
+from tests.support.report_store import fill_store
+
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunReport]:
+    """Give an artificial run with 24 pictures."""
+    folder = tmp_path_factory.mktemp("report")
+    run_id = fill_store(folder, folder / "cache", COUNT, pictures=24)
+    store = Store(folder)
+    yield load_run(store, folder / "cache", run_id)
+    store.close()
+
+
+def test_wilson_interval_of_a_published_example() -> None:
+    # R. G. Newcombe, Two-sided confidence intervals for the single proportion, 1998,
+    # doi 10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I.
+    for part, whole, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        share = wilson(part, whole)
+        assert (round(share.low, 4), round(share.high, 4)) == (low, high)
+
+
+def test_percentiles_by_the_nearest_rank() -> None:
+    assert percentiles([]) == {}
+    assert percentiles(list(range(1, 101))) == {50: 50, 95: 95, 99: 99}
+    assert percentiles([7]) == {50: 7, 95: 7, 99: 7}
+
+
+def test_figures_of_a_dataset(report: RunReport) -> None:
+    (dataset,) = report.datasets
+    summary = summarize(dataset)
+    assert sum(summary.counts.values()) == COUNT
+    assert summary.counts["failed"] == 1
+    assert summary.cut_off == 1
+    assert sum(bin.count for bin in summary.lengths) == COUNT - 2
+    assert sum(summary.confusion.values()) == COUNT
+    assert [each.share.whole for each in summary.categories] == [30, 30, 30, 30]
+    assert summary.interval is not None
+    low, high = summary.interval
+    assert dataset.score is not None
+    assert low < dataset.score.value < high
+
+
+def webp(data: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.format == "WEBP"
+    return image
+
+
+def test_pictures_are_embedded_once_and_made_smaller(report: RunReport) -> None:
+    pictures = embed_pictures(report, 30)
+    assert len(pictures.found) == 24
+    assert (pictures.left_out, pictures.unreadable) == (0, 0)
+    assert {webp(each).size for each in pictures.found.values()} == {(448, 336)}
+    size = sum(map(len, pictures.found.values()))
+    fewer = embed_pictures(report, size / 1e6 * 0.6)
+    assert fewer.side == 384
+    assert len(fewer.found) == 24
+    assert {webp(each).size for each in fewer.found.values()} == {(384, 288)}
+
+
+def test_without_room_what_is_not_right_keeps_its_pictures(report: RunReport) -> None:
+    (dataset,) = report.datasets
+    # A picture of its own for each sample, so that it is clear whose it is.
+    samples = [each for each in dataset.samples if each.index != "5"][:24]
+    shown = replace(report, datasets=(replace(dataset, samples=tuple(samples)),))
+    wanted = {each.prompt[0][0].media for each in samples if each.outcome != "correct"}
+    whole = embed_pictures(shown, 30).found
+    size = sum(map(len, whole.values()))
+    pictures = embed_pictures(shown, size / 1e6 * 0.4)
+    assert 4 < len(wanted) < len(pictures.found) < len(whole)
+    assert set(list(pictures.found)[: len(wanted)]) == wanted
+    assert pictures.left_out == len(whole) - len(pictures.found)
+    assert sum(map(len, pictures.found.values())) <= size * 0.4
+    assert embed_pictures(shown, 0).left_out == len(whole)
+
+
+def test_a_picture_that_cannot_be_read_is_counted(
+    report: RunReport, tmp_path: Path
+) -> None:
+    (tmp_path / "media").mkdir()
+    (dataset,) = report.datasets
+    sample = dataset.samples[0]
+    (tmp_path / "media" / sample.prompt[0][0].media).write_bytes(b"GIF89a nothing")
+    broken = replace(dataset, folder=tmp_path, samples=(sample,))
+    pictures = embed_pictures(replace(report, datasets=(broken,)), 30)
+    assert (len(pictures.found), pictures.unreadable, pictures.left_out) == (0, 1, 0)
+
+
+def test_runs_without_common_samples(report: RunReport) -> None:
+    assert format_comparison(replace(report, compared_with="x (1)")) == [
+        f"artificial ({report.run_id}) against x (1)",
+        "",
+        "Artificial: the other run has none of its samples",
+    ]

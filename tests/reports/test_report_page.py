@@ -1,0 +1,205 @@
+"""The HTML report in a real browser: Chromium, driven by Playwright.
+
+Screenshots of what is asserted here stay in the folder that `--screenshots` names.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from pytest_vlmeval.reports.html import write_html
+from pytest_vlmeval.reports.record import compare, load_run
+from pytest_vlmeval.run.store import Store
+from tests.support.report_browser import SIZES, Open, browser, open_report, screenshots
+from tests.support.report_store import fill_store
+
+__all__ = ["browser", "open_report", "screenshots"]
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def artificial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the report of 600 samples, compared with another run of the same."""
+    folder = tmp_path_factory.mktemp("artificial")
+    new = fill_store(folder / "new", folder / "cache", 600)
+    old = fill_store(folder / "old", folder / "other", 600, seed=8)
+    reports = []
+    for name, run_id in (("new", new), ("old", old)):
+        store = Store(folder / name)
+        reports.append(load_run(store, folder / "cache", run_id))
+        store.close()
+    write_html(compare(*reports), folder / "report.html", max_mb=30)
+    return folder / "report.html"
+
+
+def serious(page: Page) -> list[str]:
+    """Return what axe-core calls serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['html'][:200]} {node['failureSummary']}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:2]
+    ]
+
+
+@SIZES
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_no_serious_violation_of_accessibility(
+    artificial: Path, open_report: Open, size: tuple[int, int], colours: str
+) -> None:
+    page = open_report(artificial, size, colours=colours)
+    assert serious(page) == []
+    page.get_by_role("link", name="Artificial", exact=True).click()
+    expect(page.locator("#dataset-0")).to_be_visible()
+    assert serious(page) == []
+    page.get_by_role("link", name="Samples", exact=True).click()
+    page.locator(".sample").first.wait_for()
+    assert serious(page) == []
+    page.locator(".sample").first.click()
+    page.locator("#sheet-body .text").first.wait_for()
+    assert serious(page) == []
+
+
+@SIZES
+def test_samples_are_filtered_and_searched(
+    artificial: Path, open_report: Open, size: tuple[int, int]
+) -> None:
+    page = open_report(artificial, size)
+    page.get_by_role("link", name="Samples", exact=True).click()
+    status = page.locator("#status")
+    expect(status).to_have_text("600 samples")
+    page.locator(".chip", has_text="failed").click()
+    expect(status).to_have_text("6 of 600 samples")
+    expect(page.locator(".sample").first).to_contain_text("HTTP 500")
+    page.locator(".chip", has_text="cut off").click()
+    expect(status).to_have_text("6 of 600 samples")
+    card = page.locator(".sample").first
+    expect(card).to_contain_text("It goes on and on")
+    expect(card.locator(".pill")).to_have_text(["wrong", "cut off"])
+    page.locator(".chip", has_text="all").click()
+    page.get_by_label("Category").select_option("maps & plans")
+    expect(status).to_have_text("150 of 600 samples")
+    page.get_by_label("Judge").select_option("judge_unclear")
+    expect(status).to_have_text("0 of 600 samples")
+    page.get_by_label("Judge").select_option("")
+    page.get_by_label("Category").select_option("")
+    page.get_by_role("searchbox").fill("picture 123,")
+    expect(status).to_have_text("1 of 600 samples")
+    expect(page.locator(".sample")).to_have_count(1)
+    expect(page.locator(".sample")).to_have_attribute(
+        "aria-label", re.compile("^Artificial-123, ")
+    )
+    # What is shown stands in the address, and comes back from it.
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.locator(".sample")).to_have_count(1)
+
+
+def test_changes_since_the_other_run(artificial: Path, open_report: Open) -> None:
+    page = open_report(artificial)
+    page.get_by_role("link", name="Samples", exact=True).click()
+    page.get_by_label("Change").select_option("regressed")
+    card = page.locator(".sample").first
+    expect(card.locator(".pill")).to_have_text("regressed")
+    card.click()
+    boxes = page.locator("#sheet .box h3")
+    expect(boxes).to_have_count(3)
+    expect(boxes.nth(1)).to_have_text("artificial")
+    expect(boxes.nth(2)).to_have_text(re.compile(r"^artificial \(.+-1\): correct$"))
+
+
+@SIZES
+def test_a_sample_by_mouse_and_by_keyboard(
+    artificial: Path, open_report: Open, size: tuple[int, int], screenshots: Path
+) -> None:
+    page = open_report(artificial, size)
+    page.get_by_role("link", name="Samples", exact=True).click()
+    page.locator(".sample").first.wait_for()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.get_by_role("searchbox").blur()
+    page.locator(".sample").nth(1).focus()
+    page.keyboard.press("Enter")
+    title = page.locator("#sheet-title")
+    expect(title).to_have_text("Artificial-1")
+    page.keyboard.press("j")
+    expect(title).to_have_text("Artificial-2")
+    expect(page.locator("#sheet details summary").first).to_contain_text("Judge judge")
+    page.locator("#sheet details summary").first.click()
+    expect(page.locator("#sheet")).to_contain_text("Yes, because …")
+    page.screenshot(path=screenshots / f"sample-{size[0]}.png")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(title).to_have_text("Artificial-5")
+    expect(page.locator("#sheet .strip img")).to_have_count(8)
+    page.locator("#sheet .strip button").first.click()
+    expect(page.locator("#zoom")).to_be_visible()
+    loaded = "image => image.complete && image.naturalWidth === 448"
+    assert page.locator("#zoom-image").evaluate(loaded)
+    page.keyboard.press("Escape")
+    expect(page.locator("#zoom")).to_be_hidden()
+    page.keyboard.press("k")
+    expect(title).to_have_text("Artificial-4")
+    page.keyboard.press("Escape")
+    expect(page.locator("#sheet")).to_be_hidden()
+
+
+def test_hostile_text_stays_text(artificial: Path, open_report: Open) -> None:
+    page = open_report(artificial)
+    page.goto(f"{artificial.as_uri()}#view=samples&sample=3")
+    expect(page.locator("#sheet-title")).to_have_text("Artificial-3")
+    page.locator("#sheet summary", has_text="Reasoning").click()
+    shown = page.locator("#sheet .box", has_text="artificial").first.inner_text()
+    assert "<script>document.title='owned'</script>" in shown
+    assert "{{ 7*7 }}" in shown
+    assert page.title() == "artificial · vlmeval report"
+    assert page.locator("#sheet img[onerror]").count() == 0
+    # Nothing external is allowed, and nothing of the page's own that is not listed.
+    policy = page.locator("meta[http-equiv]").get_attribute("content") or ""
+    assert re.fullmatch(
+        r"default-src 'none'; img-src data: blob:; style-src 'sha256-[\w+/=]+'; "
+        r"script-src 'sha256-[\w+/=]+'; base-uri 'none'; form-action 'none'",
+        policy,
+    )
+
+
+def test_the_policy_stops_a_script(
+    artificial: Path, browser: Browser, tmp_path: Path
+) -> None:
+    planted = tmp_path / "planted.html"
+    text = artificial.read_text(encoding="utf-8")
+    planted.write_text(
+        text.replace("</main>", "<script>document.title = 'owned'</script></main>"),
+        encoding="utf-8",
+    )
+    page = browser.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(planted.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.title() == "artificial · vlmeval report"
+    assert any("Content Security Policy" in each for each in refused)
+    page.close()
+
+
+def test_colours_follow_the_system_and_the_button(
+    artificial: Path, open_report: Open
+) -> None:
+    page = open_report(artificial, colours="dark")
+    background = "getComputedStyle(document.body.parentElement).backgroundColor"
+    dark = page.evaluate(background)
+    button = page.locator("#theme")
+    button.click()
+    assert page.evaluate(background) != dark
+    expect(button).to_have_attribute("aria-label", "Colours: light")
+    button.click()
+    assert page.evaluate(background) == dark
+    page.reload()
+    expect(button).to_have_attribute("aria-label", "Colours: dark")

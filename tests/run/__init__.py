@@ -1,0 +1,1 @@
+"""One run: the store, the queue, the engine."""

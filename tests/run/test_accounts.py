@@ -1,0 +1,239 @@
+"""What a run cost: sums, percentiles, errors and changes, read by SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.records import (
+    Answer,
+    FailedAttempt,
+    JudgeQuestion,
+    LimitChange,
+    Origins,
+    Plan,
+    PlanEntry,
+    Said,
+    SpotCheck,
+)
+from pytest_vlmeval.reports.terminal import format_account
+from pytest_vlmeval.run.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def open_plan(store: Store, *names: str, session_id: str = "s1") -> Plan:
+    run_id = store.runs.open({"model": "tiny-vlm"}, session_id, fresh=False)
+    entries = tuple(
+        PlanEntry(dataset=name, fingerprint=f"{name}-1", modified=False, indexes=("1",))
+        for name in names
+    )
+    return Plan(run_id=run_id, scorer="s", entries=entries)
+
+
+def answer(index: int, latency_ms: float, **more: object) -> Answer:
+    values = {"fingerprint": "Data-1", "state": "answered", **more}
+    return Answer(
+        index=str(index),
+        latency_ms=latency_ms,
+        prompt_tokens=10,
+        completion_tokens=2,
+        **values,  # type: ignore[arg-type]
+    )
+
+
+def failed(index: int, kind: str, asked: str = "tiny-vlm") -> FailedAttempt:
+    return FailedAttempt(
+        asked=asked,
+        endpoint="http://127.0.0.1:1/v1",
+        fingerprint="Data-1",
+        index=str(index),
+        kind=kind,
+        message="no",
+        latency_ms=1.0,
+        at=1.0,
+    )
+
+
+def test_sums_and_percentiles_by_the_nearest_rank(store: Store) -> None:
+    plan = open_plan(store, "Data", "More")
+    # 1 to 100 ms: the p-th percentile by the nearest rank is p ms.
+    new = [answer(n, float(n), attempts=1 + (n % 10 == 0)) for n in range(100, 0, -1)]
+    store.answers.record(plan.run_id, "s1", new)
+    store.answers.record(
+        plan.run_id, "s1", [answer(1, 500.0, fingerprint="More-1", attempts=3)]
+    )
+    account = store.accounting.read(plan)
+    data, more = account.datasets
+    assert (data.dataset, data.asked, data.answers, data.failed) == (
+        "Data",
+        "tiny-vlm",
+        100,
+        0,
+    )
+    assert (data.requests, data.retries) == (110, 10)
+    assert (data.prompt_tokens, data.completion_tokens) == (1000, 200)
+    assert (data.latency_p50_ms, data.latency_p95_ms, data.latency_p99_ms) == (
+        50,
+        95,
+        99,
+    )
+    assert (more.requests, more.retries, more.latency_p50_ms) == (3, 2, 500)
+    total = account.model
+    assert (total.dataset, total.requests, total.answers) == ("", 113, 101)
+    assert (total.latency_p50_ms, total.latency_p99_ms) == (51, 100)
+
+
+def test_what_failed_has_no_latency_and_what_was_never_asked_no_request(
+    store: Store,
+) -> None:
+    plan = open_plan(store, "Data")
+    new = [
+        answer(1, 10.0),
+        answer(2, 9_000.0, state="failed", attempts=3),
+        answer(3, 0.0, state="failed", attempts=0),
+    ]
+    store.answers.record(plan.run_id, "s1", new)
+    attempts = [failed(2, "500"), failed(2, "timeout"), failed(2, "500")]
+    store.accounting.record(plan.run_id, "s1", attempts)
+    (data,) = store.accounting.read(plan).datasets
+    assert (data.requests, data.retries, data.answers, data.failed) == (4, 2, 1, 2)
+    assert (data.latency_p50_ms, data.latency_p99_ms) == (10, 10)
+    assert data.errors == {"500": 2, "timeout": 1}
+
+
+def test_each_turn_of_a_conversation_is_one_request(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    earlier = (Said("one"), Said("two"))
+    new = [
+        answer(1, 10.0, turns=3, earlier=earlier, attempts=3),
+        answer(2, 10.0, turns=4, earlier=earlier, attempts=5, state="failed"),
+    ]
+    store.answers.record(plan.run_id, "s1", new)
+    account = store.accounting.read(plan, "s1")
+    assert (account.model.requests, account.model.retries) == (8, 2)
+    assert [each.retries for each in new] == [0, 2]
+    assert format_account(account) == [
+        "asked: 8 requests, 2 of them again, 20 tokens in and 4 out, "
+        "p50/p95/p99 10/10/10 ms"
+    ]
+
+
+def test_a_single_request_is_one_request(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    store.answers.record(plan.run_id, "s1", [answer(1, 10.0)])
+    assert format_account(store.accounting.read(plan, "s1")) == [
+        "asked: 1 request, 10 tokens in and 2 out, p50/p95/p99 10/10/10 ms"
+    ]
+
+
+def test_what_earlier_sessions_asked_is_not_said_to_be_asked_now(store: Store) -> None:
+    plan = open_plan(store, "Data", "More")
+    new = [answer(1, 10.0), answer(2, 30.0, fingerprint="More-1")]
+    store.answers.record(plan.run_id, "s1", new)
+    question = JudgeQuestion(prompt="?")
+    reply = answer(0, 30.0, text="yes")
+    paid = plan.run_id, "Data-1"
+    store.exchanges.record("gpt", "?", question, reply, paid, "s1")
+    store.accounting.record(plan.run_id, "s1", [failed(1, "500")])
+    # One line for all datasets: each of them is in the report.
+    assert format_account(store.accounting.read(plan, "s1")) == [
+        "asked: 2 requests, 20 tokens in and 4 out, p50/p95/p99 10/30/30 ms, "
+        "errors: 500 1x",
+        "judge gpt: 1 request, 10 tokens in and 2 out, p50/p95/p99 30/30/30 ms",
+    ]
+    account = store.accounting.read(plan, "s2")
+    assert format_account(account) == []
+    assert (account.model.requests, account.judges[0].requests) == (2, 1)
+    assert account.now is not None
+    assert (account.now.requests, account.now.errors) == (0, {})
+    origins = Origins(
+        asked=1, stored=2, oldest=1e9, newest=1.1e9, endpoints=("http://a/v1",)
+    )
+    check = SpotCheck(state="same", asked=18, same=15, changed=1, unsteady=1, failed=1)
+    assert format_account(replace(account, origins=origins, spot_check=check)) == [
+        "3 answers: 1 asked now, 2 from the store (09 Sep 2001 to 09 Nov 2004, "
+        "http://a/v1), spot check: 15 of 17 the same, 1 differently each time, 1 more "
+        "without an answer"
+    ]
+    assert format_account(replace(account, origins=origins)) == [
+        "3 answers: 1 asked now, 2 from the store (09 Sep 2001 to 09 Nov 2004, "
+        "http://a/v1), not checked: another command asked them at the same time"
+    ]
+    assert format_account(replace(account, origins=Origins(asked=1, equal=2))) == [
+        "3 answers: 1 asked now, 2 by the answer to an equal prompt among them"
+    ]
+
+
+def test_the_requests_of_a_spot_check_are_counted_once(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    kept = store.answers.record(plan.run_id, "s1", [answer(n, 10.0) for n in (1, 2)])
+    # Of two that are asked again one, asked twice, counts from now on.
+    asked = [(kept[0].seq, answer(1, 10.0)), (kept[1].seq, answer(2, 10.0))]
+    asked.append((kept[1].seq, answer(2, 30.0)))
+    store.reuse.record_answers(plan.run_id, "s2", asked)
+    store.answers.record(plan.run_id, "s2", [answer(2, 30.0), answer(3, 20.0)])
+    now = store.accounting.read(plan, "s2").now
+    assert now is not None
+    assert (now.requests, now.prompt_tokens, now.completion_tokens) == (4, 40, 8)
+
+
+def test_an_account_of_nothing(store: Store) -> None:
+    account = store.accounting.read(open_plan(store, "Data"))
+    assert account.datasets[0].latency_p50_ms is None
+    assert account.model.requests == 0
+    assert account.judges == ()
+
+
+def test_judges_are_counted_by_what_was_asked_for_first(store: Store) -> None:
+    plan = open_plan(store, "Data", "More")
+    reply = answer(0, 30.0, text="yes", attempts=2)
+    for number, fingerprint in enumerate(("Data-1", "More-1", "More-1")):
+        question = JudgeQuestion(prompt=str(number))
+        store.exchanges.record(
+            "gpt", str(number), question, reply, (plan.run_id, fingerprint)
+        )
+    store.accounting.record(plan.run_id, "s1", [failed(0, "429", asked="gpt")])
+    account = store.accounting.read(plan)
+    (judge,) = account.judges
+    assert (judge.asked, judge.requests, judge.retries, judge.answers) == (
+        "gpt",
+        6,
+        3,
+        3,
+    )
+    assert (judge.prompt_tokens, judge.latency_p95_ms, judge.errors) == (
+        30,
+        30,
+        {"429": 1},
+    )
+    assert [(each.dataset, each.answers) for each in account.judge_datasets] == [
+        ("Data", 1),
+        ("More", 2),
+    ]
+    assert account.model.errors == {}
+
+
+def test_changes_of_the_concurrency_are_kept_in_their_order(store: Store) -> None:
+    plan = open_plan(store, "Data")
+    changes = [
+        LimitChange(
+            asked="tiny-vlm",
+            endpoint="http://127.0.0.1:1/v1",
+            before=before,
+            after=after,
+            reason=reason,
+            at=float(after),
+        )
+        for before, after, reason in ((8, 16, "a clean round"), (16, 12, "429"))
+    ]
+    store.accounting.record(plan.run_id, "s1", changes=changes)
+    assert store.accounting.read(plan).changes == tuple(changes)

@@ -1,0 +1,264 @@
+"""What a prepared dataset keeps of its rows: every cell, whatever is in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+from pytest_vlmeval.datasets.own import OWN, write_frame
+from pytest_vlmeval.datasets.prepare import read_samples, read_splits
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.rows import (
+    FILE,
+    frame_of,
+    read_frame,
+    read_texts,
+    write_rows,
+)
+from tests.sandbox.test_containment import run_inside
+from tests.support.sandbox_tables import (
+    cell,
+    describe,
+    draw,
+    prepare,
+    rows_of,
+    score,
+    values,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.records import PreparedDataset
+    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+    from pytest_vlmeval.sandbox.process import Sandbox
+
+# As MMMU has it: `\rightarrow`, not escaped where the table was written.
+LONE = "Ag $\rightarrow$ Zn"
+ODD = [
+    LONE,
+    *("\r", "\r\n", "\n", "\t", "\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028"),
+    *(f"<{chr(code)}>" for code in range(32)),
+    *("<\x7f>", "\ufeff", "\ufffe", "\U0001f5bc", "e\u0301"),
+    *('"', '""', '"quoted"', "'", "a\tb", 'a"\tb', '\\"', "\\", "#", " blank "),
+    *("007", "1.50", "NA", "None", "null", "nan", "1e400", "=B", "-", "True"),
+    "x" * 2**20,
+]
+TWO = ["x", "y"]
+NUMBERS = ["7317", "8317"]
+OPTIONS = {"A": ["red"] * 2, "B": ["blue"] * 2}
+OCR = {"category": ["Regular Text Recognition"] * 2}
+TYPED = {
+    "question_type": ["free_form"] * 2,
+    "answer_type": ["integer"] * 2,
+    "choices": ["[]"] * 2,
+    "precision": ["0"] * 2,
+    "answer_option": NUMBERS,
+    "skills": ["['arithmetic']"] * 2,
+    "task": ["sums"] * 2,
+}
+# Name, class, references, further columns, the answer to the first; all is wrong of
+# the second.
+FAMILIES: list[tuple[str, str, Sequence[str], Mapping[str, list[str]], str]] = [
+    ("MMStar", "ImageMCQDataset", "AB", OPTIONS, "A"),
+    ("Own_circular", "ImageMCQDataset", "AB", OPTIONS, "A"),
+    ("MMMU_DEV_VAL", "MMMUDataset", "AB", OPTIONS, "A"),
+    ("POPE", "ImageYORNDataset", ["Yes", "No"], OCR, "Yes"),
+    ("DocVQA_VAL", "ImageVQADataset", ["['x']", "['y']"], {}, "x"),
+    ("ChartQA_TEST", "ImageVQADataset", TWO, {"split": ["val"] * 2}, "x"),
+    ("MathVision", "MathVision", TWO, {"choices": ["[]"] * 2, **OCR}, "x"),
+    ("MathVista_MINI", "MathVista", NUMBERS, TYPED, "7317"),
+    ("OCRBench", "OCRBench", ["['x']", "['y']"], OCR, "x"),
+    ("MTVQA_TEST", "MTVQADataset", TWO, {"category": ["FR"] * 2}, "x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("index\tquestion\timage\tA\tanswer\n", "MMStar.tsv has no row to ask."),
+        ("<html>\n", "has no column index and no column question and no column image"),
+    ],
+)
+def test_a_published_table_without_rows(
+    sandbox: Sandbox, tmp_path: Path, content: str, words: str
+) -> None:
+    table = tmp_path / "MMStar.tsv"
+    table.write_text(content, encoding="utf-8")
+    with pytest.raises(VlmEvalError) as caught:
+        prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path / "cache")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family[0])
+def test_every_cell_of_a_published_table_is_kept(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    family: tuple[str, str, Sequence[str], Mapping[str, list[str]], str],
+) -> None:
+    name, class_name, references, columns, answer = family
+    first, second = rows_of(references, **columns)
+    rows = [first] + [
+        {**second, "index": n, "question": f"Is {text}?", "note": text}
+        | ({"B": f"is {text}"} if "B" in columns else {})
+        for n, text in enumerate(ODD, start=1)
+    ]
+    rows[0] = {**first, "note": "plain"}
+    table = write_table(tmp_path / f"{name}.tsv", rows)
+    prepared = prepare(describe(table, class_name), sandbox, tmp_path)
+    texts = read_texts(prepared.folder / FILE)
+    assert texts["note"] == ["plain", *ODD]
+    assert texts["question"] == ["What?", *(f"Is {text}?" for text in ODD)]
+    # As ms-vlmeval itself reads the table.
+    pd.testing.assert_frame_equal(
+        read_frame(prepared.folder / FILE),
+        pd.read_csv(table, sep="\t").drop(columns="image"),
+    )
+    samples = read_samples(prepared)
+    assert [sample.index for sample in samples] == [str(n) for n in range(len(rows))]
+    arrow = samples[1].prompt
+    assert any(LONE.strip() in part.text for turn in arrow for part in turn)
+    answers = [("0", answer), *((str(n), "neither") for n in range(1, len(rows)))]
+    found = values(score(sandbox, prepared, answers).verdicts)
+    assert len(found) == len(rows)
+    assert found["0"] == 1
+    assert sum(value or 0 for value in found.values()) == 1
+
+
+def own_dataset(
+    sandbox: Sandbox, folder: Path, rows: Sequence[Mapping[str, object]]
+) -> PreparedDataset:
+    """Prepare rows as a table of one's own, with options and without images."""
+    table = write_table(folder / "Mine.tsv", rows)
+    info = replace(
+        describe(table, "ImageMCQDataset"), rules=OWN, modality="text", family="own"
+    )
+    return prepare(info, sandbox, folder)
+
+
+def test_every_cell_of_a_table_of_one_s_own_is_its_text(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rows = [
+        {"question": "Which?", "answer": "B", "A": "red", "B": text} for text in ODD
+    ]
+    prepared = own_dataset(sandbox, tmp_path, rows)
+    texts = read_texts(prepared.folder / FILE)
+    assert texts["B"] == ODD
+    assert texts["index"] == [str(n) for n in range(1, len(ODD) + 1)]
+    for sample, text in zip(read_samples(prepared), ODD, strict=True):
+        assert sample.prompt[0][-1].text.startswith(
+            f"Question: Which?\nOptions:\nA. red\nB. {text}\nPlease "
+        )
+    answers = [(index, "B") for index in texts["index"]]
+    scored = score(sandbox, prepared, answers)
+    assert scored.value == 100
+    assert set(values(scored.verdicts).values()) == {1}
+
+
+def test_a_data_frame_of_such_cells_is_the_same_table(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    halves = [*ODD, "half \ud83d of a pair"]
+    options = pd.Series(halves, dtype=object)
+    frame = pd.DataFrame(
+        {"question": "Which?", "answer": "B", "A": "red", "B": options}
+    )
+    table = write_frame("Mine", frame, tmp_path, tmp_path)
+    info = replace(describe(table, "ImageMCQDataset"), rules=OWN, modality="text")
+    prepared = prepare(info, sandbox, tmp_path)
+    found = read_texts(prepared.folder / FILE)["B"]
+    assert found == [*ODD, "half \ufffd of a pair"]
+    assert LONE in read_samples(prepared)[0].prompt[0][-1].text
+
+
+def test_values_come_back_as_pandas_read_them(tmp_path: Path) -> None:
+    texts = {
+        "whole": ["1", "2", "3"],
+        "gap": ["1", "", "007"],
+        "word": ["NA", "x", "None"],
+        "same": ["a", "b", "c"],
+        "fraction": ["0.1", "1.50", "1e-300"],
+        "truth": ["True", "False", "True"],
+        "empty": ["", "", ""],
+        "mixed": ["1", "x", ""],
+        "a.b": ["x", "y", "z"],
+        "same as pandas reads it": ["NA", "y", "z"],
+    }
+    source = "\t".join(texts) + "\n"
+    source += "".join(
+        "\t".join(row) + "\n" for row in zip(*texts.values(), strict=True)
+    )
+    table = tmp_path / "t.tsv"
+    table.write_text(source, encoding="utf-8")
+    read = pd.read_csv(table, sep="\t")
+    # Of a column that is read in pieces, some may be numbers and others not.
+    read["mixed"] = pd.Series([1, "x", float("nan")], dtype=object)
+    write_rows(tmp_path / FILE, texts, read)
+    pd.testing.assert_frame_equal(read_frame(tmp_path / FILE), read)
+    assert read_texts(tmp_path / FILE) == texts
+    assert read_texts(tmp_path / FILE, ("word", "none")) == {"word": texts["word"]}
+    write_rows(tmp_path / FILE, texts)
+    own = read_frame(tmp_path / FILE)
+    pd.testing.assert_frame_equal(own, frame_of(texts))
+    assert list(own["gap"].isna()) == [False, True, False]
+    assert list(own["word"]) == texts["word"]
+
+
+def test_splits_are_read_by_name(sandbox: Sandbox, tmp_path: Path) -> None:
+    rows = rows_of(TWO, split=["test", ""])
+    table = write_table(tmp_path / "ChartQA_TEST.tsv", rows)
+    prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
+    assert read_splits(prepared) == {"0": "test"}
+    rows = [{**row, "image": cell(draw(1))} for row in rows_of(TWO)]
+    table = write_table(tmp_path / "TextVQA_VAL.tsv", rows)
+    prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
+    assert read_splits(prepared) == {}
+
+
+def test_an_environment_without_pyarrow_says_so(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+sys.modules["pyarrow"] = None
+from pytest_vlmeval.sandbox.inside import server
+print(json.dumps(server._load_methods(None)))
+"""
+    said = run_inside(sandbox_environment, code, tmp_path)
+    assert said.startswith("ms-vlmeval cannot be used in the environment of ")
+    assert "pyarrow" in said
+    assert said.endswith(
+        ". --vlm-setup builds the sandbox anew; --vlm-sandbox-python takes an "
+        "environment in which ms-vlmeval is installed."
+    )
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "text"])
+def test_damaged_rows_say_what_to_remove(
+    sandbox: Sandbox, tmp_path: Path, damage: str
+) -> None:
+    rows = rows_of(TWO)
+    table = write_table(tmp_path / "TextVQA_VAL.tsv", rows)
+    prepared = prepare(describe(table, "ImageVQADataset"), sandbox, tmp_path)
+    file = prepared.folder / FILE
+    content = {"cut": file.read_bytes()[:-9], "text": b"index\n0\n"}.get(damage)
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(VlmEvalError) as caught:
+        score(sandbox, prepared, [("0", "x")])
+    text = (
+        re.escape(f"{file} is damaged or gone: ")
+        + r".+\. "
+        + re.escape(
+            f"Remove the folder {prepared.folder}, and the dataset is prepared again; "
+            "answers are kept in the run store."
+        )
+    )
+    assert re.fullmatch(text, str(caught.value))

@@ -1,0 +1,1 @@
+"""Whole runs, one file for each behaviour that a user sees."""

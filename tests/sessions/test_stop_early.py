@@ -1,0 +1,253 @@
+"""Datasets whose asking stops once their gates are decided."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.gated_tables import thresholds_of, write_own
+from tests.support.run_fixtures import (
+    Project,
+    endpoint,
+    picture,
+    properties,
+    write_table,
+)
+from tests.support.server_fixtures import ServerProcess
+
+COUNT = 1_500
+EARLY = "--vlm-stop-early"
+BENCHMARK = """
+from pytest_vlmeval import Benchmark
+
+class TestOwn(Benchmark):
+    datasets = ["one.tsv"]
+"""
+TOLD = re.compile(r"one stopped after (\d+) of 1,500 samples")
+
+
+def write_one(project: Project, count: int = COUNT, pictures: int = 40) -> None:
+    """Write a table of open questions, and its benchmark."""
+    shown = [base64.b64encode(picture(n)).decode() for n in range(pictures)]
+    rows = [
+        {
+            "index": str(n),
+            "question": f"one <{n}>?",
+            "answer": "red",
+            "image": shown[n % pictures],
+        }
+        for n in range(count)
+    ]
+    write_table(project.pytester.path / "one.tsv", rows)
+    project.pytester.makepyfile(test_own=BENCHMARK)
+
+
+def demand(project: Project, minimum: float, more: str = "") -> None:
+    text = f"['*'.'one.tsv']\nmin = {minimum}\n{more}"
+    thresholds_of(project).write_text(text)
+
+
+def answers(server: ServerProcess, wrong_in_ten: int) -> None:
+    """Answer `red`, but for the questions that end on so many of ten digits."""
+    rules = [{"contains": f"{n}>", "answer": "blue"} for n in range(wrong_in_ten)]
+    server.control(default="red", rules=rules)
+
+
+def check_stopped(
+    server: ServerProcess, result: pytest.RunResult, cases: dict[str, ET.Element]
+) -> int:
+    """Check what is said of a stop; return how many samples counted."""
+    assert result.ret == pytest.ExitCode.OK
+    asked = len(server.requests())
+    found = properties(cases["test_score[one]"])
+    reason = found["early stop gate: reason"]
+    told = TOLD.match(reason)
+    assert told is not None
+    counted = int(told[1])
+    # Beside those that count, the next look's were asked meanwhile.
+    assert counted <= asked < COUNT / 4
+    assert reason.endswith(
+        " of 1,500 samples: Overall of all would be at least 70.00, with an error of "
+        "at most 0.05, so its threshold is reached (--vlm-stop-early)."
+    )
+    assert found["samples"] == str(counted)
+    assert found["threshold gate of Overall: outcome"] == "passed"
+    assert found["completeness gate: outcome"] == "passed"
+    said = f"stopped    {reason.removesuffix('.')}"
+    assert said in found["threshold gate of Overall: reason"]
+    result.stdout.fnmatch_lines([f"gates: {reason}"])
+    return counted
+
+
+@pytest.mark.slow
+def test_a_model_far_above_its_threshold_is_asked_little(
+    project: Project, server: ServerProcess
+) -> None:
+    write_one(project)
+    answers(server, wrong_in_ten=1)
+    demand(project, 70)
+    arguments = [*endpoint(server.url), EARLY]
+    result, cases = project.junit(*arguments)
+    counted = check_stopped(server, result, cases)
+    outcomes = result.parseoutcomes()
+    assert outcomes["skipped"] == COUNT - counted
+    assert outcomes["passed"] + outcomes["xfailed"] == counted + 1
+    (skipped,) = {
+        case.attrib["message"]
+        for each in cases.values()
+        for case in each.iter("skipped")
+        if not case.attrib["type"].endswith("xfail")
+    }
+    reason = properties(cases["test_score[one]"])["early stop gate: reason"]
+    assert skipped == f"not asked: {reason.removesuffix('.')}"
+    # Of the looks only the one that decided is kept.
+    assert project.stored("SELECT count(*) FROM scores") == [(1,)]
+    assert project.stored("SELECT count(*) FROM verdicts") == [(counted,)]
+    # The same again asks nothing, and finds the same.
+    asked = len(server.requests())
+    _, again = project.junit(*arguments, "-k", "test_score")
+    found = properties(again["test_score[one]"])
+    assert found["early stop gate: reason"] == reason
+    assert len(server.requests()) == asked
+    # Without the option the rest is asked.
+    whole = project.run(*endpoint(server.url), "-k", "test_score")
+    whole.assert_outcomes(passed=1)
+    assert len(server.requests()) == COUNT
+
+
+@pytest.mark.slow
+def test_several_processes_stop_alike(project: Project, server: ServerProcess) -> None:
+    write_one(project)
+    answers(server, wrong_in_ten=1)
+    demand(project, 70)
+    result, cases = project.junit(*endpoint(server.url), EARLY, "-n", "2")
+    counted = check_stopped(server, result, cases)
+    assert result.parseoutcomes()["skipped"] == COUNT - counted
+
+
+def test_a_model_far_below_its_threshold_stops_and_fails(
+    project: Project, server: ServerProcess
+) -> None:
+    write_one(project)
+    answers(server, wrong_in_ten=6)
+    demand(project, 70)
+    result = project.ask(server.url, EARLY, "-k", "test_score")
+    result.assert_outcomes(failed=1)
+    assert len(server.requests()) < COUNT / 4
+    result.stdout.fnmatch_lines(
+        [
+            "one: Overall is below its threshold.",
+            "  stopped    one stopped after * of 1,500 samples: Overall of all would "
+            "be at most *, with an error of at most 0.05, so its threshold is not "
+            "reached (--vlm-stop-early)",
+        ]
+    )
+
+
+def test_a_model_at_its_threshold_is_asked_all(
+    project: Project, server: ServerProcess
+) -> None:
+    write_one(project, 200)
+    answers(server, wrong_in_ten=3)
+    demand(project, 69)
+    result, cases = project.junit(*endpoint(server.url), EARLY, "-k", "test_score")
+    result.assert_outcomes(passed=1)
+    assert len(server.requests()) == 200
+    found = properties(cases["test_score[one]"])
+    assert not [name for name in found if name.startswith("early stop")]
+    assert found["samples"] == "200"
+
+
+WHOLE = {
+    "none": ("", "it has no threshold"),
+    "exact": ("rule = 'point'", "the rule point looks at the value of all samples"),
+    "more": ("metrics.Overall.min = 0.5", "it has thresholds of further metrics"),
+}
+
+
+def test_what_cannot_stop_early_is_asked_whole_and_says_why(
+    project: Project, server: ServerProcess
+) -> None:
+    write_own(project, *WHOLE, samples=60)
+    answers(server, wrong_in_ten=0)
+    demands = (
+        f"['*'.'{name}.tsv']\nmin = 50\n{more}"
+        for name, (more, _) in WHOLE.items()
+        if more
+    )
+    thresholds_of(project).write_text("\n".join(demands))
+    result = project.ask(server.url, EARLY, "-k", "test_score")
+    result.assert_outcomes(passed=3)
+    assert len(server.requests()) == 180
+    for name, (_, why) in WHOLE.items():
+        said = f"{name} is asked whole (--vlm-stop-early): {why}"
+        result.stdout.fnmatch_lines([f"*{said}", f"gates: {said}."])
+
+
+EXCLUDED = [
+    (
+        "--vlm-mode=infer",
+        "--vlm-stop-early and --vlm-mode=infer exclude each other: samples are scored "
+        "while others are asked. Give --vlm-mode=all, or leave --vlm-stop-early out.",
+    ),
+    (
+        "--vlm-fdr=0.05",
+        "--vlm-stop-early and --vlm-fdr exclude each other: the one decides each gate "
+        "by itself, the other all together. Leave one of them out.",
+    ),
+    (
+        "--vlm-repeat=3",
+        "--vlm-stop-early and --vlm-repeat=3 exclude each other: a gate is decided "
+        "early only by samples that are asked once. Leave one of them out.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("option", "says"), EXCLUDED)
+def test_what_excludes_stopping_early_is_a_usage_error(
+    project: Project, option: str, says: str
+) -> None:
+    write_one(project, 1)
+    result = project.ask("http://127.0.0.1:9/v1", EARLY, option, "--vlm-temperature=1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {says}"])
+
+
+def test_a_judge_is_asked_once_of_what_several_looks_score(
+    project: Project, server: ServerProcess, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    shown = base64.b64encode(picture(0)).decode()
+    rows = [
+        {
+            "index": str(n),
+            "question": f"Which <{n}>?",
+            "A": "red",
+            "B": "blue",
+            "answer": "A",
+            "category": "colour",
+            "image": shown,
+        }
+        for n in range(600)
+    ]
+    write_table(project.data_root / "MMStar.tsv", rows)
+    project.pytester.makepyfile(test_own=BENCHMARK.replace("one.tsv", "MMStar"))
+    (project.pytester.path / "thresholds.toml").write_text("['*'.MMStar]\nmin = 85")
+    wrong = {"contains": "3>", "answer": "B"}
+    server.control(default="pick number 1", rules=[wrong])
+    judge = vlm_server(judge="good", models=["judge"])
+    arguments = [f"--vlm-judge-api-base={judge.url}", "--vlm-judge=judge"]
+    result, cases = project.junit(
+        *endpoint(server.url), *arguments, EARLY, "-k", "test_score"
+    )
+    result.assert_outcomes(passed=1)
+    found = properties(cases["test_score[MMStar]"])
+    counted = int(found["samples"])
+    # More than one look, so that what the first one asked is not asked again.
+    assert 50 < counted < 600
+    right = int(found["correct"])
+    assert len(judge.requests()) == right
+    assert found["threshold gate of Overall: outcome"] == "passed"

@@ -1,0 +1,1 @@
+"""Options and task files."""

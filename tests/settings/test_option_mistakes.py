@@ -1,0 +1,137 @@
+"""What a bad value of an option is answered with, wherever it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from tests.support.option_calls import Load
+from tests.support.option_calls import load as load
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "message"),
+    [
+        (
+            ["--vlm-limit=0"],
+            {},
+            "--vlm-limit=0 is not accepted: --vlm-limit takes a whole number of at "
+            "least 1 (samples).",
+        ),
+        (
+            [],
+            {"VLM_TIMEOUT": "soon"},
+            "VLM_TIMEOUT=soon is not accepted: --vlm-timeout takes a number above 0 "
+            "(seconds).",
+        ),
+        (
+            ["--vlm-mode=both"],
+            {},
+            "--vlm-mode=both is not accepted: --vlm-mode takes all, infer, score or "
+            "report.",
+        ),
+        (
+            ["--vlm-sample=0"],
+            {},
+            "--vlm-sample=0 is not accepted: --vlm-sample takes a whole number of at "
+            "least 1 (samples).",
+        ),
+        (
+            ["--vlm-seed=-1"],
+            {},
+            "--vlm-seed=-1 is not accepted: --vlm-seed takes a whole number of at "
+            "least 0.",
+        ),
+        (
+            ["--vlm-scoring=mended"],
+            {},
+            "--vlm-scoring=mended is not accepted: --vlm-scoring takes published, "
+            "vlmevalkit or corrected.",
+        ),
+        (
+            ["--vlm-data-mirror=/no/such/folder"],
+            {},
+            "--vlm-data-mirror=/no/such/folder is not accepted: --vlm-data-mirror "
+            "takes an http or https URL without a password, or a folder that exists.",
+        ),
+        (
+            ["--vlm-download-max-gb=-1"],
+            {},
+            "--vlm-download-max-gb=-1 is not accepted: --vlm-download-max-gb takes a "
+            "number of at least 0 (GB).",
+        ),
+        (
+            ["--vlm-temperature=nan"],
+            {},
+            "--vlm-temperature=nan is not accepted: --vlm-temperature takes a number "
+            "of at least 0, or none.",
+        ),
+        (
+            [],
+            {"VLM_FRESH": "maybe"},
+            "VLM_FRESH=maybe is not accepted: --vlm-fresh takes 1, true, yes, on, 0, "
+            "false, no or off.",
+        ),
+    ],
+)
+def test_bad_values(
+    load: Load, arguments: list[str], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(VlmEvalError) as error:
+        load(*arguments, environ=environ)
+    assert str(error.value) == message
+
+
+def test_bad_value_in_the_ini_file(load: Load) -> None:
+    with pytest.raises(VlmEvalError) as error:
+        load(ini='vlm_retries = "-1"')
+    assert str(error.value) == (
+        "vlm_retries = -1 in the ini file is not accepted: --vlm-retries takes a whole "
+        "number of at least 0."
+    )
+
+
+def test_there_is_no_key_option(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--vlm-api-key=secret")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_key_files_that_cannot_be_used(load: Load, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(VlmEvalError) as error:
+        load(f"--vlm-api-key-file={missing}")
+    assert str(error.value) == (
+        f"--vlm-api-key-file={missing} cannot be read (No such file or directory). "
+        "Give a readable text file that holds only the key, or set VLM_API_KEY."
+    )
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(VlmEvalError) as error:
+        load(f"--vlm-api-key-file={empty}")
+    assert str(error.value) == (
+        f"--vlm-api-key-file={empty} is empty. Give a file that holds the key, or set "
+        "VLM_API_KEY."
+    )
+
+
+def test_data_root_must_exist_when_named(load: Load, tmp_path: Path) -> None:
+    assert load(environ={"LMUData": str(tmp_path)}).data_root == tmp_path
+    with pytest.raises(VlmEvalError) as error:
+        load(environ={"LMUData": "/no/such/folder"})
+    assert str(error.value) == (
+        "LMUData=/no/such/folder is not a folder. Make it, or point LMUData at the "
+        "folder that holds the dataset files (unset, it is ~/LMUData)."
+    )
+
+
+def test_a_bad_value_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--vlm-model=demo", "--vlm-limit=none")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --vlm-limit=none is not accepted: --vlm-limit takes a whole number "
+            "of at least 1 (samples)."
+        ]
+    )

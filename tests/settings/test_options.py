@@ -1,0 +1,162 @@
+"""Options: where a value may stand, and what each is without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
+from tests.support.option_calls import Load
+from tests.support.option_calls import load as load
+
+
+def test_defaults(load: Load, pytester: pytest.Pytester) -> None:
+    settings = load()
+    assert settings.model is None
+    assert settings.backend == "endpoint"
+    assert settings.api_bases == ("http://127.0.0.1:8000/v1",)
+    assert settings.limit is None
+    assert settings.sample is None
+    assert settings.seed == 0
+    assert settings.scoring is None
+    assert settings.data_mirror is None
+    assert settings.download_max_gb == 20
+    assert not settings.download_only
+    assert settings.max_tokens == 2048
+    assert settings.temperature == 0
+    assert settings.mode == "all"
+    assert not settings.fresh
+    assert settings.work_dir == pytester.path / ".vlmeval"
+    assert settings.data_root == Path.home() / "LMUData"
+
+
+def test_command_line_wins_over_ini_over_environment(load: Load) -> None:
+    ini = "vlm_limit = 2"
+    environ = {"VLM_LIMIT": "3"}
+    assert load("--vlm-limit=1", ini=ini, environ=environ).limit == 1
+    assert load(ini=ini, environ=environ).limit == 2
+    assert load(environ=environ).limit == 3
+
+
+def test_every_option_has_the_three_names() -> None:
+    names = {(option.flag, option.ini, option.env) for option in OPTIONS}
+    assert ("--vlm-max-tokens", "vlm_max_tokens", "VLM_MAX_TOKENS") in names
+    assert all(
+        flag.removeprefix("--").replace("-", "_") == ini == env.lower()
+        for flag, ini, env in names
+    )
+
+
+def test_dataset_names_may_be_repeated_and_listed(load: Load) -> None:
+    settings = load("--vlm-data=A,B", "--vlm-data", "C")
+    assert settings.data == ("A", "B", "C")
+
+
+def test_demo_is_its_own_backend(load: Load) -> None:
+    assert load("--vlm-model=demo").backend == "demo"
+    assert load("--vlm-model=demo", "--vlm-backend=endpoint").backend == "endpoint"
+
+
+def test_a_subset_and_its_scoring(load: Load) -> None:
+    settings = load("--vlm-sample=50", "--vlm-seed=7", "--vlm-scoring=corrected")
+    assert (settings.sample, settings.seed) == (50, 7)
+    assert settings.scoring == "corrected"
+
+
+def test_a_mirror_is_a_url_or_a_folder(load: Load, pytester: pytest.Pytester) -> None:
+    url = "https://host/copies"
+    assert load(f"--vlm-data-mirror={url}").data_mirror == url
+    folder = pytester.mkdir("copies")
+    assert load("--vlm-data-mirror=copies").data_mirror == str(folder)
+    assert load("--vlm-download-max-gb=0.5").download_max_gb == 0.5
+
+
+def test_flags_from_ini_and_environment(load: Load) -> None:
+    assert load("--vlm-fresh").fresh
+    assert load(ini='vlm_fresh = "true"').fresh
+    assert load(environ={"VLM_ALLOW_MODIFIED_DATA": "1"}).allow_modified_data
+    assert not load(environ={"VLM_FRESH": "off"}).fresh
+
+
+def test_key_from_environment_or_file(load: Load, tmp_path: Path) -> None:
+    assert load(environ={"VLM_API_KEY": "from-env"}).api_key == "from-env"
+    file = tmp_path / "key"
+    file.write_text("from-file\n", encoding="utf-8")
+    settings = load(f"--vlm-api-key-file={file}", environ={"VLM_API_KEY": "from-env"})
+    assert settings.api_key == "from-file"
+    assert "from-file" not in repr(settings)
+
+
+def test_help_shows_every_option_with_its_unit_and_default(
+    pytester: pytest.Pytester,
+) -> None:
+    result = pytester.runpytest_subprocess("--help")
+    text = " ".join(result.stdout.str().split())
+    start = text.index("evaluation of vision-language models")
+    group = text[start:]
+    for option in OPTIONS:
+        assert option.flag in group
+        if option.default is not None:
+            assert f"(default: {option.default})" in group
+    assert "deadline of one request, in seconds (default: 300)" in group
+    for command, text in COMMANDS.items():
+        assert command in group
+        assert text in group
+
+
+def test_a_video_is_shown_in_one_way(load: Load) -> None:
+    settings = load()
+    assert (settings.nframe, settings.fps, settings.video_url) == (None, None, False)
+    assert load("--vlm-nframe=4").nframe == 4
+    assert load("--vlm-fps=0.5").fps == 0.5
+    assert load("--vlm-video-url").video_url
+    for given, named in (
+        (("--vlm-nframe=4", "--vlm-fps=1"), "--vlm-nframe and --vlm-fps"),
+        (("--vlm-fps=1", "--vlm-video-url"), "--vlm-fps and --vlm-video-url"),
+    ):
+        with pytest.raises(VlmEvalError) as caught:
+            load(*given)
+        assert str(caught.value) == (
+            f"{named} exclude each other: a video is shown as N frames, as F frames "
+            "per second or as its file. Give one of them."
+        )
+
+
+def test_the_hubs_are_where_their_clients_look(load: Load) -> None:
+    home = Path.home() / ".cache"
+    modelscope, huggingface = load().hubs
+    assert modelscope.kind == "modelscope"
+    assert modelscope.endpoint == "https://modelscope.cn"
+    assert modelscope.cache == home / "modelscope"
+    assert huggingface.kind == "huggingface"
+    assert huggingface.endpoint == "https://huggingface.co"
+    assert huggingface.cache == home / "huggingface" / "hub"
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "cache"),
+    [
+        ({"HF_ENDPOINT": "http://h"}, "http://h", None),
+        ({"HF_HOME": "/h"}, None, "/h/hub"),
+        ({"HF_HOME": "/h", "HF_HUB_CACHE": "/c"}, None, "/c"),
+        ({"XDG_CACHE_HOME": "/x"}, None, "/x/huggingface/hub"),
+    ],
+)
+def test_hugging_face_is_preferred_where_modelscope_is_switched_off(
+    load: Load, environ: dict[str, str], endpoint: str | None, cache: str | None
+) -> None:
+    for value in ("0", "False", ""):
+        off = {"VLMEVALKIT_USE_MODELSCOPE": value}
+        first = load(environ={**environ, **off}).hubs[0]
+        assert first.kind == "huggingface"
+        assert endpoint in (None, first.endpoint)
+        assert cache in (None, str(first.cache))
+
+
+def test_modelscope_s_own_settings(load: Load) -> None:
+    environ = {"MODELSCOPE_DOMAIN": "m.example", "MODELSCOPE_CACHE": "/m"}
+    first = load(environ={**environ, "VLMEVALKIT_USE_MODELSCOPE": "1"}).hubs[0]
+    assert (first.kind, first.endpoint) == ("modelscope", "https://m.example")
+    assert first.cache == Path("/m")

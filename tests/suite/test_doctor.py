@@ -1,0 +1,208 @@
+"""`pytest --vlm-doctor`: what it says of what is well, and of what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.suite import doctor as machine
+from pytest_vlmeval.suite.doctor import Finding, find_judges, find_model, write_findings
+from tests.support.run_fixtures import Project
+from tests.support.server_fixtures import ServerProcess
+from tests.support.task_files import swift_task, write_task
+
+CANARY = "sk-canary-4d1f"
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(pytester: pytest.Pytester) -> Load:
+    """Return what loads settings from arguments and the environment."""
+
+    def load(*arguments: str, **environ: str) -> Settings:
+        config = pytester.parseconfig(*arguments)
+        return load_settings(config, {"HOME": "/nowhere", **environ})
+
+    return load
+
+
+def test_a_run_that_would_go_well(
+    project: Project, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    """The options are those of the run, from a task file too; no sample is asked."""
+    server = vlm_server(models=["qwen-vl-chat"], api_key=CANARY)
+    judge = vlm_server(models=["qwen3"], api_key=CANARY)
+    model = {"api_base": server.url, "key": CANARY}
+    task = swift_task(model=model, judge="qwen3", judge_base_url=judge.url)
+    task["eval_config"]["judge_key"] = CANARY
+    write_task(project.pytester.path / "task.yaml", task)
+    result = project.run("--vlm-doctor", "--vlm-config=task.yaml")
+    out = result.stdout.str()
+    assert result.ret == 0, out
+    result.stdout.fnmatch_lines(
+        [
+            "ok*versions*Python *, pytest-vlmeval *, pytest *, openai *, pandas *",
+            f"ok*model*qwen-vl-chat is served at {server.url}",
+            f"ok*media*{server.url} takes several pictures in one prompt",
+            f"ok*media*{server.url} takes pictures",
+            f"ok*judge*qwen3 is served at {judge.url}",
+            f"ok*data root*{project.data_root}, * GB free",
+            "ok*cache*GB free",
+            "ok*work dir*.vlmeval, made when first needed, * GB free",
+            "*GPU*",
+            "ok*sandbox*ms-vlmeval 0.0.20, Python 3.*, pandas *",
+            "ok*store*none yet; the first run makes *.vlmeval/store.sqlite",
+            "",
+            "All is well.",
+        ]
+    )
+    assert CANARY not in out + result.stderr.str()
+    assert not project.store.exists()
+    assert not judge.requests()
+
+
+def test_a_run_that_would_not(project: Project) -> None:
+    (project.pytester.path / ".vlmeval").mkdir()
+    project.store.write_text("no database", encoding="utf-8")
+    result = project.run(
+        "--vlm-doctor", "--vlm-model=m", "--vlm-api-base=http://127.0.0.1:9/v1"
+    )
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "trouble*model*No server answers at http://127.0.0.1:9/v1*",
+            "*swift deploy --model * --served_model_name m --port 9",
+            "ok*judge*exact matching (no judge)",
+            "trouble*store*The run store in * cannot be used: file is not a database*",
+            "2 things are to be mended.",
+        ]
+    )
+    result = project.run("--vlm-doctor", "--vlm-limit=0")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["trouble*options*--vlm-limit=0 is not accepted*", "1 thing is to be mended."]
+    )
+
+
+def model_findings(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return the findings on the model, without their remedies."""
+    found = asyncio.run(find_model(settings))
+    return [(each.about, each.state, each.text) for each in found]
+
+
+def test_models_of_every_kind(load: Load, server: ServerProcess) -> None:
+    ((about, state, text),) = model_findings(load())
+    assert (about, state) == ("model", "note")
+    assert text.startswith("No model was named. Give --vlm-model=NAME")
+    assert model_findings(load("--vlm-model=demo")) == [("model", "ok", "demo, here")]
+    ((_, state, text),) = model_findings(
+        load("--vlm-model=other", f"--vlm-api-base={server.url}")
+    )
+    assert state == "trouble"
+    assert "does not serve 'other'. It serves: tiny-vlm." in text
+    for program, state, said in (
+        ("sh", "ok", "/sh is started for the run"),
+        ("no-such-server", "trouble", "is to be started for the run, and is not found"),
+    ):
+        ((_, found, text),) = model_findings(
+            load("--vlm-model=m", f"--vlm-serve={program} {{port}}")
+        )
+        assert (found, text.endswith(said)) == (state, True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "state", "said"),
+    [
+        (
+            {"status": 400, "pictures": 2},
+            "note",
+            "refuses several pictures in one prompt",
+        ),
+        ({"status": 503}, "trouble", "gave no answer to pictures"),
+    ],
+)
+def test_media_that_are_not_taken(
+    load: Load, server: ServerProcess, rule: dict[str, object], state: str, said: str
+) -> None:
+    server.control(rules=[rule])
+    settings = load("--vlm-model=tiny-vlm", f"--vlm-api-base={server.url}")
+    found = asyncio.run(find_model(settings))
+    media = [each for each in found if each.state != "ok"]
+    assert any(each.state == state and said in each.text for each in media), found
+    assert all(each.remedy for each in media)
+
+
+def test_judges(load: Load, server: ServerProcess) -> None:
+    settings = load("--vlm-judge=tiny-vlm,other", f"--vlm-judge-api-base={server.url}")
+    first, second = asyncio.run(find_judges(settings))
+    assert (first.state, first.text) == ("ok", f"tiny-vlm is served at {server.url}")
+    assert second.state == "trouble"
+    assert "Give one of these by --vlm-judge." in second.text
+
+
+def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    settings = load(f"--vlm-cache-dir={file}/in/it", LMUData=str(tmp_path))
+    root, cache, _ = machine.find_folders(settings)
+    assert root.state == "ok"
+    assert (cache.state, cache.text) == ("trouble", f"{file}/in/it cannot be written")
+    assert cache.remedy == (
+        f"Make {file} a folder that you may write to, or give another by "
+        "--vlm-cache-dir."
+    )
+    monkeypatch.setattr(machine, "LEAST_BYTES", 10**18)
+    root = next(machine.find_folders(settings))
+    assert root.state == "trouble"
+    assert root.remedy.endswith("free some, or point LMUData at another folder.")
+    monkeypatch.undo()
+    settings = load(f"--vlm-work-dir={file}/in/it", LMUData=str(tmp_path))
+    *_, work = machine.find_folders(settings)
+    assert (work.state, work.text) == ("trouble", f"{file}/in/it cannot be written")
+    assert work.remedy.endswith("or give another by --vlm-work-dir.")
+    options = (f"--vlm-cache-dir={tmp_path}/c", f"--vlm-work-dir={tmp_path}/w")
+    advised = load(*options, LMUData=str(tmp_path))
+    assert [each.state for each in machine.find_folders(advised)] == ["ok"] * 3
+
+
+def test_gpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = machine.find_gpus(load(CUDA_VISIBLE_DEVICES=""))
+    assert elsewhere.text == "none here, and this model needs none here"
+    local = load("--vlm-backend=local", "--vlm-model=m", CUDA_VISIBLE_DEVICES="")
+    assert machine.find_gpus(local).state == "note"
+    local = load("--vlm-backend=local", "--vlm-model=m", CUDA_VISIBLE_DEVICES="0,3")
+    found = machine.find_gpus(local)
+    assert (found.state, found.text) == ("ok", "2 (0, 3)")
+
+
+def test_sandboxes(load: Load, tmp_path: Path) -> None:
+    found = machine.find_sandbox(load(f"--vlm-cache-dir={tmp_path}"))
+    assert (found.state, found.remedy) == (
+        "note",
+        "Build it ahead: pytest --vlm-setup",
+    )
+    assert not list(tmp_path.iterdir())
+    found = machine.find_sandbox(load("--vlm-sandbox-python=/bin/false"))
+    assert found.state == "trouble"
+    assert found.text.startswith("--vlm-sandbox-python=/bin/false is not a working Py")
+
+
+def test_lines_fit_and_are_told_apart_by_colour_where_there_is_any() -> None:
+    found = [
+        Finding(about="model", state="trouble", text="word " * 40, remedy="Mend it."),
+        Finding(about="store", state="ok", text="[bold] is text"),
+    ]
+    plain = write_findings(found, 60, colour=False)
+    assert max(map(len, plain)) <= 60
+    assert "\x1b" not in "".join(plain)
+    assert [line for line in plain if "Mend it." in line]
+    assert [line for line in plain if "[bold] is text" in line]
+    assert plain[-1] == "1 thing is to be mended."
+    coloured = write_findings(found, 60, colour=True)
+    assert "\x1b[1;31mtrouble" in "".join(coloured)
+    assert json.dumps(plain)

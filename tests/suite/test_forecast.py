@@ -1,0 +1,236 @@
+"""Sessions that download: summed up ahead, refused, or stopped after the download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.file_server import FileServer
+from tests.support.run_fixtures import Project
+
+MODULE = """
+import pytest
+from pytest_vlmeval import Benchmark
+
+class TestFirst(Benchmark):
+    datasets = ["MathVision_MINI", "MMStar"]
+
+@pytest.mark.core
+class TestSecond(Benchmark):
+    datasets = ["POPE"]
+
+@pytest.mark.vlm("AI2D_TEST")
+def test_own(vlm_sample):
+    vlm_sample.check()
+"""
+NAMES = ("MathVision_MINI", "MMStar", "POPE", "AI2D_TEST")
+
+
+def table_bytes(name: str) -> bytes:
+    """Return a table of 1 MB: what is no table is refused."""
+    return b"index\tquestion\tanswer\n0\t" + name.encode() + b"x" * 1_000_000 + b"\tA\n"
+
+
+@pytest.fixture
+def benchmarks(project: Project, file_server: FileServer) -> Project:
+    """Give a project with four datasets, all on a server of 1 MB files."""
+    for name in NAMES:
+        file_server.files[f"{name}.tsv"] = table_bytes(name)
+    project.pytester.makeini("[pytest]\nmarkers = core")
+    project.pytester.mkdir("deep")
+    (project.pytester.path / "deep" / "test_all.py").write_text(MODULE)
+    return project
+
+
+def mirror(server: FileServer, *more: str) -> list[str]:
+    """Return the arguments of a session that takes its files from the server."""
+    return [
+        "--vlm-model=tiny-vlm",
+        "--vlm-api-base=http://127.0.0.1:9/v1",
+        f"--vlm-data-mirror={server.url}",
+        "--vlm-allow-modified-data",
+        *more,
+    ]
+
+
+def heads(server: FileServer) -> set[str]:
+    """Return the datasets whose size was asked for."""
+    return {Path(path).stem for path in server.asked("HEAD")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], set(NAMES)),
+        (["deep/test_all.py"], set(NAMES)),
+        (["deep/test_all.py::TestSecond"], {"POPE"}),
+        (["deep/test_all.py::TestFirst::test_sample[MMStar-3]"], {"MMStar"}),
+        (["-m", "core"], {"POPE"}),
+        (["-k", "test_own"], {"AI2D_TEST"}),
+        (["--vlm-data=MMStar,POPE"], {"MMStar", "POPE"}),
+        (["--collect-only"], set(NAMES)),
+        (["-n2"], set(NAMES)),
+    ],
+)
+def test_too_much_is_a_usage_error_before_the_first_byte(
+    benchmarks: Project,
+    file_server: FileServer,
+    arguments: list[str],
+    names: set[str],
+) -> None:
+    result = benchmarks.run(
+        *mirror(file_server, "--vlm-download-max-gb=0.0001", *arguments)
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert heads(file_server) == names
+    assert not file_server.asked()
+    noun = "The selected datasets have"
+    result.stderr.fnmatch_lines(
+        [f"ERROR: {noun} {len(names)} MB to download, more than *=0.0001:"]
+    )
+    result.stderr.fnmatch_lines_random([f" *1 MB  {name}" for name in names])
+
+
+def test_what_is_too_much_fits_by_what_the_message_advises(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    limit = ("--vlm-download-max-gb=0.0015", "--collect-only")
+    refused = benchmarks.run(*mirror(file_server, *limit))
+    refused.stderr.fnmatch_lines(
+        ["Choose fewer datasets with -m core (the usual eight), -k or --vlm-data=*"]
+    )
+    assert not file_server.asked()
+    for fewer in (
+        [*limit, "-m", "core"],
+        [*limit, "-k", "TestSecond"],
+        [*limit, "--vlm-data=POPE"],
+        ["--vlm-download-max-gb=1", "--collect-only"],
+    ):
+        result = benchmarks.run(*mirror(file_server, *fewer))
+        assert "more than --vlm-download-max-gb" not in result.stderr.str(), fewer
+        assert "/POPE.tsv" in file_server.asked()
+        file_server.requests.clear()
+        (benchmarks.data_root / "POPE.tsv").unlink()
+
+
+def test_it_is_said_what_is_to_be_downloaded(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    folder = benchmarks.pytester.mkdir("mirror")
+    (folder / "POPE.tsv").write_bytes(b"x" * 2_000_000)
+    # A folder is no network.
+    more = [f"--vlm-data-mirror={folder}", "--vlm-offline", "--vlm-data=MMStar,POPE"]
+    result = benchmarks.run(*mirror(file_server), *more)
+    result.stdout.fnmatch_lines(
+        ["vlmeval: to download: 1 dataset, 2 MB; of unknown size: MMStar"]
+    )
+
+
+def test_nothing_is_asked_of_the_network_when_offline(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    result = benchmarks.run(*mirror(file_server, "--vlm-offline"))
+    assert not file_server.requests
+    result.stdout.fnmatch_lines(["MMStar: *: --vlm-offline is set. *"])
+
+
+def test_modules_that_cannot_be_imported_are_left_to_pytest(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    (benchmarks.pytester.path / "test_broken.py").write_text("import no_such_module")
+    (benchmarks.pytester.path / "test_skipped.py").write_text(
+        "import pytest\npytest.skip('not here', allow_module_level=True)"
+    )
+    result = benchmarks.run(*mirror(file_server, "--vlm-data=POPE"))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1, skipped=1)
+
+
+def test_fixtures_of_a_module_are_its_own_after_the_look_ahead(
+    project: Project,
+) -> None:
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(autouse=True, scope="module")
+        def once():
+            print("once")
+
+        def setup_module():
+            print("set up")
+
+        class TestDemo:
+            @pytest.fixture
+            def named(self):
+                return "named"
+
+            @pytest.mark.vlm("DemoChoice")
+            def test_it(self, vlm_sample, named, once):
+                assert named == "named"
+        """
+    )
+    result = project.run("--vlm-model=demo", "--vlm-limit=2", "-s")
+    result.assert_outcomes(passed=2)
+    text = result.stdout.str()
+    assert text.count("once\n") == text.count("set up") == 1
+
+
+def test_download_only(benchmarks: Project, file_server: FileServer) -> None:
+    arguments = mirror(file_server, "--vlm-download-only", "--vlm-data=MMStar,POPE")
+    result = benchmarks.run(*arguments[2:])
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            "vlmeval: to download: 2 datasets, 2 MB",
+            f"vlmeval: MMStar: {benchmarks.data_root / 'MMStar.tsv'}",
+            f"vlmeval: POPE: {benchmarks.data_root / 'POPE.tsv'}",
+            "*no tests ran*",
+        ]
+    )
+    assert file_server.asked() == ["/MMStar.tsv", "/POPE.tsv"]
+    # As the refusal of several processes advises; without -n it ran above.
+    again = benchmarks.run(*arguments, "-n", "0")
+    assert again.ret == pytest.ExitCode.OK
+    again.stdout.no_fnmatch_line("*to download*")
+    assert len(file_server.asked()) == 2
+    assert not benchmarks.store.exists()
+
+
+def test_download_only_goes_on_after_a_failure(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    del file_server.files["MMStar.tsv"]
+    arguments = mirror(file_server, "--vlm-download-only", "-k", "not test_own")
+    result = benchmarks.run(*arguments)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "vlmeval: to download: 2 datasets, 2 MB; of unknown size: MMStar",
+            f"vlmeval: MathVision_MINI: {benchmarks.data_root}/MathVision_MINI.tsv",
+            "vlmeval: MMStar: its file is missing and cannot be downloaded from "
+            f"{file_server.url}/MMStar.tsv: the server answered 404 Not Found. *",
+            f"vlmeval: POPE: {benchmarks.data_root / 'POPE.tsv'}",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vlm-data=MMStart"], "--vlm-data=MMStart: no selected benchmark has this*"),
+        (["--vlm-download-max-gb=0"], "The selected datasets have 4 MB to download*"),
+        (
+            ["-n2"],
+            "--vlm-download-only works in one process: leave -n out, or give -n 0.",
+        ),
+    ],
+)
+def test_download_only_refuses(
+    benchmarks: Project, file_server: FileServer, arguments: list[str], message: str
+) -> None:
+    result = benchmarks.run(*mirror(file_server, "--vlm-download-only", *arguments))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert not file_server.asked()

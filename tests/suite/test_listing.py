@@ -1,0 +1,146 @@
+"""`pytest --vlm-list`: the table, its filter, JSON, and what it imports."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from pytest_vlmeval.datasets.catalog import demo_datasets
+from pytest_vlmeval.suite.commands import Places, list_datasets
+from tests.support.run_fixtures import Project, math_rows, write_table
+
+HEADER = "name family modality kind judge scored size disk source".split()
+
+
+def test_the_table_fits_and_has_all(project: Project) -> None:
+    write_table(project.data_root / "MathVision_MINI.tsv", math_rows(2))
+    result = project.run("--vlm-list")
+    assert result.ret == pytest.ExitCode.OK
+    lines = result.outlines
+    assert lines[0].split() == HEADER
+    assert max(map(len, lines)) <= 120
+    rows = {line.split()[0]: line.split() for line in lines[1:-3]}
+    assert len(rows) > 700
+    assert rows["MathVision_MINI"][1:6] == [
+        "MathVision",
+        "image",
+        "vqa",
+        "optional",
+        "yes",
+    ]
+    assert rows["MathVision_MINI"][6:] == [
+        "<",
+        "1",
+        "MB",
+        "yes",
+        "opencomp…",
+    ]
+    # Too long for its column, so on a line of its own.
+    long_name = "CGBench_MCQ_Grounding_Mini_8frame_subs_subt"
+    assert lines[lines.index(long_name) + 1].split()[0] == "CGBench_MCQ_G…"
+    assert rows["DocVQA_TEST"][4:7] == ["unused", "no", "refs"]
+    assert rows["MMMU_TEST"][4:7] == ["optional", "no", "refs"]
+    assert rows["MMVet"][4:7] == ["required", "by", "judge"]
+    assert rows["MMMB"][4:6] == ["?", "yes"]
+    assert rows["MUIRBench"][4:7] == ["?", "not", "yet"]
+    assert rows["Video-MME_8frame"][1:6] == [
+        "Video-MME",
+        "video",
+        "multiple_choice",
+        "optional",
+        "yes",
+    ]
+    assert rows["MMT-Bench_ALL"][6:9] == ["6.2", "GB", "no"]
+    assert rows["DemoChoice"][-1] == "bundled"
+    assert lines[-2:] == [
+        "728 datasets, 4 on disk. scored: by judge: with --vlm-judge only; no refs: no "
+        "reference answers; not yet:",
+        "no scoring here. Those two are only asked by --vlm-mode=infer. ?: not known "
+        "before a download. --vlm-list=json has more.",
+    ]
+
+
+def test_words_filter(project: Project) -> None:
+    result = project.run("--vlm-list=video,mme,MULTIPLE")
+    names = [line.split()[0] for line in result.outlines[1:-3]]
+    assert "Video-MME" in names
+    assert "MME" not in names
+    alone = project.run("--vlm-list=DemoOpen")
+    assert alone.outlines[-2].startswith("1 dataset, 1 on disk. ")
+
+
+def test_nothing_fits(project: Project) -> None:
+    result = project.run("--vlm-list=image,nothing-like-it")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --vlm-list=image,nothing-like-it: no dataset has all of these "
+            "words in its name, family, kind or modality. Kinds are multiple_choice, "
+            "yes_no, vqa, caption and other; modalities image, video and text."
+        ]
+    )
+
+
+def test_json_has_everything(project: Project) -> None:
+    result = project.run("--vlm-list=json,MMT-Bench_VAL")
+    (first, second) = json.loads(result.stdout.str())
+    assert {first["name"], second["name"]} == {"MMT-Bench_VAL", "MMT-Bench_VAL_MI"}
+    entry = first if first["name"] == "MMT-Bench_VAL" else second
+    assert len(entry.pop("md5")) == 32
+    assert entry.pop("versions") == []
+    assert entry == {
+        "name": "MMT-Bench_VAL",
+        "family": "MMT-Bench",
+        "modality": "image",
+        "kind": "multiple_choice",
+        "judge": "optional",
+        "has_references": True,
+        "scored": "yes",
+        "not_scored_because": None,
+        "size_bytes": 631_000_000,
+        "on_disk": False,
+        "source": "opencompass.openxlab.space",
+        "url": "https://opencompass.openxlab.space/utils/benchmarks/"
+        "MMT-Bench/MMT-Bench_VAL.tsv",
+        "homepage": "https://mmt-bench.github.io",
+        "licence": "CC-BY-4.0",
+    }
+
+
+def test_json_says_why_there_is_no_score(project: Project) -> None:
+    words = {"MUIRBench": "not yet", "DocVQA_TEST": "no refs", "MMVet": "by judge"}
+    found = {each["name"]: each for each in json.loads(listed(project))}
+    assert {name: found[name]["scored"] for name in words} == words
+    assert {name: found[name]["not_scored_because"] for name in words} == {
+        "MUIRBench": "the scoring of ms-vlmeval's MUIRDataset cannot be used here yet",
+        "DocVQA_TEST": "no reference answers",
+        "MMVet": None,
+    }
+
+
+def listed(project: Project) -> str:
+    return project.run("--vlm-list=json").stdout.str()
+
+
+def test_json_of_nothing_is_an_empty_list(project: Project) -> None:
+    infos = demo_datasets().values()
+    places = Places(project.data_root)
+    assert list_datasets(infos, ["json", "nothing"], places) == "[]"
+    (open_one,) = json.loads(list_datasets(infos, ["vqa", "JSON"], places))
+    assert open_one["on_disk"]
+    assert open_one["url"] is None
+
+
+def test_it_imports_nothing_heavy(project: Project) -> None:
+    project.run("--vlm-list=demo")
+    result = project.pytester.run(
+        sys.executable, "-X", "importtime", "-m", "pytest", "--vlm-list=demo"
+    )
+    imported = {line.rpartition("|")[2].strip() for line in result.errlines}
+    assert "pytest_vlmeval.suite.commands" in imported
+    assert not imported & {"pandas", "pyarrow", "openai", "sqlalchemy", "numpy"}
+    # The sources of ms-vlmeval, seconds of work, were read the first time.
+    assert "pytest_vlmeval.datasets.catalog" in imported
+    assert "pytest_vlmeval.datasets.catalog" not in imported

@@ -1,0 +1,1 @@
+"""Held against ms-vlmeval itself."""
