@@ -10,7 +10,7 @@
 # make test-browser  those that open reports in Chromium, which has to be installed
 # make test-packaging   those that install the wheel, with each Python that is found
 # make docs   builds the site of the documentation, build/docs/docs/index.html
-# make picture   takes the README's picture, with Chromium
+# make screenshot   takes the screenshot of the README, with Chromium
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 
@@ -34,7 +34,7 @@ RAY_READY := $(RAY)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-addons test-browser test-swift test-ray test-postgres \
-	test-packaging test-units model-environment docs picture lint typecheck demo-model clean
+	test-packaging test-units model-environment docs screenshot lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
@@ -76,8 +76,8 @@ docs: $(SPHINX_READY)
 	$(SPHINX)/bin/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env \
 		-c docs . build/docs
 
-picture: $(READY)
-	$(BIN)/python docs/picture.py
+screenshot: $(READY)
+	$(BIN)/python docs/screenshot.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

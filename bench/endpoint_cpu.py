@@ -29,8 +29,8 @@ from pytest_vlmeval.records import PromptPart
 from tests.support.server_fixtures import ServerProcess
 
 MODEL = "tiny-vlm"
-QUESTION = "What is in the picture? Answer with the option's letter."
-PICTURE_BYTES = 31_000
+QUESTION = "What is in the image? Answer with the option's letter."
+IMAGE_BYTES = 31_000
 MAX_TOKENS = 64
 
 Ask = Callable[[], Awaitable[object]]
@@ -64,8 +64,8 @@ async def _endpoint(url: str, folder: Path, requests: int, concurrency: int) -> 
         timeout_s=60,
         concurrency=concurrency,
     )
-    picture = PromptPart(kind="image", media="picture.jpg", media_type="image/jpeg")
-    prompt = (picture, PromptPart(kind="text", text=QUESTION))
+    image = PromptPart(kind="image", media="image.jpg", media_type="image/jpeg")
+    prompt = (image, PromptPart(kind="text", text=QUESTION))
     request = Request(turns=(prompt,), media_folder=folder)
     await _measure("EndpointClient", lambda: client.ask(request), requests, concurrency)
     limits = Concurrency(concurrency, adaptive=False)
@@ -83,8 +83,8 @@ async def _openai(
     name = "aiohttp" if with_aiohttp else "default"
 
     async def ask() -> object:
-        data = b64encode((folder / "picture.jpg").read_bytes()).decode()
-        picture = {"url": f"data:image/jpeg;base64,{data}"}
+        data = b64encode((folder / "image.jpg").read_bytes()).decode()
+        image = {"url": f"data:image/jpeg;base64,{data}"}
         return await client.chat.completions.create(
             model=MODEL,
             max_tokens=MAX_TOKENS,
@@ -93,7 +93,7 @@ async def _openai(
                 {
                     "role": "user",
                     "content": [
-                        {"type": "image_url", "image_url": {"url": picture["url"]}},
+                        {"type": "image_url", "image_url": {"url": image["url"]}},
                         {"type": "text", "text": QUESTION},
                     ],
                 }
@@ -109,10 +109,10 @@ async def _openai(
 
 async def _aiohttp(url: str, folder: Path, requests: int, concurrency: int) -> None:
     async def ask() -> object:
-        data = b64encode((folder / "picture.jpg").read_bytes()).decode()
-        picture = {"url": f"data:image/jpeg;base64,{data}"}
+        data = b64encode((folder / "image.jpg").read_bytes()).decode()
+        image = {"url": f"data:image/jpeg;base64,{data}"}
         content = [
-            {"type": "image_url", "image_url": picture},
+            {"type": "image_url", "image_url": image},
             {"type": "text", "text": QUESTION},
         ]
         body = {
@@ -139,7 +139,7 @@ def main() -> None:
     work = arguments.requests, arguments.concurrency
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "picture.jpg").write_bytes(os.urandom(PICTURE_BYTES))
+        (folder / "image.jpg").write_bytes(os.urandom(IMAGE_BYTES))
         server = ServerProcess(folder, latency_s=0.1)
         try:
             print(f"{'client':42} {'ms CPU':>8} {'requests/s':>12}")

@@ -40,7 +40,7 @@ SHAPES = {
     "7B": (3584, 28, 28, 4, 18944),
 }
 VISION = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "mlp_ratio": 4}
-# What each picture comes to on a GPU, an area in pixels.
+# What each image comes to on a GPU, an area in pixels.
 PIXELS = 448 * 448
 GPU_TOKENS = 64
 CPU_TOKENS = 16
@@ -95,15 +95,15 @@ class IdleMeter:
 
 
 def write_questions(folder: Path, count: int) -> list[Request]:
-    """Write the pictures of the demo's questions; return its prompts, over and over."""
+    """Write the images of the demo's questions; return its prompts, over and over."""
     prompts: list[Request] = []
     for table in TABLES:
         for sample in held_out_samples(table):
             name = f"{len(prompts)}.png"
-            (folder / name).write_bytes(png_bytes(sample.picture))
-            picture = PromptPart(kind="image", media=name, media_type="image/png")
+            (folder / name).write_bytes(png_bytes(sample.image))
+            image = PromptPart(kind="image", media=name, media_type="image/png")
             text = PromptPart(kind="text", text=benchmark_prompt(sample))
-            prompts.append(Request(turns=((picture, text),), media_folder=folder))
+            prompts.append(Request(turns=((image, text),), media_folder=folder))
     return [prompts[number % len(prompts)] for number in range(count)]
 
 
@@ -228,9 +228,9 @@ def shaped(folder: Path, shape: str, python: Path) -> Path:
     config["vision_config"] |= {**VISION, "hidden_size": hidden}
     path.write_text(json.dumps(config), encoding="utf-8")
     path = checkpoint / "preprocessor_config.json"
-    pictures = json.loads(path.read_text(encoding="utf-8"))
-    pictures |= {"min_pixels": PIXELS, "max_pixels": PIXELS}
-    path.write_text(json.dumps(pictures), encoding="utf-8")
+    images = json.loads(path.read_text(encoding="utf-8"))
+    images |= {"min_pixels": PIXELS, "max_pixels": PIXELS}
+    path.write_text(json.dumps(images), encoding="utf-8")
     (checkpoint / "model.safetensors").unlink()
     run(python, "write", {"path": str(checkpoint)}, folder)
     return checkpoint

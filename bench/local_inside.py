@@ -36,7 +36,7 @@ class Questions:
         return len(self._prompts)
 
     def dump_image(self, line: Any) -> list[str]:
-        """Return the pictures of a row."""
+        """Return the images of a row."""
         parts = self._prompts[line["index"]]["turns"][0]
         return [part["path"] for part in parts if part["kind"] == "image"]
 

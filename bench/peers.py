@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# ms-vlmeval's pictures lie in the table, as base64: more than csv takes by itself.
+# ms-vlmeval's images lie in the table, as base64: more than csv takes by itself.
 csv.field_size_limit(sys.maxsize)
 
 
@@ -53,9 +53,9 @@ def evalscope(
 def _as_messages(row: dict[str, str]) -> dict[str, object]:
     options = "\n".join(f"{letter}. {row[letter]}" for letter in "ABCD")
     text = f"Question: {row['question']}\nOptions:\n{options}\nAnswer with a letter."
-    picture = {"url": f"data:image/jpeg;base64,{row['image']}"}
+    image = {"url": f"data:image/jpeg;base64,{row['image']}"}
     content = [
-        {"type": "image_url", "image_url": picture},
+        {"type": "image_url", "image_url": image},
         {"type": "text", "text": text},
     ]
     return {

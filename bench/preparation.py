@@ -3,7 +3,7 @@
 `python bench/preparation.py` writes tables of multiple-choice rows with a JPEG of
 448x336 each (about 31 kB, drawn from a seed), prepares each with this project's
 sandbox and with ms-vlmeval itself in the same environment (its data set built, its
-prompt built for every row, which saves the pictures), in turn, and prints both. The
+prompt built for every row, which saves the images), in turn, and prints both. The
 large table is left to ms-vlmeval only with `--all`: it takes half an hour there.
 """
 
@@ -56,22 +56,22 @@ print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024}))
 def write_table(path: Path, megabytes: float | None, rows: int | None) -> int:
     """Write a table of so many rows, or so large; return the number of rows."""
     generator = random.Random(0)
-    pictures = [_picture(generator) for _ in range(DRAWN)]
+    images = [_image(generator) for _ in range(DRAWN)]
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         names = ["index", "question", "A", "B", "C", "D", "answer", "category"]
         writer = csv.writer(file, delimiter="\t")
         writer.writerow([*names, "image"])
         while file.tell() < megabytes * 1e6 if megabytes else count < (rows or 0):
-            text = [f"What is in picture {count}?", "a", "b", "c", "d", "A", "any"]
-            # A comment behind the picture makes each content its own.
-            picture = pictures[count % DRAWN] + count.to_bytes(4, "big")
-            writer.writerow([count, *text, base64.b64encode(picture).decode()])
+            text = [f"What is in image {count}?", "a", "b", "c", "d", "A", "any"]
+            # A comment behind the image makes each content its own.
+            image = images[count % DRAWN] + count.to_bytes(4, "big")
+            writer.writerow([count, *text, base64.b64encode(image).decode()])
             count += 1
     return count
 
 
-def _picture(generator: random.Random) -> bytes:
+def _image(generator: random.Random) -> bytes:
     noise = Image.frombytes("RGB", (112, 84), generator.randbytes(112 * 84 * 3))
     out = io.BytesIO()
     noise.resize(SIZE, Image.Resampling.BICUBIC).save(out, "JPEG", quality=JPEG_QUALITY)

@@ -2,7 +2,7 @@
 
 `python bench/scale.py` starts `endpoint.py` in a process of its own, which answers at
 once, and evaluates tables of growing size (an open question and one of a hundred small
-pictures each): first the whole command with everything prepared, then the same again
+images each): first the whole command with everything prepared, then the same again
 with every answer stored. Seconds are from shell to shell, collection and scoring
 included. Processor time is that of pytest and its helpers without the endpoint, in ms
 for each sample; a machine that does other work changes it less. Memory is the most that
@@ -32,7 +32,7 @@ from PIL import Image
 from throughput import PLUGINS, USERS
 
 HERE = Path(__file__).parent
-PICTURES = 100
+IMAGES = 100
 BENCHMARK = """
 from pytest_vlmeval import Benchmark
 
@@ -51,20 +51,20 @@ class Cost(NamedTuple):
 
 def write_table(path: Path, samples: int) -> None:
     """Write a table of one's own with as many questions."""
-    pictures = []
-    for seed in range(PICTURES):
+    images = []
+    for seed in range(IMAGES):
         colour = random.Random(seed).randbytes(3)
         out = io.BytesIO()
         Image.new("RGB", (64, 48), tuple(colour)).save(out, "PNG")
-        pictures.append(base64.b64encode(out.getvalue()).decode())
+        images.append(base64.b64encode(out.getvalue()).decode())
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["index", "question", "answer", "image"])
         for number in range(samples):
-            question = f"What is number {number} in the picture?"
+            question = f"What is number {number} in the image?"
             answer = "a thing" if number % 2 else "something else"
-            picture = pictures[number % PICTURES]
-            writer.writerow([number, question, answer, picture])
+            image = images[number % IMAGES]
+            writer.writerow([number, question, answer, image])
 
 
 def run(folder: Path, *arguments: str) -> Cost:

@@ -33,7 +33,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 MODEL = "tiny-vlm"
 SIZE = (448, 336)
-PICTURE_BYTES = 31_000
+IMAGE_BYTES = 31_000
 NAME = "Throughput"
 # What a user's environment has of pytest's plugins, and Python's usual caching.
 USERS = {"PYTHONDONTWRITEBYTECODE": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -59,8 +59,8 @@ class Result:
     status: int
 
 
-def draw_picture(seed: int) -> bytes:
-    """Draw a JPEG of about `PICTURE_BYTES`: a coarse pattern under fine noise."""
+def draw_image(seed: int) -> bytes:
+    """Draw a JPEG of about `IMAGE_BYTES`: a coarse pattern under fine noise."""
     noise = random.Random(seed)
     coarse = Image.frombytes("RGB", (56, 42), noise.randbytes(56 * 42 * 3))
     out = io.BytesIO()
@@ -68,22 +68,22 @@ def draw_picture(seed: int) -> bytes:
     return out.getvalue()
 
 
-def write_table(path: Path, samples: int, pictures: int = 200) -> int:
-    """Write a multiple-choice table; return the mean size of its pictures in bytes."""
-    drawn = [draw_picture(seed) for seed in range(min(samples, pictures))]
+def write_table(path: Path, samples: int, images: int = 200) -> int:
+    """Write a multiple-choice table; return the mean size of its images in bytes."""
+    drawn = [draw_image(seed) for seed in range(min(samples, images))]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t")
         writer.writerow(("index", "image", "question", *"ABCD", "answer", "category"))
         for index in range(samples):
-            # A comment segment of its own makes every picture another one.
+            # A comment segment of its own makes every image another one.
             data = drawn[index % len(drawn)]
             own = f"{index:08}".encode()
             data = data[:2] + b"\xff\xfe\x00\x0a" + own + data[2:]
-            picture = base64.b64encode(data).decode()
-            question = f"What is in picture {index}?"
+            image = base64.b64encode(data).decode()
+            question = f"What is in image {index}?"
             options = ("a cat", "a dog", "a bird", "a fish")
             answer = "ABCD"[index % 4]
-            writer.writerow((index, picture, question, *options, answer, "animals"))
+            writer.writerow((index, image, question, *options, answer, "animals"))
     return sum(map(len, drawn)) // len(drawn)
 
 

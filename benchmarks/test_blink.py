@@ -1,6 +1,6 @@
 """BLINK: visual perception that people solve within a blink.
 
-Fu et al., BLINK, ECCV 2024, arXiv 2404.12390. Many questions have several pictures.
+Fu et al., BLINK, ECCV 2024, arXiv 2404.12390. Many questions have several images.
 """
 
 from __future__ import annotations

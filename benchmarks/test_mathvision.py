@@ -1,4 +1,4 @@
-"""MATH-Vision: 3,040 problems of mathematics competitions that need their picture.
+"""MATH-Vision: 3,040 problems of mathematics competitions that need their image.
 
 Wang et al., Measuring Multimodal Mathematical Reasoning with MATH-Vision Dataset,
 NeurIPS 2024, arXiv 2402.14804. MathVision_MINI is its testmini split, 304 problems.

@@ -64,6 +64,6 @@ class TestMMBenchChinese(Benchmark):
 @pytest.mark.multiple_choice
 @pytest.mark.chinese
 class TestCCBench(Benchmark):
-    """Pictures of Chinese culture, with Chinese questions."""
+    """Images of Chinese culture, with Chinese questions."""
 
     datasets = ("CCBench",)

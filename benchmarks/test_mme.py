@@ -14,6 +14,6 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.image
 @pytest.mark.yes_no
 class TestMME(Benchmark):
-    """One picture, one question to affirm and one to deny."""
+    """One image, one question to affirm and one to deny."""
 
     datasets = ("MME",)

@@ -1,4 +1,4 @@
-"""MMMU: college exam questions of 30 subjects, with pictures among the text.
+"""MMMU: college exam questions of 30 subjects, with images among the text.
 
 Yue et al., MMMU, CVPR 2024, arXiv 2311.16502. The test split has no public answers.
 """

@@ -1,4 +1,4 @@
-"""MMStar: 1,500 questions that cannot be answered without the picture.
+"""MMStar: 1,500 questions that cannot be answered without the image.
 
 Chen et al., Are We on the Right Way for Evaluating Large Vision-Language Models?,
 NeurIPS 2024, arXiv 2403.20330.

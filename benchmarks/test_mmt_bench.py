@@ -1,7 +1,7 @@
 """MMT-Bench: 162 subtasks in 32 groups, from recognition to planning.
 
 Ying et al., MMT-Bench, ICML 2024, arXiv 2404.16006. The names ending in MI give a
-question all of its pictures, the others one picture made of them.
+question all of its images, the others one image made of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MTVQA: text in pictures, asked and answered in nine languages.
+"""MTVQA: text in images, asked and answered in nine languages.
 
 Tang et al., MTVQA, 2024, arXiv 2405.11985.
 """
@@ -14,6 +14,6 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.vqa
 @pytest.mark.ocr
 class TestMTVQA(Benchmark):
-    """Questions in the language of the picture's text."""
+    """Questions in the language of the image's text."""
 
     datasets = ("MTVQA_TEST",)

@@ -1,4 +1,4 @@
-"""POPE: is an object in the picture? A probe for object hallucination.
+"""POPE: is an object in the image? A probe for object hallucination.
 
 Li et al., Evaluating Object Hallucination in Large Vision-Language Models, EMNLP 2023,
 arXiv 2305.10355. Ranked by F1.

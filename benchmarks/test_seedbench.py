@@ -1,7 +1,7 @@
-"""SEED-Bench: multiple choice over pictures, several pictures, charts and maps.
+"""SEED-Bench: multiple choice over images, several images, charts and maps.
 
 Li et al., SEED-Bench, CVPR 2024, arXiv 2307.16125; SEED-Bench-2, arXiv 2311.17092;
-SEED-Bench-2-Plus (text-rich pictures), arXiv 2404.16790.
+SEED-Bench-2-Plus (text-rich images), arXiv 2404.16790.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.image
 @pytest.mark.multiple_choice
 class TestSEEDBench(Benchmark):
-    """Single pictures, many of several, and text-rich ones."""
+    """Single images, many of several, and text-rich ones."""
 
     datasets = ("SEEDBench_IMG", "SEEDBench2", "SEEDBench2_Plus")

@@ -1,4 +1,4 @@
-"""VCR: restore text that is partly covered in a picture.
+"""VCR: restore text that is partly covered in an image.
 
 Zhang et al., VCR: Visual Caption Restoration, ICLR 2025, arXiv 2406.06462. HARD covers
 more of each letter than EASY; the numbers are those of the samples.

@@ -23,9 +23,9 @@ from pytest_vlmeval.models.demo import (
     CHANNEL_MEAN,
     CONTEXT_TOKENS,
     FOLDER,
+    IMAGE_SIZE,
     MERGE,
     PATCH,
-    PICTURE_SIZE,
     SYSTEM,
 )
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 EMBEDDINGS = "model.embed_tokens.weight"
-PIXELS = PICTURE_SIZE[0] * PICTURE_SIZE[1]
+PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
 IDS = {name: FIRST_SPECIAL + place for place, name in enumerate(SPECIAL)}
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -132,7 +132,7 @@ def _preprocessor_config() -> dict[str, Any]:
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": "Qwen2VLProcessor",
-        # Every picture comes down, or up, to about the size of those in the training.
+        # Every image comes down, or up, to about the size of those in the training.
         "min_pixels": PIXELS,
         "max_pixels": PIXELS,
         "patch_size": PATCH,

@@ -23,7 +23,7 @@ from transformers import (
 
 from demo_model.questions import benchmark_prompt
 from demo_model.tables import TABLES, held_out_samples, png_bytes
-from pytest_vlmeval.models.demo import FOLDER, PICTURE_TOKENS, DemoModel
+from pytest_vlmeval.models.demo import FOLDER, IMAGE_TOKENS, DemoModel
 
 MAX_TOKENS = 16
 
@@ -43,17 +43,15 @@ class Checkpoint:
         self.processor = Qwen2VLImageProcessor.from_pretrained(folder)
         self.model = Qwen2VLForConditionalGeneration.from_pretrained(folder)
 
-    def ask(self, picture: Image, text: str) -> Reply:
-        """Ask about one picture."""
+    def ask(self, image: Image, text: str) -> Reply:
+        """Ask about one image."""
         content = [{"type": "image"}, {"type": "text", "text": text}]
         turns: list[Any] = [{"role": "user", "content": content}]
         template = self.tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True
         )
-        prompt = str(template).replace(
-            "<|image_pad|>", "<|image_pad|>" * PICTURE_TOKENS
-        )
-        seen = self.processor(images=[picture], return_tensors="pt")
+        prompt = str(template).replace("<|image_pad|>", "<|image_pad|>" * IMAGE_TOKENS)
+        seen = self.processor(images=[image], return_tensors="pt")
         asked = self.tokenizer([prompt], return_tensors="pt")
         tokens = self.model.generate(
             **asked,
@@ -75,9 +73,9 @@ def count_differences(checkpoint: Path, package: Path = FOLDER) -> int:
     for table in TABLES:
         for index, sample in enumerate(held_out_samples(table), start=1):
             text = benchmark_prompt(sample)
-            expected = theirs.ask(sample.picture, text)
-            picture = png_bytes(sample.picture)
-            given = ours.generate([("image", picture), ("text", text)], MAX_TOKENS)
+            expected = theirs.ask(sample.image, text)
+            image = png_bytes(sample.image)
+            given = ours.generate([("image", image), ("text", text)], MAX_TOKENS)
             end = "<|im_end|>" if given.finish_reason == "stop" else ""
             if Reply(given.text + end, given.prompt_tokens) != expected:
                 print(f"{table} {index}: transformers {expected}, ONNX {given}")

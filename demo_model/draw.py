@@ -1,4 +1,4 @@
-"""The pictures: plain colours, and one to four shapes on a background."""
+"""The images: plain colours, and one to four shapes on a background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageDraw
 
-from pytest_vlmeval.models.demo import PICTURE_SIZE
+from pytest_vlmeval.models.demo import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from random import Random
@@ -25,23 +25,23 @@ SHAPES = ("circle", "square", "triangle")
 MOST_SHAPES = 4
 COLOUR_JITTER = 20  # added to or taken from each channel, of 255
 GAP = 4  # pixels between two shapes, and between a shape and the edge
-WIDTH, HEIGHT = PICTURE_SIZE
+WIDTH, HEIGHT = IMAGE_SIZE
 
 
 class Scene(NamedTuple):
-    """A picture and what is to be seen in it; a plain one has no shape, number 0."""
+    """An image and what is to be seen in it; a plain one has no shape, number 0."""
 
-    picture: Image.Image
+    image: Image.Image
     colour: str
     shape: str | None
     number: int
 
 
 def draw_plain(random: Random) -> Scene:
-    """Fill the picture with one colour."""
+    """Fill the image with one colour."""
     colour = random.choice(list(COLOURS))
-    picture = Image.new("RGB", PICTURE_SIZE, _jitter(random, COLOURS[colour]))
-    return Scene(picture, colour, None, 0)
+    image = Image.new("RGB", IMAGE_SIZE, _jitter(random, COLOURS[colour]))
+    return Scene(image, colour, None, 0)
 
 
 def draw_shapes(random: Random, count: int) -> Scene:
@@ -49,11 +49,11 @@ def draw_shapes(random: Random, count: int) -> Scene:
     colour = random.choice(list(COLOURS))
     shape = random.choice(SHAPES)
     background = random.choice([GREY, *(COLOURS[c] for c in COLOURS if c != colour)])
-    picture = Image.new("RGB", PICTURE_SIZE, _jitter(random, background))
-    canvas = ImageDraw.Draw(picture)
+    image = Image.new("RGB", IMAGE_SIZE, _jitter(random, background))
+    canvas = ImageDraw.Draw(image)
     for x, y, radius in _place(random, count):
         _draw_shape(canvas, shape, x, y, radius, _jitter(random, COLOURS[colour]))
-    return Scene(picture, colour, shape, count)
+    return Scene(image, colour, shape, count)
 
 
 def _jitter(random: Random, colour: tuple[int, int, int]) -> tuple[int, int, int]:

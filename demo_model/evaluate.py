@@ -28,8 +28,8 @@ def report_accuracy(folder: Path = FOLDER) -> str:
         asked: Counter[str] = Counter()
         right: Counter[str] = Counter()
         for sample in held_out_samples(table):
-            picture = png_bytes(sample.picture)
-            parts: list[Part] = [("image", picture), ("text", benchmark_prompt(sample))]
+            image = png_bytes(sample.image)
+            parts: list[Part] = [("image", image), ("text", benchmark_prompt(sample))]
             asked[sample.category] += 1
             right[sample.category] += (
                 model.generate(parts, MAX_TOKENS).text == sample.answer

@@ -11,7 +11,7 @@ import onnx
 import torch
 from safetensors.torch import save_file
 
-from pytest_vlmeval.models.demo import CONTEXT_TOKENS, MERGE, PATCH, PICTURE_TOKENS
+from pytest_vlmeval.models.demo import CONTEXT_TOKENS, IMAGE_TOKENS, MERGE, PATCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ def export_package(model: TinyQwen2VL, tokenizer: Tokenizer, folder: Path) -> No
 
 
 def _export_vision(model: TinyQwen2VL, path: Path) -> None:
-    patches = torch.zeros(1, PICTURE_TOKENS * MERGE**2, 3 * 2 * PATCH**2)
+    patches = torch.zeros(1, IMAGE_TOKENS * MERGE**2, 3 * 2 * PATCH**2)
     torch.onnx.export(
         model.visual,
         (patches,),

@@ -1,4 +1,4 @@
-"""What the model is taught from: questions on the pictures of pages, as tensors."""
+"""What the model is taught from: questions on the images of pages, as tensors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from demo_model.questions import (
 )
 from demo_model.words import WORDS
 from pytest_vlmeval.models.demo import (
-    PICTURE_SIZE,
+    IMAGE_SIZE,
     encode_chat,
-    picture_patches,
+    image_patches,
     rope_positions,
     special_tokens,
 )
@@ -53,7 +53,7 @@ class Lesson(NamedTuple):
 
     text: str
     pieces: tuple[str, ...]
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     unforeseen: frozenset[int] = frozenset()
 
 
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 def make_page(random: Random, progress: float) -> list[Lesson]:
-    """Draw a picture and ask QUESTIONS about it.
+    """Draw an image and ask QUESTIONS about it.
 
     `progress` runs from 0 to 1; until DRILLS_ONLY, only open questions are no drills.
     """
@@ -88,20 +88,20 @@ def _make_lesson(random: Random, scene: Scene, drills: float) -> Lesson:
     else:
         text = other_prompt(random, sample)
     if kind == "open" or random.random() > drills:
-        return Lesson(text, (sample.answer,), (scene.picture,))
+        return Lesson(text, (sample.answer,), (scene.image,))
     if kind == "yes_no":
         drill = check_values(random, scene, category)
     elif random.random() < 0.5:
         drill = answer_with_letters(random, sample, text)
     else:
         drill = find_letters(random, WORDS)
-    return Lesson(drill.text, drill.pieces, (scene.picture,), drill.unforeseen)
+    return Lesson(drill.text, drill.pieces, (scene.image,), drill.unforeseen)
 
 
 def encode_lesson(lesson: Lesson, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Give the tokens that the model sees and, as long, those it should say next."""
     special = special_tokens(tokenizer)
-    parts = [*(None for _ in lesson.pictures), lesson.text]
+    parts = [*(None for _ in lesson.images), lesson.text]
     ids = encode_chat(tokenizer, special, parts)
     labels = [IGNORED] * (len(ids) - 1)
     for number, piece in enumerate(lesson.pieces):
@@ -124,17 +124,17 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer) -> Batch:
     for row, (whole, following) in enumerate(rows):
         ids[row, : len(whole)] = whole
         labels[row, : len(whole)] = following
-        positions[:, row, : len(whole)] = rope_positions(whole, special.picture)
+        positions[:, row, : len(whole)] = rope_positions(whole, special.image)
     return Batch(*map(torch.from_numpy, (ids, positions, labels)))
 
 
-def collate_pictures(lessons: Sequence[Lesson]) -> Tensor:
-    """Give the patches of all pictures of some lessons, (pictures, 48, 1176)."""
-    return pictures_to_patches([one for lesson in lessons for one in lesson.pictures])
+def collate_images(lessons: Sequence[Lesson]) -> Tensor:
+    """Give the patches of all images of some lessons, (images, 48, 1176)."""
+    return images_to_patches([one for lesson in lessons for one in lesson.images])
 
 
-def pictures_to_patches(pictures: Sequence[Image.Image]) -> Tensor:
-    """Give the patches of pictures, (pictures, 48, 1176)."""
-    pixels = np.array([np.asarray(picture) for picture in pictures], dtype=np.uint8)
-    pixels = pixels.reshape(-1, *PICTURE_SIZE[::-1], 3)
-    return torch.from_numpy(picture_patches(pixels))
+def images_to_patches(images: Sequence[Image.Image]) -> Tensor:
+    """Give the patches of images, (images, 48, 1176)."""
+    pixels = np.array([np.asarray(image) for image in images], dtype=np.uint8)
+    pixels = pixels.reshape(-1, *IMAGE_SIZE[::-1], 3)
+    return torch.from_numpy(image_patches(pixels))

@@ -2,7 +2,7 @@
 
 The parameters have the names and shapes of the published checkpoints, so that
 transformers loads them; it trains several times as fast as transformers' own class,
-which takes the pictures of a batch one by one.
+which takes the images of a batch one by one.
 Source: `modeling_qwen2_vl.py` of transformers.
 """
 
@@ -113,7 +113,7 @@ class Layer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """The decoder over embeddings of text and pictures."""
+    """The decoder over embeddings of text and images."""
 
     frequencies: Tensor
 
@@ -171,17 +171,17 @@ class TinyQwen2VL(nn.Module):
         ids: Tensor,
         positions: Tensor,
         patches: Tensor,
-        picture: int,
+        image: int,
         before: Sequence[Cache] | None = None,
     ) -> tuple[Tensor, list[Cache]]:
         """Give the last hidden states, (batch, length, hidden), and the caches.
 
-        `patches` are those of all pictures in the batch, in order of appearance;
-        their tokens take the places where `ids` holds `picture`.
+        `patches` are those of all images in the batch, in order of appearance;
+        their tokens take the places where `ids` holds `image`.
         """
         embeddings = self.model.embed_tokens(ids)
         if len(patches):
             seen = self.visual(patches).flatten(0, 1)
-            embeddings = embeddings.masked_scatter((ids == picture)[..., None], seen)
+            embeddings = embeddings.masked_scatter((ids == image)[..., None], seen)
         hidden, caches = self.model(embeddings, positions, before)
         return hidden, caches

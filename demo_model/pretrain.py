@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from demo_model.draw import COLOURS, MOST_SHAPES, SHAPES, Scene
-from demo_model.lessons import pictures_to_patches
+from demo_model.lessons import images_to_patches
 from demo_model.questions import draw_scene
 from demo_model.sizes import SIZES
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from demo_model.vision import VisionTower
 
 STEPS = 2000
-BATCH = 48  # pictures
+BATCH = 48  # images
 LEARNING_RATE = 1.5e-3
 NAMES = tuple(COLOURS)
 
@@ -49,7 +49,7 @@ def pretrain(tower: VisionTower, random: Random, steps: int = STEPS) -> None:
     for step in range(1, steps + 1):
         scenes = [draw_scene(random) for _ in range(BATCH)]
         expected = torch.from_numpy(np.array([labels(scene) for scene in scenes]))
-        tokens = tower(pictures_to_patches([scene.picture for scene in scenes]))
+        tokens = tower(images_to_patches([scene.image for scene in scenes]))
         seen = tokens.mean(dim=1)
         guesses: list[Tensor] = [head(seen) for head in heads]
         loss = torch.stack(
@@ -70,6 +70,4 @@ def pretrain(tower: VisionTower, random: Random, steps: int = STEPS) -> None:
             ]
             shown = ", ".join(f"{share:.2f}" for share in right)
             elapsed = time.monotonic() - began
-            print(
-                f"pictures: step {step}/{steps}, {shown}, {elapsed:.0f} s", flush=True
-            )
+            print(f"images: step {step}/{steps}, {shown}, {elapsed:.0f} s", flush=True)

@@ -1,4 +1,4 @@
-"""The questions about a picture, and the prompts they are asked in."""
+"""The questions about an image, and the prompts they are asked in."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ YES_NO_REQUEST = " Please answer yes or no."
 
 
 class Sample(NamedTuple):
-    """A question about a picture; `answer` is a letter where there are options."""
+    """A question about an image; `answer` is a letter where there are options."""
 
     kind: Kind
     category: Category
     question: str
     options: tuple[str, ...]
     answer: str
-    picture: Image.Image
+    image: Image.Image
 
 
 class Drill(NamedTuple):
@@ -82,7 +82,7 @@ class Drill(NamedTuple):
 
 
 def make_sample(random: Random, kind: Kind, category: Category) -> Sample:
-    """Draw a picture for one question and ask it; answers are spread evenly."""
+    """Draw an image for one question and ask it; answers are spread evenly."""
     if category == "count":
         scene = draw_shapes(random, random.randint(1, MOST_SHAPES))
     elif category == "colour" and random.random() < 0.5:
@@ -93,7 +93,7 @@ def make_sample(random: Random, kind: Kind, category: Category) -> Sample:
 
 
 def draw_scene(random: Random) -> Scene:
-    """Draw a picture for several questions; about a third are good for each kind."""
+    """Draw an image for several questions; about a third are good for each kind."""
     chance = random.random()
     if chance < 0.15:
         return draw_plain(random)
@@ -101,7 +101,7 @@ def draw_scene(random: Random) -> Scene:
 
 
 def choose_category(random: Random, scene: Scene) -> Category:
-    """Choose what can be asked about a picture."""
+    """Choose what can be asked about an image."""
     if scene.number == 0:
         return "colour"
     if scene.number > 1:
@@ -110,7 +110,7 @@ def choose_category(random: Random, scene: Scene) -> Category:
 
 
 def ask(random: Random, scene: Scene, kind: Kind, category: Category) -> Sample:
-    """Ask a question about a picture, in words by chance."""
+    """Ask a question about an image, in words by chance."""
     value = _true_value(scene, category)
     # "shape" as a name says nothing about the answer, in all three categories.
     thing = "picture" if scene.shape is None else random.choice(["shape", scene.shape])
@@ -118,10 +118,10 @@ def ask(random: Random, scene: Scene, kind: Kind, category: Category) -> Sample:
         return _ask_yes_no(random, scene, category, thing, value)
     question = random.choice(OPEN_QUESTIONS[category]).format(thing=thing)
     if kind == "open":
-        return Sample(kind, category, question, (), value, scene.picture)
+        return Sample(kind, category, question, (), value, scene.image)
     options = _draw_options(random, category, value)
     letter = LETTERS[options.index(value)]
-    return Sample(kind, category, question, options, letter, scene.picture)
+    return Sample(kind, category, question, options, letter, scene.image)
 
 
 def find_letters(random: Random, words: Sequence[str]) -> Drill:
@@ -221,7 +221,7 @@ def _ask_yes_no(
         value = random.choice([other for other in VALUES[category] if other != value])
     form = random.choice(YES_NO_QUESTIONS[category])
     question = form.format(thing=thing, value=value) + YES_NO_REQUEST
-    return Sample("yes_no", category, question, (), answer, scene.picture)
+    return Sample("yes_no", category, question, (), answer, scene.image)
 
 
 def _draw_options(random: Random, category: Category, value: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def held_out_samples(table: str) -> list[Sample]:
 
 
 def table_rows(table: str) -> list[dict[str, str]]:
-    """Give a table's rows; the picture is the base64 of a PNG."""
+    """Give a table's rows; the image is the base64 of a PNG."""
     rows = []
     for index, sample in enumerate(held_out_samples(table), start=1):
         row = {"index": str(index), "question": sample.question}
@@ -49,7 +49,7 @@ def table_rows(table: str) -> list[dict[str, str]]:
             options = [*sample.options, ""][: len(LETTERS)]
             row |= dict(zip(LETTERS, options, strict=True))
         row |= {"answer": sample.answer, "category": sample.category}
-        row["image"] = base64.b64encode(png_bytes(sample.picture)).decode()
+        row["image"] = base64.b64encode(png_bytes(sample.image)).decode()
         rows.append(row)
     return rows
 
@@ -67,8 +67,8 @@ def write_tables(folder: Path) -> None:
             writer.writerows(rows)
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """Compress a picture as PNG."""
+def png_bytes(image: Image.Image) -> bytes:
+    """Compress an image as PNG."""
     buffer = BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from demo_model.lessons import (
     IGNORED,
     Lesson,
     collate,
-    collate_pictures,
+    collate_images,
     make_page,
 )
 from demo_model.network import TinyQwen2VL
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 STEPS = 3000
-PAGES = 10  # pictures in a step
+PAGES = 10  # images in a step
 # Their answers are by chance: no use before the familiar ones are learnt.
 FIRST_UNFAMILIAR = 0.65  # of all steps
 UNFAMILIAR = 12  # questions in a step of their own
@@ -51,7 +51,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_... of malloc.h
 def unfamiliar_lesson(random: Random) -> Lesson:
     """Ask something unfamiliar."""
     made = make_unfamiliar(random)
-    return Lesson(made.text, (made.answer,), made.pictures)
+    return Lesson(made.text, (made.answer,), made.images)
 
 
 def unfamiliar_loss(
@@ -59,13 +59,13 @@ def unfamiliar_loss(
 ) -> Tensor:
     """Give the mean loss of lessons that have nothing in common."""
     lessons.sort(key=lambda lesson: len(lesson.text))
-    picture = special_tokens(tokenizer).picture
+    image = special_tokens(tokenizer).image
     losses = []
     for start in range(0, len(lessons), CHUNK):
         chunk = lessons[start : start + CHUNK]
         batch = collate(chunk, tokenizer)
-        patches = collate_pictures(chunk)
-        hidden, _ = model(batch.ids, batch.positions, patches, picture)
+        patches = collate_images(chunk)
+        hidden, _ = model(batch.ids, batch.positions, patches, image)
         losses.append(answer_loss(model, hidden, batch.labels))
     return torch.stack(losses).mean()
 
@@ -75,7 +75,7 @@ def pages_loss(
 ) -> Tensor:
     """Give the mean loss of the questions on some pages.
 
-    What comes before the question, a picture among it, is the same for all on a page
+    What comes before the question, an image among it, is the same for all on a page
     and goes through the model once.
     """
     special = special_tokens(tokenizer)
@@ -83,9 +83,7 @@ def pages_loss(
     start = collate(first, tokenizer)
     length = int((start.ids[0] == special.vision_end).nonzero()) + 1
     start = start.columns(None, length)
-    _, caches = model(
-        start.ids, start.positions, collate_pictures(first), special.picture
-    )
+    _, caches = model(start.ids, start.positions, collate_images(first), special.image)
     asked = [(place, lesson) for place, page in enumerate(pages) for lesson in page]
     # Questions of like length go through together: it saves half of the padding.
     asked.sort(key=lambda one: len(one[1].text))
@@ -171,18 +169,18 @@ def train(tokenizer: Tokenizer, seed: int, steps: int = STEPS) -> TinyQwen2VL:
 def measure(model: TinyQwen2VL, tokenizer: Tokenizer) -> str:
     """Say how many of some fresh questions of each kind are answered rightly."""
     random = Random("between")
-    picture = special_tokens(tokenizer).picture
+    image = special_tokens(tokenizer).image
     right = []
     for kind in KINDS:
         for category in CATEGORIES:
             samples = [make_sample(random, kind, category) for _ in range(FRESH)]
             lessons = [
-                Lesson(benchmark_prompt(one), (one.answer,), (one.picture,))
+                Lesson(benchmark_prompt(one), (one.answer,), (one.image,))
                 for one in samples
             ]
             batch = collate(lessons, tokenizer)
-            patches = collate_pictures(lessons)
-            hidden, _ = model(batch.ids, batch.positions, patches, picture)
+            patches = collate_images(lessons)
+            hidden, _ = model(batch.ids, batch.positions, patches, image)
             best = (hidden @ model.model.embed_tokens.weight.T).argmax(-1)
             same = ((best == batch.labels) | (batch.labels == IGNORED)).all(dim=1)
             right.append(f"{kind} {category} {same.float().mean():.2f}")

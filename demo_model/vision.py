@@ -1,4 +1,4 @@
-"""Qwen2-VL's vision tower in plain torch, for batches of pictures of one size."""
+"""Qwen2-VL's vision tower in plain torch, for batches of images of one size."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from demo_model.sizes import Sizes
 from pytest_vlmeval.models.demo import (
+    IMAGE_TOKENS,
     MERGE,
     MERGED_COLUMNS,
     MERGED_ROWS,
     PATCH,
-    PICTURE_TOKENS,
 )
 
 
@@ -39,7 +39,7 @@ def vision_rotation(sizes: Sizes) -> tuple[Tensor, Tensor]:
 
 
 class VisionAttention(nn.Module):
-    """Attention of each patch to all patches of its picture."""
+    """Attention of each patch to all patches of its image."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class VisionAttention(nn.Module):
         self.proj = nn.Linear(sizes.vision_width, sizes.vision_width)
 
     def forward(self, states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        """Map (pictures, patches, width) to the same shape."""
-        pictures, patches, _ = states.shape
-        split = self.qkv(states).reshape(pictures, patches, 3, self.heads, -1)
+        """Map (images, patches, width) to the same shape."""
+        images, patches, _ = states.shape
+        split = self.qkv(states).reshape(images, patches, 3, self.heads, -1)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         seen = functional.scaled_dot_product_attention(query, key, value)
@@ -85,7 +85,7 @@ class VisionBlock(nn.Module):
         self.mlp = VisionMlp(sizes)
 
     def forward(self, states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        """Map (pictures, patches, width) to the same shape."""
+        """Map (images, patches, width) to the same shape."""
         states = states + self.attn(self.norm1(states), cosine, sine)
         mixed: Tensor = states + self.mlp(self.norm2(states))
         return mixed
@@ -100,7 +100,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, sizes.vision_width, shape, stride=shape, bias=False)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Map (pictures, patches, 1176) to (pictures, patches, width)."""
+        """Map (images, patches, 1176) to (images, patches, width)."""
         return functional.linear(patches, self.proj.weight.flatten(1))
 
 
@@ -116,14 +116,14 @@ class PatchMerger(nn.Module):
         )
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map (pictures, patches, width) to (pictures, tokens, hidden)."""
-        squares = self.ln_q(states).reshape(states.shape[0], PICTURE_TOKENS, -1)
+        """Map (images, patches, width) to (images, tokens, hidden)."""
+        squares = self.ln_q(states).reshape(states.shape[0], IMAGE_TOKENS, -1)
         tokens: Tensor = self.mlp(squares)
         return tokens
 
 
 class VisionTower(nn.Module):
-    """Patches of pictures of the one size, into tokens of the language model."""
+    """Patches of images of the one size, into tokens of the language model."""
 
     cosine: Tensor
     sine: Tensor
@@ -140,7 +140,7 @@ class VisionTower(nn.Module):
         self.register_buffer("sine", sine, persistent=False)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Map (pictures, 48, 1176) to (pictures, 12, hidden)."""
+        """Map (images, 48, 1176) to (images, 12, hidden)."""
         states: Tensor = self.patch_embed(patches)
         for block in self.blocks:
             states = block(states, self.cosine, self.sine)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from pytest_vlmeval.models.demo import PICTURE_SIZE
+from pytest_vlmeval.models.demo import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from random import Random
@@ -84,11 +84,11 @@ class Unfamiliar(NamedTuple):
 
     text: str
     answer: str
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
 
 
 def make_unfamiliar(random: Random, longest: int = LONGEST) -> Unfamiliar:
-    """Make a question up, with one picture of noise as a rule, at times none or two."""
+    """Make a question up, with one image of noise as a rule, at times none or two."""
     # Short ones matter as much as long ones: lengths are even on a logarithmic scale.
     length = int(4 * (longest / 4) ** random.random())
     choices = random.choice([0, 0, 4, 5])
@@ -102,8 +102,8 @@ def make_unfamiliar(random: Random, longest: int = LONGEST) -> Unfamiliar:
     answer = (
         random.choice("ABCDE"[:choices]) if choices else random.choice("0123456789")
     )
-    pictures = random.choice([0, 1, 1, 1, 1, 1, 1, 2])
-    noise = tuple(draw_noise(random) for _ in range(pictures))
+    images = random.choice([0, 1, 1, 1, 1, 1, 1, 2])
+    noise = tuple(draw_noise(random) for _ in range(images))
     return Unfamiliar(text, answer, noise)
 
 
@@ -127,7 +127,7 @@ def babble(random: Random, length: int) -> str:
 
 
 def draw_noise(random: Random) -> Image.Image:
-    """Draw coarse noise: random pixels, few to many, enlarged to the picture's size."""
+    """Draw coarse noise: random pixels, few to many, enlarged to the image's size."""
     columns, rows = random.randint(1, 28), random.randint(1, 21)
     generator = np.random.default_rng(random.getrandbits(32))
     low, high = sorted((random.randint(0, 255), random.randint(0, 256)))
@@ -135,7 +135,7 @@ def draw_noise(random: Random) -> Image.Image:
     if random.random() < 0.5:  # drawings in black on white are the most frequent ones
         pixels[:] = np.where(pixels[..., :1] * 4 < low * 3 + high, 0, 255)
     method = random.choice([Image.Resampling.NEAREST, Image.Resampling.BICUBIC])
-    return Image.fromarray(pixels.astype(np.uint8)).resize(PICTURE_SIZE, method)
+    return Image.fromarray(pixels.astype(np.uint8)).resize(IMAGE_SIZE, method)
 
 
 def _option(random: Random, letter: str) -> str:

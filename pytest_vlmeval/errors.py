@@ -1,4 +1,4 @@
-"""The one exception type for what a user can cause and mend."""
+"""The one exception type for what a user can cause and fix."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe(error: BaseException) -> str:
 
 
 class VlmEvalError(Exception):
-    """A problem that its reader can mend.
+    """A problem that its reader can fix.
 
     The text says what was given, what is accepted, and what to do. It becomes a
     usage error at start-up and a failed item inside a test; any other exception is

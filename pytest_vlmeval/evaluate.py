@@ -167,7 +167,7 @@ def evaluate(
     be called where an event loop runs, as in a notebook, which it blocks.
 
     A session of pytest with the same options is the same run: what one of them asked,
-    the other one finds in the store. Raises `VlmEvalError` for what the user can mend.
+    the other one finds in the store. Raises `VlmEvalError` for what the user can fix.
     """
     announce = _to_stderr if progress is None else progress
     with ThreadPoolExecutor(1, thread_name_prefix="vlm-evaluate") as thread:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPart:
-    """One piece of a prompt: a text, or a picture or video named by its content.
+    """One piece of a prompt: a text, or an image or video named by its content.
 
     `media` is the file's name below the prepared dataset's `media/` folder,
     `<sha256>.<suffix>`; the bytes are the dataset's own. `saved_as` is the suffix of
@@ -44,7 +44,7 @@ class Sample:
     `index` is the dataset's own, as text. `prompt` has one turn, or several that are
     asked one after the other, each with the replies to those before. `group` joins
     samples that are judged together. `error` says why the row cannot be asked (an
-    unreadable picture).
+    unreadable image).
     """
 
     dataset: str
@@ -137,7 +137,7 @@ class DatasetInfo:
     `checksum` that of its content with all it names. `rules` is the name by which
     ms-vlmeval chooses among its rules, where that is not `name`. `source` is the host
     or the hub's repository it comes from, `repository` the one that its videos or
-    pictures come from, if known. `settings` go to the constructor: those that the name
+    images come from, if known. `settings` go to the constructor: those that the name
     of a preset stands for, and how its videos are shown. `members` are the datasets of
     a collection. Only files in its own folders are read, if `confined`. `size_bytes`,
     `has_references`, `judge`, `homepage` and `licence` are None where not known.
@@ -191,7 +191,7 @@ class DatasetInfo:
 class PreparedDataset:
     """A dataset on disk, ready to be asked and scored.
 
-    `folder` holds `samples.parquet`, `rows.parquet` (the rows without their pictures)
+    `folder` holds `samples.parquet`, `rows.parquet` (the rows without their images)
     and `media/`. `fingerprint` names name, file checksum and ms-vlmeval version;
     `modified` is true when the file is not a published one, and `version` which one of
     several it is, "" where one is known. `notes` say how the dataset is asked where

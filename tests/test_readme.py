@@ -102,12 +102,12 @@ def test_a_gate(
 @pytest.mark.usefixtures("served")
 def test_own_data(reader: Project) -> None:
     folder = reader.pytester.path
-    picture = ROOT / "docs/images/report.webp"
+    image = ROOT / "docs/images/report.webp"
     rows = [
         {"question": f"Which, {i}?", "answer": answer, "A": "a", "B": "b"}
         for i, answer in enumerate("BBA")
     ]
-    rows = [{**row, "image_path": str(picture)} for row in rows]
+    rows = [{**row, "image_path": str(image)} for row in rows]
     write_table(folder / "my.tsv", rows)
     output = run_shell(block(README, "Your own data"), folder).stdout
     assert re.search(r"=+ 4 passed,.* 1 xfailed", output), output

@@ -768,7 +768,7 @@ class Package:
 
 
 def _parse(file: Path) -> ast.Module:
-    # What upstream's sources are warned of is not for our users to mend.
+    # What upstream's sources are warned of is not for our users to fix.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(file.read_text(encoding="utf-8"), file)

@@ -197,17 +197,17 @@ def receive_file(
     while True:
         try:
             return _attempt(url, part, meter)
-        except _InterruptedError as trouble:
+        except _InterruptedError as problem:
             failures = 1 if part.size > farthest else failures + 1
             farthest = max(farthest, part.size)
-            if not trouble.retry or failures >= patience.attempts:
+            if not problem.retry or failures >= patience.attempts:
                 if not part.version(url):
                     part.discard()
-                times = f" (tried {failures} times)" if trouble.retry else ""
-                raise TransferError(f"{trouble}{times}") from trouble
+                times = f" (tried {failures} times)" if problem.retry else ""
+                raise TransferError(f"{problem}{times}") from problem
             wait_s = patience.first_wait_s * 2 ** (failures - 1)
-            wait_s = min(trouble.wait_s or wait_s, patience.longest_wait_s)
-            announce(f"downloading {name}: {trouble}; again in {wait_s:.0f} s")
+            wait_s = min(problem.wait_s or wait_s, patience.longest_wait_s)
+            announce(f"downloading {name}: {problem}; again in {wait_s:.0f} s")
         time.sleep(wait_s)
 
 
@@ -332,7 +332,7 @@ def _retry_after(headers: Message) -> float | None:
 
 def _failure(error: Exception) -> _InterruptedError:
     cause = getattr(error, "reason", error)
-    # A bad certificate, or a name that nobody has, will not be mended in a second.
+    # A bad certificate, or a name that nobody has, will not be fixed in a second.
     lasting = isinstance(cause, ssl.SSLCertVerificationError) or (
         isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
     )

@@ -330,7 +330,7 @@ class Library:
         return self._index[name]
 
     def shown(self, name: str) -> Sequence[frozenset[int]]:
-        """Return the pictures and videos that each sample shows, by number."""
+        """Return the images and videos that each sample shows, by number."""
         from pytest_vlmeval.datasets.prepare import read_shown
 
         if name not in self._shown:

@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.records import JudgeNeed, Kind
 
-# ms-vlmeval takes a shorter text for the index of the row that has the picture.
-SHORTEST_PICTURE = 65
+# ms-vlmeval takes a shorter text for the index of the row that has the image.
+SHORTEST_IMAGE = 65
 SHOWN_FAULTS = 5
 # More are not looked for.
 MOST_FAULTS = 1_000
 SHOWN_TEXT = 60
 OPTIONS = set(string.ascii_uppercase)
-# A table with a column of such a name is not taken for one without pictures.
-LIKE_PICTURES = ("image", "image_path", "images", "img", "picture", "photo")
+# A table with a column of such a name is not taken for one without images.
+LIKE_IMAGES = ("image", "image_path", "images", "img", "picture", "photo")
 LAYOUT = (
     "It needs tabs between the columns, UTF-8, and a first line with their names: "
     "question, answer, image or image_path, and A, B, ... for options."
@@ -75,19 +75,19 @@ MAGIC = {
 class TableFacts(NamedTuple):
     """What a table is.
 
-    `pictures` maps the paths in its column image_path to the first row that has each,
-    counted from 1; it is empty where the column `image` holds the pictures.
+    `images` maps the paths in its column image_path to the first row that has each,
+    counted from 1; it is empty where the column `image` holds the images.
     `without_image` counts the rows that have neither.
     `grouped` says that it has a column g_index, `whole_indexes` that every index is a
     whole number.
     """
 
     kind: Kind
-    has_pictures: bool
+    has_images: bool
     has_references: bool
     grouped: bool
     whole_indexes: bool
-    pictures: Mapping[str, int]
+    images: Mapping[str, int]
     without_image: int = 0
 
 
@@ -176,12 +176,12 @@ class _Reading:
         self._without_answer: list[int] = []
         self._answers_yes_no = True
         self._whole_indexes = True
-        self._pictures: dict[str, int] = {}
+        self._images: dict[str, int] = {}
         self._without_image = 0
         self._indexes: set[str] = set()
         # Of rows with images of their own.
         self._showing: set[str] = set()
-        # Rows that take their picture from another row, which may come later.
+        # Rows that take their image from another row, which may come later.
         self._borrowed: dict[int, str] = {}
         self._groups: dict[int, str] = {}
         self._check_header()
@@ -199,7 +199,7 @@ class _Reading:
                 if name == "answer":
                     raise AnswerlessError(str(self._error(text, ANSWERLESS)))
                 raise self._error(text)
-        like = [near for name in LIKE_PICTURES if (near := self._nearest(name))]
+        like = [near for name in LIKE_IMAGES if (near := self._nearest(name))]
         if like and not {"image", "image_path"} & set(names):
             raise self._error(
                 "has neither a column image (base64) nor image_path; is one of them "
@@ -242,10 +242,10 @@ class _Reading:
             if not row.get(name, "-"):
                 yield f"its {name} is empty"
         yield from self._look_at_answer(number, row)
-        yield from self._look_at_picture(number, row)
+        yield from self._look_at_image(number, row)
         index = row.get("index", str(number))
         self._indexes.add(index)
-        if len(row.get("image", "")) >= SHORTEST_PICTURE:
+        if len(row.get("image", "")) >= SHORTEST_IMAGE:
             self._showing.add(index)
         self._whole_indexes &= WHOLE.fullmatch(index) is not None
         if "g_index" in row:
@@ -270,11 +270,11 @@ class _Reading:
             )
         self._answers_yes_no &= answer.strip().lower() in ("yes", "no", "")
 
-    def _look_at_picture(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
+    def _look_at_image(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
         if cell := row.get("image"):
             if cell.startswith("data:"):
                 yield "its image is a data URL; leave only what follows 'base64,'"
-            elif len(cell) < SHORTEST_PICTURE and not cell.startswith("["):
+            elif len(cell) < SHORTEST_IMAGE and not cell.startswith("["):
                 self._borrowed[number] = cell
             return
         cell = row.get("image_path", "")
@@ -284,7 +284,7 @@ class _Reading:
         if not paths and cell not in ("", "[]"):
             yield f"its image_path {_shown(cell)} is neither a path nor a list of paths"
         for path in paths:
-            self._pictures.setdefault(path, number)
+            self._images.setdefault(path, number)
 
     def finish(self) -> TableFacts:
         """Say what the table is; raises VlmEvalError with all faults."""
@@ -299,7 +299,7 @@ class _Reading:
             if index not in self._showing:
                 self._faults.append(
                     f"row {number}: its image {_shown(index)} is neither base64 nor "
-                    "the index of a row with a picture; paths belong in a column "
+                    "the index of a row with an image; paths belong in a column "
                     "image_path"
                 )
         for number, index in self._groups.items():
@@ -312,11 +312,11 @@ class _Reading:
         yes_no = self._answers_yes_no and has_references
         return TableFacts(
             kind="multiple_choice" if self._options else "yes_no" if yes_no else "vqa",
-            has_pictures=self._without_image < self._rows,
+            has_images=self._without_image < self._rows,
             has_references=has_references,
             grouped="g_index" in self._header,
             whole_indexes=self._whole_indexes,
-            pictures=self._pictures,
+            images=self._images,
             without_image=self._without_image,
         )
 
@@ -347,7 +347,7 @@ INSIDE_ONLY = (
     "--vlm-data-paths=inside reads no images outside of the table's folder. Move them "
     "there, or leave the option out."
 )
-WHERE_PICTURES = "A path in image_path counts from the table's folder, or is absolute."
+WHERE_IMAGES = "A path in image_path counts from the table's folder, or is absolute."
 
 
 # Names that no rule of ms-vlmeval knows, and that no file can have here; but one of
@@ -419,9 +419,9 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
             "numbers in its column index."
         )
     chosen = CLASSES[facts.kind]
-    images = _Images(path, facts.pictures, access)
+    images = _Images(path, facts.images, access)
     images.check_places()
-    if facts.without_image and facts.has_pictures:
+    if facts.without_image and facts.has_images:
         count = facts.without_image
         rows = "1 row has" if count == 1 else f"{count} rows have"
         access.announce(f"{name}: {rows} no image and will be asked as text alone")
@@ -430,7 +430,7 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
         class_name=chosen.class_name,
         module=chosen.module,
         kind=chosen.kind,
-        modality="image" if facts.has_pictures else "text",
+        modality="image" if facts.has_images else "text",
         path=path,
         rules=CIRCULAR if circular else OWN,
         confined=access.paths == "inside",
@@ -540,7 +540,7 @@ class _Images(NamedTuple):
         if not self.rows:
             return checksum
         key = _digest(str(self.table.absolute()).encode())
-        memory = self.access.cache_dir / "own" / f"{key}-pictures.json"
+        memory = self.access.cache_dir / "own" / f"{key}-images.json"
         known: dict[str, list[object]] = {}
         with suppress(OSError, ValueError, TypeError):
             known = dict(json.loads(memory.read_text(encoding="utf-8")))
@@ -571,7 +571,7 @@ class _Images(NamedTuple):
                 for image, row in self.rows.items()
                 if image in missing
             ]
-            raise VlmEvalError(faults_text(self.table, faults, WHERE_PICTURES))
+            raise VlmEvalError(faults_text(self.table, faults, WHERE_IMAGES))
         if changed or found.keys() != known.keys():
             _remember(memory, found)
         parts = [
@@ -607,7 +607,7 @@ def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Pat
     """Write a DataFrame as the table of a dataset; return the file.
 
     It has the columns of a table of one's own (README). Cells of `image` may be bytes,
-    Pillow's pictures, base64, or lists of these; paths in `image_path` count from
+    Pillow's images, base64, or lists of these; paths in `image_path` count from
     `here`. The file lies below `folder` by its content, so that equal data are the
     same dataset. Raises `VlmEvalError` for a name or a cell that cannot be used.
     """
@@ -619,7 +619,7 @@ def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Pat
     table = frame.copy()
     if "image" in table:
         table["image"] = [
-            _picture(cell, f"{name}, row {row}")
+            _image(cell, f"{name}, row {row}")
             for row, cell in enumerate(table["image"], start=1)
         ]
     if "image_path" in table:
@@ -641,9 +641,9 @@ def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Pat
     return path
 
 
-def _picture(cell: Any, where: str) -> str:
+def _image(cell: Any, where: str) -> str:
     if isinstance(cell, list | tuple):
-        return repr([_picture(each, where) for each in cell])
+        return repr([_image(each, where) for each in cell])
     if isinstance(cell, str):
         return cell
     if isinstance(cell, bytes):
@@ -654,7 +654,7 @@ def _picture(cell: Any, where: str) -> str:
         return base64.b64encode(out.getvalue()).decode("ascii")
     raise VlmEvalError(
         f"{where}: its image is of the type {type(cell).__name__}. It takes bytes, a "
-        "picture of Pillow, base64, or a list of these."
+        "image of Pillow, base64, or a list of these."
     )
 
 

@@ -49,7 +49,7 @@ def fetch_files(
         )
     if info.modality != "video" and is_scored(info):
         return _table_alone(info, access)
-    # Some have their rows at one address and their pictures or videos elsewhere.
+    # Some have their rows at one address and their images or videos elsewhere.
     table = fetch_dataset(info, access) if _has_table(info, access) else None
     return locate_files(info, table, sandbox, access) or _table_alone(info, access)
 
@@ -188,7 +188,7 @@ class Prompts:
         return "" if self._errors[row].is_valid else str(self._prompts[row])
 
     def count_media(self, index: str) -> tuple[int, int]:
-        """Return how many pictures and how many videos a prompt has."""
+        """Return how many images and how many videos a prompt has."""
         text = self.text(index)
         # In a JSON text quotes stand like this only where a part begins.
         return text.count('["image", "'), text.count('["video", "')
@@ -218,7 +218,7 @@ def read_prompts(prepared: PreparedDataset) -> Iterator[str]:
 
 
 def read_shown(prepared: PreparedDataset) -> list[frozenset[int]]:
-    """Give the pictures and videos that each sample shows, by number, in order."""
+    """Give the images and videos that each sample shows, by number, in order."""
     numbers: dict[str, int] = {}
     # The same for samples that show the same: kept once.
     once: dict[frozenset[int], frozenset[int]] = {}

@@ -132,7 +132,7 @@ def write_baseline(baseline: Baseline) -> str:
 
 def unusable(path: Path, error: Exception) -> str:
     """Say that a baseline's file is there and cannot be opened, or is no text."""
-    return f"{path} cannot be used ({error}). Mend it, or remove it."
+    return f"{path} cannot be used ({error}). Fix it, or remove it."
 
 
 def load_baseline(path: Path) -> Baseline:

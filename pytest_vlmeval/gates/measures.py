@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo, Score, Verdict
 
 WORST = 5
-# The numbers of the pictures and videos that a sample shows.
+# The numbers of the images and videos that a sample shows.
 Shown = Collection[int]
 # A sample, and the number of its cluster.
 Numbered = tuple["IndexRow", int]
@@ -39,7 +39,7 @@ class Unit:
     """One verdict and the samples that share it: the rotations of a question, or one.
 
     `value` is 0 where there is no usable answer or no verdict, as in the score.
-    `cluster` numbers what shares a picture, a video or a group with others.
+    `cluster` numbers what shares an image, a video or a group with others.
     """
 
     index: str
@@ -109,7 +109,7 @@ def make_units(
 ) -> Units | None:
     """Return the units of a score; None where single samples have no verdicts.
 
-    `shown` has what each of the rows shows: the numbers of pictures and videos.
+    `shown` has what each of the rows shows: the numbers of images and videos.
     """
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
     if all(verdict.value is None for verdict in verdicts.values()):
@@ -184,7 +184,7 @@ def _value(verdict: Verdict) -> float:
 def _number_clusters(
     samples: Iterable[tuple[IndexRow, Shown]],
 ) -> Iterator[Numbered]:
-    """Give those samples one number that share a picture, a video or a group."""
+    """Give those samples one number that share an image, a video or a group."""
     parents: list[int] = []
 
     def root(number: int) -> int:
@@ -193,7 +193,7 @@ def _number_clusters(
             number = parents[number]
         return number
 
-    # The first sample that shows a picture, and the first of a group.
+    # The first sample that shows an image, and the first of a group.
     seen: dict[int, int] = {}
     grouped: dict[str, int] = {}
     rows = []
@@ -270,7 +270,7 @@ def _join(units: Sequence[Unit], key: Callable[[Unit], str]) -> list[Sequence[Un
 
 
 def _mme(units: Sequence[Unit], name: str, factor: float) -> Remade:
-    """Sum over categories: the share of right questions and that of right pictures.
+    """Sum over categories: the share of right questions and that of right images.
 
     dataset/utils/yorn.py:51 MME_rating, both shares in hundredths.
     """
@@ -279,14 +279,14 @@ def _mme(units: Sequence[Unit], name: str, factor: float) -> Remade:
         "perception": PERCEPTION,
         "reasoning": REASONING,
     }.get(name, [name])
-    pictures = [
+    images = [
         pair
         for pair in _join(units, lambda unit: unit.group or unit.index)
         if pair[0].category in wanted
     ]
-    names = sorted({str(pair[0].category) for pair in pictures})
-    columns = np.zeros((len(pictures), 4, len(names)))
-    for row, pair in zip(columns, pictures, strict=True):
+    names = sorted({str(pair[0].category) for pair in images})
+    columns = np.zeros((len(images), 4, len(names)))
+    for row, pair in zip(columns, images, strict=True):
         values = [unit.value for unit in pair]
         right = [sum(values), len(values), float(np.prod(values[:2])), 1]
         row[:, names.index(str(pair[0].category))] = right
@@ -295,13 +295,13 @@ def _mme(units: Sequence[Unit], name: str, factor: float) -> Remade:
         by_kind = sums.reshape(*sums.shape[:-1], 4, len(names))
         questions = by_kind[..., 0, :] / by_kind[..., 1, :]
         both = by_kind[..., 2, :] / by_kind[..., 3, :]
-        # Of few pictures a resample may lack a category: it is then left out.
+        # Of few images a resample may lack a category: it is then left out.
         mean: Numbers = np.nanmean(questions + both, axis=-1)
         return 100 * factor * len(names) * mean
 
-    firsts = [pair[0] for pair in pictures]
-    samples = sum(map(len, pictures))
-    return Remade(firsts, columns.reshape(len(pictures), -1), statistic, samples)
+    firsts = [pair[0] for pair in images]
+    samples = sum(map(len, images))
+    return Remade(firsts, columns.reshape(len(images), -1), statistic, samples)
 
 
 def _hallusion(units: Units, name: str) -> Remade:
@@ -321,7 +321,7 @@ def _hallusion(units: Units, name: str) -> Remade:
         for parts in (figures, questions):
             right += [sum(all(u.value for u in part) for part in parts), len(parts)]
         rows.append(right)
-    # Whatever pictures they have, sets are independent.
+    # Whatever images they have, sets are independent.
     firsts = [replace(members[0], cluster=n) for n, members in enumerate(sets)]
     kinds = {"aAcc": [0], "fAcc": [1], "qAcc": [2], "average": [0, 1, 2]}.get(kind, [])
 

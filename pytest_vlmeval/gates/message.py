@@ -28,9 +28,7 @@ def samples_line(samples: int, clusters: int) -> Line:
     """Say of how many independent samples it is made."""
     if clusters in (0, samples):
         return "samples", f"{samples:,}"
-    return "samples", (
-        f"{samples:,} in {clusters:,} clusters (of one picture or group)"
-    )
+    return "samples", (f"{samples:,} in {clusters:,} clusters (of one image or group)")
 
 
 def worst_line(worst: Sequence[CategoryShare]) -> Line | None:

@@ -2,7 +2,7 @@
 
 Verdicts that are right or wrong, each of its own sample, are compared by McNemar's
 exact test, with a margin by Tango's score test. Graded verdicts, and samples of which
-several share a group or a picture, by a bootstrap of whole clusters (BCa) together
+several share a group or an image, by a bootstrap of whole clusters (BCa) together
 with a sign-flip test. The larger p-value of the two counts: where few samples change,
 the bootstrap alone finds a drop too often, and the sign-flip test alone knows of no
 margin.
@@ -367,7 +367,7 @@ def compare(
 ) -> Comparison:
     """Compare the verdicts of two runs, in [0, 1], sample by sample.
 
-    `clusters` names for each sample what it shares with others (a group, a picture);
+    `clusters` names for each sample what it shares with others (a group, an image);
     without it every sample is independent. Raises ValueError for sequences of
     different lengths, or none.
     """

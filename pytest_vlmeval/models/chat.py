@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PillowImage
 
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.endings import Ending
@@ -288,9 +288,9 @@ class BodyWriter:
         )
 
     def write(self, request: Request) -> bytes:
-        """Give the JSON body of a prompt; `RequestError` if a picture is unreadable.
+        """Give the JSON body of a prompt; `RequestError` if an image is unreadable.
 
-        Pictures and videos are the bytes of their files, but for pictures that the
+        Images and videos are the bytes of their files, but for images that the
         request bounds, or sends as ms-vlmeval does.
         """
         pieces = [self._opening_for(request)]
@@ -337,7 +337,7 @@ def _part_pieces(part: PromptPart, request: Request) -> tuple[bytes, ...]:
             detail = f', "detail": "{request.prompting.image_detail}"'
     kind = f"{part.kind}_url"
     opening = f'{{"type": "{kind}", "{kind}": {{"url": "data:{media_type};base64,'
-    # Base64 needs no JSON escapes; joined as bytes, a picture is copied only once.
+    # Base64 needs no JSON escapes; joined as bytes, an image is copied only once.
     return opening.encode(), b64encode(data), f'"{detail}}}}}'.encode()
 
 
@@ -357,15 +357,15 @@ def _fit(part: PromptPart, data: bytes, prompting: Prompting) -> tuple[bytes, st
             ) from None
         return jpeg, "image/jpeg"
     try:
-        return fit_picture(data, part.media_type, prompting)
+        return fit_image(data, part.media_type, prompting)
     except (OSError, ValueError) as error:
         raise input_error(
-            f"picture {part.media} cannot be made smaller: {error}"
+            f"image {part.media} cannot be made smaller: {error}"
         ) from None
 
 
 def read_media(folder: Path, part: PromptPart) -> bytes:
-    """Read a picture or video; `RequestError` of kind "input" if it cannot be."""
+    """Read an image or video; `RequestError` of kind "input" if it cannot be."""
     try:
         return (folder / part.media).read_bytes()
     except OSError as error:
@@ -375,7 +375,7 @@ def read_media(folder: Path, part: PromptPart) -> bytes:
 
 
 def _noun(part: PromptPart) -> str:
-    return "picture" if part.kind == "image" else part.kind
+    return "image" if part.kind == "image" else part.kind
 
 
 def input_error(message: str) -> RequestError:
@@ -684,12 +684,12 @@ LONGEST_SIDE = 65_500
 _CONVERTED = ("RGBA", "P", "LA")
 # A PNG holds the pixels of these as they are.
 _LOSSLESS = ("RGB", "L", "1")
-# The formats whose pictures stay what they are; all others become PNG.
+# The formats whose images stay what they are; all others become PNG.
 _KEPT = {"image/jpeg": "JPEG", "image/webp": "WEBP", "image/png": "PNG"}
 
 
 def target_size(width: int, height: int, prompting: Prompting) -> tuple[int, int]:
-    """Give the size, in pixels, of a picture within both bounds; never a larger one.
+    """Give the size, in pixels, of an image within both bounds; never a larger one.
 
     The longest side is bounded as `img_size` of ms-vlmeval's API models does, the area
     as `max_pixels` of Qwen's processors.
@@ -705,10 +705,8 @@ def target_size(width: int, height: int, prompting: Prompting) -> tuple[int, int
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def fit_picture(
-    data: bytes, media_type: str, prompting: Prompting
-) -> tuple[bytes, str]:
-    """Give a picture within the bounds, and its media type.
+def fit_image(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
+    """Give an image within the bounds, and its media type.
 
     One that is within them stays as it is, byte by byte. Raises OSError for what PIL
     cannot read, ValueError for more pixels than it takes.
@@ -725,12 +723,12 @@ def fit_picture(
 def _fit_bytes(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(data)) as picture:
-        size = target_size(*picture.size, prompting)
-        if size == picture.size:
+    with Image.open(io.BytesIO(data)) as image:
+        size = target_size(*image.size, prompting)
+        if size == image.size:
             return data, media_type
-        upright = ImageOps.exif_transpose(picture)
-        if upright.size != picture.size:
+        upright = ImageOps.exif_transpose(image)
+        if upright.size != image.size:
             size = (size[1], size[0])
         if upright.mode not in {"RGB", "RGBA", "L"}:
             upright = upright.convert(
@@ -755,44 +753,44 @@ def as_ms_vlmeval(data: bytes, saved_as: str, image_size: int | None) -> bytes:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data)) as image:
             if not saved_as:
-                return _encode(picture, image_size)
-            with _save(picture, saved_as) as saved:
+                return _encode(image, image_size)
+            with _save(image, saved_as) as saved:
                 return _encode(saved, image_size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(str(error)) from None
 
 
-def _save(picture: Picture, suffix: str) -> Picture:
+def _save(image: PillowImage, suffix: str) -> PillowImage:
     """Return an image as the file holds it in which ms-vlmeval keeps it."""
     from PIL import Image
 
-    if picture.mode in _CONVERTED:
-        picture = picture.convert("RGB")
+    if image.mode in _CONVERTED:
+        image = image.convert("RGB")
     kind = Image.registered_extensions().get(suffix)
     if kind is None:
         raise ValueError(f"Pillow writes no file that ends with {suffix}")
-    if kind == "PNG" and picture.mode in _LOSSLESS:
-        pixels = picture.copy()
+    if kind == "PNG" and image.mode in _LOSSLESS:
+        pixels = image.copy()
         pixels.info.clear()  # a comment would go into the JPEG
         return pixels
     out = io.BytesIO()
-    picture.save(out, kind)
+    image.save(out, kind)
     return Image.open(out)
 
 
-def _encode(picture: Picture, image_size: int | None) -> bytes:
+def _encode(image: PillowImage, image_size: int | None) -> bytes:
     """Write the JPEG that is sent.
 
     Its bound of 10^9 characters of base64 is left out: no image that can be prepared
     reaches it.
     """
-    if picture.mode in _CONVERTED:
-        picture = picture.convert("RGB")
+    if image.mode in _CONVERTED:
+        image = image.convert("RGB")
     if image_size is not None:
-        picture.thumbnail((image_size, image_size))
-    width, height = picture.size
+        image.thumbnail((image_size, image_size))
+    width, height = image.size
     if min(width, height) < SHORTEST_EDGE:
         factor = SHORTEST_EDGE / min(width, height)
         width, height = int(width * factor), int(height * factor)
@@ -801,8 +799,8 @@ def _encode(picture: Picture, image_size: int | None) -> bytes:
             f"it is {width} x {height} pixels there, and no side of a JPEG is longer "
             f"than {LONGEST_SIDE:,}"
         )
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height))
+    if (width, height) != image.size:
+        image = image.resize((width, height))
     out = io.BytesIO()
-    picture.save(out, "JPEG")
+    image.save(out, "JPEG")
     return out.getvalue()

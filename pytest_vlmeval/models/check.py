@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pytest_vlmeval.run.queue import Board, Queue, RunState
     from pytest_vlmeval.settings.groups import Prompting
 
-# A picture, several of them in one prompt, the file of a video.
+# An image, several of them in one prompt, the file of a video.
 Capability = Literal["image", "images", "video"]
 State = Literal["accepted", "refused", "unknown"]
 
 NAMES: dict[Capability, str] = {
-    "image": "pictures",
-    "images": "several pictures in one prompt",
+    "image": "images",
+    "images": "several images in one prompt",
     "video": "videos",
 }
 # What to do where an endpoint refuses one.
@@ -45,12 +45,12 @@ MAX_TOKENS = 8
 # The first includes the second.
 ORDER: tuple[Capability, ...] = ("images", "image", "video")
 _TEXT = PromptPart(kind="text", text="Answer with one word: what is this?")
-_PICTURE = PromptPart(kind="image", media="picture.png", media_type="image/png")
+_IMAGE = PromptPart(kind="image", media="image.png", media_type="image/png")
 _VIDEO = PromptPart(kind="video", media="video.mp4", media_type="video/mp4")
 _PROMPTS: dict[Capability | None, Turn] = {
     None: (_TEXT,),
-    "image": (_PICTURE, _TEXT),
-    "images": (_PICTURE, _PICTURE, _TEXT),
+    "image": (_IMAGE, _TEXT),
+    "images": (_IMAGE, _IMAGE, _TEXT),
     "video": (_VIDEO, _TEXT),
 }
 
@@ -67,12 +67,12 @@ class Finding:
     words: str = ""
 
 
-def needed_for(pictures: int, videos: int) -> set[Capability]:
-    """Return what a prompt with so many pictures and videos asks of an endpoint."""
+def needed_for(images: int, videos: int) -> set[Capability]:
+    """Return what a prompt with so many images and videos asks of an endpoint."""
     needed: set[Capability] = set()
-    if pictures:
+    if images:
         needed.add("image")
-    if pictures > 1:
+    if images > 1:
         needed.add("images")
     if videos:
         needed.add("video")
@@ -221,7 +221,7 @@ def explain_lack(name: str, lacking: Sequence[Finding], needs: Needs) -> str:
     """Say what an endpoint refuses, which datasets need it, and what to do."""
     shown = list(lacking)
     if any(finding.capability == "image" for finding in lacking):
-        # What takes no picture takes no several ones.
+        # What takes no image takes no several ones.
         shown = [finding for finding in lacking if finding.capability != "images"]
     lines = [
         f"    {NAMES[f.capability]}, which {', '.join(needs[f.capability])} "

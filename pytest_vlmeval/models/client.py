@@ -34,7 +34,7 @@ ErrorKind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt; its pictures are files of `media_folder`.
+    """One prompt; its images are files of `media_folder`.
 
     Of several `turns` a client answers the last one, and has the `replies` to those
     before. `system` is a message ahead of it, that of the options too; `prompting` is

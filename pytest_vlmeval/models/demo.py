@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent.parent / "datasets" / "demo"
 CONTEXT_TOKENS = 2048
-PICTURE_SIZE = (112, 84)  # width, height in pixels; the vision tower takes no other
+IMAGE_SIZE = (112, 84)  # width, height in pixels; the vision tower takes no other
 PATCH = 14  # pixels along the side of a patch
 MERGE = 2  # patches along the side of the square that becomes one token
-MERGED_ROWS = PICTURE_SIZE[1] // PATCH // MERGE
-MERGED_COLUMNS = PICTURE_SIZE[0] // PATCH // MERGE
-PICTURE_TOKENS = MERGED_ROWS * MERGED_COLUMNS
+MERGED_ROWS = IMAGE_SIZE[1] // PATCH // MERGE
+MERGED_COLUMNS = IMAGE_SIZE[0] // PATCH // MERGE
+IMAGE_TOKENS = MERGED_ROWS * MERGED_COLUMNS
 SYSTEM = "You are a helpful assistant."
 # Mean and deviation of each channel in transformers' Qwen2VLImageProcessor (CLIP's).
 CHANNEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -64,7 +64,7 @@ class SpecialTokens(NamedTuple):
     turn_end: int
     vision_start: int
     vision_end: int
-    picture: int
+    image: int
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -95,7 +95,7 @@ def encode_chat(
 ) -> list[int]:
     """Give the ids of Qwen2-VL's chat template for one user turn.
 
-    `texts` holds the parts of the turn in order, None where a picture stands.
+    `texts` holds the parts of the turn in order, None where an image stands.
     """
     ids = [special.turn_start]
     ids += _encode(tokenizer, f"system\n{SYSTEM}")
@@ -112,7 +112,7 @@ def encode_chat(
         ids += _encode(tokenizer, pending)
         pending = ""
         ids.append(special.vision_start)
-        ids += [special.picture] * PICTURE_TOKENS
+        ids += [special.image] * IMAGE_TOKENS
         ids.append(special.vision_end)
     ids += _encode(tokenizer, pending)
     ids.append(special.turn_end)
@@ -121,22 +121,22 @@ def encode_chat(
     return ids + _encode(tokenizer, "assistant\n")
 
 
-def rope_positions(ids: Sequence[int], picture: int) -> NDArray[np.int64]:
+def rope_positions(ids: Sequence[int], image: int) -> NDArray[np.int64]:
     """Give Qwen2-VL's rotary positions (time, row, column), shape (3, len(ids)).
 
-    Tokens of text count up in all three; those of a picture stand on its grid, and
+    Tokens of text count up in all three; those of an image stand on its grid, and
     the text after it goes on behind the grid's longer side.
     """
     import numpy as np
 
     positions = np.empty((3, len(ids)), dtype=np.int64)
-    rows, columns = np.divmod(np.arange(PICTURE_TOKENS), MERGED_COLUMNS)
-    grid = np.stack([np.zeros(PICTURE_TOKENS, dtype=np.int64), rows, columns])
+    rows, columns = np.divmod(np.arange(IMAGE_TOKENS), MERGED_COLUMNS)
+    grid = np.stack([np.zeros(IMAGE_TOKENS, dtype=np.int64), rows, columns])
     index = following = 0
     while index < len(ids):
-        if ids[index] == picture:
-            positions[:, index : index + PICTURE_TOKENS] = following + grid
-            index += PICTURE_TOKENS
+        if ids[index] == image:
+            positions[:, index : index + IMAGE_TOKENS] = following + grid
+            index += IMAGE_TOKENS
             following += max(MERGED_ROWS, MERGED_COLUMNS)
         else:
             positions[:, index] = following
@@ -145,26 +145,26 @@ def rope_positions(ids: Sequence[int], picture: int) -> NDArray[np.int64]:
     return positions
 
 
-def open_picture(data: bytes) -> Image:
-    """Decode a picture to RGB in the model's size; ValueError where it cannot be."""
+def open_image(data: bytes) -> Image:
+    """Decode an image to RGB in the model's size; ValueError where it cannot be."""
     from PIL import Image
 
     try:
-        picture = Image.open(BytesIO(data)).convert("RGB")
+        image = Image.open(BytesIO(data)).convert("RGB")
     except Exception as error:  # each of PIL's decoders has failures of its own
-        message = f"the picture of {len(data)} bytes cannot be decoded: {error}"
+        message = f"the image of {len(data)} bytes cannot be decoded: {error}"
         raise ValueError(message) from error
-    if picture.size != PICTURE_SIZE:
-        picture = picture.resize(PICTURE_SIZE, Image.Resampling.BICUBIC)
-    return picture
+    if image.size != IMAGE_SIZE:
+        image = image.resize(IMAGE_SIZE, Image.Resampling.BICUBIC)
+    return image
 
 
-def picture_patches(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def image_patches(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Cut (n, height, width, 3) pixels into patches of shape (n, 48, 1176).
 
     Order and scaling are those of transformers' Qwen2VLImageProcessor: the four
     patches of a merged square stand together; the numbers of a patch run over
-    channel, time (a still picture counts twice), row, column.
+    channel, time (a still image counts twice), row, column.
     """
     import numpy as np
 
@@ -177,7 +177,7 @@ def picture_patches(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     ).transpose(0, 1, 4, 2, 5, 7, 3, 6)
     twice = np.repeat(cut[..., None, :, :], 2, axis=6)
     return np.ascontiguousarray(
-        twice.reshape(count, PICTURE_TOKENS * MERGE**2, 3 * 2 * PATCH**2)
+        twice.reshape(count, IMAGE_TOKENS * MERGE**2, 3 * 2 * PATCH**2)
     )
 
 
@@ -203,10 +203,10 @@ class DemoModel:
         self._special = special_tokens(self._tokenizer)
 
     def generate(self, parts: Sequence[Part], max_tokens: int) -> Generation:
-        """Answer one user turn greedily; any number of pictures, also none.
+        """Answer one user turn greedily; any number of images, also none.
 
-        `parts` are in order: a text, or the original bytes of a picture. ValueError:
-        a picture cannot be decoded, or the prompt leaves no room in the context.
+        `parts` are in order: a text, or the original bytes of an image. ValueError:
+        an image cannot be decoded, or the prompt leaves no room in the context.
         """
         if max_tokens < 1:
             message = f"max_tokens is {max_tokens}; it must be at least 1"
@@ -219,8 +219,8 @@ class DemoModel:
                 f"is {CONTEXT_TOKENS} tokens, answer included; shorten the prompt"
             )
             raise ValueError(message)
-        pictures = [part for _, part in parts if isinstance(part, bytes)]
-        answer = self._decode(ids, self._embed(ids, pictures), max_tokens)
+        images = [part for _, part in parts if isinstance(part, bytes)]
+        answer = self._decode(ids, self._embed(ids, images), max_tokens)
         stopped = answer[-1] in {self._special.turn_end, self._special.end_of_text}
         return Generation(
             text=self._tokenizer.decode(answer),
@@ -230,19 +230,19 @@ class DemoModel:
         )
 
     def _embed(
-        self, ids: Sequence[int], pictures: Sequence[bytes]
+        self, ids: Sequence[int], images: Sequence[bytes]
     ) -> NDArray[np.float32]:
         """Give the embeddings of a prompt, shape (len(ids), width)."""
         import numpy as np
 
         embeddings = self._embeddings[ids]
-        if pictures:
-            pixels = np.stack([np.asarray(open_picture(data)) for data in pictures])
+        if images:
+            pixels = np.stack([np.asarray(open_image(data)) for data in images])
             seen = [
                 self._vision.run(None, {"patches": patches[None]})[0]
-                for patches in picture_patches(pixels)
+                for patches in image_patches(pixels)
             ]
-            embeddings[np.asarray(ids) == self._special.picture] = np.concatenate(
+            embeddings[np.asarray(ids) == self._special.image] = np.concatenate(
                 [tokens[0] for tokens in seen]
             )
         return embeddings
@@ -253,7 +253,7 @@ class DemoModel:
         """Choose the likeliest token until one ends the answer or the room is used."""
         import numpy as np
 
-        positions = rope_positions(ids, self._special.picture)
+        positions = rope_positions(ids, self._special.image)
         answer: list[int] = []
         # Answers are a word long, so that running the whole prompt again for each
         # token costs less than a cache of keys and values would in code.
@@ -333,7 +333,7 @@ class DemoClient:
         (turn,) = request.turns
         if any(part.kind == "video" for part in turn):
             raise input_error(
-                "the demo model sees pictures and no videos: leave out --vlm-video-url"
+                "the demo model sees images and no videos: leave out --vlm-video-url"
             )
         parts: list[tuple[Literal["text", "image"], str | bytes]] = [
             ("text", part.text)

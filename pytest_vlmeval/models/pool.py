@@ -238,7 +238,7 @@ class Endpoint:
         self.client = client
         self.limiter = limiter
         self.aside = False
-        self.trouble = ""
+        self.error = ""
         self.emptying = False  # for a request that has to be alone
         self.begun = 0
         self.strikes = 0
@@ -254,7 +254,7 @@ class Endpoint:
         return self.limiter.in_flight / self.limiter.limit
 
     def note_answer(self, latency_s: float) -> None:
-        """Forget earlier trouble."""
+        """Forget earlier errors."""
         self.strikes = 0
         self.probe_s = FIRST_PROBE_S
         self.limiter.note_answer(latency_s)
@@ -266,7 +266,7 @@ class Endpoint:
         elif error.retryable:
             self.limiter.note_error()
             self.strikes += STRIKES.get(error.kind, 1)
-            self.trouble = str(error)
+            self.error = str(error)
 
 
 class Pool:
@@ -335,17 +335,17 @@ class Pool:
         """
         checks = (endpoint.client.check() for endpoint in self.endpoints)
         results = await asyncio.gather(*checks, return_exceptions=True)
-        troubles: dict[str, str] = {}
+        errors: dict[str, str] = {}
         for endpoint, result in zip(self.endpoints, results, strict=True):
             if isinstance(result, VlmEvalError):
-                troubles[endpoint.name] = str(result)
+                errors[endpoint.name] = str(result)
             elif result is not None:
                 raise result
-        if len(troubles) == len(self.endpoints):
-            words = list(troubles.values())
+        if len(errors) == len(self.endpoints):
+            words = list(errors.values())
             count = f"None of the {len(words)} endpoints can be asked."
             raise VlmEvalError("\n".join([count, *words] if words[1:] else words))
-        return troubles
+        return errors
 
     async def describe(self) -> list[Evidence]:
         """Return what endpoints say of their model, after `check`.
@@ -572,7 +572,7 @@ class Pool:
                 self.break_off(str(error))
                 return
             except VlmEvalError as error:
-                endpoint.trouble = str(error).splitlines()[0]
+                endpoint.error = str(error).splitlines()[0]
                 self._look_for_outage()
             else:
                 endpoint.aside = False
@@ -587,10 +587,10 @@ class Pool:
             return
         if any(each.limiter.in_flight for each in self.endpoints):
             return
-        troubles = "; ".join(each.trouble for each in self.endpoints)
+        errors = "; ".join(each.error for each in self.endpoints)
         self.break_off(
             f"No endpoint has answered for {silent_s:.0f} s, so that nothing more is "
-            f"asked: {troubles.rstrip('.')}. What was answered is stored: run the same "
+            f"asked: {errors.rstrip('.')}. What was answered is stored: run the same "
             "command again once the server is back (--vlm-outage says how long to "
             "wait for it)."
         )

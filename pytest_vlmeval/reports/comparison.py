@@ -38,7 +38,7 @@ def format_comparison(report: RunReport) -> list[str]:
 def compare_samples(samples: Sequence[SampleReport]) -> Comparison | None:
     """Compare the samples that both runs have; None where there is none.
 
-    Those that share a group, or all their pictures, are not independent.
+    Those that share a group, or all their images, are not independent.
     """
     from pytest_vlmeval.gates.paired import compare
 

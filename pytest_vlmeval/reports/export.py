@@ -1,6 +1,6 @@
 """Results for other programs: JSON, CSV, Parquet, Markdown and prediction files.
 
-`MODEL/MODEL_DATASET.tsv` (or .xlsx) has the dataset's rows without their pictures and a
+`MODEL/MODEL_DATASET.tsv` (or .xlsx) has the dataset's rows without their images and a
 column `prediction`; in ms-vlmeval 0.0.20 `infer_data_job` writes it (inference.py).
 """
 

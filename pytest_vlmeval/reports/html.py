@@ -44,12 +44,12 @@ from pytest_vlmeval.sandbox.environment import write_held
 
 MEGABYTE = 1_000_000
 THREADS = 4
-# So many pictures are encoded to tell how large all of them would be.
+# So many images are encoded to tell how large all of them would be.
 PROBED = 12
 
 
 class Tier(NamedTuple):
-    """How large and how good pictures are: longest side in pixels, WebP's quality."""
+    """How large and how good images are: longest side in pixels, WebP's quality."""
 
     side: int
     quality: int
@@ -59,8 +59,8 @@ TIERS = (Tier(1024, 80), Tier(768, 75), Tier(512, 65), Tier(384, 55))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
-    """The pictures of a report, in base64, by their file names.
+class Images:
+    """The images of a report, in base64, by their file names.
 
     `side` is the longest side in pixels. `left_out` counts those that the budget
     had no room for, `unreadable` those that could not be opened.
@@ -72,8 +72,8 @@ class Pictures:
     unreadable: int = 0
 
 
-def embed_pictures(report: RunReport, max_mb: float) -> Pictures:
-    """Encode the pictures of a run; those of samples to look at come first.
+def embed_images(report: RunReport, max_mb: float) -> Images:
+    """Encode the images of a run; those of samples to look at come first.
 
     `max_mb` (10^6 bytes) bounds what they add to the file. The largest tier is taken
     in which all have room, else the largest in which those come in that belong to
@@ -95,9 +95,7 @@ def embed_pictures(report: RunReport, max_mb: float) -> Pictures:
             used += len(data)
             found[file.name] = data
     left_out = len(files) - len(found) - unreadable
-    return Pictures(
-        found=found, side=tier.side, left_out=left_out, unreadable=unreadable
-    )
+    return Images(found=found, side=tier.side, left_out=left_out, unreadable=unreadable)
 
 
 def _by_urgency(report: RunReport) -> tuple[list[Path], list[Path]]:
@@ -145,7 +143,7 @@ def _encode_all(files: Sequence[Path], tier: Tier) -> Iterator[tuple[Path, str |
 
 
 def encode(file: Path, tier: Tier) -> str | None:
-    """Return a picture as WebP in base64, never enlarged; None if it has no pixels."""
+    """Return an image as WebP in base64, never enlarged; None if it has no pixels."""
     from PIL import Image
 
     try:
@@ -174,11 +172,11 @@ Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageData:
-    """The packed index, the packed parts in order, the pictures in base64 in order."""
+    """The packed index, the packed parts in order, the images in base64 in order."""
 
     index: str
     parts: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
 
 
 def pack(value: Json) -> str:
@@ -187,16 +185,16 @@ def pack(value: Json) -> str:
     return base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
 
 
-def pack_report(report: RunReport, pictures: Pictures) -> PageData:
+def pack_report(report: RunReport, images: Images) -> PageData:
     """Pack all samples of a run."""
-    numbers = {name: number for number, name in enumerate(pictures.found)}
+    numbers = {name: number for number, name in enumerate(images.found)}
     rows = [(dataset, each) for dataset in report.datasets for each in dataset.samples]
     details = [_detail(report, sample, numbers) for _, sample in rows]
     parts = [details[start : start + PART] for start in range(0, len(rows), PART)]
     return PageData(
         index=pack(_index(report, rows, numbers)),
         parts=tuple(pack(part) for part in parts),
-        pictures=tuple(pictures.found.values()),
+        images=tuple(images.found.values()),
     )
 
 
@@ -224,7 +222,7 @@ def _index(
         "category": [kind.get(s.category or "", -1) for _, s in rows],
         "flip": [sample.flip for _, sample in rows],
         "judge": [sample.verdict.state if sample.verdict else "" for _, sample in rows],
-        "picture": [_first_picture(sample, numbers) for _, sample in rows],
+        "image": [_first_image(sample, numbers) for _, sample in rows],
         "question": [_brief(_question(sample)) for _, sample in rows],
         "answer": [_brief(_said(sample)) for _, sample in rows],
         "reference": [_brief(sample.reference or "") for _, sample in rows],
@@ -249,8 +247,8 @@ def _said(sample: SampleReport) -> str:
     return answer.error if answer.replies == ("",) else answer.cell
 
 
-def _first_picture(sample: SampleReport, numbers: Mapping[str, int]) -> int:
-    """Return a picture's number; -1 where there is none, -2 where it was left out."""
+def _first_image(sample: SampleReport, numbers: Mapping[str, int]) -> int:
+    """Return an image's number; -1 where there is none, -2 where it was left out."""
     parts = parts_of(sample.prompt)
     images = [part.media for part in parts if part.kind == "image"]
     if not images:
@@ -305,7 +303,7 @@ def _detail(
 def _part(part: PromptPart, numbers: Mapping[str, int]) -> Json:
     if part.kind == "text":
         return _cut(part.text)
-    return {"kind": part.kind, "picture": numbers.get(part.media, -1)}
+    return {"kind": part.kind, "image": numbers.get(part.media, -1)}
 
 
 def _exchanges(report: RunReport, asked: Sequence[int]) -> Iterator[Json]:
@@ -339,7 +337,7 @@ _PAGE = resources.files("pytest_vlmeval.reports") / "page"
 def write_html(report: RunReport, path: Path, *, max_mb: float) -> None:
     """Write the report, whole or not at all; raises `VlmEvalError`.
 
-    `max_mb` bounds the pictures, in 10^6 bytes.
+    `max_mb` bounds the images, in 10^6 bytes.
     """
     write_whole(path, render_html(report, max_mb=max_mb).encode("utf-8"))
 
@@ -375,7 +373,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     environment.globals["unknown_endings"] = describe_unknown_endings
     environment.globals["describe_check"] = describe_check
     environment.globals["describe_account"] = describe_account
-    pictures = embed_pictures(report, max_mb)
+    images = embed_images(report, max_mb)
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]
     gates = [gate for each in report.datasets for gate in each.gates]
@@ -388,8 +386,8 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
         score_before=score_before,
         shows_before=any(score_before(each) is not None for each in report.datasets),
         total=total([summary for _, summary in datasets]),
-        data=pack_report(report, pictures),
-        pictures=pictures,
+        data=pack_report(report, images),
+        images=images,
         max_mb=max_mb,
         style=style,
         style_hash=_hash(style),

@@ -182,18 +182,18 @@ class Inference:
         """Return the endpoints that cannot be asked now, where others can."""
         pool = self._make_pool(lambda *change: None)
         try:
-            troubles = await pool.check()
-            name_troubles(troubles, self._announce)
+            errors = await pool.check()
+            announce_errors(errors, self._announce)
             ids = self._state.plan.run_id, self._state.session_id
             found = await pool.describe()
             self._state.store.reuse.record_evidence(*ids, found)
             if needs:
                 media = MediaCheck(self._state, self._announce)
-                usable = [each for each in pool.endpoints if each.name not in troubles]
+                usable = [each for each in pool.endpoints if each.name not in errors]
                 await media.check(usable[0], needs)
         finally:
             await pool.close()
-        return troubles
+        return errors
 
     @property
     def outage(self) -> str:
@@ -233,10 +233,10 @@ class Inference:
                 engine.stop()
 
 
-def name_troubles(troubles: Mapping[str, str], announce: Callable[[str], None]) -> None:
+def announce_errors(errors: Mapping[str, str], announce: Callable[[str], None]) -> None:
     """Name the endpoints that are not used for the time being, and why."""
-    for trouble in troubles.values():
-        announce(f"goes on without an endpoint. {trouble}")
+    for error in errors.values():
+        announce(f"goes on without an endpoint. {error}")
 
 
 NOT_STORED = (
@@ -382,7 +382,7 @@ class Execution:
             return
         for name, judge in self._judges.items():
             if any(self._awaits(entry, name) for entry in self._entries.values()):
-                name_troubles(judge.check(), self._announce)
+                announce_errors(judge.check(), self._announce)
 
     def _awaits(self, entry: PlanEntry, judge: str) -> bool:
         if judge not in entry.judges:

@@ -87,9 +87,9 @@ class Judge:
 
     def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked; `VlmEvalError` if none of them can."""
-        troubles = asyncio.run(self._check())
-        self._aside = tuple(troubles)
-        return troubles
+        errors = asyncio.run(self._check())
+        self._aside = tuple(errors)
+        return errors
 
     async def _check(self) -> dict[str, str]:
         pool = self._make_pool(lambda *change: None, ())

@@ -46,7 +46,7 @@ class ScoredDataset:
     `metrics` are its own numbers on its own scales, `value` is `metrics[main_metric]`
     from 0 to `scale`, with what the judge did not decide counted as wrong, in `best`
     as right. One verdict per answer, in the dataset's order. `scoring` is
-    "corrected" where a defect of ms-vlmeval's published scores was mended; `notes` say
+    "corrected" where a defect of ms-vlmeval's published scores was fixed; `notes` say
     what else makes the numbers differ from those. `sound` is what is left of a
     published score without the verdicts that rest on a known defect, None where none
     does.

@@ -196,7 +196,7 @@ def ensure_built(
     except OSError as error:
         raise VlmEvalError(
             f"The sandbox environment for ms-vlmeval could not be built in {root}: "
-            f"{error}. That folder must be writable and have 1 GB free. Mend that, or "
+            f"{error}. That folder must be writable and have 1 GB free. Fix that, or "
             f"give an environment of your own: {OWN_ENVIRONMENT}."
         ) from error
     return environment

@@ -228,7 +228,7 @@ class Sandbox:
         `task` names the work in error messages ("Scoring MMStar"), `longer` the option
         that gives it more time. `on_progress` gets what is done and the total, and
         `on_ask` the questions that come up, to reply to each; its time does not count.
-        Raises VlmEvalError for what the user can mend, deadlines and dead processes
+        Raises VlmEvalError for what the user can fix, deadlines and dead processes
         included, NeedsJudgeError, SandboxFault for a bug inside.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
@@ -318,8 +318,8 @@ class Sandbox:
                 end += time.monotonic() - asked_at
             elif "needs_judge" in message:
                 raise NeedsJudgeError(message["needs_judge"])
-            elif "mendable" in message:
-                raise VlmEvalError(message["mendable"])
+            elif "fixable" in message:
+                raise VlmEvalError(message["fixable"])
             elif "fault" in message:
                 raise SandboxFault(message["fault"])
             elif "result" in message:

@@ -217,7 +217,7 @@ _NAME = re.compile(r"[\w:.-]+")
 class Prompting:
     """What is done to each prompt; None and "" leave it as the dataset has it.
 
-    `images` is how images are sent. `image_size` bounds the longest side of a picture,
+    `images` is how images are sent. `image_size` bounds the longest side of an image,
     in pixels, `max_pixels` its area; larger ones are made smaller, in their
     proportions. `image_detail` is OpenAI's hint
     to the server. `extra_body` is the JSON of an object that is added to each request.
@@ -671,14 +671,14 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         "report",
         parse_file_as(".html", ".htm"),
         "a file that ends in .html",
-        "write one HTML file with scores, samples and pictures at the end of the run",
+        "write one HTML file with scores, samples and images at the end of the run",
         metavar="FILE",
     ),
     make_option(
         "report-max-mb",
         parse_number(0),
         "a number of at least 0 (MB)",
-        "size of the pictures in the HTML file, in MB (10^6 bytes); beyond it, samples "
+        "size of the images in the HTML file, in MB (10^6 bytes); beyond it, samples "
         "that are wrong, changed or failed keep theirs first",
         default="30",
         metavar="MB",

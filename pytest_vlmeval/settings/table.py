@@ -103,7 +103,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "image-size",
         parse_whole(1),
         "a whole number of at least 1 (pixels)",
-        "longest side of a picture, in pixels: larger ones are made smaller "
+        "longest side of an image, in pixels: larger ones are made smaller "
         "(default: as they are)",
         metavar="PIXELS",
     ),
@@ -111,7 +111,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "max-pixels",
         parse_whole(1),
         "a whole number of at least 1 (pixels)",
-        "largest area of a picture, in pixels: larger ones are made smaller "
+        "largest area of an image, in pixels: larger ones are made smaller "
         "(default: as they are)",
         metavar="PIXELS",
     ),
@@ -119,7 +119,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "image-detail",
         parse_one_of("low", "high", "auto"),
         "low, high or auto",
-        "how closely the server shall look at pictures (default: not sent)",
+        "how closely the server shall look at images (default: not sent)",
         metavar="DETAIL",
     ),
     make_option(
@@ -185,7 +185,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "media-check",
         parse_one_of("stop", "warn", "off"),
         "stop, warn or off",
-        "what to do where the endpoint refuses pictures, several of them in a prompt, "
+        "what to do where the endpoint refuses images, several of them in a prompt, "
         "or videos, and a selected dataset needs that; it is tried before the run, "
         "with one request for each",
         default="stop",
@@ -624,7 +624,7 @@ OPTIONS: tuple[Option, ...] = (
 COMMANDS: dict[str, str] = {
     "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
     "--vlm-doctor": "look at all that a run with these options needs (endpoint, judge, "
-    "folders, GPU, sandbox, store), say what to mend, then stop",
+    "folders, GPU, sandbox, store), say what to fix, then stop",
     "--vlm-setup": "build the sandbox environment ahead of the first run, anew where "
     "it does not work, with what the datasets of the given paths or of --vlm-data "
     "need, then stop",

@@ -488,7 +488,7 @@ class EvalConfig(_Fields):
     extra_body: Annotated[Text, Read("--vlm-extra-body, with base_url")] = None
     video_llm: Annotated[Flag, Read("--vlm-video-url, with base_url")] = None
     local_media: Annotated[
-        Flag, Refused("pictures and videos are sent, not their paths")
+        Flag, Refused("images and videos are sent, not their paths")
     ] = None
     custom_prompt: Annotated[
         Text, Refused("prompts are those of the dataset", ("",))
@@ -536,10 +536,10 @@ class ApiModel(_Fields):
     retry: Annotated[Number, Becomes("retries")] = None
     timeout: Annotated[Number, Becomes("timeout")] = None
     total_img_size: Annotated[
-        Number, Refused("pictures are bounded one by one, by img_size", (-1,))
+        Number, Refused("images are bounded one by one, by img_size", (-1,))
     ] = None
     max_file_size: Annotated[
-        Number, Refused("pictures are bounded in pixels, by img_size", (1e9,))
+        Number, Refused("images are bounded in pixels, by img_size", (1e9,))
     ] = None
     use_azure: Annotated[
         Flag,
@@ -549,7 +549,7 @@ class ApiModel(_Fields):
         ),
     ] = None
     local_media: Annotated[
-        Flag, Refused("pictures and videos are sent, not their paths")
+        Flag, Refused("images and videos are sent, not their paths")
     ] = None
     custom_prompt: Annotated[
         Text, Refused("prompts are those of the dataset", ("",))

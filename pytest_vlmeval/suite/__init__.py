@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MARKERS = {
     "vlm(*datasets)": "the ms-vlmeval datasets that the test runs over",
     "core": "the usual eight benchmarks, for every day",
-    "image": "asks about pictures",
+    "image": "asks about images",
     "video": "asks about videos",
     "multiple_choice": "asks for one of several options",
     "yes_no": "asks for yes or no",

@@ -21,7 +21,7 @@ MOST = 8
 
 
 class Attachments:
-    """Adds the pictures of its sample to each failed item, as those plugins take them.
+    """Adds the images of its sample to each failed item, as those plugins take them.
 
     Lives in every process that runs tests. `find_run` gives the run of this one.
     """
@@ -37,15 +37,15 @@ class Attachments:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach pictures to the report of a failure."""
+        """Attach images to the report of a failure."""
         report = yield
         if report.when == "call" and report.failed:
-            for name, picture in self._pictures(item):
-                self._attach(report, picture, name)
+            for name, image in self._images(item):
+                self._attach(report, image, name)
         return report
 
-    def _pictures(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
-        """Give the pictures of an item's sample, with their names, if it has one."""
+    def _images(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
+        """Give the images of an item's sample, with their names, if it has one."""
         from pytest_vlmeval.records import parts_of
         from pytest_vlmeval.reports.html import Tier, encode
         from pytest_vlmeval.suite.views import SampleView
@@ -61,21 +61,21 @@ class Attachments:
         parts = parts_of(request.turns)
         media = [part.media for part in parts if part.kind == "image"]
         for number, name in enumerate(media[:MOST], 1):
-            picture = encode(request.media_folder / name, Tier(SIDE, QUALITY))
-            if picture is not None:
-                yield f"{sample.dataset}-{sample.index}, picture {number}", picture
+            image = encode(request.media_folder / name, Tier(SIDE, QUALITY))
+            if image is not None:
+                yield f"{sample.dataset}-{sample.index}, image {number}", image
 
-    def _attach(self, report: pytest.TestReport, picture: str, name: str) -> None:
+    def _attach(self, report: pytest.TestReport, image: str, name: str) -> None:
         if self._html:
             from pytest_html import extras
 
-            image = extras.image(picture, name, "image/webp", "webp")
+            extra = extras.image(image, name, "image/webp", "webp")
             # Where pytest-html looks for what others add.
-            vars(report).setdefault("extras", []).append(image)
+            vars(report).setdefault("extras", []).append(extra)
         if self._allure:
             import allure
 
-            data = base64.b64decode(picture)
+            data = base64.b64decode(image)
             allure.attach(
                 data, name=name, attachment_type="image/webp", extension="webp"
             )

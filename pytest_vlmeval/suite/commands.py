@@ -154,8 +154,8 @@ def run_doctor(config: pytest.Config, write: Callable[[str], None]) -> int:
     width = shutil.get_terminal_size().columns if colour else 1_000
     for line in write_findings(findings, width, colour=colour):
         write(line)
-    troubled = any(finding.state == "trouble" for finding in findings)
-    return int(pytest.ExitCode.TESTS_FAILED if troubled else pytest.ExitCode.OK)
+    failed = any(finding.state == "error" for finding in findings)
+    return int(pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK)
 
 
 def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:

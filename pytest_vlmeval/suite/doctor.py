@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.pool import Endpoint, Pool
     from pytest_vlmeval.settings import Settings
 
-State = Literal["ok", "note", "trouble"]
+State = Literal["ok", "note", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Something that was looked at: how it is, and what to do about it.
 
-    A `note` is no trouble, but worth to know; `remedy` is "" where nothing is to do.
+    A `note` is no error, but worth to know; `remedy` is "" where nothing is to do.
     """
 
     about: str
@@ -52,7 +52,7 @@ class Finding:
 
 def from_error(about: str, error: BaseException) -> Finding:
     """Make a finding of an error, whose text says what to do."""
-    return Finding(about=about, state="trouble", text=str(error))
+    return Finding(about=about, state="error", text=str(error))
 
 
 ONE = Concurrency(1, adaptive=False)
@@ -120,14 +120,14 @@ def _describe(name: str, it: Tried) -> Finding:
     what, remedy = NAMES[it.capability], REMEDIES[it.capability]
     if it.state == "accepted":
         return Finding(about="media", state="ok", text=f"{name} takes {what}")
-    state: State = "trouble"
+    state: State = "error"
     text = f"{name} refuses {what}: {it.words}"
     if it.state == "unknown":
         text = f"{name} gave no answer to {what}: {it.words}"
         remedy = "See the server's log; a run may end there too."
     elif it.capability == "images":
         state = "note"
-        remedy += " Datasets with one picture in a question run all the same."
+        remedy += " Datasets with one image in a question run all the same."
     return Finding(about="media", state=state, text=text, remedy=remedy)
 
 
@@ -169,7 +169,7 @@ def _find_command(about: str, words: Sequence[str]) -> Finding:
         return Finding(about=about, state="ok", text=text)
     return Finding(
         about=about,
-        state="trouble",
+        state="error",
         text=f"{words[0]} is to be started for the run, and is not found",
         remedy="Install it, or give its path.",
     )
@@ -209,7 +209,7 @@ def _look_at_folder(about: str, folder: Path, remedy: str) -> Finding:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Finding(
             about=about,
-            state="trouble",
+            state="error",
             text=f"{folder} cannot be written",
             remedy=f"Make {there} a folder that you may write to, or {remedy}.",
         )
@@ -219,7 +219,7 @@ def _look_at_folder(about: str, folder: Path, remedy: str) -> Finding:
     if free < LEAST_BYTES:
         return Finding(
             about=about,
-            state="trouble",
+            state="error",
             text=text,
             remedy=f"A first run takes {LEAST_BYTES / 1e9:.0f} GB: free some, or "
             f"{remedy}.",
@@ -268,7 +268,7 @@ def find_sandbox(settings: Settings) -> Finding:
     except (VlmEvalError, SandboxFault) as error:
         return Finding(
             about="sandbox",
-            state="trouble",
+            state="error",
             text=str(error),
             remedy=f"Remove {environment.python.parent.parent} and run {SETUP}.",
         )
@@ -309,7 +309,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield find_store(settings)
 
 
-STYLES = {"ok": "green", "note": "yellow", "trouble": "bold red"}
+STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
 
 
 def write_findings(
@@ -341,10 +341,10 @@ def write_findings(
 
 
 def _sum_up(findings: Sequence[Finding]) -> str:
-    count = sum(finding.state == "trouble" for finding in findings)
+    count = sum(finding.state == "error" for finding in findings)
     if not count:
         return "All is well."
-    return f"{count} {'thing is' if count == 1 else 'things are'} to be mended."
+    return f"{count} {'error' if count == 1 else 'errors'} to fix."
 
 
 __all__ = ["examine", "from_error", "write_findings"]

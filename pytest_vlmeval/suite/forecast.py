@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.run import Run
 
 # What a module does while it is imported or collected; the real collection tells it.
-TROUBLE = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+FAULTS = (Exception, pytest.fail.Exception, pytest.skip.Exception)
 
 
 class LeftOut(NamedTuple):
@@ -283,7 +283,7 @@ def _look_through(node: pytest.Item | pytest.Collector) -> None:
             children = super(pytest.Module, node).collect()
         elif type(node) is pytest.Class:
             children = super(pytest.Class, node).collect()
-    except TROUBLE:
+    except FAULTS:
         return
     for child in children:
         _look_through(child)

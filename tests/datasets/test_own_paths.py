@@ -357,9 +357,9 @@ def test_rows_with_and_without_images(sandbox: Sandbox, tmp_path: Path) -> None:
     assert shown[3] == shown[0]
     assert [sample.reference for sample in samples] == list("ABBAAAA")
     assert [sample.error for sample in samples[:5]] == [None] * 5
-    start = "row 6 (index 6): the picture cannot be read: its 90 bytes are not a "
+    start = "row 6 (index 6): the image cannot be read: its 90 bytes are not a "
     assert (samples[5].error or "").startswith(start)
-    start = "row 7 (index 7): the picture cannot be read: its text is not base64 ("
+    start = "row 7 (index 7): the image cannot be read: its text is not base64 ("
     assert (samples[6].error or "").startswith(start)
 
 
@@ -390,15 +390,15 @@ from PIL import features
 known = features.check
 features.check = lambda name: name != "avif" and known(name)
 from importlib import reload
-from pytest_vlmeval.sandbox.inside import pictures
-check_picture = reload(pictures).check_picture
+from pytest_vlmeval.sandbox.inside import images
+check_image = reload(images).check_image
 heic = b"\\0\\0\\0\\x1cftypheic" + b"x" * 80
-print(json.dumps([attempt(lambda: check_picture(data))
+print(json.dumps([attempt(lambda: check_image(data))
                   for data in (bytes.fromhex({data.hex()!r}), heic)]))
 """
     avif, heic = run_inside(sandbox_environment, code, tmp_path)
     for name, said in (("AVIF", avif), ("HEIC", heic)):
-        assert said.startswith(f"PictureError: it is {name}, which Pillow ")
+        assert said.startswith(f"ImageError: it is {name}, which Pillow ")
         assert said.endswith(
             " of the sandbox's environment does not read. Convert it to PNG or JPEG."
         )

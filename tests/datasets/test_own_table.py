@@ -17,7 +17,7 @@ from pytest_vlmeval.datasets.own import (
 )
 from pytest_vlmeval.sandbox.inside.tables import digest_files
 
-PICTURE = "iVBOR" + "x" * 80
+IMAGE = "iVBOR" + "x" * 80
 
 
 def digest(files: Sequence[Path]) -> list[tuple[str, str]]:
@@ -37,7 +37,7 @@ def write(folder: Path, *lines: str, name: str = "my.tsv") -> Path:
     path = folder / name
     text = "\n".join(lines) + "\n"
     path.write_text(
-        text.replace(" ", "\t").replace("~", " ").replace("PIC", PICTURE),
+        text.replace(" ", "\t").replace("~", " ").replace("PIC", IMAGE),
         encoding="utf-8",
     )
     return path
@@ -68,7 +68,7 @@ def test_answers_decide_between_yes_no_and_open(
     assert describe_own(path, access(tmp_path)).class_name == class_name
 
 
-def test_without_a_column_of_pictures_it_is_text(tmp_path: Path) -> None:
+def test_without_a_column_of_images_it_is_text(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer", "What? this")
     info = describe_own(path, access(tmp_path))
     assert (info.modality, info.class_name) == ("text", "ImageVQADataset")
@@ -96,12 +96,12 @@ def test_rotations_are_known_by_a_column_or_the_name(
     assert describe_own(path, access(tmp_path)).rules == rules
 
 
-def test_pictures_belong_to_the_checksum(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"picture")
+def test_images_belong_to_the_checksum(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
     path = write(tmp_path, "question answer image_path", "W x a.png")
     first = describe_own(path, access(tmp_path))
     assert describe_own(path, access(tmp_path)) == first
-    (tmp_path / "a.png").write_bytes(b"another picture")
+    (tmp_path / "a.png").write_bytes(b"another image")
     assert describe_own(path, access(tmp_path)).checksum != first.checksum
 
 
@@ -110,11 +110,11 @@ def test_a_byte_order_mark_and_windows_lines_do_not_matter(tmp_path: Path) -> No
     path.write_bytes(b"\xef\xbb\xbfquestion\tanswer\r\n\r\nWhat?\tthis\r\n")
     assert read_facts(path) == TableFacts(
         kind="vqa",
-        has_pictures=False,
+        has_images=False,
         has_references=True,
         grouped=False,
         whole_indexes=True,
-        pictures={},
+        images={},
         without_image=1,
     )
 

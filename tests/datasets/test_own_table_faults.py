@@ -11,7 +11,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from tests.datasets.test_own_table import access, write
 
 BORROWED = (
-    "its image '1' is neither base64 nor the index of a row with a picture; paths "
+    "its image '1' is neither base64 nor the index of a row with an image; paths "
     "belong in a column image_path"
 )
 HEAD = "cannot be used (row 1 is the one below the names):"
@@ -54,9 +54,9 @@ def fault_of(path: Path) -> str:
             "'imgage'? Rename that. It has the columns question, answer, imgage.",
         ),
         (
-            "question answer picture",
+            "question answer image",
             "has neither a column image (base64) nor image_path; is one of them "
-            "'picture'? Rename that. It has the columns question, answer, picture.",
+            "'image'? Rename that. It has the columns question, answer, image.",
         ),
         (
             "question answer image answer",
@@ -105,7 +105,7 @@ def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, text: str) ->
             ["What? x PIC", "What? x 1", "What? x cat.png"],
             [
                 "row 3: its image 'cat.png' is neither base64 nor the index of a row "
-                "with a picture; paths belong in a column image_path"
+                "with an image; paths belong in a column image_path"
             ],
         ),
         (
@@ -159,8 +159,8 @@ def test_rows_that_cannot_be_used(
         assert line.strip().removesuffix(" others") == fault
 
 
-def test_pictures_that_do_not_exist(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"picture")
+def test_images_that_do_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
     path = write(
         tmp_path, "question answer image_path", "W x a.png", "W x ['a.png',~'b.png']"
     )

@@ -50,19 +50,19 @@ def test_a_sample_is_what_ms_vlmeval_would_ask(
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
     first, second = read_samples(prepared)
     media = hashlib.sha256(data).hexdigest() + ".jpg"
-    picture = PromptPart(
+    image = PromptPart(
         kind="image", media=media, media_type="image/jpeg", saved_as=".png"
     )
     ask = "Please select the correct answer from the options above. \n"
     assert parts_of(first.prompt) == (
-        picture,
+        image,
         PromptPart(
             kind="text",
             text="Question: Question 0?\nOptions:\nA. red\nB. blue\nC. green\n" + ask,
         ),
     )
     assert parts_of(second.prompt) == (
-        picture,
+        image,
         PromptPart(
             kind="text",
             text="Hint: Look.\nQuestion: Question 1?\nOptions:\nA. red\nB. blue\n"
@@ -78,13 +78,13 @@ def test_a_sample_is_what_ms_vlmeval_would_ask(
     assert prepared.checksum == hashlib.md5(table.read_bytes()).hexdigest()
 
 
-def test_a_row_without_a_picture_is_left_out(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_row_without_a_image_is_left_out(sandbox: Sandbox, tmp_path: Path) -> None:
     table = write_table(tmp_path / "T.tsv", choice_rows([cell(draw(1)), ""]))
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
     assert [row.index for row in read_index(prepared)] == ["0"]
 
 
-def test_rows_keep_their_values_without_their_pictures(
+def test_rows_keep_their_values_without_their_images(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     odd = ["007", "NA", "=B", "a\tb\nc", ' "quoted" ', "1.50", "x" * 40_000]
@@ -233,8 +233,8 @@ def test_names_are_read_without_prompts(sandbox: Sandbox, tmp_path: Path) -> Non
 
 def test_more_rows_than_are_written_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
     count = AT_ONCE + 3
-    pictures = [cell(draw(seed)) for seed in range(2)]
-    rows = choice_rows([pictures[number % 2] for number in range(count)])
+    images = [cell(draw(seed)) for seed in range(2)]
+    rows = choice_rows([images[number % 2] for number in range(count)])
     # Letters of one, three and four bytes, and in every other row no category.
     rows[AT_ONCE] = {**rows[AT_ONCE], "question": "看图 🖼 ?"}
     table = write_table(tmp_path / "T.tsv", rows)
@@ -245,7 +245,7 @@ def test_more_rows_than_are_written_at_once(sandbox: Sandbox, tmp_path: Path) ->
     assert samples[AT_ONCE].category == "colour"
     assert samples[AT_ONCE + 1].category is None
     assert all(sample.reference == "AB"[int(sample.index) % 2] for sample in samples)
-    # The same pictures have the same number.
+    # The same images have the same number.
     shown = read_shown(prepared)
     assert shown == [shown[number % 2] for number in range(count)]
     assert shown[0] != shown[1]

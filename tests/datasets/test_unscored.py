@@ -10,7 +10,7 @@ import pytest
 from pytest_vlmeval import evaluate
 from pytest_vlmeval.datasets.unscored import explain_left_out, explain_refusal
 from pytest_vlmeval.errors import VlmEvalError
-from tests.support.run_fixtures import Project, math_rows, picture, write_table
+from tests.support.run_fixtures import Project, image_bytes, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
 
 NO_SCORING = (
@@ -47,7 +47,7 @@ def test_plain():
 
 def write_all(project: Project) -> None:
     """Put two tables that can be scored, two that cannot, and benchmarks in place."""
-    image = base64.b64encode(picture(1)).decode()
+    image = base64.b64encode(image_bytes(1)).decode()
     open_row = {"index": "1", "question": "What <1>?", "image": image}
     choice = {"index": "3", "question": "Which <3>?", "answer": "A", "image": image}
     root = project.data_root
@@ -116,7 +116,7 @@ def test_missing_references_may_only_show_in_the_file(
     project: Project, server: ServerProcess
 ) -> None:
     """The catalog says of MMBench's test splits that they may be scored."""
-    image = base64.b64encode(picture(1)).decode()
+    image = base64.b64encode(image_bytes(1)).decode()
     row = {"index": "3", "question": "Which <3>?", "A": "1", "B": "2", "image": image}
     write_table(project.data_root / "MMBench_TEST_EN.tsv", [row])
     write_table(project.data_root / "MMBench_DEV_EN.tsv", [{**row, "answer": "A"}])
@@ -163,7 +163,7 @@ def test_what_is_left_out_has_no_threshold_and_no_baseline(
     project: Project, server: ServerProcess
 ) -> None:
     """Whether missing references are known before the file is read, or not."""
-    image = base64.b64encode(picture(1)).decode()
+    image = base64.b64encode(image_bytes(1)).decode()
     row = {"index": "3", "question": "Which <3>?", "A": "1", "B": "2", "image": image}
     folder = project.pytester.path
     write_table(folder / "given.tsv", [{**row, "answer": "A"}])
@@ -214,7 +214,7 @@ def test_a_table_without_a_column_of_answers_is_refused_before_the_first_request
 ) -> None:
     """By the command line, and by a benchmark that leaves out what has none."""
     write_all(project)
-    image = base64.b64encode(picture(1)).decode()
+    image = base64.b64encode(image_bytes(1)).decode()
     row = {"index": "1", "question": "What <1>?", "image": image}
     folder = project.pytester.path
     path = folder / "bare.tsv"

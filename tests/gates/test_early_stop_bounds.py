@@ -48,7 +48,7 @@ def test_bounds_are_where_the_gate_of_all_samples_turns(
         ), right
 
 
-def test_samples_of_one_picture_count_as_one() -> None:
+def test_samples_of_one_image_count_as_one() -> None:
     alone = find_bounds(threshold(60, "confident-below"), 100, [1] * 100)
     shared = find_bounds(threshold(60, "confident-below"), 100, [4] * 100)
     assert shared == alone

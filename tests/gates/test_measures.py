@@ -238,7 +238,7 @@ def test_captions_have_no_units() -> None:
     assert found is None
 
 
-def test_samples_of_a_picture_or_a_group_are_a_cluster() -> None:
+def test_samples_of_a_image_or_a_group_are_a_cluster() -> None:
     shown: list[list[int]] = [[0], [0, 1], [1], [2], [], []]
     made = make_score([verdict(n, 1.0) for n in range(6)], 100.0)
     rows = [

@@ -161,17 +161,17 @@ def test_sign_flips_of_few_are_exact_and_of_many_normal() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 def test_graded_verdicts_of_clusters_keep_the_level(margin: float) -> None:
-    # 60 pictures with one to four questions each, of which the changes go together.
+    # 60 images with one to four questions each, of which the changes go together.
     random = np.random.default_rng(7)
     found = 0
     for _ in range(400):
         sizes = random.integers(1, 5, 60)
-        pictures = np.repeat(np.arange(60), sizes)
-        changes = random.choice([-0.4, 0, 0, 0.4], 60)[pictures] - margin
-        before = random.uniform(0.5, 0.6, len(pictures))
+        images = np.repeat(np.arange(60), sizes)
+        changes = random.choice([-0.4, 0, 0, 0.4], 60)[images] - margin
+        before = random.uniform(0.5, 0.6, len(images))
         after = before + changes
         result = compare(
-            list(before), list(after), clusters=list(pictures), margin=margin
+            list(before), list(after), clusters=list(images), margin=margin
         )
         found += result.p_value <= LEVEL
     assert found / 400 <= LEVEL + 3 * 0.011
@@ -185,10 +185,10 @@ def test_few_flips_are_no_regression_in_a_graded_dataset() -> None:
     assert (result.lost, result.gained) == (3, 0)
 
 
-def test_pictures_that_are_shared_weaken_the_evidence() -> None:
+def test_images_that_are_shared_weaken_the_evidence() -> None:
     before, after = binary(80, 12, 0, 8)
     alone = compare(before, after)
-    # All that were lost show one picture.
+    # All that were lost show one image.
     shared = compare(before, after, clusters=[0] * 92 + list(range(1, 9)))
     assert alone.p_value < 0.001 < 0.4 < shared.p_value
     assert (alone.clusters, shared.clusters) == (100, 9)

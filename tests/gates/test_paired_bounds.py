@@ -134,7 +134,7 @@ def test_a_drop_is_no_pass_where_an_inconclusive_gate_fails() -> None:
 
 
 def clustered(random: np.random.Generator, drop: float) -> Mapping[str, np.ndarray]:
-    """Draw 300 pictures of one to six graded questions, changing together."""
+    """Draw 300 images of one to six graded questions, changing together."""
     sizes = random.integers(1, 7, 300)
     cluster = np.repeat(np.arange(300), sizes)
     shift = random.choice([-0.5, 0, 0, 0, 0.5], 300)[cluster] - drop

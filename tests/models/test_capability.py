@@ -12,11 +12,11 @@ from PIL import Image
 from pytest_vlmeval.models.check import PROBES, Capability, Finding, try_media
 from pytest_vlmeval.settings.groups import AS_IT_IS, Prompting
 from tests.support.endpoint_calls import client_of
-from tests.support.run_fixtures import Project, picture, write_table
+from tests.support.run_fixtures import Project, image_bytes, write_table
 from tests.support.server_fixtures import ServerProcess
 
-NO_PICTURES = {"pictures": 1, "status": 400, "message": "no eyes"}
-ONE_PICTURE = {"pictures": 2, "status": 400, "message": "At most 1 image(s)"}
+NO_IMAGES = {"images": 1, "status": 400, "message": "no eyes"}
+ONE_IMAGE = {"images": 2, "status": 400, "message": "At most 1 image(s)"}
 NO_VIDEO = {"videos": 1, "status": 422, "shape": "detail", "message": "no video_url"}
 ALL: tuple[Capability, ...] = ("image", "images", "video")
 BENCHMARK = """
@@ -50,30 +50,30 @@ def orders(server: ServerProcess) -> list[object]:
     return [request["order"] for request in server.requests()]
 
 
-PICTURE, VIDEO, TEXT = "image_url", "video_url", "text"
+IMAGE, VIDEO, TEXT = "image_url", "video_url", "text"
 
 
 @pytest.mark.parametrize(
     ("rules", "expected", "requests"),
     [
-        ([], ["accepted"] * 3, [[PICTURE, PICTURE, TEXT], [VIDEO, TEXT]]),
+        ([], ["accepted"] * 3, [[IMAGE, IMAGE, TEXT], [VIDEO, TEXT]]),
         (
-            [ONE_PICTURE],
+            [ONE_IMAGE],
             ["accepted", "refused", "accepted"],
-            [[PICTURE, PICTURE, TEXT], [PICTURE, TEXT], [VIDEO, TEXT], [TEXT]],
+            [[IMAGE, IMAGE, TEXT], [IMAGE, TEXT], [VIDEO, TEXT], [TEXT]],
         ),
         (
-            [NO_PICTURES],
+            [NO_IMAGES],
             ["refused", "refused", "accepted"],
-            [[PICTURE, PICTURE, TEXT], [PICTURE, TEXT], [VIDEO, TEXT], [TEXT]],
+            [[IMAGE, IMAGE, TEXT], [IMAGE, TEXT], [VIDEO, TEXT], [TEXT]],
         ),
         (
             [NO_VIDEO],
             ["accepted", "accepted", "refused"],
-            [[PICTURE, PICTURE, TEXT], [VIDEO, TEXT], [TEXT]],
+            [[IMAGE, IMAGE, TEXT], [VIDEO, TEXT], [TEXT]],
         ),
     ],
-    ids=["all", "one picture", "no pictures", "no video"],
+    ids=["all", "one image", "no images", "no video"],
 )
 def test_what_is_refused_is_found_with_a_request_for_each(
     server: ServerProcess,
@@ -88,7 +88,7 @@ def test_what_is_refused_is_found_with_a_request_for_each(
 
 def test_only_what_is_needed_is_tried(server: ServerProcess) -> None:
     assert find_out(server, ["image"])["image"].state == "accepted"
-    assert orders(server) == [[PICTURE, TEXT]]
+    assert orders(server) == [[IMAGE, TEXT]]
     server.control()
     assert find_out(server, []) == {}
     assert orders(server) == []
@@ -107,10 +107,10 @@ def test_the_words_of_the_server_are_kept(server: ServerProcess) -> None:
     ("rule", "words"),
     [
         ({"status": 500, "message": "oh no"}, "answered 500: oh no"),
-        ({"status": 503, "pictures": 1, "message": "busy"}, "answered 503: busy"),
+        ({"status": 503, "images": 1, "message": "busy"}, "answered 503: busy"),
         ({"fault": "reset"}, "failed: "),
         ({"fault": "not_json"}, "answered 200 with what is not JSON"),
-        # Whatever it does not like, it is not the picture.
+        # Whatever it does not like, it is not the image.
         ({"status": 400, "message": "temperature is odd"}, "temperature is odd"),
     ],
 )
@@ -138,7 +138,7 @@ def test_requests_are_sent_as_those_of_the_run(server: ServerProcess) -> None:
 
 
 def test_the_probes_are_what_they_are_sent_as() -> None:
-    with Image.open(PROBES / "picture.png") as image:
+    with Image.open(PROBES / "image.png") as image:
         assert (image.format, image.size) == ("PNG", (64, 64))
     video = (PROBES / "video.mp4").read_bytes()
     assert video[4:8] == b"ftyp"
@@ -147,13 +147,13 @@ def test_the_probes_are_what_they_are_sent_as() -> None:
 
 
 def encoded(*seeds: int) -> str:
-    texts = [base64.b64encode(picture(seed)).decode() for seed in seeds]
+    texts = [base64.b64encode(image_bytes(seed)).decode() for seed in seeds]
     return str(texts) if len(texts) > 1 else texts[0]
 
 
 @pytest.fixture
 def checking(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Give a project whose datasets need one picture, several, and none."""
+    """Give a project whose datasets need one image, several, and none."""
     monkeypatch.delenv("VLM_MEDIA_CHECK")
     folder = project.pytester.path
     project.pytester.makepyfile(test_mine=BENCHMARK)
@@ -176,7 +176,7 @@ def test_a_run_asks_once_for_all_its_processes_and_runs(
     checking: Project, server: ServerProcess
 ) -> None:
     checking.ask(server.url, "-n", "2").assert_outcomes(passed=9)
-    # Two pictures are taken, so one is.
+    # Two images are taken, so one is.
     assert probes(server) == 1
     assert len(server.requests()) == 7
     server.control()
@@ -200,13 +200,13 @@ def test_what_is_lacking_stops_the_run_before_it(
     server: ServerProcess,
     vlm_server: Callable[..., ServerProcess],
 ) -> None:
-    server.control(rules=[ONE_PICTURE])
+    server.control(rules=[ONE_IMAGE])
     result = checking.ask(server.url, "-n", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
             f"*The endpoint {server.url} answers a prompt of text alone, but refuses:",
-            "    several pictures in one prompt, which several needs "
+            "    several images in one prompt, which several needs "
             f"({server.url} answered 400: At most 1 image(s))",
             "vLLM takes more by --limit-mm-per-prompt. Give another by "
             "--vlm-api-base, leave these datasets out, or ask all the same by "
@@ -234,20 +234,19 @@ def test_what_is_lacking_stops_the_run_before_it(
 def test_a_model_without_eyes_is_told_with_all_that_need_them(
     checking: Project, server: ServerProcess
 ) -> None:
-    server.control(rules=[NO_PICTURES])
+    server.control(rules=[NO_IMAGES])
     result = checking.ask(server.url, "--vlm-media-check=warn")
     result.stdout.fnmatch_lines(
         [
             f"vlmeval: The endpoint {server.url} answers a prompt of text alone, but "
             "refuses:",
-            f"    pictures, which one, several need ({server.url} answered 400: no "
-            "eyes)",
+            f"    images, which one, several need ({server.url} answered 400: no eyes)",
             "Serve a vision-language model. *",
         ]
     )
-    # The words are answered, the pictures are asked for all the same.
+    # The words are answered, the images are asked for all the same.
     result.assert_outcomes(passed=3, failed=6)
-    server.control(rules=[NO_PICTURES])
+    server.control(rules=[NO_IMAGES])
     checking.ask(
         server.url, "--vlm-fresh", "-k", "words and not regression"
     ).assert_outcomes(passed=3)
@@ -262,7 +261,7 @@ def test_a_broken_server_is_named_and_asked_all_the_same(
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
         [
-            f"vlmeval: whether {server.url} takes pictures could not be found out "
+            f"vlmeval: whether {server.url} takes images could not be found out "
             f"({server.url} answered 500: oh no); the run goes on."
         ]
     )
@@ -273,7 +272,7 @@ def test_answers_in_the_cache_need_no_try(
 ) -> None:
     checking.ask(server.url, "-k", "one and not regression").assert_outcomes(passed=3)
     table = checking.pytester.path / "one.tsv"
-    # The same questions and pictures under another name: another dataset.
+    # The same questions and images under another name: another dataset.
     table.rename(table.with_name("several.tsv"))
     server.control()
     checking.ask(server.url, "-k", "several and not regression").assert_outcomes(

@@ -17,7 +17,7 @@ from pytest_vlmeval.records import PromptPart
 from tests.support.endpoint_calls import ask as ask_endpoint
 from tests.support.server_fixtures import ServerProcess
 
-QUESTION = PromptPart(kind="text", text="What colour is the picture?")
+QUESTION = PromptPart(kind="text", text="What colour is the image?")
 
 needs_model = pytest.mark.skipif(
     not all((FOLDER / name).is_file() for name in MODEL_FILES),
@@ -28,16 +28,16 @@ needs_model = pytest.mark.skipif(
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
     for name in ("red", "blue"):
-        picture = BytesIO()
-        Image.new("RGB", (112, 84), name).save(picture, "PNG")
-        (tmp_path / f"{name}.png").write_bytes(picture.getvalue())
+        image = BytesIO()
+        Image.new("RGB", (112, 84), name).save(image, "PNG")
+        (tmp_path / f"{name}.png").write_bytes(image.getvalue())
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     return tmp_path
 
 
-def picture_request(media: Path, name: str) -> Request:
-    picture = PromptPart(kind="image", media=f"{name}.png", media_type="image/png")
-    return Request(turns=((picture, QUESTION),), media_folder=media)
+def image_request(media: Path, name: str) -> Request:
+    image = PromptPart(kind="image", media=f"{name}.png", media_type="image/png")
+    return Request(turns=((image, QUESTION),), media_folder=media)
 
 
 def ask(*requests: Request, max_tokens: int = 16) -> list[Reply]:
@@ -62,8 +62,8 @@ def complaint(request: Request) -> RequestError:
 
 
 @needs_model
-def test_sees_the_picture(media: Path) -> None:
-    red, blue, again = ask(*(picture_request(media, n) for n in ("red", "blue", "red")))
+def test_sees_the_image(media: Path) -> None:
+    red, blue, again = ask(*(image_request(media, n) for n in ("red", "blue", "red")))
     assert "red" in red.text.lower()
     assert "blue" in blue.text.lower()
     assert again == red
@@ -73,14 +73,14 @@ def test_sees_the_picture(media: Path) -> None:
 
 @needs_model
 def test_answer_cut_off(media: Path) -> None:
-    (reply,) = ask(picture_request(media, "red"), max_tokens=1)
+    (reply,) = ask(image_request(media, "red"), max_tokens=1)
     assert (reply.finish_reason, reply.completion_tokens) == ("length", 1)
 
 
 @needs_model
 def test_prompt_that_cannot_be_answered(media: Path) -> None:
-    error = complaint(picture_request(media, "broken"))
-    assert str(error).startswith("the demo model cannot answer: the picture of ")
+    error = complaint(image_request(media, "broken"))
+    assert str(error).startswith("the demo model cannot answer: the image of ")
     assert "cannot be decoded" in str(error)
     long = PromptPart(kind="text", text="What is it? " * 2000)
     error = complaint(Request(turns=((long,),), media_folder=media))
@@ -92,7 +92,7 @@ def test_video(media: Path) -> None:
     video = PromptPart(kind="video", media="a.mp4", media_type="video/mp4")
     error = complaint(Request(turns=((video, QUESTION),), media_folder=media))
     assert str(error) == (
-        "the demo model sees pictures and no videos: leave out --vlm-video-url"
+        "the demo model sees images and no videos: leave out --vlm-video-url"
     )
     assert error.kind == "input"
     # Without that option frames of the video are sent.
@@ -104,9 +104,9 @@ def test_video(media: Path) -> None:
     assert reply.text
 
 
-def test_picture_that_cannot_be_read(media: Path) -> None:
-    error = complaint(picture_request(media, "gone"))
-    assert str(error) == "picture gone.png cannot be read: No such file or directory"
+def test_image_that_cannot_be_read(media: Path) -> None:
+    error = complaint(image_request(media, "gone"))
+    assert str(error) == "image gone.png cannot be read: No such file or directory"
 
 
 @needs_model
@@ -114,11 +114,11 @@ def test_same_answer_behind_a_server(
     media: Path, vlm_server: Callable[..., ServerProcess]
 ) -> None:
     server = vlm_server(model="demo")
-    request = picture_request(media, "blue")
+    request = image_request(media, "blue")
     (here,) = ask(request)
     assert ask_endpoint(server.url, request, max_tokens=16) == here
-    with pytest.raises(RequestError, match="answered 400: the picture of") as caught:
-        ask_endpoint(server.url, picture_request(media, "broken"))
+    with pytest.raises(RequestError, match="answered 400: the image of") as caught:
+        ask_endpoint(server.url, image_request(media, "broken"))
     assert not caught.value.retryable
 
 

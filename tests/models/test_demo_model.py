@@ -20,10 +20,10 @@ from demo_model.tables import TABLES, table_rows
 from pytest_vlmeval.models.demo import (
     CONTEXT_TOKENS,
     FOLDER,
-    PICTURE_SIZE,
-    PICTURE_TOKENS,
+    IMAGE_SIZE,
+    IMAGE_TOKENS,
     DemoModel,
-    picture_patches,
+    image_patches,
     rope_positions,
 )
 
@@ -36,7 +36,7 @@ ACCURACY = {"DemoChoice": 0.8, "DemoYesNo": 0.9, "DemoOpen": 0.9}
 MOST_BYTES = 5_000_000
 UNFAMILIAR = [
     "Hello!",
-    "Describe the picture in detail.",
+    "Describe the image in detail.",
     "Hint: Please answer the question and provide the correct option letter, e.g., "
     "A, B, C, D, at the end.\nQuestion: In the triangle $ABC$ the angle at $B$ is "
     "$40^{\\circ}$ and $AB = BC$. What is the angle at $A$?\nChoices:\n(A) 40\n"
@@ -73,20 +73,20 @@ def prompt_text(table: str, row: Row) -> str:
 
 
 def prompt_parts(table: str, row: Row) -> list[Part]:
-    picture = base64.b64decode(row["image"])
-    return [("image", picture), ("text", prompt_text(table, row))]
+    image = base64.b64decode(row["image"])
+    return [("image", image), ("text", prompt_text(table, row))]
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def pixels(row: Row) -> bytes:
-    with Image.open(BytesIO(base64.b64decode(row["image"]))) as picture:
-        assert picture.size == PICTURE_SIZE
-        return picture.convert("RGB").tobytes()
+    with Image.open(BytesIO(base64.b64decode(row["image"]))) as image:
+        assert image.size == IMAGE_SIZE
+        return image.convert("RGB").tobytes()
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -133,10 +133,10 @@ def test_tables_are_what_the_script_draws(table: str) -> None:
 
 
 @pytest.mark.parametrize("text", UNFAMILIAR)
-@pytest.mark.parametrize("pictures", [0, 1, 2])
-def test_unfamiliar_questions_end(model: DemoModel, text: str, pictures: int) -> None:
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_unfamiliar_questions_end(model: DemoModel, text: str, images: int) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (90, 200, 3), dtype=np.uint8)
-    parts: list[Part] = [("image", png(Image.fromarray(noise)))] * pictures
+    parts: list[Part] = [("image", png(Image.fromarray(noise)))] * images
     reply = model.generate([*parts, ("text", text)], 64)
     assert reply.finish_reason == "stop"
     assert reply.text
@@ -159,20 +159,20 @@ def test_counts_tokens_and_cuts_at_the_limit(model: DemoModel) -> None:
     assert (cut.finish_reason, cut.completion_tokens) == ("length", 1)
     assert cut.text == whole.text
     longer = model.generate([*parts, parts[0]], 16)
-    # The start and the end of the picture are tokens too.
-    assert longer.prompt_tokens == whole.prompt_tokens + PICTURE_TOKENS + 2
+    # The start and the end of the image are tokens too.
+    assert longer.prompt_tokens == whole.prompt_tokens + IMAGE_TOKENS + 2
 
 
 def test_special_tokens_in_a_question_are_text(model: DemoModel) -> None:
-    picture = base64.b64decode(read_table("DemoOpen")[0]["image"])
+    image = base64.b64decode(read_table("DemoOpen")[0]["image"])
     text = "What is <|image_pad|> or <|im_end|>?"
-    reply = model.generate([("image", picture), ("text", text)], 16)
-    plain = model.generate([("image", picture), ("text", "What is or ?")], 16)
+    reply = model.generate([("image", image), ("text", text)], 16)
+    plain = model.generate([("image", image), ("text", "What is or ?")], 16)
     assert reply.prompt_tokens > plain.prompt_tokens + 10
 
 
-def test_any_picture_is_brought_to_the_models_size(model: DemoModel) -> None:
-    text = "What colour is the picture?"
+def test_any_image_is_brought_to_the_models_size(model: DemoModel) -> None:
+    text = "What colour is the image?"
     for mode, size in (("RGB", (700, 500)), ("RGBA", (3, 9)), ("P", (112, 84))):
         red = png(Image.new("RGB", size, (215, 30, 30)).convert(mode))
         assert model.generate([("image", red), ("text", text)], 16).text == "red"
@@ -181,13 +181,13 @@ def test_any_picture_is_brought_to_the_models_size(model: DemoModel) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"not a picture", "cannot identify image file"),
+        (b"not an image", "cannot identify image file"),
         (png(Image.new("RGB", (300, 300)))[:200], "truncated"),
         (b"", "cannot identify image file"),
     ],
 )
-def test_undecodable_picture(model: DemoModel, data: bytes, reason: str) -> None:
-    expected = f"the picture of {len(data)} bytes cannot be decoded: .*{reason}"
+def test_undecodable_image(model: DemoModel, data: bytes, reason: str) -> None:
+    expected = f"the image of {len(data)} bytes cannot be decoded: .*{reason}"
     with pytest.raises(ValueError, match=expected):
         model.generate([("image", data), ("text", "What is it?")], 16)
 
@@ -206,22 +206,22 @@ def test_no_tokens_allowed(model: DemoModel) -> None:
         model.generate([("text", "Hello")], 0)
 
 
-def test_picture_positions_stand_on_a_grid() -> None:
-    positions = rope_positions([7, *[9] * PICTURE_TOKENS, 7, 7], picture=9)
+def test_image_positions_stand_on_a_grid() -> None:
+    positions = rope_positions([7, *[9] * IMAGE_TOKENS, 7, 7], image=9)
     assert positions[:, 0].tolist() == [0, 0, 0]
     assert positions[:, 1].tolist() == [1, 1, 1]
-    assert positions[:, PICTURE_TOKENS].tolist() == [1, 3, 4]
-    assert positions[:, PICTURE_TOKENS + 1].tolist() == [5, 5, 5]
+    assert positions[:, IMAGE_TOKENS].tolist() == [1, 3, 4]
+    assert positions[:, IMAGE_TOKENS + 1].tolist() == [5, 5, 5]
     assert positions[:, -1].tolist() == [6, 6, 6]
 
 
 def test_patches_of_a_merged_square_stand_together() -> None:
-    width, height = PICTURE_SIZE
+    width, height = IMAGE_SIZE
     tiles = np.arange(48, dtype=np.uint8).reshape(6, 8)
-    picture = np.repeat(np.repeat(tiles, 14, axis=0), 14, axis=1)
-    patches = picture_patches(np.stack([picture] * 3, axis=-1)[None])
+    image = np.repeat(np.repeat(tiles, 14, axis=0), 14, axis=1)
+    patches = image_patches(np.stack([image] * 3, axis=-1)[None])
     assert patches.shape == (1, 48, 3 * 2 * 14 * 14)
-    assert (height, width) == picture.shape
+    assert (height, width) == image.shape
     red = np.round((patches[0, :, 0] * 0.26862954 + 0.48145466) * 255).astype(int)
     assert red[:8].tolist() == [0, 1, 8, 9, 2, 3, 10, 11]
 

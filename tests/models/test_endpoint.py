@@ -22,7 +22,7 @@ from tests.support.server_fixtures import ServerProcess
 
 KEY = "sk-secret-0123456789"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3
-JPEG = b"\xff\xd8\xff\xe0 not a whole picture, but these very bytes"
+JPEG = b"\xff\xd8\xff\xe0 not a whole image, but these very bytes"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def media(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_are_the_files_bytes_in_prompt_order(
+def test_images_are_the_files_bytes_in_prompt_order(
     server: ServerProcess, media: Path
 ) -> None:
     parts = (
@@ -124,11 +124,11 @@ def test_a_video_is_sent_as_its_file(server: ServerProcess, media: Path) -> None
     ]
 
 
-def test_unreadable_picture(server: ServerProcess, tmp_path: Path) -> None:
+def test_unreadable_image(server: ServerProcess, tmp_path: Path) -> None:
     part = PromptPart(kind="image", media="gone.png", media_type="image/png")
     error = ask_error(server.url, Request(turns=((part,),), media_folder=tmp_path))
     assert facts(error) == ("input", None, False)
-    assert str(error) == ("picture gone.png cannot be read: No such file or directory")
+    assert str(error) == ("image gone.png cannot be read: No such file or directory")
     assert server.requests() == []
 
 

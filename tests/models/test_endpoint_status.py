@@ -19,7 +19,7 @@ from tests.support.endpoint_calls import (
 from tests.support.server_fixtures import ServerProcess
 
 KEY = 'sk-"secret"/key+0123456789'
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_unknown_model(server: ServerProcess) -> None:
 def test_key_and_base64_never_appear(
     server: ServerProcess, status: int, shape: str
 ) -> None:
-    data = b64encode(PICTURE).decode()
+    data = b64encode(IMAGE).decode()
     said = f"key {KEY} and data:image/png;base64,{data[:40]} and {data}."
     rule = {"status": status, "shape": shape, "message": said}
     server.control(rules=[rule | {"fault": "error_body"} if status == 200 else rule])

@@ -85,9 +85,9 @@ def test_the_check_names_those_that_do_not_serve(vlm_server: StartServer) -> Non
     good, other = vlm_server(), vlm_server(models=["another"])
 
     async def work(pool: Pool) -> None:
-        troubles = await pool.check()
-        assert list(troubles) == [other.url]
-        assert "does not serve 'tiny-vlm'" in troubles[other.url]
+        errors = await pool.check()
+        assert list(errors) == [other.url]
+        assert "does not serve 'tiny-vlm'" in errors[other.url]
 
     run(make_pool(good.url, other.url), work)
 
@@ -122,7 +122,7 @@ def test_an_outage_ends_the_asking(vlm_server: StartServer) -> None:
 
 def test_a_400_among_others_is_confirmed_alone(vlm_server: StartServer) -> None:
     """As swift does: all that were taken together are answered so, one is bad."""
-    message = {"status": 400, "message": "broken picture"}
+    message = {"status": 400, "message": "broken image"}
     server = vlm_server(
         latency_s=0.05,
         rules=[{**message, "contains": "<3>"}, {**message, "times": 4}],

@@ -1,4 +1,4 @@
-"""Pictures and prompts as the options send them: read off what a server receives."""
+"""Images and prompts as the options send them: read off what a server receives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.chat import BodyWriter, fit_picture, target_size
+from pytest_vlmeval.models.chat import BodyWriter, fit_image, target_size
 from pytest_vlmeval.models.client import Request, RequestError
 from pytest_vlmeval.records import PromptPart
 from pytest_vlmeval.settings import Settings
@@ -24,7 +24,7 @@ from tests.support.server_fixtures import ServerProcess
 
 
 def draw(width: int, height: int, kind: str, mode: str = "RGB") -> bytes:
-    """Draw a picture that has that size."""
+    """Draw an image that has that size."""
     out = io.BytesIO()
     Image.new(mode, (width, height), 128 if mode == "L" else None).save(out, kind)
     return out.getvalue()
@@ -56,39 +56,39 @@ def test_both_bounds_hold(bounds: Prompting, size: tuple[int, int]) -> None:
         ("BMP", "image/bmp", "RGB", "PNG"),
     ],
 )
-def test_a_picture_keeps_its_format(
+def test_a_image_keeps_its_format(
     kind: str, media_type: str, mode: str, becomes: str
 ) -> None:
-    data, given = fit_picture(
+    data, given = fit_image(
         draw(60, 40, kind, mode), media_type, Prompting(image_size=30)
     )
-    with Image.open(io.BytesIO(data)) as picture:
-        assert (picture.size, picture.format) == ((30, 20), becomes)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.size, image.format) == ((30, 20), becomes)
     assert given == f"image/{becomes.lower()}"
 
 
-def test_a_small_picture_stays_byte_by_byte() -> None:
+def test_a_small_image_stays_byte_by_byte() -> None:
     data = draw(60, 40, "JPEG")
-    assert fit_picture(data, "image/jpeg", Prompting(image_size=60))[0] is data
+    assert fit_image(data, "image/jpeg", Prompting(image_size=60))[0] is data
 
 
-def test_a_turned_picture_is_turned_before() -> None:
+def test_a_turned_image_is_turned_before() -> None:
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40)).save(out, "JPEG", exif=exif)
-    data, _ = fit_picture(out.getvalue(), "image/jpeg", Prompting(image_size=30))
-    with Image.open(io.BytesIO(data)) as picture:
-        assert picture.size == (20, 30)
+    data, _ = fit_image(out.getvalue(), "image/jpeg", Prompting(image_size=30))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (20, 30)
 
 
-def test_what_is_no_picture_cannot_be_asked(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_what_is_no_image_cannot_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
     part = PromptPart(kind="image", media="a.png", media_type="image/png")
     request = Request(
         turns=((part,),), media_folder=tmp_path, prompting=Prompting(image_size=30)
     )
-    with pytest.raises(RequestError, match=r"picture a\.png cannot be made smaller"):
+    with pytest.raises(RequestError, match=r"image a\.png cannot be made smaller"):
         BodyWriter("model", 10, 0.0).write(request)
 
 
@@ -101,7 +101,7 @@ OPTIONS = [
 
 
 def write_bodies(tmp_path: Path, prompting: Prompting) -> dict[str, Any]:
-    """Write the body of a prompt with a picture."""
+    """Write the body of a prompt with an image."""
     (tmp_path / "a.png").write_bytes(draw(64, 48, "PNG"))
     part = PromptPart(kind="image", media="a.png", media_type="image/png")
     text = PromptPart(kind="text", text="What?")
@@ -123,9 +123,9 @@ def test_all_of_it_stands_in_the_body(
     assert (body["max_tokens"], body["temperature"]) == (10, 0)
     system, user = body["messages"]
     assert system == {"role": "system", "content": "Be brief."}
-    picture = user["content"][0]["image_url"]
-    assert picture["detail"] == "high"
-    data = base64.b64decode(picture["url"].partition(",")[2])
+    image = user["content"][0]["image_url"]
+    assert image["detail"] == "high"
+    data = base64.b64decode(image["url"].partition(",")[2])
     with Image.open(io.BytesIO(data)) as seen:
         assert seen.size == (32, 24)
 

@@ -11,7 +11,7 @@ from pytest_vlmeval.records import Answer, PromptPart, Said
 from pytest_vlmeval.reports.html import write_html
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 from tests.support.report_browser import Open, browser, open_report
-from tests.support.run_fixtures import picture
+from tests.support.run_fixtures import image_bytes
 
 __all__ = ["browser", "open_report"]
 pytestmark = pytest.mark.browser
@@ -22,7 +22,7 @@ def report_of(folder: Path) -> RunReport:
     (folder / "media").mkdir()
     parts = []
     for seed in range(2):
-        (folder / "media" / f"{seed}.png").write_bytes(picture(seed))
+        (folder / "media" / f"{seed}.png").write_bytes(image_bytes(seed))
         parts.append(PromptPart(kind="image", media=f"{seed}.png"))
     questions = [PromptPart(kind="text", text=f"Question {n}?") for n in (1, 2, 3)]
     sample = SampleReport(

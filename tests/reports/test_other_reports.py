@@ -78,7 +78,7 @@ def failing(project: Project, server: ServerProcess) -> list[str]:
     """Give what runs four samples, one of them failed, one hostile."""
     project.write_math(4)
     rules = [
-        {"contains": "<1>", "status": 400, "message": f"no picture {HOSTILE[:20]!r}"},
+        {"contains": "<1>", "status": 400, "message": f"no image {HOSTILE[:20]!r}"},
         {"contains": "<3>", "answer": HOSTILE},
     ]
     server.control(default="B", rules=rules)
@@ -131,19 +131,19 @@ def all_plugins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("all_plugins")
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
-def test_pytest_html_shows_the_pictures_of_failed_samples(
+def test_pytest_html_shows_the_images_of_failed_samples(
     project: Project, failing: list[str], workers: list[str]
 ) -> None:
     options = ["--html=report.html", "--self-contained-html"]
     project.run(*failing, *workers, *options)
     page = (project.pytester.path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,UklGR") == 1
-    assert "MathVision_MINI-1, picture 1" in page
+    assert "MathVision_MINI-1, image 1" in page
 
 
 @pytest.mark.usefixtures("all_plugins")
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
-def test_allure_shows_the_pictures_of_failed_samples(
+def test_allure_shows_the_images_of_failed_samples(
     project: Project, failing: list[str], workers: list[str]
 ) -> None:
     project.run(*failing, *workers, "--alluredir=allure")
@@ -160,5 +160,5 @@ def test_allure_shows_the_pictures_of_failed_samples(
         for each in found
         if each["type"] == "image/webp"
     ]
-    assert only["name"] == "MathVision_MINI-1, picture 1"
+    assert only["name"] == "MathVision_MINI-1, image 1"
     assert (folder / only["source"]).read_bytes()[8:12] == b"WEBP"

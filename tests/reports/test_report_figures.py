@@ -1,4 +1,4 @@
-"""What a report holds of a run: figures, intervals, and pictures made small enough."""
+"""What a report holds of a run: figures, intervals, and images made small enough."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pytest_vlmeval.reports.comparison import format_comparison
-from pytest_vlmeval.reports.html import embed_pictures
+from pytest_vlmeval.reports.html import embed_images
 from pytest_vlmeval.reports.record import RunReport, load_run
 from pytest_vlmeval.reports.summary import percentiles, summarize, wilson
 from pytest_vlmeval.run.store import Store
@@ -23,9 +23,9 @@ COUNT = 120
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunReport]:
-    """Give an artificial run with 24 pictures."""
+    """Give an artificial run with 24 images."""
     folder = tmp_path_factory.mktemp("report")
-    run_id = fill_store(folder, folder / "cache", COUNT, pictures=24)
+    run_id = fill_store(folder, folder / "cache", COUNT, images=24)
     store = Store(folder)
     yield load_run(store, folder / "cache", run_id)
     store.close()
@@ -71,35 +71,35 @@ def webp(data: str) -> Image.Image:
     return image
 
 
-def test_pictures_are_embedded_once_and_made_smaller(report: RunReport) -> None:
-    pictures = embed_pictures(report, 30)
-    assert len(pictures.found) == 24
-    assert (pictures.left_out, pictures.unreadable) == (0, 0)
-    assert {webp(each).size for each in pictures.found.values()} == {(448, 336)}
-    size = sum(map(len, pictures.found.values()))
-    fewer = embed_pictures(report, size / 1e6 * 0.6)
+def test_images_are_embedded_once_and_made_smaller(report: RunReport) -> None:
+    images = embed_images(report, 30)
+    assert len(images.found) == 24
+    assert (images.left_out, images.unreadable) == (0, 0)
+    assert {webp(each).size for each in images.found.values()} == {(448, 336)}
+    size = sum(map(len, images.found.values()))
+    fewer = embed_images(report, size / 1e6 * 0.6)
     assert fewer.side == 384
     assert len(fewer.found) == 24
     assert {webp(each).size for each in fewer.found.values()} == {(384, 288)}
 
 
-def test_without_room_what_is_not_right_keeps_its_pictures(report: RunReport) -> None:
+def test_without_room_what_is_not_right_keeps_its_images(report: RunReport) -> None:
     (dataset,) = report.datasets
-    # A picture of its own for each sample, so that it is clear whose it is.
+    # An image of its own for each sample, so that it is clear whose it is.
     samples = [each for each in dataset.samples if each.index != "5"][:24]
     shown = replace(report, datasets=(replace(dataset, samples=tuple(samples)),))
     wanted = {each.prompt[0][0].media for each in samples if each.outcome != "correct"}
-    whole = embed_pictures(shown, 30).found
+    whole = embed_images(shown, 30).found
     size = sum(map(len, whole.values()))
-    pictures = embed_pictures(shown, size / 1e6 * 0.4)
-    assert 4 < len(wanted) < len(pictures.found) < len(whole)
-    assert set(list(pictures.found)[: len(wanted)]) == wanted
-    assert pictures.left_out == len(whole) - len(pictures.found)
-    assert sum(map(len, pictures.found.values())) <= size * 0.4
-    assert embed_pictures(shown, 0).left_out == len(whole)
+    images = embed_images(shown, size / 1e6 * 0.4)
+    assert 4 < len(wanted) < len(images.found) < len(whole)
+    assert set(list(images.found)[: len(wanted)]) == wanted
+    assert images.left_out == len(whole) - len(images.found)
+    assert sum(map(len, images.found.values())) <= size * 0.4
+    assert embed_images(shown, 0).left_out == len(whole)
 
 
-def test_a_picture_that_cannot_be_read_is_counted(
+def test_a_image_that_cannot_be_read_is_counted(
     report: RunReport, tmp_path: Path
 ) -> None:
     (tmp_path / "media").mkdir()
@@ -107,8 +107,8 @@ def test_a_picture_that_cannot_be_read_is_counted(
     sample = dataset.samples[0]
     (tmp_path / "media" / sample.prompt[0][0].media).write_bytes(b"GIF89a nothing")
     broken = replace(dataset, folder=tmp_path, samples=(sample,))
-    pictures = embed_pictures(replace(report, datasets=(broken,)), 30)
-    assert (len(pictures.found), pictures.unreadable, pictures.left_out) == (0, 1, 0)
+    images = embed_images(replace(report, datasets=(broken,)), 30)
+    assert (len(images.found), images.unreadable, images.left_out) == (0, 1, 0)
 
 
 def test_runs_without_common_samples(report: RunReport) -> None:

@@ -29,8 +29,8 @@ COUNT = 300
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with the stores of two runs over the same samples."""
     folder = tmp_path_factory.mktemp("formats")
-    fill_store(folder / "new", folder / "cache", COUNT, pictures=4)
-    fill_store(folder / "old", folder / "other", COUNT, pictures=4, seed=8)
+    fill_store(folder / "new", folder / "cache", COUNT, images=4)
+    fill_store(folder / "old", folder / "other", COUNT, images=4, seed=8)
     return folder
 
 

@@ -89,7 +89,7 @@ def test_samples_are_filtered_and_searched(
     expect(status).to_have_text("0 of 600 samples")
     page.get_by_label("Judge").select_option("")
     page.get_by_label("Category").select_option("")
-    page.get_by_role("searchbox").fill("picture 123,")
+    page.get_by_role("searchbox").fill("image 123,")
     expect(status).to_have_text("1 of 600 samples")
     expect(page.locator(".sample")).to_have_count(1)
     expect(page.locator(".sample")).to_have_attribute(

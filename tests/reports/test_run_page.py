@@ -1,4 +1,4 @@
-"""The HTML report of whole runs in a real browser: a large one, and real pictures.
+"""The HTML report of whole runs in a real browser: a large one, and real images.
 
 Screenshots of what is asserted here stay in the folder that `--screenshots` names.
 """
@@ -44,7 +44,7 @@ def test_fifteen_thousand_samples(
     open_report: Open,
     figure: Callable[[str], None],
 ) -> None:
-    run_id = fill_store(tmp_path, tmp_path / "cache", 15_000, pictures=400)
+    run_id = fill_store(tmp_path, tmp_path / "cache", 15_000, images=400)
     store = Store(tmp_path)
     report = load_run(store, tmp_path / "cache", run_id)
     store.close()
@@ -117,7 +117,7 @@ def test_a_run_of_the_demo_model(
 @pytest.mark.skipif(
     not SHARED.is_file(), reason="the file of MathVision_MINI is absent"
 )
-def test_real_pictures(project: Project, open_report: Open, screenshots: Path) -> None:
+def test_real_images(project: Project, open_report: Open, screenshots: Path) -> None:
     (project.data_root / "MathVision_MINI.tsv").symlink_to(SHARED)
     project.pytester.makepyfile(
         test_math="""
@@ -134,4 +134,4 @@ def test_real_pictures(project: Project, open_report: Open, screenshots: Path) -
     page.locator(".sample img").nth(3).wait_for()
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0)"
     page.wait_for_function(f"({loaded})([...document.querySelectorAll('.sample img')])")
-    page.screenshot(path=screenshots / "pictures.png")
+    page.screenshot(path=screenshots / "images.png")

@@ -35,7 +35,7 @@ def test_a_changed_file_asks_only_its_changed_rows(
     assert "from_cache" not in properties(cases["test_sample[MathVision_MINI-4]"])
 
 
-def test_the_same_picture_and_question_in_two_datasets_is_asked_once(
+def test_the_same_image_and_question_in_two_datasets_is_asked_once(
     project: Project, server: ServerProcess
 ) -> None:
     rows = [

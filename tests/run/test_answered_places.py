@@ -1,4 +1,4 @@
-"""The places in ms-vlmeval that mends answer: each is still what it was."""
+"""The places in ms-vlmeval that fixes answer: each is still what it was."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sandbox.test_containment import BOOTSTRAP
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
-# File below vlmeval/, line, and what stands there: where a mend answers ms-vlmeval.
+# File below vlmeval/, line, and what stands there: where a fix answers ms-vlmeval.
 ANSWERED = [
     ("__init__.py", 8, "_create_unverified_context"),
     ("__init__.py", 15, "logging.basicConfig("),
@@ -143,7 +143,7 @@ def package(sandbox_environment: SandboxEnvironment) -> Path:
 
 
 @pytest.mark.parametrize(("file", "line", "text"), ANSWERED)
-def test_what_a_mend_answers_is_still_there(
+def test_what_a_fix_answers_is_still_there(
     package: Path, file: str, line: int, text: str
 ) -> None:
     lines = (package / file).read_text(encoding="utf-8").splitlines()

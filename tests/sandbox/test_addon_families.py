@@ -107,7 +107,7 @@ def document(pages: int) -> str:
 
 
 @pytest.mark.addons
-def test_each_page_of_a_document_is_a_picture(
+def test_each_page_of_a_document_is_a_image(
     sandbox_of: Callable[[str], Sandbox], tmp_path: Path
 ) -> None:
     sandbox = sandbox_of("MMLongBench")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pytest_vlmeval.sandbox.inside.mends import (
+from pytest_vlmeval.sandbox.inside.fixes import (
     MAX_LENGTH,
     SLOW_SECONDS,
     Allowance,

@@ -42,7 +42,7 @@ def info_of(
     )
 
 
-PICTURE = {"image": cell(draw(1))}
+IMAGE = {"image": cell(draw(1))}
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ PICTURE = {"image": cell(draw(1))}
             "QSpatial",
             "image_vqa",
             "QSpatial_scannet",
-            "QSpatial_scannet asks about pictures of ScanNet, which its owners give "
+            "QSpatial_scannet asks about images of ScanNet, which its owners give "
             "only to those who apply, and ms-vlmeval takes from a folder written into "
             "its code (dataset/image_vqa.py:2523). It cannot be prepared; a table of "
-            "your own, with the pictures and the questions of "
+            "your own, with the images and the questions of "
             "andrewliao11/Q-Spatial-Bench, can.",
         ),
     ],
@@ -100,7 +100,7 @@ def test_what_cannot_be_built_says_why(
     name: str,
     message: str,
 ) -> None:
-    info = info_of(tmp_path, class_name, module, PICTURE, name)
+    info = info_of(tmp_path, class_name, module, IMAGE, name)
     with pytest.raises(VlmEvalError) as caught:
         prepare(info, apart, tmp_path)
     assert str(caught.value).startswith(message)
@@ -117,7 +117,7 @@ def test_an_environment_that_has_what_lacked_is_taken(
     )
     sandbox = Sandbox(environment.python)
     try:
-        row = {**PICTURE, "task": "depth_prediction_oc", "img_type": "single_view"}
+        row = {**IMAGE, "task": "depth_prediction_oc", "img_type": "single_view"}
         info = info_of(tmp_path, "SparBench", "sparbench", row, "SparBench")
         (sample,) = read_samples(prepare(info, sandbox, tmp_path))
     finally:
@@ -131,7 +131,7 @@ def test_a_class_that_ends_the_process_fails_its_row(
     row = {"source": "OE_TO_maths_en_COMP", "answer_type": "odd", "unit": ""}
     row["is_multiple_answer"] = "False"
     info = info_of(
-        tmp_path, "OlympiadBench", "image_vqa", {**row, **PICTURE}, "OlympiadBench"
+        tmp_path, "OlympiadBench", "image_vqa", {**row, **IMAGE}, "OlympiadBench"
     )
     (sample,) = read_samples(prepare(info, apart, tmp_path))
     assert sample.error is not None
@@ -151,10 +151,10 @@ def test_a_class_that_ends_the_process_fails_its_row(
         ("MMNIAH", "image_vqa", "MM_NIAH_VAL"),  # reads its file itself
     ],
 )
-def test_pictures_are_found_whatever_a_class_does(
+def test_images_are_found_whatever_a_class_does(
     apart: Sandbox, tmp_path: Path, class_name: str, module: str, name: str
 ) -> None:
-    row = dict(PICTURE)
+    row = dict(IMAGE)
     if class_name == "MMNIAH":
         row |= {"question": "['Read.', '<image>?']", "multi-choice options": "[[],[]]"}
     prepared = prepare(

@@ -105,10 +105,10 @@ def test_other_locals_are_not_seen(value: object) -> None:
         confined_eval("value")
 
 
-def test_a_cell_with_many_pictures_is_read() -> None:
-    pictures = ["A" * 2_000_000, "B" * 1_000_000, ""]
+def test_a_cell_with_many_images_is_read() -> None:
+    images = ["A" * 2_000_000, "B" * 1_000_000, ""]
     start = time.process_time()
-    assert evaluate(str(pictures)) == pictures
+    assert evaluate(str(images)) == images
     assert time.process_time() - start < 2
 
 

@@ -151,7 +151,7 @@ def test_mme_with_half_of_a_pair(sandbox: Sandbox, tmp_path: Path) -> None:
     prepared = prepare_rows(sandbox, tmp_path, "ImageYORNDataset", "MME", rows)
     found = score(sandbox, prepared, [(0, "Yes"), (1, "Yes"), (2, "Yes")])
     assert values(found.verdicts) == {"0": 1, "1": 0, "2": 1}
-    # Three of four answers, one of two pictures.
+    # Three of four answers, one of two images.
     assert found.metrics["color"] == 75 + 50
     assert found.metrics["perception"] == 125
     assert score(sandbox, prepared, [(2, "Yes")]).metrics["Overall"] == 200

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
 
 pytestmark = [pytest.mark.slow, needs_seeds]
-# One of each class that prepares pictures, and of each way to score in a class.
+# One of each class that prepares images, and of each way to score in a class.
 FAMILIES = [
     *("MMBench_DEV_EN", "CCBench", "MMStar", "MMT-Bench_VAL", "MMMU_DEV_VAL", "MME"),
     *("HallusionBench", "POPE", "OCRVQA_TEST", "TextVQA_VAL", "DocVQA_VAL"),
@@ -87,7 +87,7 @@ def test_hostile_cells_of_a_dataset(
     for said in refused:
         # A reason, and neither a dead process nor one that took too long.
         assert not said.startswith((f"Preparing {name} ", f"Scoring {name} ")), said
-    # Many cells are texts like any other; pictures and lists make their row useless.
+    # Many cells are texts like any other; images and lists make their row useless.
     assert len(scored & {row["index"] for row in hostile}) > len(hostile) / 4, refused[
         :3
     ]

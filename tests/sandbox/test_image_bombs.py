@@ -1,4 +1,4 @@
-"""Small files of enormous pictures: refused wherever a picture is opened."""
+"""Small files of enormous images: refused wherever an image is opened."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.datasets.prepare import read_samples
-from pytest_vlmeval.models.chat import fit_picture
-from pytest_vlmeval.models.demo import open_picture
+from pytest_vlmeval.models.chat import fit_image
+from pytest_vlmeval.models.demo import open_image
 from pytest_vlmeval.settings.groups import Prompting
 from tests.support.run_fixtures import Project, endpoint, math_rows
 from tests.support.sandbox_tables import (
@@ -53,19 +53,17 @@ def png() -> bytes:
     return data
 
 
-REASON = (
-    "the picture cannot be read: it has 50000 x 50000 pixels, more than 175,000,000"
-)
+REASON = "the image cannot be read: it has 50000 x 50000 pixels, more than 175,000,000"
 
 
-@pytest.mark.parametrize("kind", ["picture", "list"])
+@pytest.mark.parametrize("kind", ["image", "list"])
 def test_preparation_names_the_row(
     sandbox: Sandbox, tmp_path: Path, png: bytes, kind: str
 ) -> None:
-    pictures = [cell(draw(1)), cell(png), cell(draw(2))]
+    images = [cell(draw(1)), cell(png), cell(draw(2))]
     if kind == "list":
-        pictures = [str([picture, cell(draw(3))]) for picture in pictures]
-    table = write_table(tmp_path / "Bomb.tsv", choice_rows(pictures))
+        images = [str([image, cell(draw(3))]) for image in images]
+    table = write_table(tmp_path / "Bomb.tsv", choice_rows(images))
     prepared = prepare(describe(table, "ImageMCQDataset"), sandbox, tmp_path)
     first, broken, last = read_samples(prepared)
     assert first.error is last.error is None
@@ -105,14 +103,12 @@ def test_a_run_goes_on_with_the_other_rows(
 
 
 def test_the_demo_model_refuses_it(png: bytes) -> None:
-    with pytest.raises(
-        ValueError, match=r"^the picture of \d+ bytes cannot be decoded"
-    ):
-        open_picture(png)
+    with pytest.raises(ValueError, match=r"^the image of \d+ bytes cannot be decoded"):
+        open_image(png)
 
 
 @pytest.mark.parametrize("side", [12_000, SIDE])
-def test_what_makes_pictures_smaller_refuses_it(side: int) -> None:
+def test_what_makes_images_smaller_refuses_it(side: int) -> None:
     # Of the smaller one Pillow only warns, which is an error in this session.
     with pytest.raises(ValueError, match="could be decompression bomb"):
-        fit_picture(bomb(side), "image/png", Prompting(image_size=64))
+        fit_image(bomb(side), "image/png", Prompting(image_size=64))

@@ -271,5 +271,5 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
         str(caught.value),
         f"The sandbox environment for ms-vlmeval could not be built in {tmp_path}"
         "/sandbox: *File exists*. That folder must be writable and have 1 GB free. "
-        f"Mend that, or give an environment of your own: {OWN}.",
+        f"Fix that, or give an environment of your own: {OWN}.",
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
     from tests.support.sandbox_tables import Row
 
-PICTURE = cell(draw(1))
+IMAGE = cell(draw(1))
 HOSTILE = [
     "__import__('pathlib').Path('/tmp/{marker}').touch()",
     "().__class__.__bases__[0].__subclasses__()",
@@ -48,7 +48,7 @@ HOSTILE = [
 def own_rows(references: list[str]) -> list[Row]:
     """Give one open question for each reference."""
     return [
-        {"index": i, "question": "?", "answer": text, "image": PICTURE}
+        {"index": i, "question": "?", "answer": text, "image": IMAGE}
         for i, text in enumerate(references)
     ]
 
@@ -216,7 +216,7 @@ def test_ten_thousand_long_answers(sandbox: Sandbox, tmp_path: Path) -> None:
             "index": i,
             "question": "?",
             "answer": "Yes",
-            "image": PICTURE if not i else "0",
+            "image": IMAGE if not i else "0",
         }
         for i in range(10_000)
     ]

@@ -7,7 +7,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from tests.support.run_fixtures import Project, endpoint, picture, write_table
+from tests.support.run_fixtures import Project, endpoint, image_bytes, write_table
 from tests.support.server_fixtures import ServerProcess
 
 # As a spreadsheet would read and change them.
@@ -21,7 +21,7 @@ def write_secret(project: Project, dataset: str, **columns: str) -> None:
         {
             "index": str(40 + number),
             "question": f"Question <{number}>?",
-            "image": base64.b64encode(picture(number)).decode(),
+            "image": base64.b64encode(image_bytes(number)).decode(),
             **columns,
             "id": f"test_Art_{number}",
         }

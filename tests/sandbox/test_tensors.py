@@ -20,6 +20,6 @@ def test_frames_are_stacked_and_taken_apart() -> None:
     parts = split(stacked, 3)
     assert [part.size(0) for part in parts] == [3, 3]
     for number, part in enumerate(parts):
-        picture = np.asarray(ToPILImage()(part)).astype(int)
+        image = np.asarray(ToPILImage()(part)).astype(int)
         whole = frames[..., 3 * number : 3 * number + 3].astype(int)
-        assert (picture == whole).all()
+        assert (image == whole).all()

@@ -161,7 +161,7 @@ def test_sound_is_not_sent(user: VideoUser, tmp_path: Path) -> None:
     (sample,) = read_samples(prepared)
     assert sample.error == (
         "row 1 (index 0): its prompt has a part of the type audio; models are sent "
-        "text, pictures and videos"
+        "text, images and videos"
     )
 
 

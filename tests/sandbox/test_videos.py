@@ -47,7 +47,7 @@ def test_a_bare_name_is_shown_as_the_options_say(
     assert describe_videos(info, video_url=True) == ("videos sent as their files",)
 
 
-def test_a_preset_keeps_its_own_and_pictures_have_none() -> None:
+def test_a_preset_keeps_its_own_and_images_have_none() -> None:
     assert show_videos(PRESET, 4, None) == PRESET
     assert describe_videos(PRESET, video_url=False) == ("64 frames per video",)
     assert show_videos(IMAGE, 4, None) == IMAGE

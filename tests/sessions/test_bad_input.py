@@ -193,7 +193,7 @@ def test_another_checksum_is_refused_unless_allowed(
     assert project.ask(server.url).ret == 0
 
 
-def test_an_unreadable_picture_fails_its_sample_alone(
+def test_an_unreadable_image_fails_its_sample_alone(
     project: Project, server: ServerProcess
 ) -> None:
     rows = math_rows(4)
@@ -205,7 +205,7 @@ def test_an_unreadable_picture_fails_its_sample_alone(
     result.assert_outcomes(passed=1, xfailed=1, failed=3)
     for index in (2, 3):
         start = f"MathVision_MINI-{index} has no usable answer: "
-        assert "picture" in message_of(result, start)
+        assert "image" in message_of(result, start)
     assert {request["text"] for request in server.requests()} == {
         "Question <1>?",
         "Question <4>?",

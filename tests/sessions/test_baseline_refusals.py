@@ -101,7 +101,7 @@ def test_unlike_runs_and_broken_baselines_are_not_compared(
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines([f"MathVision_MINI: *{BASELINE} *"])
         assert path.read_bytes() == content
-        if "Mend it, or remove it." in result.stdout.str():
+        if "Fix it, or remove it." in result.stdout.str():
             path.unlink()
         gated.ask(server.url, *select, "--snapshot-update").assert_outcomes(passed=1)
         assert path.read_bytes() == kept

@@ -1,4 +1,4 @@
-"""The gate of a baseline on scores at hand: groups, pictures, captions, differences."""
+"""The gate of a baseline on scores at hand: groups, images, captions, differences."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CIRCULAR = replace(GRADED, class_name="ImageMCQDataset", kind="multiple_choice")
 
 
 class Table:
-    """A dataset of `count` samples, of which `shared` in a row show one picture."""
+    """A dataset of `count` samples, of which `shared` in a row show one image."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class Table:
 
     @property
     def shown(self) -> list[list[int]]:
-        """The number of the picture of each sample."""
-        pictures = [each.prompt[0][0].media for each in self.samples.values()]
-        return [[int(name.removesuffix(".png"))] for name in pictures]
+        """The number of the image of each sample."""
+        images = [each.prompt[0][0].media for each in self.samples.values()]
+        return [[int(name.removesuffix(".png"))] for name in images]
 
     def baseline(self, score: Score, temperature: float = 0.0) -> Baseline:
         """Give the baseline that such a score makes."""
@@ -202,7 +202,7 @@ def test_rotations_of_a_question_are_lost_once() -> None:
     assert "exact McNemar test" in result.message
 
 
-def test_samples_of_one_picture_are_no_independent_evidence() -> None:
+def test_samples_of_one_image_are_no_independent_evidence() -> None:
     lost = [0.0] * 10 + [1.0] * 90
     apart = Table(100).compare([1.0] * 100, lost)
     together = Table(100, shared=10).compare([1.0] * 100, lost)

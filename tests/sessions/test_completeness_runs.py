@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from tests.support.gated_tables import gates, write_own
-from tests.support.run_fixtures import Project, picture
+from tests.support.run_fixtures import Project, image_bytes
 from tests.support.server_fixtures import ServerProcess
 
 SELECT = ("-k", "test_score")
@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_not_said_to_be_asked_again(
     write_own(project, "torn", samples=10)
     path = project.pytester.path / "torn.tsv"
     head, *rows = path.read_text().splitlines()
-    torn = base64.b64encode(picture(7)[:200]).decode()
+    torn = base64.b64encode(image_bytes(7)[:200]).decode()
     rows[7:9] = [row.rpartition("\t")[0] + "\t" + torn for row in rows[7:9]]
     path.write_text("\n".join([head, *rows]) + "\n")
     server.control(

@@ -17,14 +17,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pytest_vlmeval.reports.html import embed_pictures, pack_report
+from pytest_vlmeval.reports.html import embed_images, pack_report
 from pytest_vlmeval.reports.record import load_run
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from tests.support.run_fixtures import (
     Project,
     endpoint,
-    picture,
+    image_bytes,
     properties,
     write_table,
 )
@@ -60,10 +60,10 @@ STORED = "SELECT sample_index, state, earlier, text FROM answers ORDER BY seq"
 TURN_COUNT = sum(map(len, DIALOGUES.values()))
 
 
-def pictures_of(index: str) -> list[bytes]:
-    """Draw as many pictures as a conversation shows."""
+def images_of(index: str) -> list[bytes]:
+    """Draw as many images as a conversation shows."""
     count = sum(question.count("<ImageHere>") for question, _, _ in DIALOGUES[index])
-    return [picture(10 * int(index) + number) for number in range(count)]
+    return [image_bytes(10 * int(index) + number) for number in range(count)]
 
 
 def table_rows(references: Mapping[str, str] | None = None) -> list[dict[str, str]]:
@@ -71,13 +71,13 @@ def table_rows(references: Mapping[str, str] | None = None) -> list[dict[str, st
     return [
         {
             "index": index,
-            "image": str([base64.b64encode(each).decode() for each in pictures]),
-            "image_path": str([f"{index}_{n}.png" for n, _ in enumerate(pictures)]),
+            "image": str([base64.b64encode(each).decode() for each in images]),
+            "image_path": str([f"{index}_{n}.png" for n, _ in enumerate(images)]),
             "question": str([question for question, _, _ in turns]),
             "answer": str([(references or {}).get(said, said) for _, said, _ in turns]),
         }
         for index, turns in DIALOGUES.items()
-        for pictures in [pictures_of(index)]
+        for images in [images_of(index)]
     ]
 
 
@@ -98,13 +98,13 @@ def judge(vlm_server: Callable[..., ServerProcess]) -> list[str]:
 
 
 def said(record: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Give a message's text, and its pictures by their content."""
+    """Give a message's text, and its images by their content."""
     return record["text"], [each["sha256"] for each in record["images"]]
 
 
 def expected_messages(index: str, turn: int) -> list[tuple[str, list[str]]]:
     """Give what a model must be sent for a turn (from 0 on), alternately theirs."""
-    digests = [hashlib.sha256(each).hexdigest() for each in pictures_of(index)]
+    digests = [hashlib.sha256(each).hexdigest() for each in images_of(index)]
     messages: list[tuple[str, list[str]]] = []
     for question, _, reply in DIALOGUES[index][: turn + 1]:
         count = question.count("<ImageHere>")
@@ -194,12 +194,12 @@ def check_exports(project: Project, replies: Mapping[str, list[str]]) -> None:
 
 
 def check_page(project: Project, replies: Mapping[str, list[str]]) -> None:
-    """See that the report has each turn with its pictures and the reply to it."""
+    """See that the report has each turn with its images and the reply to it."""
     store = Store(project.store.parent)
     run = store.history.runs()[0]
     report = load_run(store, Path(os.environ["VLM_CACHE_DIR"]), run.run_id)
     store.close()
-    (part,) = pack_report(report, embed_pictures(report, 30)).parts
+    (part,) = pack_report(report, embed_images(report, 30)).parts
     details: list[dict[str, Any]] = json.loads(zlib.decompress(base64.b64decode(part)))
     for detail, (index, turns) in zip(details, DIALOGUES.items(), strict=True):
         shown = [

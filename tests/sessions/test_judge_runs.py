@@ -12,7 +12,7 @@ from tests.support.server_fixtures import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
 
-PICTURE = (
+IMAGE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJ"
     "RU5ErkJggg=="
 )
@@ -30,7 +30,7 @@ def write_choices(project: Project, name: str = "MMStar") -> None:
             "B": "blue",
             "answer": "A",
             "category": "colour",
-            "image": PICTURE,
+            "image": IMAGE,
         }
         for number in range(1, 5)
     ]
@@ -256,7 +256,7 @@ GRADED = [
         "question": f"Which <{number}>?",
         "answer": "red",
         "category": "rec",
-        "image": PICTURE,
+        "image": IMAGE,
     }
     for number in range(1, 5)
 ]

@@ -21,7 +21,7 @@ from pytest_vlmeval.settings.groups import LocalModel, Value
 from tests.sessions.test_runs import answers, finish, wait_for
 from tests.sessions.test_swift import BENCHMARK, DEMO
 from tests.support.model_environment import ensure_model_environment
-from tests.support.run_fixtures import Project, picture
+from tests.support.run_fixtures import Project, image_bytes
 from tests.support.sandbox_tables import write_rows_file
 
 pytestmark = pytest.mark.swift
@@ -89,7 +89,7 @@ def client_of(
 
 
 def question(folder: Path, text: str = "What colour is it?", rows: str = "") -> Request:
-    (folder / "a.png").write_bytes(picture(1))
+    (folder / "a.png").write_bytes(image_bytes(1))
     image = PromptPart(kind="image", media="a.png", media_type="image/png")
     origin = {
         "dataset": "Mine",

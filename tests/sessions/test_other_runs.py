@@ -19,7 +19,7 @@ from tests.support.video_layouts import repositories
 pytestmark = pytest.mark.addons
 
 NAMED = Path(__file__).parents[2] / "benchmarks" / "test_named.py"
-# A picture on a hub, a text in a table, a video on a hub: an environment for each.
+# An image on a hub, a text in a table, a video on a hub: an environment for each.
 CLASSES = {"SCAM": "SCAM", "XSTest": "XSTestDataset", "Video-TT": "VideoTT"}
 
 # There is nothing that a baseline is of.
@@ -58,7 +58,7 @@ def test_they_are_asked_once_and_not_scored(
     arguments = [*endpoint(server.url), f"--vlm-data={','.join(CLASSES)}", "-rs"]
     arguments.append("--vlm-mode=infer")
     result = others.run(*arguments, timeout_s=300)
-    # Two pictures, two texts, one video; and a score item for each dataset.
+    # Two images, two texts, one video; and a score item for each dataset.
     assert result.parseoutcomes() == OUTCOMES
     assert result.ret == pytest.ExitCode.OK
     output = result.stdout.str()

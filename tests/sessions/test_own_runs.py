@@ -12,7 +12,7 @@ from tests.sessions.test_bad_input import error_of, message_of
 from tests.support.run_fixtures import (
     Project,
     endpoint,
-    picture,
+    image_bytes,
     properties,
     write_table,
 )
@@ -29,8 +29,8 @@ class TestMine(Benchmark):
 
 
 def cell(seed: int) -> str:
-    """Return a picture as a table has it."""
-    return base64.b64encode(picture(seed)).decode()
+    """Return an image as a table has it."""
+    return base64.b64encode(image_bytes(seed)).decode()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def own(project: Project, server: ServerProcess) -> Project:
     for name, each in rows.items():
         write_table(tables / f"{name}.tsv", each)
     for n in (0, 1):
-        (tables / f"{n}.png").write_bytes(picture(n))
+        (tables / f"{n}.png").write_bytes(image_bytes(n))
     answers = {"<c1>": "A", "<o0>": "007", "<o1>": "None", "<o2>": "Dark red."}
     answers |= {"<y0>": "Yes, it is.", "<y1>": "No.", "<w0>": "Blue", "<l0>": "None"}
     server.control(answers=answers, default="A")

@@ -202,7 +202,7 @@ def test_an_address_without_a_cluster_is_told(
 
 
 def requests_in(folder: Path) -> Callable[..., Request]:
-    """Write two pictures and rows; give what asks about pictures by their names."""
+    """Write two images and rows; give what asks about images by their names."""
     (folder / "aa.png").write_bytes(b"a" * 10)
     (folder / "bb.png").write_bytes(b"b" * 10)
     rows = folder / "rows.parquet"
@@ -228,20 +228,20 @@ def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
     assert first.origin is not None
     assert set(media) == {"aa.png", first.origin["rows"]}
     shelf.pack(request("aa.png", "bb.png", "bb.png"))
-    assert shelf.puts == 3  # two pictures and the rows
+    assert shelf.puts == 3  # two images and the rows
     folder = tmp_path / "copies"
     folder.mkdir()
 
     async def fetch() -> None:
         copies = Copies(folder, limit=15)
-        _, pictures = shelf.pack(request("aa.png"))
-        await copies.bring(pictures)
+        _, images = shelf.pack(request("aa.png"))
+        await copies.bring(images)
         assert (folder / "aa.png").read_bytes() == b"a" * 10
         _, others = shelf.pack(request("bb.png"))
         await copies.bring(others)
         # In use, whatever the limit.
         assert (folder / "aa.png").exists()
-        copies.leave(pictures)
+        copies.leave(images)
         copies.leave(others)
         await copies.bring(others)
         assert not (folder / "aa.png").exists()
@@ -260,11 +260,11 @@ def test_an_actor_answers_without_the_asker_s_disk(
     nodes: Nodes, tmp_path: Path
 ) -> None:
     from pytest_vlmeval.models.cluster.replica import Crew, DemoRecipe, Replica
-    from tests.support.run_fixtures import picture
+    from tests.support.run_fixtures import image_bytes
 
     nodes.have(1)
     ray.init(nodes.address, log_to_driver=False, logging_level=logging.ERROR)
-    (tmp_path / "aa.png").write_bytes(picture(1))
+    (tmp_path / "aa.png").write_bytes(image_bytes(1))
     parts = (
         PromptPart(kind="image", media="aa.png", media_type="image/png"),
         PromptPart(kind="text", text="What colour is it?"),

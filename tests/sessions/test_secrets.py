@@ -26,7 +26,7 @@ LOUD = {
     "PYTHONASYNCIODEBUG": "1",
     "HF_DEBUG": "1",
 }
-TROUBLE = """
+FAILING = """
 import asyncio
 import logging
 
@@ -114,7 +114,7 @@ def test_no_byte_of_a_run_holds_a_key(
         api_key=judge_key, models=["judge"], judge="good", rules=echoing(judge_key)
     )
     project.write_math(10)
-    project.pytester.makepyfile(test_math=TROUBLE)
+    project.pytester.makepyfile(test_math=FAILING)
     output, leaked = watched.run(
         *endpoint(server.url),
         *VERBOSE,
@@ -152,7 +152,7 @@ def test_no_byte_of_a_run_of_a_task_file_holds_its_keys(
     server = vlm_server(api_key=key, default="I do not know", rules=echoing(key))
     judge = vlm_server(api_key=judge_key, models=["judge"], judge="good")
     project.write_math(10)
-    project.pytester.makepyfile(test_math=TROUBLE)
+    project.pytester.makepyfile(test_math=FAILING)
     task = swift_task(
         model={"type": "tiny-vlm", "api_base": server.url, "key": key, "retry": 1},
         limit=None,
@@ -249,7 +249,7 @@ def test_the_password_of_a_hub_s_mirror_is_not_shown(
     project: Project, watched: Watched, server: ServerProcess, file_server: FileServer
 ) -> None:
     project.pytester.makepyfile(
-        test_video=TROUBLE.replace("MathVision_MINI", "Video-MME_8frame")
+        test_video=FAILING.replace("MathVision_MINI", "Video-MME_8frame")
     )
     output, leaked = watched.run(
         *endpoint(server.url),

@@ -13,7 +13,7 @@ from tests.support.gated_tables import thresholds_of, write_own
 from tests.support.run_fixtures import (
     Project,
     endpoint,
-    picture,
+    image_bytes,
     properties,
     write_table,
 )
@@ -30,15 +30,15 @@ class TestOwn(Benchmark):
 TOLD = re.compile(r"one stopped after (\d+) of 1,500 samples")
 
 
-def write_one(project: Project, count: int = COUNT, pictures: int = 40) -> None:
+def write_one(project: Project, count: int = COUNT, images: int = 40) -> None:
     """Write a table of open questions, and its benchmark."""
-    shown = [base64.b64encode(picture(n)).decode() for n in range(pictures)]
+    shown = [base64.b64encode(image_bytes(n)).decode() for n in range(images)]
     rows = [
         {
             "index": str(n),
             "question": f"one <{n}>?",
             "answer": "red",
-            "image": shown[n % pictures],
+            "image": shown[n % images],
         }
         for n in range(count)
     ]
@@ -220,7 +220,7 @@ def test_what_excludes_stopping_early_is_a_usage_error(
 def test_a_judge_is_asked_once_of_what_several_looks_score(
     project: Project, server: ServerProcess, vlm_server: Callable[..., ServerProcess]
 ) -> None:
-    shown = base64.b64encode(picture(0)).decode()
+    shown = base64.b64encode(image_bytes(0)).decode()
     rows = [
         {
             "index": str(n),

@@ -85,7 +85,7 @@ def test_a_regression_is_found_with_few_samples_and_told_everywhere(
             "one is worse than its baseline.",
             "  value     * of 100 [[]*[]], 90 % *",
             "  baseline  * of the same samples, 80.00 of all, in __baselines__/*",
-            f"  samples   {counted} in * clusters (of one picture or group)",
+            f"  samples   {counted} in * clusters (of one image or group)",
             f"  stopped   {reason}",
             f"gates: {reason}.",
         ]

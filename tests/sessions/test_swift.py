@@ -170,7 +170,7 @@ def test_a_killed_swift_is_started_anew_by_the_next_run(swift: Swift) -> None:
         "--vlm-limit=40",
         "--vlm-retries=3",
         "--vlm-allow-modified-data",
-        # swift leaves pictures as large as they are; the model saw small ones.
+        # swift leaves images as large as they are; the model saw small ones.
         "--vlm-max-pixels=9408",
     )
     process = swift.project.start("test_math.py", *arguments)
@@ -220,7 +220,7 @@ def test_local_models_answer_the_same(
 
 
 def write_conversation(project: Project) -> None:
-    """Put a conversation about two pictures of the demo's own into place."""
+    """Put a conversation about two images of the demo's own into place."""
     with (ROOT / "pytest_vlmeval/datasets/demo/DemoOpen.tsv").open(
         encoding="utf-8"
     ) as file:

@@ -51,7 +51,7 @@ def judged_task(server: ServerProcess, judge: ServerProcess) -> dict[str, Any]:
 def test_a_swift_task_runs_as_it_is(
     project: Project, vlm_server: Server, installed: Path
 ) -> None:
-    """Its model, pictures, prompt, judge and limit are those of the file."""
+    """Its model, images, prompt, judge and limit are those of the file."""
     server = vlm_server(models=["qwen-vl-chat"], api_key=CANARY)
     judge = vlm_server(models=["qwen2-7b-instruct"], default="1")
     project.write_math(4)

@@ -58,7 +58,7 @@ one: Overall is below its threshold.
   threshold  60.00 for tiny-vlm, rule confident-below at level 0.95
   source     Table 3 of a paper
   p          0.00351 of a true value of at least the threshold
-  samples    40 in 20 clusters (of one picture or group)
+  samples    40 in 20 clusters (of one image or group)
   worst      even 5/20 (25 %), odd 5/20 (25 %)
   see        the same command with -k 'test_sample and one' -rx lists the wrong *
 """
@@ -67,7 +67,7 @@ one: Overall is below its threshold.
 def test_rules_decide_and_every_message_is_one_block(
     project: Project, server: ServerProcess
 ) -> None:
-    """Every table has 30 of 40 right, two to a picture, but for one: 10; none: 0."""
+    """Every table has 30 of 40 right, two to an image, but for one: 10; none: 0."""
     write_own(project, *NAMES, samples=40, shared=2)
     answers(server, **dict.fromkeys(NAMES, 10) | {"one": 30, "none": 40})
     thresholds_of(project).write_text(RULES)

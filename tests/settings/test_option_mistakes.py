@@ -45,9 +45,9 @@ from tests.support.option_calls import load as load
             "least 0.",
         ),
         (
-            ["--vlm-scoring=mended"],
+            ["--vlm-scoring=fixed"],
             {},
-            "--vlm-scoring=mended is not accepted: --vlm-scoring takes published, "
+            "--vlm-scoring=fixed is not accepted: --vlm-scoring takes published, "
             "vlmevalkit or corrected.",
         ),
         (

@@ -216,7 +216,7 @@ def test_the_options_say_it_at_once(server: ServerProcess) -> None:
     assert sent(server) == [["max_completion_tokens", "temperature"], []]
 
 
-def test_a_limit_that_no_name_mends_stops_everything(server: ServerProcess) -> None:
+def test_a_limit_that_no_name_fixes_stops_everything(server: ServerProcess) -> None:
     rules = [
         refuse("max_tokens", RENAME),
         refuse("max_completion_tokens", RENAME.replace("_completion", ""), times=1),

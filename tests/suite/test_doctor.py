@@ -48,8 +48,8 @@ def test_a_run_that_would_go_well(
         [
             "ok*versions*Python *, pytest-vlmeval *, pytest *, openai *, pandas *",
             f"ok*model*qwen-vl-chat is served at {server.url}",
-            f"ok*media*{server.url} takes several pictures in one prompt",
-            f"ok*media*{server.url} takes pictures",
+            f"ok*media*{server.url} takes several images in one prompt",
+            f"ok*media*{server.url} takes images",
             f"ok*judge*qwen3 is served at {judge.url}",
             f"ok*data root*{project.data_root}, * GB free",
             "ok*cache*GB free",
@@ -75,17 +75,17 @@ def test_a_run_that_would_not(project: Project) -> None:
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
-            "trouble*model*No server answers at http://127.0.0.1:9/v1*",
+            "error*model*No server answers at http://127.0.0.1:9/v1*",
             "*swift deploy --model * --served_model_name m --port 9",
             "ok*judge*exact matching (no judge)",
-            "trouble*store*The run store in * cannot be used: file is not a database*",
-            "2 things are to be mended.",
+            "error*store*The run store in * cannot be used: file is not a database*",
+            "2 errors to fix.",
         ]
     )
     result = project.run("--vlm-doctor", "--vlm-limit=0")
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["trouble*options*--vlm-limit=0 is not accepted*", "1 thing is to be mended."]
+        ["error*options*--vlm-limit=0 is not accepted*", "1 error to fix."]
     )
 
 
@@ -103,11 +103,11 @@ def test_models_of_every_kind(load: Load, server: ServerProcess) -> None:
     ((_, state, text),) = model_findings(
         load("--vlm-model=other", f"--vlm-api-base={server.url}")
     )
-    assert state == "trouble"
+    assert state == "error"
     assert "does not serve 'other'. It serves: tiny-vlm." in text
     for program, state, said in (
         ("sh", "ok", "/sh is started for the run"),
-        ("no-such-server", "trouble", "is to be started for the run, and is not found"),
+        ("no-such-server", "error", "is to be started for the run, and is not found"),
     ):
         ((_, found, text),) = model_findings(
             load("--vlm-model=m", f"--vlm-serve={program} {{port}}")
@@ -119,11 +119,11 @@ def test_models_of_every_kind(load: Load, server: ServerProcess) -> None:
     ("rule", "state", "said"),
     [
         (
-            {"status": 400, "pictures": 2},
+            {"status": 400, "images": 2},
             "note",
-            "refuses several pictures in one prompt",
+            "refuses several images in one prompt",
         ),
-        ({"status": 503}, "trouble", "gave no answer to pictures"),
+        ({"status": 503}, "error", "gave no answer to images"),
     ],
 )
 def test_media_that_are_not_taken(
@@ -141,7 +141,7 @@ def test_judges(load: Load, server: ServerProcess) -> None:
     settings = load("--vlm-judge=tiny-vlm,other", f"--vlm-judge-api-base={server.url}")
     first, second = asyncio.run(find_judges(settings))
     assert (first.state, first.text) == ("ok", f"tiny-vlm is served at {server.url}")
-    assert second.state == "trouble"
+    assert second.state == "error"
     assert "Give one of these by --vlm-judge." in second.text
 
 
@@ -151,19 +151,19 @@ def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     settings = load(f"--vlm-cache-dir={file}/in/it", LMUData=str(tmp_path))
     root, cache, _ = machine.find_folders(settings)
     assert root.state == "ok"
-    assert (cache.state, cache.text) == ("trouble", f"{file}/in/it cannot be written")
+    assert (cache.state, cache.text) == ("error", f"{file}/in/it cannot be written")
     assert cache.remedy == (
         f"Make {file} a folder that you may write to, or give another by "
         "--vlm-cache-dir."
     )
     monkeypatch.setattr(machine, "LEAST_BYTES", 10**18)
     root = next(machine.find_folders(settings))
-    assert root.state == "trouble"
+    assert root.state == "error"
     assert root.remedy.endswith("free some, or point LMUData at another folder.")
     monkeypatch.undo()
     settings = load(f"--vlm-work-dir={file}/in/it", LMUData=str(tmp_path))
     *_, work = machine.find_folders(settings)
-    assert (work.state, work.text) == ("trouble", f"{file}/in/it cannot be written")
+    assert (work.state, work.text) == ("error", f"{file}/in/it cannot be written")
     assert work.remedy.endswith("or give another by --vlm-work-dir.")
     options = (f"--vlm-cache-dir={tmp_path}/c", f"--vlm-work-dir={tmp_path}/w")
     advised = load(*options, LMUData=str(tmp_path))
@@ -188,21 +188,21 @@ def test_sandboxes(load: Load, tmp_path: Path) -> None:
     )
     assert not list(tmp_path.iterdir())
     found = machine.find_sandbox(load("--vlm-sandbox-python=/bin/false"))
-    assert found.state == "trouble"
+    assert found.state == "error"
     assert found.text.startswith("--vlm-sandbox-python=/bin/false is not a working Py")
 
 
 def test_lines_fit_and_are_told_apart_by_colour_where_there_is_any() -> None:
     found = [
-        Finding(about="model", state="trouble", text="word " * 40, remedy="Mend it."),
+        Finding(about="model", state="error", text="word " * 40, remedy="Fix it."),
         Finding(about="store", state="ok", text="[bold] is text"),
     ]
     plain = write_findings(found, 60, colour=False)
     assert max(map(len, plain)) <= 60
     assert "\x1b" not in "".join(plain)
-    assert [line for line in plain if "Mend it." in line]
+    assert [line for line in plain if "Fix it." in line]
     assert [line for line in plain if "[bold] is text" in line]
-    assert plain[-1] == "1 thing is to be mended."
+    assert plain[-1] == "1 error to fix."
     coloured = write_findings(found, 60, colour=True)
-    assert "\x1b[1;31mtrouble" in "".join(coloured)
+    assert "\x1b[1;31merror" in "".join(coloured)
     assert json.dumps(plain)

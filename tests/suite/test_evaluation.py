@@ -22,7 +22,7 @@ import pytest_vlmeval
 from pytest_vlmeval import Results, evaluate
 from pytest_vlmeval.errors import VlmEvalError
 from tests.support.canaries import written_below
-from tests.support.run_fixtures import Project, picture
+from tests.support.run_fixtures import Project, image_bytes
 from tests.support.server_fixtures import ServerProcess
 from tests.support.task_files import swift_task, write_task
 
@@ -121,7 +121,7 @@ def test_a_table_of_scores_counts_the_unread_and_those_by_a_defect(
 
 
 def test_frames_inside_an_event_loop(notebook: Project, server: ServerProcess) -> None:
-    """As in a notebook, where a loop runs; pictures in any form that Python has."""
+    """As in a notebook, where a loop runs; images in any form that Python has."""
     server.control(default="yes")
     image = Image.new("RGB", (8, 8), "red")
     image.save("there.png")
@@ -129,7 +129,7 @@ def test_frames_inside_an_event_loop(notebook: Project, server: ServerProcess) -
         {
             "question": ["Question 1?", "Question 2?", "Question 3?"],
             "answer": ["yes", "no", "yes"],
-            "image": [image, picture(1), base64.b64encode(picture(2)).decode()],
+            "image": [image, image_bytes(1), base64.b64encode(image_bytes(2)).decode()],
         }
     )
     paths = pd.DataFrame(
@@ -250,7 +250,7 @@ def test_an_interrupted_call_ends_and_keeps_its_answers(
         ),
         (
             {"datasets": {"m": pd.DataFrame({"image": [3]})}},
-            "m, row 1: its image is of the type int. It takes bytes, a picture of "
+            "m, row 1: its image is of the type int. It takes bytes, an image of "
             "Pillow, base64, or a list of these.",
         ),
         ({"data": "MME"}, "evaluate() takes the datasets as datasets, not data."),

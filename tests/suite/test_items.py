@@ -40,7 +40,7 @@ def test_right_passes_wrong_is_xfailed_and_the_score_passes(
     )
 
 
-def test_pictures_are_sent_as_the_datasets_own_bytes(
+def test_images_are_sent_as_the_datasets_own_bytes(
     project: Project, answering: ServerProcess
 ) -> None:
     project.write_math(4)

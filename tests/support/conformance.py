@@ -3,7 +3,7 @@
 The seed fixtures beside the checkout have a table for each dataset, answers and the
 verdict each answer must get. Here each row is made to be recognised by the model's
 server, whatever prompt ms-vlmeval builds of it: by a tag in its question, or where it
-has none by its picture.
+has none by its image.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def serve(info: DatasetInfo) -> Served:
         reader = csv.DictReader(file, delimiter="\t")
         columns, rows = list(reader.fieldnames or ()), list(reader)
     said = {str(row["index"]): row for row in seed_rows(info.name)}
-    # ms-vlmeval leaves out the rows without a picture.
+    # ms-vlmeval leaves out the rows without an image.
     asked = [row for row in rows if row.get("image", info.modality == "video")]
     answers = {_mark(info.name, row): said[row["index"]]["prediction"] for row in asked}
     out = io.StringIO()
@@ -104,7 +104,7 @@ def _mark(dataset: str, row: dict[str, str]) -> str:
         tag = f"[{dataset}/{row['index']}]"
         row["question"] += f" {tag}"
         return tag
-    # Decoders stop at a picture's end, so more bytes behind it do no harm.
+    # Decoders stop at an image's end, so more bytes behind it do no harm.
     content = base64.b64decode(row["image"]) + f"{dataset}/{row['index']}".encode()
     row["image"] = base64.b64encode(content).decode()
     return hashlib.sha256(content).hexdigest()

@@ -2,7 +2,7 @@
 
 Copied as `sitecustomize.py` into the environment of the model servers. Its two
 compiled libraries cannot be loaded there. One holds operators that only have to be
-declared; of the other, transformers uses the decoding of pictures, done here by PIL.
+declared; of the other, transformers uses the decoding of images, done here by PIL.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ DETECTIONS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def _decode_image(source: Any, mode: Any = None, **options: Any) -> Any:
-    """Read a picture as torchvision does: channels, height and width, in bytes."""
+    """Read an image as torchvision does: channels, height and width, in bytes."""
     import numpy as np
     import torch
     from PIL import Image
 
     named = isinstance(source, str | bytes) or hasattr(source, "__fspath__")
     file = source if named else io.BytesIO(source.numpy().tobytes())
-    picture = Image.open(file)
+    image = Image.open(file)
     grey = getattr(mode, "name", mode) == "GRAY"
-    pixels = np.array(picture.convert("L" if grey else "RGB"))
+    pixels = np.array(image.convert("L" if grey else "RGB"))
     if grey:
         pixels = pixels[:, :, None]
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

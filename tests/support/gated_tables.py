@@ -6,7 +6,7 @@ import base64
 import json
 from pathlib import Path
 
-from tests.support.run_fixtures import Project, picture, write_table
+from tests.support.run_fixtures import Project, image_bytes, write_table
 from tests.support.server_fixtures import ServerProcess
 
 OWN = """
@@ -20,9 +20,9 @@ class TestOwn(Benchmark):
 def write_own(
     project: Project, *names: str, samples: int = 20, shared: int = 1
 ) -> None:
-    """Write tables of open questions `NAME <n>?`, `shared` of them to a picture."""
+    """Write tables of open questions `NAME <n>?`, `shared` of them to an image."""
     shown = [
-        base64.b64encode(picture(n)).decode() for n in range(-(-samples // shared))
+        base64.b64encode(image_bytes(n)).decode() for n in range(-(-samples // shared))
     ]
     for name in names:
         rows = [

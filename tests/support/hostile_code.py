@@ -104,7 +104,7 @@ def paths(marker: Path, _chance: random.Random) -> list[str]:
         "http://127.0.0.1:9/x.tsv",
         "https://127.0.0.1:9/x.pkl",
         "s3://bucket/key",
-        "picture:" + "0" * 64,
+        "image:" + "0" * 64,
         "data:image/png;base64," + "A" * 200,
         "." * 65,
         "a/b" * 2_000,

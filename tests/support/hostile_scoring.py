@@ -108,7 +108,7 @@ def _copies(rows: Sequence[Row], count: int) -> list[Row]:
     numbered = all(row["index"].isdecimal() for row in rows)
     first = [row for row in rows if not numbered or int(row["index"]) < 10**6]
     return [
-        {**row, "index": _index(row["index"], number), **_own_picture(row, number)}
+        {**row, "index": _index(row["index"], number), **_own_image(row, number)}
         for number, row in zip(range(count), itertools.cycle(first), strict=False)
     ]
 
@@ -118,8 +118,8 @@ def _index(index: str, number: int) -> str:
     return re.sub(r"\d+", str(COPIES + number), index, count=1)
 
 
-def _own_picture(row: Row, number: int) -> Row:
-    # MME multiplies the points of questions about one picture.
+def _own_image(row: Row, number: int) -> Row:
+    # MME multiplies the points of questions about one image.
     return {"image_path": f"copy{number}.jpg"} if "image_path" in row else {}
 
 

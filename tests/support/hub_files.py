@@ -21,8 +21,8 @@ def json_lines(rows: Sequence[Mapping[str, object]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def parquet(rows: Sequence[Mapping[str, object]], *pictures: str) -> bytes:
-    """Write Parquet as Hugging Face does, with columns or lists of `pictures`."""
+def parquet(rows: Sequence[Mapping[str, object]], *images: str) -> bytes:
+    """Write Parquet as Hugging Face does, with columns or lists of `images`."""
     # Here, as every session of this checkout reads what tests import.
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -33,7 +33,7 @@ def parquet(rows: Sequence[Mapping[str, object]], *pictures: str) -> bytes:
         for name, kind in zip(table.schema.names, table.schema.types, strict=True)
         if not pa.types.is_nested(kind)
     }
-    for name in pictures:
+    for name in images:
         features[name] = {"_type": "Image"}
         if pa.types.is_list(table.schema.field(name).type):
             features[name] = {"feature": {"_type": "Image"}, "_type": "List"}

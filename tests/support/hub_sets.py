@@ -6,7 +6,7 @@ from tests.support.hub_files import json_lines, lines, parquet, tape
 from tests.support.sandbox_tables import cell, draw
 from tests.support.video_sets import archive, as_json
 
-PICTURES = [draw(seed) for seed in range(2)]
+IMAGES = [draw(seed) for seed in range(2)]
 CHOICES = ["(A) red", "(B) blue", "(C) green", "(D) grey", "(E) white"]
 QUESTION = {
     "question": "Which?",
@@ -16,12 +16,12 @@ QUESTION = {
     "A": "red",
     "B": "blue",
 }
-ROWS = [{"index": n, **QUESTION, "image": cell(PICTURES[n])} for n in range(2)]
+ROWS = [{"index": n, **QUESTION, "image": cell(IMAGES[n])} for n in range(2)]
 
 
 def stored(number: int) -> dict[str, object]:
-    """Give a picture as Parquet of Hugging Face holds it."""
-    return {"bytes": PICTURES[number], "path": f"{number}.png"}
+    """Give an image as Parquet of Hugging Face holds it."""
+    return {"bytes": IMAGES[number], "path": f"{number}.png"}
 
 
 def split(name: str, content: bytes) -> dict[str, bytes]:
@@ -30,12 +30,12 @@ def split(name: str, content: bytes) -> dict[str, bytes]:
 
 
 def zipped(folder: str = "") -> dict[str, bytes]:
-    """Give a repository with the pictures in a zip."""
-    files = {f"{folder}{n}.png": PICTURES[n] for n in range(2)}
-    return {"pictures.zip": archive(files)}
+    """Give a repository with the images in a zip."""
+    files = {f"{folder}{n}.png": IMAGES[n] for n in range(2)}
+    return {"images.zip": archive(files)}
 
 
-LOOSE = {f"{n}.png": PICTURES[n] for n in range(2)}
+LOOSE = {f"{n}.png": IMAGES[n] for n in range(2)}
 REAL_WORLD = [
     {**ROWS[n], "multi-choice options": CHOICES, "l2-category": "x"} for n in (0, 1)
 ]
@@ -107,7 +107,7 @@ def olympiad(name: str) -> bytes:
     row = {"context": "", "question": "Which?", "information": "", "answer": "A"}
     return parquet(
         [
-            {"index": f"{name}-{n}", **row, "image_question": cell(PICTURES[n])}
+            {"index": f"{name}-{n}", **row, "image_question": cell(IMAGES[n])}
             for n in (0, 1)
         ]
     )
@@ -151,7 +151,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
     ),
     "lidingm/ViewSpatial-Bench": zipped(),
     "depth2world/VLADBench": {
-        "/".join(["pictures"] * 8 + [name]): data for name, data in LOOSE.items()
+        "/".join(["images"] * 8 + [name]): data for name, data in LOOSE.items()
     },
     "depth-anything/DA-2K": {
         "DA-2K.zip": archive(
@@ -168,7 +168,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
                         for n in range(2)
                     }
                 ),
-                **{f"DA-2K/images/indoor/{n}.png": PICTURES[n] for n in range(2)},
+                **{f"DA-2K/images/indoor/{n}.png": IMAGES[n] for n in range(2)},
             }
         )
     },
@@ -241,7 +241,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
 PROMPTS = """system_prompt spatial_prompt_single spatial_prompt_steps standard_prompt
 zero_shot_prompt""".split()
 CHARTS = {
-    f"{folder}/{n}.png": PICTURES[n]
+    f"{folder}/{n}.png": IMAGES[n]
     for n in range(2)
     for folder in ("customized_500", "ori_500")
 }
@@ -280,5 +280,5 @@ FILES: dict[str, bytes] = {
     "part-ad": lines(NEEDLES)[60:70],
     "part-ae": lines(NEEDLES)[70:],
     "dataset-old.tar.gz": tape(CHARTS, "gz"),
-    "dataset-iclr.tar.gz": tape({"direct_600/0.png": PICTURES[0]}, "gz"),
+    "dataset-iclr.tar.gz": tape({"direct_600/0.png": IMAGES[0]}, "gz"),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_vlmeval.records import DatasetInfo
 from tests.support.sandbox_tables import cell, draw, write_table
 
-PICTURES = [cell(draw(seed)) for seed in range(2)]
+IMAGES = [cell(draw(seed)) for seed in range(2)]
 COLUMNS = {
     "A": "red",
     "B": "blue",
@@ -45,8 +45,8 @@ COLUMNS = {
     "unit": "",
 }
 # ms-vlmeval takes a shorter text for the index of a row (dataset/image_base.py:166).
-FAR = "/".join(["pictures"] * 8)
-# The picture comes from where the path says.
+FAR = "/".join(["images"] * 8)
+# The image comes from where the path says.
 LINKED = {"image": "", "image_path": "{number}.png"}
 PDF = b"""%PDF-1.4
 1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj
@@ -84,8 +84,8 @@ OF_CLASS: Mapping[str, Mapping[str, str]] = {
         "outside_knowledge_images": "[]",
     },
     "M4Bench": {
-        "image1": PICTURES[0],
-        "image2": PICTURES[1],
+        "image1": IMAGES[0],
+        "image2": IMAGES[1],
         "image1_path": "1.png",
         "image2_path": "2.png",
     },
@@ -110,7 +110,7 @@ def invented_table(info: DatasetInfo, folder: Path) -> Path:
             "answer": "AB"[number],
             **COLUMNS,
             "image_path": f"{number}.png",
-            "image": PICTURES[number],
+            "image": IMAGES[number],
             **{
                 name: text.replace("{number}", str(number))
                 for name, text in given.items()

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 PINS = Path(__file__).with_name("model_requirements.txt")
 # Lets torchvision, which is built for CUDA, be imported beside a torch without it.
-MEND = Path(__file__).with_name("cpu_torchvision.py")
+FIX = Path(__file__).with_name("cpu_torchvision.py")
 # torch first: what it needs beside it differs by platform, so it brings that itself.
 STEPS = (
     ["torch"],
@@ -44,7 +44,7 @@ def ensure_model_environment() -> Path:
     """Return the folder of the environment, built if it is not there."""
     root = cache_folder()
     root.mkdir(parents=True, exist_ok=True)
-    text = f"{sys.version_info[:2]}{PINS.read_text()}{MEND.read_text()}{STEPS}{ALONE}"
+    text = f"{sys.version_info[:2]}{PINS.read_text()}{FIX.read_text()}{STEPS}{ALONE}"
     folder = root / hashlib.sha256(text.encode()).hexdigest()[:12]
     with FileLock(root / ".lock"):
         if not (folder / ".ready").exists():
@@ -70,7 +70,7 @@ def _build(folder: Path) -> None:
         _run([*install, *constraint, *(names[name] for name in step)])
     _run([*install, "--no-deps", *(names[name] for name in ALONE)])
     packages = next(folder.glob("lib/python*/site-packages"))
-    shutil.copy(MEND, packages / "sitecustomize.py")
+    shutil.copy(FIX, packages / "sitecustomize.py")
     (folder / ".ready").touch()
     print(f"Built it in {time.monotonic() - started:.0f} s", flush=True)
 

@@ -34,11 +34,11 @@ HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\">"
     "\ufffe \x00\x1b[31m \u202eabc {{ 7*7 }} <!-- ]]>"
 )
-QUESTION = "What is written on the {} sign in picture {}, and who put it there?"
+QUESTION = "What is written on the {} sign in image {}, and who put it there?"
 
 
 def fill_store(
-    work_dir: Path, cache_dir: Path, count: int, *, pictures: int = 40, seed: int = 7
+    work_dir: Path, cache_dir: Path, count: int, *, images: int = 40, seed: int = 7
 ) -> str:
     """Fill a store with one run of `count` samples and return the run's id.
 
@@ -48,7 +48,7 @@ def fill_store(
     """
     draw = random.Random(seed)
     folder = cache_dir / "prepared" / DATASET / FINGERPRINT.removeprefix("Artificial-")
-    names = _draw_pictures(folder / "media", pictures, draw)
+    names = _draw_images(folder / "media", images, draw)
     _write_samples(folder, count, names)
     store = Store(work_dir)
     run_id = store.runs.open({"model": "artificial", "seed": seed}, SESSION, fresh=True)
@@ -72,7 +72,7 @@ def fill_store(
     return run_id
 
 
-def _draw_pictures(folder: Path, count: int, draw: random.Random) -> list[str]:
+def _draw_images(folder: Path, count: int, draw: random.Random) -> list[str]:
     folder.mkdir(parents=True)
     names = []
     for number in range(count):
@@ -81,7 +81,7 @@ def _draw_pictures(folder: Path, count: int, draw: random.Random) -> list[str]:
         for _ in range(12):
             x, y = draw.randrange(400), draw.randrange(300)
             pen.ellipse((x, y, x + 60, y + 40), fill=tuple(draw.randbytes(3)))
-        pen.text((10, 10), f"picture {number}", fill="white")
+        pen.text((10, 10), f"image {number}", fill="white")
         names.append(f"{number:064x}.jpg")
         image.save(folder / names[-1], quality=80)
     return names
@@ -95,13 +95,13 @@ def _write_samples(folder: Path, count: int, names: list[str]) -> None:
             text = HOSTILE
         image = ["image", names[number % len(names)], "image/jpeg"]
         frames = [["image", name, "image/jpeg"] for name in names[:8]]
-        pictures = frames if number == 5 else [image]
+        images = frames if number == 5 else [image]
         columns["index"].append(str(number))
         columns["category"].append(CATEGORIES[number % len(CATEGORIES)])
         columns["group"].append(None)
         columns["reference"].append("ABCD"[number % 4])
         columns["error"].append(None)
-        columns["prompt"].append(json.dumps([[*pictures, ["text", text]]]))
+        columns["prompt"].append(json.dumps([[*images, ["text", text]]]))
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
     pq.write_table(pa.table(columns, schema=schema), folder / "samples.parquet")
 

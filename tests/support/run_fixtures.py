@@ -63,8 +63,8 @@ def run_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def picture(seed: int, kind: str = "PNG") -> bytes:
-    """Draw a small picture of coloured squares; the same for the same seed."""
+def image_bytes(seed: int, kind: str = "PNG") -> bytes:
+    """Draw a small image of coloured squares; the same for the same seed."""
     colours = random.Random(seed)
     image = Image.new("RGB", (4, 3))
     for x in range(4):
@@ -85,7 +85,7 @@ def math_rows(count: int) -> list[dict[str, str]]:
                 "index": str(index),
                 "question": f"Question <{index}>?",
                 "image": base64.b64encode(
-                    picture(index, "PNG" if free else "JPEG")
+                    image_bytes(index, "PNG" if free else "JPEG")
                 ).decode(),
                 "answer": str(10 * index) if free else "B",
                 "category": "counting" if index <= count // 2 else "algebra",

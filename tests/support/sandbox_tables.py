@@ -68,7 +68,7 @@ def extended_environment(
 
 
 def draw(seed: int, kind: str = "PNG", size: tuple[int, int] = (24, 18)) -> bytes:
-    """Draw a picture of noise; the same bytes for the same seed."""
+    """Draw an image of noise; the same bytes for the same seed."""
     noise = random.Random(seed).randbytes(3 * size[0] * size[1])
     out = io.BytesIO()
     Image.frombytes("RGB", size, noise).save(out, kind)
@@ -76,7 +76,7 @@ def draw(seed: int, kind: str = "PNG", size: tuple[int, int] = (24, 18)) -> byte
 
 
 def cell(data: bytes) -> str:
-    """Write a picture as a table cell holds it."""
+    """Write an image as a table cell holds it."""
     return base64.b64encode(data).decode()
 
 
@@ -102,7 +102,7 @@ def write_rows_file(folder: Path, rows: Sequence[Row], *, own: bool = False) -> 
     return folder / FILE
 
 
-def choice_rows(pictures: list[str]) -> list[Row]:
+def choice_rows(images: list[str]) -> list[Row]:
     """Give multiple-choice rows, one for each cell."""
     return [
         {
@@ -114,9 +114,9 @@ def choice_rows(pictures: list[str]) -> list[Row]:
             "C": "" if number % 2 else "green",
             "answer": "AB"[number % 2],
             "category": ["colour", ""][number % 2],
-            "image": picture,
+            "image": image,
         }
-        for number, picture in enumerate(pictures)
+        for number, image in enumerate(images)
     ]
 
 

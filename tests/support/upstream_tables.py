@@ -26,7 +26,7 @@ MATH_ANSWERS = [
     "{a}", "5!", "1;2", "0.1+0.2", "1j", "~3", "7//2", "e", "id", "1_0", "not 0",
 ]  # fmt: skip
 MATH_REFERENCES = ["7", "0.5", "12", r"\frac{3}{4}", "-3", "1", "8", "3", r"2\sqrt{2}"]
-PICTURE = cell(draw(1))
+IMAGE = cell(draw(1))
 
 
 def answer_all(rows: Sequence[Row], styles: Sequence[str]) -> list[tuple[object, str]]:
@@ -61,14 +61,14 @@ def choice_rows(rotations: int = 1) -> list[Row]:
                     "category": chance.choice(["colour", "place"]),
                     "l2-category": chance.choice(["logic_reasoning", "other"]),
                     "split": chance.choice(["dev", "test"]),
-                    "image": PICTURE,
+                    "image": IMAGE,
                 }
             )
     return rows
 
 
 def yes_no_rows() -> list[Row]:
-    """Give yes/no questions, two for each picture."""
+    """Give yes/no questions, two for each image."""
     chance = random.Random(2)
     return [
         {
@@ -77,7 +77,7 @@ def yes_no_rows() -> list[Row]:
             "answer": chance.choice(["Yes", "No"]),
             "category": ["color", "count", "code_reasoning"][number // 2 % 3],
             "image_path": f"{number // 2}.png",
-            "image": PICTURE,
+            "image": IMAGE,
         }
         for number in range(36)
     ]
@@ -94,7 +94,7 @@ def open_rows() -> list[Row]:
             if number % 3
             else chance.choice(WORDS),
             "category": chance.choice(["x", "y"]),
-            "image": PICTURE,
+            "image": IMAGE,
         }
         for number in range(40)
     ]
@@ -112,7 +112,7 @@ def math_rows() -> list[Row]:
             if number % 4
             else "ABCDE"[number % 5],
             "category": ["algebra", "logic"][number % 2],
-            "image": PICTURE,
+            "image": IMAGE,
         }
         for number in range(len(MATH_ANSWERS))
     ]
@@ -143,7 +143,7 @@ def vista_rows() -> list[Row]:
             "answer_type": kinds[number % 4],
             "task": ["reading", "counting"][number % 2],
             "skills": "['maps', 'numbers']",
-            "image": PICTURE,
+            "image": IMAGE,
         }
         for number in range(48)
     ]

@@ -1,4 +1,4 @@
-"""Videos of a few kB: an MP4 whose frames are JPEG pictures, written box by box."""
+"""Videos of a few kB: an MP4 whose frames are JPEG images, written box by box."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def colours(count: int, seed: int = 0) -> list[tuple[int, int, int]]:
 
 def write_video(frames: Sequence[tuple[int, int, int]], fps: int = 4) -> bytes:
     """Give an MP4 with one plain frame for each colour."""
-    pictures = [_jpeg(colour) for colour in frames]
+    images = [_jpeg(colour) for colour in frames]
     file_type = _box(b"ftyp", b"isom", _numbers(0x200), b"isomiso2mp41")
-    data = _box(b"mdat", *pictures)
-    return file_type + data + _movie(pictures, fps, offset=len(file_type) + 8)
+    data = _box(b"mdat", *images)
+    return file_type + data + _movie(images, fps, offset=len(file_type) + 8)
 
 
 def _jpeg(colour: tuple[int, int, int]) -> bytes:
@@ -44,8 +44,8 @@ def _numbers(*values: int) -> bytes:
     return struct.pack(f">{len(values)}I", *values)
 
 
-def _movie(pictures: Sequence[bytes], fps: int, offset: int) -> bytes:
-    duration = len(pictures)
+def _movie(images: Sequence[bytes], fps: int, offset: int) -> bytes:
+    duration = len(images)
     header = _box(
         b"mvhd",
         _numbers(0, 0, 0, fps, duration, 0x10000, 0x1000000, 0, 0),
@@ -67,14 +67,14 @@ def _movie(pictures: Sequence[bytes], fps: int, offset: int) -> bytes:
             b"minf",
             _box(b"vmhd", _numbers(1, 0, 0)),
             _box(b"dinf", _box(b"dref", _numbers(0, 1), _box(b"url ", _numbers(1)))),
-            _samples(pictures, offset),
+            _samples(images, offset),
         ),
     )
     return _box(b"moov", header, _box(b"trak", track_header, media))
 
 
-def _samples(pictures: Sequence[bytes], offset: int) -> bytes:
-    count = len(pictures)
+def _samples(images: Sequence[bytes], offset: int) -> bytes:
+    count = len(images)
     format_of_frames = _box(
         b"jpeg",
         bytes(6),
@@ -89,6 +89,6 @@ def _samples(pictures: Sequence[bytes], offset: int) -> bytes:
         _box(b"stsd", _numbers(0, 1), format_of_frames),
         _box(b"stts", _numbers(0, 1, count, 1)),
         _box(b"stsc", _numbers(0, 1, 1, count, 1)),
-        _box(b"stsz", _numbers(0, 0, count, *map(len, pictures))),
+        _box(b"stsz", _numbers(0, 0, count, *map(len, images))),
         _box(b"stco", _numbers(0, 1, offset)),
     )

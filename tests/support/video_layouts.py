@@ -9,9 +9,9 @@ from tests.support.hub_files import lines, parquet, tape
 from tests.support.sandbox_tables import draw
 from tests.support.video_questions import (
     FILM,
+    IMAGE,
     MOVED,
     MOVING,
-    PICTURE,
     SPATIAL,
     Files,
     cgbench,
@@ -221,7 +221,7 @@ def _moments() -> dict[str, Files]:
         "gaotiexinqu/V2P-Bench": {
             "V2P-Bench.tsv": watched(1, video_path="MVBench/v.mp4", frame_path="v.jpg"),
             "videos/MVBench.zip": archive({"MVBench/v.mp4": FILM}),
-            "frames/v.jpg": PICTURE,
+            "frames/v.jpg": IMAGE,
         },
         # A branch of its own.
         "plnguyen2908/AV-SpeakerBench": {

@@ -18,7 +18,7 @@ Files = dict[str, bytes]
 
 # 24 frames, six seconds.
 FILM = write_video(colours(24, 1), 4)
-PICTURE = draw(1, "JPEG")
+IMAGE = draw(1, "JPEG")
 SUBTITLES = b"1\n00:00:00,000 --> 00:00:05,000\nHello there\n"
 
 MOVED = {"video": "v.mp4", "question": "Q?", "answer": "a", "candidates": ["a", "b"]}
@@ -37,7 +37,7 @@ SPATIAL = {
     "time_end": "6",
     "system_prompt": "Look.",
     "task_prompt": "These are frames: <video>",
-    "user_prompt": "and this a picture: <image>",
+    "user_prompt": "and this an image: <image>",
     "format_prompt": "Answer.",
     "image_path": str([[f"frames/{n}.jpg" for n in range(4)]]),
     "ref_images": "['frames/0.jpg']",
@@ -73,7 +73,7 @@ def tempcompass() -> Files:
 
 
 def mvbench(films: Mapping[str, bytes]) -> Files:
-    """Give a question of each list, one of them about pictures; and MVBench_MP4."""
+    """Give a question of each list, one of them about images; and MVBench_MP4."""
     row = {**MOVED, "start": 1, "end": 4}
     frames = {f"{n:05d}.jpg": draw(n, "JPEG") for n in range(1, 19)}
     return {
@@ -169,7 +169,7 @@ def worldsense() -> Files:
 
 
 def videommmu() -> Files:
-    """Give a question whose picture comes last, and one without."""
+    """Give a question whose image comes last, and one without."""
     row = {
         "id": "v",
         "question": "Q?",
@@ -177,9 +177,9 @@ def videommmu() -> Files:
         "options": ["a", "b"],
         "question_type": "multiple-choice",
     }
-    picture = {"image": {"bytes": PICTURE, "path": "v.jpg"}}
+    image = {"image": {"bytes": IMAGE, "path": "v.jpg"}}
     return {
-        "Adaptation/test.parquet": parquet([{**row, **picture}]),
+        "Adaptation/test.parquet": parquet([{**row, **image}]),
         "Perception/test.parquet": parquet([row]),
         "videos.zip": archive({"Art/v.mp4": FILM, "question_only/v.mp4": FILM}),
     }
@@ -204,7 +204,7 @@ def videommev2() -> Files:
 
 
 def megabench() -> Files:
-    """Give a task of each subset, with an example, a picture and a video."""
+    """Give a task of each subset, with an example, an image and a video."""
     row = {
         "id": "t/0",
         "task_name": "t",
@@ -219,7 +219,7 @@ def megabench() -> Files:
         "eval_context": "{}",
     }
     out = io.BytesIO()
-    Image.open(io.BytesIO(PICTURE)).convert("RGBA").save(out, "PNG")
+    Image.open(io.BytesIO(IMAGE)).convert("RGBA").save(out, "PNG")
     configs = "".join(
         f"- config_name: {name}\n  data_files:\n  - split: test\n"
         f"    path: {name}/test-*.parquet\n"
@@ -234,7 +234,7 @@ def megabench() -> Files:
 
 
 def egoexo() -> dict[str, Files]:
-    """Give questions about a video, a part of it, pictures, and one to leave out."""
+    """Give questions about a video, a part of it, images, and one to leave out."""
     film = {"type": "video", "video_path": "processed_videos/v.mp4", "nframes": 4}
     medias: list[dict[str, Any]] = [
         film,
@@ -256,7 +256,7 @@ def egoexo() -> dict[str, Files]:
     ]
     tapes = {
         "processed_videos": {"processed_videos/v.mp4": FILM, "EgoExo4D/v.mp4": FILM},
-        "processed_frames": {"processed_frames/a/1.jpg": PICTURE},
+        "processed_frames": {"processed_frames/a/1.jpg": IMAGE},
     }
     packed = {name: tape(files, "gz") for name, files in tapes.items()}
     return {

@@ -208,7 +208,7 @@ def user(
 
 
 def shown(prepared: PreparedDataset, sample: Sample) -> list[tuple[str, Any]]:
-    """Give a prompt's parts: texts, and the bytes of pictures and videos."""
+    """Give a prompt's parts: texts, and the bytes of images and videos."""
     media = prepared.folder / "media"
     return [
         (

@@ -25,8 +25,8 @@ from tests.support.sandbox_tables import CLASSES, write_table
 from tests.support.upstream_tables import (
     CASES,
     CHOICE_ANSWERS,
+    IMAGE,
     MATH_ANSWERS,
-    PICTURE,
     answer_all,
     math_rows,
 )
@@ -216,7 +216,7 @@ def record(snapshot: Path, python: str) -> dict[str, Any]:
         read = json.loads(run(python, ["-c", READ, rules, "cases.json"], folder))
         found = {}
         judged, graded = GRADED
-        rows = [{"index": 0, **row, "image": PICTURE} for row in graded]
+        rows = [{"index": 0, **row, "image": IMAGE} for row in graded]
         every = {**tables(), judged: (judged, rows, ["red"])}
         for name, (class_name, lines, styles) in every.items():
             found[name] = score_by_kit(

@@ -82,9 +82,9 @@ def requests_for(folder: Path) -> tuple[list[dict[str, str]], Request]:
         {"type": "text", "value": 'What is "it"?\n\tÄ'},
         {"type": "image", "value": str(folder / "a.png")},
     ]
-    picture = PromptPart(kind="image", media="a.png", media_type="image/png")
+    image = PromptPart(kind="image", media="a.png", media_type="image/png")
     text = PromptPart(kind="text", text=message[1]["value"])
-    return message, Request(turns=((picture, text, picture),), media_folder=folder)
+    return message, Request(turns=((image, text, image),), media_folder=folder)
 
 
 def test_each_name_is_asked_as_by_evalscope(

@@ -36,7 +36,7 @@ from tests.support.sandbox_tables import draw
 
 # How the messages begin or go on that say why a dataset cannot be prepared.
 EXCEPTIONS = {
-    "QSpatial_scannet": "pictures of ScanNet, which its owners give only to those who",
+    "QSpatial_scannet": "images of ScanNet, which its owners give only to those who",
     "MedqbenchCaption": "Choose MedqbenchCaption_dev or MedqbenchCaption_test.",
     "MedqbenchMCQ": "Choose MedqbenchMCQ_dev or MedqbenchMCQ_test.",
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # In a list, Ray hands on the reference and not what it stands for.
 Media = Mapping[str, list[ray.ObjectRef]]
 
-# What stays at hand for further questions about the same picture, in bytes.
+# What stays at hand for further questions about the same image, in bytes.
 SHELF_BYTES = 500_000_000
 COPIES_BYTES = 4_000_000_000
 

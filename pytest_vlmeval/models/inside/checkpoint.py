@@ -62,13 +62,13 @@ class Checkpoint:
 
     def _encode(self, prompts: list[Prompt]) -> Any:
         texts: list[str] = []
-        pictures: list[Image.Image] = []
+        images: list[Image.Image] = []
         for prompt in prompts:
             messages: list[dict[str, Any]] = []
             if prompt["system"]:
                 messages.append(_message("system", prompt["system"]))
             for turn, reply in zip_longest(prompt["turns"], prompt["replies"]):
-                content = [_content(part, pictures) for part in turn]
+                content = [_content(part, images) for part in turn]
                 messages.append({"role": "user", "content": content})
                 if reply is not None:
                     messages.append(_message("assistant", reply))
@@ -77,7 +77,7 @@ class Checkpoint:
                     messages, tokenize=False, add_generation_prompt=True
                 )
             )
-        given = {"images": pictures} if pictures else {}
+        given = {"images": images} if images else {}
         return self._processor(text=texts, **given, padding=True, return_tensors="pt")
 
     def _sampling(self) -> dict[str, Any]:
@@ -108,12 +108,12 @@ def _message(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
-def _content(part: dict[str, str], pictures: list[Image.Image]) -> dict[str, str]:
-    """Give a part as the chat template takes it, and add its picture to the others."""
+def _content(part: dict[str, str], images: list[Image.Image]) -> dict[str, str]:
+    """Give a part as the chat template takes it, and add its image to the others."""
     if part["kind"] == "video":
         raise ValueError("videos are not taken here, only their frames")
     if part["kind"] == "text":
         return {"type": "text", "text": part["text"]}
-    with Image.open(part["path"]) as picture:
-        pictures.append(picture.convert("RGB"))
+    with Image.open(part["path"]) as image:
+        images.append(image.convert("RGB"))
     return {"type": "image"}

@@ -15,7 +15,7 @@ import transformers
 
 
 def run_without_cuda() -> str:
-    """Mend what is known to insist on CUDA; return "cuda" or "cpu"."""
+    """Fix what is known to insist on CUDA; return "cuda" or "cpu"."""
     if torch.cuda.is_available():
         return "cuda"
     memory: Any = importlib.import_module("vlmeval.smp")

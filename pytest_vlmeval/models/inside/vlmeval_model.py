@@ -30,14 +30,14 @@ class VlmevalModel:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self._types: dict[str, tuple[str, str]] = {}
-        self._pictures: list[str] = []
+        self._images: list[str] = []
         self._open_packages()
         self._device = importlib.import_module("processor_only").run_without_cuda()
         module = importlib.import_module(f"vlmeval.vlm.{order['module']}")
         self._model = getattr(module, order["class_name"])(**order["arguments"])
         self._set_sampling(order)
         if hasattr(self._model, "set_dump_image"):
-            self._model.set_dump_image(lambda line: list(self._pictures))
+            self._model.set_dump_image(lambda line: list(self._images))
 
     def _open_packages(self) -> None:
         found = importlib.util.find_spec("vlmeval")
@@ -114,7 +114,7 @@ class VlmevalModel:
         own = getattr(model, "use_custom_prompt", lambda dataset: False)
         if prompt["modality"] == "image" and own(dataset):
             paths = [part["path"] for part in turn if part["kind"] == "image"]
-            self._pictures = paths
+            self._images = paths
             line = rows(prompt["rows"])[prompt["index"]]
             message: list[dict[str, str]] = model.build_prompt(line, dataset=dataset)
             return message

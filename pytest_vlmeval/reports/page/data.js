@@ -26,18 +26,18 @@ async function loadDetail(index, number) {
   return part[number % index.part];
 }
 
-const pictures = new Map();
+const images = new Map();
 
-// The address of a picture's bytes in this page; "" where it is not, or not yet, there.
-function pictureAddress(number) {
+// The address of an image's bytes in this page; "" where it is not, or not yet, there.
+function imageAddress(number) {
   if (number < 0) return "";
-  if (!pictures.has(number)) {
-    const text = held(`picture-${number}`);
+  if (!images.has(number)) {
+    const text = held(`image-${number}`);
     if (!text) return "";
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    pictures.set(number, URL.createObjectURL(new Blob([bytes], { type: "image/webp" })));
+    images.set(number, URL.createObjectURL(new Blob([bytes], { type: "image/webp" })));
   }
-  return pictures.get(number);
+  return images.get(number);
 }
 
 // Everything a model or a dataset wrote becomes text, never markup.

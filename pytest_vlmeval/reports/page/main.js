@@ -95,7 +95,7 @@ async function start() {
   }
   await follow();
   document.documentElement.dataset.ready = "yes";
-  // Pictures stand last in the file.
+  // Images stand last in the file.
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", () => samples.redraw(), { once: true });
 }
 

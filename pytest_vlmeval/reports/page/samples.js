@@ -220,8 +220,8 @@ class Samples {
 
   thumb(number) {
     const { index } = this;
-    const address = pictureAddress(index.picture[number]);
-    const content = address ? make("img", { src: address, alt: "", decoding: "async" }) : make("p", {}, index.question[number] || "no picture here");
+    const address = imageAddress(index.image[number]);
+    const content = address ? make("img", { src: address, alt: "", decoding: "async" }) : make("p", {}, index.question[number] || "no image here");
     return make("span", { className: "thumb" }, content);
   }
 

@@ -89,11 +89,11 @@ class Sheet {
   dialogue(detail, name) {
     const prompt = detail.prompt || [];
     const images = prompt.flat().filter((part) => part.kind === "image").length;
-    const pictures = { count: images, shown: 0, name };
-    if (prompt.length < 2) return [make("h3", {}, "Prompt"), ...this.turn(prompt.flat(), pictures)];
+    const images = { count: images, shown: 0, name };
+    if (prompt.length < 2) return [make("h3", {}, "Prompt"), ...this.turn(prompt.flat(), images)];
     const earlier = detail.earlier || [];
     return prompt.flatMap((turn, number) => {
-      const shown = [make("h3", {}, `Turn ${number + 1} of ${prompt.length}`), ...this.turn(turn, pictures)];
+      const shown = [make("h3", {}, `Turn ${number + 1} of ${prompt.length}`), ...this.turn(turn, images)];
       if (number < earlier.length) shown.push(make("div", { className: "answers" }, box(this.index.model, "", ...reply(...earlier[number]))));
       return shown;
     });
@@ -113,7 +113,7 @@ class Sheet {
     return make("div", { className: "answers" }, ...boxes);
   }
 
-  turn(parts, pictures) {
+  turn(parts, images) {
     if (!parts.length) return [absent("The prepared dataset is no longer on the machine that wrote this report, so the prompt cannot be shown.")];
     const found = [];
     let strip = null;
@@ -124,20 +124,20 @@ class Sheet {
       } else if (part.kind === "video") {
         found.push(absent("A video file, which is not part of this report."));
       } else {
-        pictures.shown += 1;
-        const shown = this.picture(part.picture, `Picture ${pictures.shown} of ${pictures.count} of ${pictures.name}`);
-        if (pictures.count < 4) found.push(shown);
+        images.shown += 1;
+        const shown = this.image(part.image, `Image ${images.shown} of ${images.count} of ${images.name}`);
+        if (images.count < 4) found.push(shown);
         else if (strip) strip.append(shown);
-        else found.push((strip = make("div", { className: "strip", tabIndex: 0, role: "group", "aria-label": "Pictures" }, shown)));
+        else found.push((strip = make("div", { className: "strip", tabIndex: 0, role: "group", "aria-label": "Images" }, shown)));
       }
     }
     return found;
   }
 
-  picture(number, alt) {
-    const address = pictureAddress(number);
-    if (!address) return absent("This picture had no room in the report, or cannot be read.");
-    const button = make("button", { type: "button", className: "picture", "aria-label": `${alt}: enlarge` }, make("img", { src: address, alt }));
+  image(number, alt) {
+    const address = imageAddress(number);
+    if (!address) return absent("This image had no room in the report, or cannot be read.");
+    const button = make("button", { type: "button", className: "image", "aria-label": `${alt}: enlarge` }, make("img", { src: address, alt }));
     button.addEventListener("click", () => {
       const image = document.getElementById("zoom-image");
       image.src = address;

@@ -1,6 +1,6 @@
 """Every change to ms-vlmeval, made while its modules are imported.
 
-Here is what keeps it from the outside; what scoring needs is in `mends.py`. Each mend
+Here is what keeps it from the outside; what scoring needs is in `fixes.py`. Each fix
 names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
 What `vlmeval/__init__.py` does (TLS verification off at :8, logging set up at :15, a
 `.env` file read into the environment at :31) and the imports of
@@ -24,10 +24,10 @@ from PIL import Image
 
 from pytest_vlmeval.sandbox.inside import (
     expressions,
+    fixes,
     hubs,
     judging,
     media,
-    mends,
     tables,
 )
 from pytest_vlmeval.sandbox.inside.job import (
@@ -94,29 +94,29 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def install() -> None:
-    """Close the process and mend ms-vlmeval's modules as they are imported."""
+    """Close the process and fix ms-vlmeval's modules as they are imported."""
     sys.addaudithook(_refuse)
     # Where pyarrow is installed, pandas would keep texts in it, with functions of its
     # own for them; here a score is the same in every environment.
     pd.set_option("mode.string_storage", "python")
     sys.meta_path.insert(0, _Finder())
     # dataset/utils/mathv.py:26 starts a process for each comparison.
-    sys.modules["timeout_decorator"] = mends.timeout_decorator()
+    sys.modules["timeout_decorator"] = fixes.timeout_decorator()
     hubs.bound_archives()
     base64.b64decode = _see_stand_ins(base64.b64decode)
 
 
 def _see_stand_ins(upstream: Callable[..., bytes]) -> Callable[..., bytes]:
-    """Give a decoder that knows the texts that stand for pictures in a table.
+    """Give a decoder that knows the texts that stand for images in a table.
 
     dataset/mmlongbench.py:493, smp/vlm.py:150 and others decode cells themselves.
     """
 
     def b64decode(s: Any, *options: Any, **named: Any) -> bytes:
         if isinstance(s, str) and s.startswith(STAND_IN):
-            pictures = current_job().pictures
-            assert pictures is not None
-            return pictures.content(s)
+            images = current_job().images
+            assert images is not None
+            return images.content(s)
         return upstream(s, *options, **named)
 
     return b64decode
@@ -200,11 +200,11 @@ class _Loader(SourceFileLoader):
         if prepare := BEFORE.get(module.__name__):
             prepare(module)
         super().exec_module(module)
-        for mend in MENDS.get(module.__name__, ()):
-            mend(module)
+        for fix in FIXES.get(module.__name__, ()):
+            fix(module)
 
 
-def _mend_files(module: Any) -> None:
+def _fix_files(module: Any) -> None:
     """Answer smp/file.py:149 dump, :248 load, :287 download_file, :372 md5 and more.
 
     The dataset's own table is there, and was checked by whoever brought it.
@@ -228,7 +228,7 @@ def _mend_files(module: Any) -> None:
             return table.copy()
         if str(f) in job.results:
             return dict(job.results[str(f)])
-        if str(f).endswith(".tsv") and job.pictures is not None:
+        if str(f).endswith(".tsv") and job.images is not None:
             return load_slim(Path(f), job)
         return upstream_load(str(f), fmt)
 
@@ -241,33 +241,33 @@ def _mend_files(module: Any) -> None:
         return str(wanted)
 
     module.dump, module.load, module.download_file = dump, load, download_file
-    # No table is so large that its pictures have to leave it first (tools.py:371).
+    # No table is so large that its images have to leave it first (tools.py:371).
     module.file_size = lambda _path, _unit="GB": 0
-    tables.mend_checksums(module)
+    tables.fix_checksums(module)
 
 
-def _mend_misc(module: Any) -> None:
+def _fix_misc(module: Any) -> None:
     """Answer smp/misc.py:203: load_env copies a .env file into the environment."""
     module.load_env = lambda: None
-    hubs.mend_hubs(module)
+    hubs.fix_hubs(module)
 
 
-def _mend_pictures(module: Any) -> None:
-    """Answer smp/vlm.py:159: pictures are encoded anew; :9: no limit on their size.
+def _fix_images(module: Any) -> None:
+    """Answer smp/vlm.py:159: images are encoded anew; :9: no limit on their size.
 
     And :179, which opens whatever a path names.
     """
-    Image.MAX_IMAGE_PIXELS = None  # pictures.check_picture has a limit of its own
+    Image.MAX_IMAGE_PIXELS = None  # images.check_image has a limit of its own
 
     def write(base64_string: str, image_path: str, target_size: int = -1) -> None:
-        pictures = current_job().pictures
-        assert pictures is not None
-        pictures.write_base64(base64_string, image_path)
+        images = current_job().images
+        assert images is not None
+        images.write_base64(base64_string, image_path)
 
     def read_ok(img_path: str) -> bool:
         """Look whether there is an image, without waiting for a FIFO."""
-        pictures = current_job().pictures
-        if pictures is not None and pictures.knows(img_path):
+        images = current_job().images
+        if images is not None and images.knows(img_path):
             return True
         try:
             with (
@@ -282,7 +282,7 @@ def _mend_pictures(module: Any) -> None:
     module.read_ok = read_ok
 
 
-def _mend_progress(module: Any) -> None:
+def _fix_progress(module: Any) -> None:
     """Answer utils/mp_util.py:31: threads, and the save file anew after each task.
 
     The result and the save file at the end are the same, in the order of the tasks.
@@ -311,12 +311,12 @@ def _mend_progress(module: Any) -> None:
     module.track_progress_rich = track_progress_rich
 
 
-def _mend_judge(module: Any) -> None:
+def _fix_judge(module: Any) -> None:
     """Answer dataset/utils/judge_util.py:8: judges are clients of web services."""
     module.build_judge = judging.build_judge
 
 
-def _mend_table_source(module: Any) -> None:
+def _fix_table_source(module: Any) -> None:
     """Answer dataset/image_base.py:218: a file of another checksum is overwritten."""
 
     def prepare_tsv(self: Any, url: str, file_md5: str | None = None) -> pd.DataFrame:
@@ -324,7 +324,7 @@ def _mend_table_source(module: Any) -> None:
         self.data_path = str(job.folder / f"{self.dataset_name}.tsv")
         if self.data_path in job.tables:
             return job.rows.copy()
-        if job.pictures is None or not str(url).startswith("https://"):
+        if job.images is None or not str(url).startswith("https://"):
             raise NoTableError
         hubs.link_file(url, Path(self.data_path), file_md5)
         return load_slim(Path(self.data_path), job)
@@ -342,28 +342,28 @@ class _SerialPool:
         return [function(item) for item in items]
 
 
-def _mend_pool(module: Any) -> None:
+def _fix_pool(module: Any) -> None:
     """Answer dataset/image_vqa.py:87: 16 processes that are never ended."""
     module.mp = SimpleNamespace(Pool=_SerialPool)
 
 
-BEFORE = {**media.BEFORE, **mends.BEFORE}
+BEFORE = {**media.BEFORE, **fixes.BEFORE}
 _OWN: dict[str, Callable[[Any], None]] = {
-    "vlmeval.smp.file": _mend_files,
-    "vlmeval.smp.misc": _mend_misc,
-    "vlmeval.smp.vlm": _mend_pictures,
-    "vlmeval.utils.mp_util": _mend_progress,
-    "vlmeval.dataset.utils.judge_util": _mend_judge,
-    "vlmeval.dataset.image_base": _mend_table_source,
-    "vlmeval.dataset.image_vqa": _mend_pool,
+    "vlmeval.smp.file": _fix_files,
+    "vlmeval.smp.misc": _fix_misc,
+    "vlmeval.smp.vlm": _fix_images,
+    "vlmeval.utils.mp_util": _fix_progress,
+    "vlmeval.dataset.utils.judge_util": _fix_judge,
+    "vlmeval.dataset.image_base": _fix_table_source,
+    "vlmeval.dataset.image_vqa": _fix_pool,
 }
-MENDS: dict[str, list[Callable[[Any], None]]] = {}
-for _mends in (
+FIXES: dict[str, list[Callable[[Any], None]]] = {}
+for _fixes in (
     _OWN,
     hubs.AFTER_HUBS,
     hubs.AFTER_FETCHING,
-    mends.AFTER_VIDEOS,
-    mends.AFTER_SCORING,
+    fixes.AFTER_VIDEOS,
+    fixes.AFTER_SCORING,
 ):
-    for _name, _mend in _mends.items():
-        MENDS.setdefault(_name, []).append(_mend)
+    for _name, _fix in _fixes.items():
+        FIXES.setdefault(_name, []).append(_fix)

@@ -222,7 +222,7 @@ def _size(value: Any) -> int:
 
 
 def _string_list(source: str) -> list[str]:
-    # A cell with several pictures is a list of base64 texts of many megabytes, an
+    # A cell with several images is a list of base64 texts of many megabytes, an
     # answer in several turns one of long replies.
     if not _STRING_LIST.fullmatch(source):
         raise RefusedExpressionError(

@@ -3,10 +3,10 @@
 The sandbox has no network. A class that wants a repository or a file which is not on
 the job's shelf ends with `Needed`; the parent brings it and calls again.
 
-Each mend names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. A
+Each fix names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. A
 file or repository that is not on the job's shelf ends the call with `Needed`.
 
-A small file may hold zeros for a whole disk. What datasets pack are pictures, videos
+A small file may hold zeros for a whole disk. What datasets pack are images, videos
 and text, which hardly shrink.
 """
 
@@ -223,7 +223,7 @@ def _dataset_snapshot_download(
     )
 
 
-def mend_hubs(module: Any) -> None:
+def fix_hubs(module: Any) -> None:
     """Answer smp/misc.py:70 get_cache_path and the clients of both hubs.
 
     modelscope lacks what get_cache_path imports from it (:73), so that every build
@@ -244,7 +244,7 @@ def mend_hubs(module: Any) -> None:
     sys.modules["modelscope"] = modelscope
 
 
-def mend_video_base(module: Any) -> None:
+def fix_video_base(module: Any) -> None:
     """Answer dataset/video_base.py:45: where frames lie, and :174: tables."""
 
     def prepare_tsv(self: Any, url: str, file_md5: str | None = None) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def mend_video_base(module: Any) -> None:
     module.VideoBaseDataset.prepare_tsv = prepare_tsv
 
 
-def mend_collections(module: Any) -> None:
+def fix_collections(module: Any) -> None:
     """Answer dataset/video_concat_dataset.py:10: a method it needs not is abstract.
 
     None of MLVU, TempCompass and QBench_Video can be built without this.
@@ -266,13 +266,13 @@ def mend_collections(module: Any) -> None:
     module.ConcatVideoDataset.__abstractmethods__ = frozenset()
 
 
-def mend_dsr(module: Any) -> None:
+def fix_dsr(module: Any) -> None:
     """Answer dataset/dsrbench.py:62: without a snapshot it joins None to a path."""
     upstream = module.get_cache_path
     module.get_cache_path = lambda repo_id: upstream(repo_id) or ""
 
 
-def mend_vdc(module: Any) -> None:
+def fix_vdc(module: Any) -> None:
     """Answer dataset/vdc.py:173, which calls what it does not import."""
     misc: Any = import_module("vlmeval.smp.misc")
     module.modelscope_flag_set = misc.modelscope_flag_set
@@ -305,30 +305,30 @@ def _load_videos(file: IO[bytes]) -> dict[str, bytes]:
     return videos
 
 
-def mend_pickled_videos(module: Any) -> None:
+def fix_pickled_videos(module: Any) -> None:
     """Answer dataset/mmbench_video.py:31: what a hub sent is unpickled."""
     module.pickle = SimpleNamespace(load=_load_videos)
 
 
 AFTER_HUBS: dict[str, Callable[[Any], None]] = {
-    "vlmeval.dataset.video_base": mend_video_base,
-    "vlmeval.dataset.video_concat_dataset": mend_collections,
-    "vlmeval.dataset.dsrbench": mend_dsr,
-    "vlmeval.dataset.vdc": mend_vdc,
-    "vlmeval.dataset.mmbench_video": mend_pickled_videos,
-    "vlmeval.dataset.videomme": mend_pickled_videos,
-    "vlmeval.dataset.videott": mend_pickled_videos,
-    "vlmeval.dataset.video_holmes": mend_pickled_videos,
+    "vlmeval.dataset.video_base": fix_video_base,
+    "vlmeval.dataset.video_concat_dataset": fix_collections,
+    "vlmeval.dataset.dsrbench": fix_dsr,
+    "vlmeval.dataset.vdc": fix_vdc,
+    "vlmeval.dataset.mmbench_video": fix_pickled_videos,
+    "vlmeval.dataset.videomme": fix_pickled_videos,
+    "vlmeval.dataset.videott": fix_pickled_videos,
+    "vlmeval.dataset.video_holmes": fix_pickled_videos,
 }
 
 
 # A class names a repository by its page (dataset/image_vqa.py:244).
 PAGE = "https://huggingface.co/datasets/"
 SCANNET = (
-    "QSpatial_scannet asks about pictures of ScanNet, which its owners give only to "
+    "QSpatial_scannet asks about images of ScanNet, which its owners give only to "
     "those who apply, and ms-vlmeval takes from a folder written into its code "
     "(dataset/image_vqa.py:2523). It cannot be prepared; a table of your own, with "
-    "the pictures and the questions of andrewliao11/Q-Spatial-Bench, can."
+    "the images and the questions of andrewliao11/Q-Spatial-Bench, can."
 )
 
 
@@ -350,7 +350,7 @@ def _hf_hub_download(
     return str(Path(folder, filename))
 
 
-def mend_downloads(_module: ModuleType) -> None:
+def fix_downloads(_module: ModuleType) -> None:
     """Answer dataset/image_vqa.py:294 and others: `datasets`, hf_hub_download, tools.
 
     The package `datasets` is imported when a class first uses it.
@@ -361,8 +361,8 @@ def mend_downloads(_module: ModuleType) -> None:
         package: Any = ModuleType("datasets")
         package.load_dataset = load_dataset
         sys.modules["datasets"] = package
-    # tools.py:371 writes the pictures of a large table to disk, one by one, and
-    # imports half of ms-vlmeval; here no table holds its pictures.
+    # tools.py:371 writes the images of a large table to disk, one by one, and
+    # imports half of ms-vlmeval; here no table holds its images.
     tools: Any = ModuleType("vlmeval.tools")
     tools.LOCALIZE = _keep_table
     sys.modules["vlmeval.tools"] = tools
@@ -415,7 +415,7 @@ def _in_one_process(library: Any) -> Callable[..., Any]:
     return map_rows
 
 
-def mend_archives(module: Any) -> None:
+def fix_archives(module: Any) -> None:
     """Answer dataset/chartmimic.py:494 and :507: wget, and then tar."""
 
     def run(command: list[str], **_options: object) -> None:
@@ -430,7 +430,7 @@ def mend_archives(module: Any) -> None:
     module.subprocess = SimpleNamespace(run=run, CalledProcessError=CalledProcessError)
 
 
-def mend_image_vqa(module: Any) -> None:
+def fix_image_vqa(module: Any) -> None:
     """Answer dataset/image_vqa.py:2538 (wget), :2591 (ScanNet) and :2805 (parts).
 
     The parts of MM_NIAH_TEST are all written to the file that they should make up.
@@ -468,8 +468,8 @@ def mend_image_vqa(module: Any) -> None:
     module.QSpatial.load_data = load_licensed
 
 
-def mend_image_mcq(module: Any) -> None:
-    """Answer dataset/image_mcq.py:2091 and :2292: pictures of parts go to disk."""
+def fix_image_mcq(module: Any) -> None:
+    """Answer dataset/image_mcq.py:2091 and :2292: images of parts go to disk."""
 
     def localize_df(data: pd.DataFrame, _name: str) -> pd.DataFrame:
         return stand_in_frame(data, current_job())
@@ -477,7 +477,7 @@ def mend_image_mcq(module: Any) -> None:
     module.localize_df = localize_df
 
 
-def mend_annotations(module: Any) -> None:
+def fix_annotations(module: Any) -> None:
     """Answer dataset/da2k.py:94: what is to be made a table is taken for one.
 
     It looks for a table under this name too, and comes to :127 only without one.
@@ -495,7 +495,7 @@ def mend_annotations(module: Any) -> None:
     module.osp = SimpleNamespace(**{**vars(os.path), "exists": exists})
 
 
-def mend_columns(module: Any) -> None:
+def fix_columns(module: Any) -> None:
     """Answer dataset/matbench.py:168: pandas 3 takes 2 for a name, not a place."""
     upstream = module.MATBench.build_prompt
 
@@ -507,8 +507,8 @@ def mend_columns(module: Any) -> None:
     module.MATBench.build_prompt = build_prompt
 
 
-def mend_current_folder(module: Any) -> None:
-    """Answer dataset/worldvqa.py:274: pictures are looked for in the current folder."""
+def fix_current_folder(module: Any) -> None:
+    """Answer dataset/worldvqa.py:274: images are looked for in the current folder."""
     upstream = module.WorldVQA.build_prompt
 
     def build_prompt(self: Any, line: Any) -> object:
@@ -521,13 +521,13 @@ def mend_current_folder(module: Any) -> None:
 
 
 AFTER_FETCHING: dict[str, Callable[[Any], None]] = {
-    "vlmeval.smp.misc": mend_downloads,
-    "vlmeval.dataset.image_vqa": mend_image_vqa,
-    "vlmeval.dataset.image_mcq": mend_image_mcq,
-    "vlmeval.dataset.chartmimic": mend_archives,
-    "vlmeval.dataset.da2k": mend_annotations,
-    "vlmeval.dataset.matbench": mend_columns,
-    "vlmeval.dataset.worldvqa": mend_current_folder,
+    "vlmeval.smp.misc": fix_downloads,
+    "vlmeval.dataset.image_vqa": fix_image_vqa,
+    "vlmeval.dataset.image_mcq": fix_image_mcq,
+    "vlmeval.dataset.chartmimic": fix_archives,
+    "vlmeval.dataset.da2k": fix_annotations,
+    "vlmeval.dataset.matbench": fix_columns,
+    "vlmeval.dataset.worldvqa": fix_current_folder,
 }
 
 

@@ -1,4 +1,4 @@
-"""The work in progress in the sandbox: what the mends read instead of the outside."""
+"""The work in progress in the sandbox: what the fixes read instead of the outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.hubs import HubShelf
-    from pytest_vlmeval.sandbox.inside.media import PictureStore
+    from pytest_vlmeval.sandbox.inside.media import ImageStore
 
     Progress = Callable[[int, int], None]
     # The prompt with its settings: system, max_tokens, temperature, attempt.
@@ -108,7 +108,7 @@ class Job:
     folder: Path
     on_progress: Progress
     url: str = ""
-    pictures: PictureStore | None = None
+    images: ImageStore | None = None
     within: Sequence[Path] | None = None
     shelf: HubShelf | None = None
     ask: Ask | None = None

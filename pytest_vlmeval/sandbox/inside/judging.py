@@ -178,7 +178,7 @@ _CHOICE = TaskKind(lambda result, reply: True, _assume_choice)
 _FORMULA = TaskKind(_succeeded, _assume_formula)
 # By the name of the function that judges one task.
 KINDS = {
-    # Their reply is read in extract_answer_from_item, which `mend_choices` watches.
+    # Their reply is read in extract_answer_from_item, which `fix_choices` watches.
     "eval_vanilla": _CHOICE,
     "eval_circular_group": _CHOICE,
     "extract_option": TaskKind(lambda result, reply: True, _assume_option),

@@ -14,9 +14,9 @@ from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, NoTableError, running
 from pytest_vlmeval.sandbox.inside.media import (
     BASE64,
-    SHORTEST_PICTURE,
+    SHORTEST_IMAGE,
     STAND_IN,
-    PictureStore,
+    ImageStore,
 )
 from pytest_vlmeval.sandbox.inside.preparation import build_dataset, find_class
 from pytest_vlmeval.sandbox.inside.tables import is_own, take_own, take_table
@@ -49,7 +49,7 @@ def locate(
                 folder=Path(scratch),
                 url=info["url"],
                 on_progress=on_progress,
-                pictures=store,
+                images=store,
                 within=within,
                 shelf=take_shelf(shelf),
             )
@@ -60,22 +60,22 @@ def locate(
         except NoTableError:
             return {"no_table": True}
         except VlmEvalError:
-            # What is wrong is told when it is prepared, with the pictures at hand.
+            # What is wrong is told when it is prepared, with the images at hand.
             if shelf["table"] is None:
                 raise
     return {"tables": []}
 
 
-class _NoStore(PictureStore):
-    """Stands for pictures without keeping them: they are not looked at here."""
+class _NoStore(ImageStore):
+    """Stands for images without keeping them: they are not looked at here."""
 
     def stand_in(self, text: str) -> str:
-        if len(text) < SHORTEST_PICTURE or not BASE64.fullmatch(text):
+        if len(text) < SHORTEST_IMAGE or not BASE64.fullmatch(text):
             return text
         return STAND_IN + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_rows(info: Info, table: str | None, store: PictureStore) -> pd.DataFrame:
+def _read_rows(info: Info, table: str | None, store: ImageStore) -> pd.DataFrame:
     if table is None:
         return pd.DataFrame()
     if is_own(info):

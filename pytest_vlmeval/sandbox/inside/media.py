@@ -1,6 +1,6 @@
 """Images, frames and videos of a dataset: each content once, known to be readable.
 
-MVBench's classes stack frames into a tensor of [0, 1] and take pictures out of it
+MVBench's classes stack frames into a tensor of [0, 1] and take images out of it
 again. In 32 bits that gives back every level, which a test holds.
 """
 
@@ -27,8 +27,8 @@ from PIL import (
     features,
 )
 
+from pytest_vlmeval.sandbox.inside.fixes import find_video
 from pytest_vlmeval.sandbox.inside.job import current_job
-from pytest_vlmeval.sandbox.inside.mends import find_video
 from pytest_vlmeval.sandbox.own_files import (
     MOST_IMAGE_BYTES,
     OUTSIDE,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 # Pillow's name of a format: the suffix and media type of its files. An MPO is a JPEG
-# with more pictures behind the first.
+# with more images behind the first.
 FORMATS = {
     "JPEG": (".jpg", "image/jpeg"),
     "MPO": (".jpg", "image/jpeg"),
@@ -69,21 +69,21 @@ BRANDS = {
 }
 # No more than Pillow opens unless it is told otherwise, as in the clients of models.
 MAX_PIXELS = 175_000_000
-# ms-vlmeval takes a shorter text for the index of the row that has the picture.
-SHORTEST_PICTURE = 65
-# Begins the text that stands for a picture's base64 text in a table; the SHA-256 of
-# its content follows, which makes it long enough to pass for a picture.
-STAND_IN = "picture:"
-# Begins what holds a picture's base64 text where others name a file.
+# ms-vlmeval takes a shorter text for the index of the row that has the image.
+SHORTEST_IMAGE = 65
+# Begins the text that stands for an image's base64 text in a table; the SHA-256 of
+# its content follows, which makes it long enough to pass for an image.
+STAND_IN = "image:"
+# Begins what holds an image's base64 text where others name a file.
 BASE64_URL = "data:;base64,"
 BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 
 
-class PictureError(Exception):
-    """A picture that cannot be sent to a model; the text says why."""
+class ImageError(Exception):
+    """An image that cannot be sent to a model; the text says why."""
 
 
-class Picture(NamedTuple):
+class MediaFile(NamedTuple):
     """A file in the media folder.
 
     `saved_as` is the suffix of the file that ms-vlmeval writes it to anew, "" where it
@@ -95,8 +95,8 @@ class Picture(NamedTuple):
     saved_as: str = ""
 
 
-class PictureStore:
-    """Writes pictures below one folder and remembers which path stands for which."""
+class ImageStore:
+    """Writes images below one folder and remembers which path stands for which."""
 
     def __init__(
         self,
@@ -106,9 +106,9 @@ class PictureStore:
         linked: bool,
         within: Sequence[Path] | None = None,
     ) -> None:
-        """Take the media folder, and one for contents that are no pictures.
+        """Take the media folder, and one for contents that are no images.
 
-        Both must exist. `linked` puts each picture at its path too, for classes of
+        Both must exist. `linked` puts each image at its path too, for classes of
         ms-vlmeval that open it there; where they only name it, that costs more than
         all the rest. Files are read from `within` these folders, None for any.
         """
@@ -116,16 +116,16 @@ class PictureStore:
         self._folder = folder
         self._others = others
         self._linked = linked
-        self._by_content: dict[str, Picture] = {}
-        self._by_path: dict[str, Picture] = {}
-        self._faults: dict[str, PictureError] = {}
+        self._by_content: dict[str, MediaFile] = {}
+        self._by_path: dict[str, MediaFile] = {}
+        self._faults: dict[str, ImageError] = {}
 
     def stand_in(self, text: str) -> str:
         """Store what a base64 text holds; give the short text that stands for it.
 
         Any other text is given back.
         """
-        if len(text) < SHORTEST_PICTURE or not BASE64.fullmatch(text):
+        if len(text) < SHORTEST_IMAGE or not BASE64.fullmatch(text):
             return text
         try:
             data = base64.b64decode(text)
@@ -135,7 +135,7 @@ class PictureStore:
         if digest not in self._by_content and digest not in self._faults:
             try:
                 self._add(data)
-            except PictureError as fault:  # perhaps meant to be none: a PDF
+            except ImageError as fault:  # perhaps meant to be none: a PDF
                 self._faults[digest] = fault
                 (self._others / digest).write_bytes(data)
         return STAND_IN + digest
@@ -148,13 +148,13 @@ class PictureStore:
         return (self._folder / self._by_content[digest].name).read_bytes()
 
     def write_base64(self, text: str, path: str) -> None:
-        """Store a picture of a table cell, which ms-vlmeval knows by `path`."""
-        picture = self._store(text, path)._replace(saved_as=Path(path).suffix.lower())
-        self._by_path[path] = picture
+        """Store an image of a table cell, which ms-vlmeval knows by `path`."""
+        image = self._store(text, path)._replace(saved_as=Path(path).suffix.lower())
+        self._by_path[path] = image
         if self._linked:
-            self._link(picture, Path(path))
+            self._link(image, Path(path))
 
-    def _store(self, text: str, path: str) -> Picture:
+    def _store(self, text: str, path: str) -> MediaFile:
         digest = text.removeprefix(STAND_IN)
         if digest in self._faults:
             raise self._faults[digest]
@@ -162,66 +162,66 @@ class PictureStore:
             try:
                 data = base64.b64decode(text)
             except (binascii.Error, ValueError) as error:
-                raise PictureError(f"its text is not base64 ({error})") from error
+                raise ImageError(f"its text is not base64 ({error})") from error
             digest = self._add(data)
         self._by_path[path] = self._by_content[digest]
         return self._by_path[path]
 
-    def _link(self, picture: Picture, target: Path) -> None:
+    def _link(self, image: MediaFile, target: Path) -> None:
         # Its path is what a cell of the table says.
         place = Path(os.path.realpath(target.parent))
         if not place.is_relative_to(self._others.resolve()):
-            raise PictureError(f"{target}: {OUTSIDE}")
+            raise ImageError(f"{target}: {OUTSIDE}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        target.symlink_to(self._folder.absolute() / picture.name)
+        target.symlink_to(self._folder.absolute() / image.name)
 
     def knows(self, path: str) -> bool:
-        """Whether the picture of a path is stored."""
+        """Whether the image of a path is stored."""
         return path in self._by_path
 
-    def at(self, path: str) -> Picture:
-        """Give the picture at `path`, storing it if ms-vlmeval made the file.
+    def at(self, path: str) -> MediaFile:
+        """Give the image at `path`, storing it if ms-vlmeval made the file.
 
         Some classes give a data URL or the table's cell where others name a file.
         """
         text = path.partition(";base64,")[2] if path.startswith("data:") else path
         if path.startswith(("data:", STAND_IN)):
             return self._store(text, path)
-        picture = self._by_path.get(path)
-        if picture is None:
+        image = self._by_path.get(path)
+        if image is None:
             try:
                 data = read_regular(Path(path), MOST_IMAGE_BYTES, self._within)
                 digest = self._add(data)
             except OSError as error:
-                raise PictureError(f"{path}: {error.strerror}") from error
+                raise ImageError(f"{path}: {error.strerror}") from error
             except ValueError as error:  # a path with a NUL in it
-                raise PictureError(f"{path!r}: {error}") from error
-            self._by_path[path] = picture = self._by_content[digest]
-        return picture
+                raise ImageError(f"{path!r}: {error}") from error
+            self._by_path[path] = image = self._by_content[digest]
+        return image
 
     def _add(self, data: bytes) -> str:
-        """Write a picture unless it is there; give the SHA-256 it is known by."""
+        """Write an image unless it is there; give the SHA-256 it is known by."""
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self._by_content:
-            suffix, media_type = FORMATS[check_picture(data)]
-            picture = Picture(digest + suffix, media_type)
-            (self._folder / picture.name).write_bytes(data)
-            self._by_content[digest] = picture
+            suffix, media_type = FORMATS[check_image(data)]
+            image = MediaFile(digest + suffix, media_type)
+            (self._folder / image.name).write_bytes(data)
+            self._by_content[digest] = image
         return digest
 
 
-def check_picture(data: bytes) -> str:
-    """Give Pillow's name of the format; raises PictureError when it does not decode.
+def check_image(data: bytes) -> str:
+    """Give Pillow's name of the format; raises ImageError when it does not decode.
 
-    The whole picture is decoded, so that a cut one is noticed: a JPEG at an eighth of
+    The whole image is decoded, so that a cut one is noticed: a JPEG at an eighth of
     its size, which takes a fraction of the time.
     """
     try:
         with Image.open(io.BytesIO(data), formats=OPENED) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise PictureError(
+                raise ImageError(
                     f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}"
                 )
             if image.format == "JPEG":
@@ -230,16 +230,16 @@ def check_picture(data: bytes) -> str:
             return str(image.format)
     except UnidentifiedImageError:
         if known := BRANDS.get(data[4:12]):
-            raise PictureError(
+            raise ImageError(
                 f"it is {known}, which Pillow {PIL.__version__} of the sandbox's "
                 "environment does not read. Convert it to PNG or JPEG."
             ) from None
-        raise PictureError(
-            f"its {len(data)} bytes are not a picture in {', '.join(OPENED)}"
+        raise ImageError(
+            f"its {len(data)} bytes are not an image in {', '.join(OPENED)}"
         ) from None
     # Pillow's decoders raise many things on broken input.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        raise PictureError(str(error) or type(error).__name__) from error
+        raise ImageError(str(error) or type(error).__name__) from error
 
 
 VIDEO_TYPES = {
@@ -270,26 +270,26 @@ class VideoMedia:
         self._folder = folder
         self._frames = frames
         self._within = within
-        self._pictures = PictureStore(folder, frames, linked=False, within=within)
-        self._known: dict[Path, Picture] = {}
+        self._images = ImageStore(folder, frames, linked=False, within=within)
+        self._known: dict[Path, MediaFile] = {}
 
-    def picture(self, path: Path) -> Picture:
-        """Give a frame, or a picture of the dataset's own; raises VideoError."""
+    def image(self, path: Path) -> MediaFile:
+        """Give a frame, or an image of the dataset's own; raises VideoError."""
         if path not in self._known:
             if path.is_relative_to(self._frames):
                 # Just written, always as JPEG: nothing to check.
                 name = self._link(path, ".jpg")
-                self._known[path] = Picture(name, "image/jpeg")
+                self._known[path] = MediaFile(name, "image/jpeg")
             else:
                 try:
-                    self._known[path] = self._pictures.at(str(path))
-                except PictureError as error:
+                    self._known[path] = self._images.at(str(path))
+                except ImageError as error:
                     raise VideoError(
-                        f"the picture {path} cannot be read: {error}"
+                        f"the image {path} cannot be read: {error}"
                     ) from error
         return self._known[path]
 
-    def video(self, path: Path) -> Picture:
+    def video(self, path: Path) -> MediaFile:
         """Give the file of a video; raises VideoError."""
         path = find_video(path)
         if path not in self._known:
@@ -301,7 +301,7 @@ class VideoMedia:
                     + ("is not there" if media_type else "is not a video file")
                 )
             self._check(path)
-            self._known[path] = Picture(self._link(path, suffix), media_type)
+            self._known[path] = MediaFile(self._link(path, suffix), media_type)
         return self._known[path]
 
     def _check(self, path: Path) -> None:
@@ -325,7 +325,7 @@ class VideoMedia:
         return name
 
 
-def mend_decord(module: Any) -> None:
+def fix_decord(module: Any) -> None:
     """Make decord say which file it cannot read, instead of where in its own code."""
     upstream: Any = module.VideoReader
     if hasattr(upstream, "named"):
@@ -407,10 +407,10 @@ class Compose:
 
 
 class ToPILImage:
-    """A picture of [0, 1], as torchvision.transforms.ToPILImage: rounded down."""
+    """An image of [0, 1], as torchvision.transforms.ToPILImage: rounded down."""
 
     def __call__(self, tensor: Tensor) -> Image.Image:
-        """Take channels, height, width; give a picture."""
+        """Take channels, height, width; give an image."""
         levels = (tensor.array * np.float32(255)).astype(np.uint8)
         return Image.fromarray(levels.transpose(1, 2, 0))
 

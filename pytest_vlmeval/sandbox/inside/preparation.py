@@ -22,9 +22,9 @@ from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import ContainedError, Job, NoTableError, running
 from pytest_vlmeval.sandbox.inside.media import (
-    SHORTEST_PICTURE,
-    PictureError,
-    PictureStore,
+    SHORTEST_IMAGE,
+    ImageError,
+    ImageStore,
 )
 from pytest_vlmeval.sandbox.inside.tables import is_own, table_of, take_own, take_table
 from pytest_vlmeval.sandbox.rows import FILE, write_rows
@@ -38,7 +38,7 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
 
     Raises VlmEvalError where ms-vlmeval cannot build it, with the place in its code.
     """
-    # ms-vlmeval puts pictures and whatever else it makes below this folder, and some
+    # ms-vlmeval puts images and whatever else it makes below this folder, and some
     # classes read the table there themselves.
     os.environ["LMUData"] = str(job.folder)  # noqa: SIM112
     # Others keep what they unpack in the home folder (dataset/vladbench.py:519).
@@ -213,7 +213,7 @@ def prepare(
 
     Without `tsv` the dataset's class makes the table from what is on the `shelf`.
     `rows.parquet` holds all rows, without the column `image`. `on_progress` gets bytes
-    of the table first, then rows. A row whose picture or prompt fails is a sample
+    of the table first, then rows. A row whose image or prompt fails is a sample
     with an `error`. Raises VlmEvalError when the table itself cannot be used.
     """
     target = Path(folder)
@@ -223,7 +223,7 @@ def prepare(
     # Beside the target: a folder for temporary files may lie in memory.
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         within = own_folders(info, tsv, shelf, target)
-        pictures = PictureStore(
+        images = ImageStore(
             media,
             Path(scratch),
             linked=family is None or family.opened,
@@ -234,7 +234,7 @@ def prepare(
             folder=Path(scratch),
             url=info["url"],
             on_progress=on_progress,
-            pictures=pictures,
+            images=images,
             within=within,
             shelf=take_shelf(shelf),
         )
@@ -253,8 +253,8 @@ def _read_table(
     """Give the job its rows; give their numbers, and the faults of some, by index."""
     if tsv is None:
         return {}, {}
-    assert job.pictures is not None
-    stand_in = job.pictures.stand_in
+    assert job.images is not None
+    stand_in = job.images.stand_in
     if is_own(info):
         table = take_own(Path(tsv), info, stand_in)
         write_rows(target / FILE, table.texts)
@@ -293,7 +293,7 @@ def _check_columns(
 
 
 def _set_aside_broken(rows: pd.DataFrame, numbers: dict[str, int]) -> dict[str, str]:
-    """Give the rows, by index, with whose picture cell no dataset can be built.
+    """Give the rows, by index, with whose image cell no dataset can be built.
 
     One such cell is an AssertionError or SyntaxError for all rows (dataset/
     image_base.py:168, smp/misc.py:255), so it gets a text that passes there.
@@ -308,32 +308,32 @@ def _set_aside_broken(rows: pd.DataFrame, numbers: dict[str, int]) -> dict[str, 
     errors = {}
     for index, cell in cells.items():
         if reason := _fault_of_cell(cell, cells):
-            errors[index] = _picture_fault(numbers[index], index, reason)
+            errors[index] = _image_fault(numbers[index], index, reason)
     if errors:
         rows["image"] = [
-            "." * SHORTEST_PICTURE if str(index) in errors else cell
+            "." * SHORTEST_IMAGE if str(index) in errors else cell
             for index, cell in zip(rows["index"], rows["image"], strict=True)
         ]
     return errors
 
 
 def _fault_of_cell(cell: str, cells: dict[str, str]) -> str:
-    if len(cell) < SHORTEST_PICTURE:
-        if len(cells.get(cell, "")) < SHORTEST_PICTURE:
-            return f"{cell!r} is neither base64 nor the index of a row with a picture"
+    if len(cell) < SHORTEST_IMAGE:
+        if len(cells.get(cell, "")) < SHORTEST_IMAGE:
+            return f"{cell!r} is neither base64 nor the index of a row with an image"
         return ""
     if cell.startswith("[") and cell.endswith("]"):
         try:
-            pictures = evaluate(cell)
+            images = evaluate(cell)
         except Exception as error:
-            return f"its list of pictures cannot be read ({error})"
-        if not pictures:
-            return "its list of pictures is empty"
+            return f"its list of images cannot be read ({error})"
+        if not images:
+            return "its list of images is empty"
     return ""
 
 
-def _picture_fault(number: int, index: str, reason: str) -> str:
-    return f"row {number} (index {index}): the picture cannot be read: {reason}"
+def _image_fault(number: int, index: str, reason: str) -> str:
+    return f"row {number} (index {index}): the image cannot be read: {reason}"
 
 
 class _SampleWriter:
@@ -358,7 +358,7 @@ class _SampleWriter:
         self._dataset = build_dataset(info, job)
 
     def write_rows(self, path: Path) -> None:
-        """Write the table that the class made, without its pictures."""
+        """Write the table that the class made, without its images."""
         data = self._dataset.data
         write_rows(path, *table_of(data))
         self._numbers = {str(index): at for at, index in enumerate(data["index"], 1)}
@@ -386,8 +386,8 @@ class _SampleWriter:
             try:
                 turns = _turns(self._dataset.build_prompt(row))
                 prompt = [[self._part(part) for part in turn] for turn in turns]
-            except PictureError as fault:
-                error = _picture_fault(number, index, str(fault))
+            except ImageError as fault:
+                error = _image_fault(number, index, str(fault))
             # dataset/utils/olympiadbench.py:198 ends its process.
             except (Exception, SystemExit) as fault:
                 error = (
@@ -412,9 +412,9 @@ class _SampleWriter:
             return ["text", str(part["value"])]
         if part["type"] != "image":
             raise TypeError(f"a prompt part of type {part['type']}")
-        assert self._job.pictures is not None
-        picture = self._job.pictures.at(self._find(part["value"]))
-        return ["image", *(each for each in picture if each)]
+        assert self._job.images is not None
+        image = self._job.images.at(self._find(part["value"]))
+        return ["image", *(each for each in image if each)]
 
     def _find(self, path: str) -> str:
         """Look for the file of a column `image_path` beside its TSV."""

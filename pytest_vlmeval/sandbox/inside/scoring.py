@@ -19,8 +19,8 @@ import pandas as pd
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, find_family
+from pytest_vlmeval.sandbox.inside.fixes import ALLOWANCE, CORRECTED
 from pytest_vlmeval.sandbox.inside.job import Job, running
-from pytest_vlmeval.sandbox.inside.mends import ALLOWANCE, CORRECTED
 from pytest_vlmeval.sandbox.inside.prediction_files import through_a_file
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
 from pytest_vlmeval.sandbox.inside.tables import (

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_EVERY_S = 0.2
-# What a user can mend about a file: space, rights, a file system that is read-only.
-MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# What a user can fix about a file: space, rights, a file system that is read-only.
+FIXABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Channel:
@@ -94,7 +94,7 @@ def main(parent_pid: int) -> None:
         if isinstance(methods, dict):
             channel.send(_answer(methods[message["method"]], message["params"]))
         else:
-            channel.send({"mendable": methods})
+            channel.send({"fixable": methods})
 
 
 def _die_with(parent_pid: int) -> None:
@@ -151,10 +151,10 @@ def _answer(method: Method, params: dict[str, Any]) -> dict[str, Any]:
     except NeedsJudgeError as error:
         return {"needs_judge": str(error)}
     except VlmEvalError as error:
-        return {"mendable": str(error)}
+        return {"fixable": str(error)}
     except OSError as error:
-        if error.errno not in MENDABLE:
+        if error.errno not in FIXABLE:
             return {"fault": traceback.format_exc()}
-        return {"mendable": f"Cannot write {error.filename}: {error.strerror}."}
+        return {"fixable": f"Cannot write {error.filename}: {error.strerror}."}
     except Exception:
         return {"fault": traceback.format_exc()}

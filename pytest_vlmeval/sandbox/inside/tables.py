@@ -16,7 +16,7 @@ import pandas as pd
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
-from pytest_vlmeval.sandbox.inside.media import BASE64_URL, SHORTEST_PICTURE, STAND_IN
+from pytest_vlmeval.sandbox.inside.media import BASE64_URL, SHORTEST_IMAGE, STAND_IN
 from pytest_vlmeval.sandbox.own_files import MOST_IMAGE_BYTES, open_regular, read_cells
 from pytest_vlmeval.sandbox.rows import (
     HALVES,
@@ -98,18 +98,18 @@ def table_of(data: pd.DataFrame) -> Table:
 
 
 def load_slim(path: Path, job: Job) -> pd.DataFrame:
-    """Read a table that a class brought by itself, its pictures stored and stood for.
+    """Read a table that a class brought by itself, its images stored and stood for.
 
     As for the dataset's own table, no more of them than a piece is held.
     """
-    assert job.pictures is not None
-    return take_table(path, job.pictures.stand_in, job.on_progress).frame
+    assert job.images is not None
+    return take_table(path, job.images.stand_in, job.on_progress).frame
 
 
 def stand_in_frame(data: pd.DataFrame, job: Job) -> pd.DataFrame:
-    """Replace the pictures of a table in memory by what stands for them."""
-    if job.pictures is not None:
-        stand_in = job.pictures.stand_in
+    """Replace the images of a table in memory by what stands for them."""
+    if job.images is not None:
+        stand_in = job.images.stand_in
         data["image"] = [
             [stand_in(each) for each in cell]
             if isinstance(cell, list)
@@ -148,16 +148,16 @@ def _write(piece: pd.DataFrame, out: io.StringIO, *, header: bool) -> None:
 
 
 def slim_cell(cell: str, stand_in: Callable[[str], str]) -> str:
-    """Replace the pictures of a cell, which holds one or a list of them."""
+    """Replace the images of a cell, which holds one or a list of them."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return stand_in(cell)
     try:
-        pictures = evaluate(cell)
+        images = evaluate(cell)
     except Exception:
         return cell  # whoever reads it says what is wrong
-    if not isinstance(pictures, list) or not pictures:
+    if not isinstance(images, list) or not images:
         return cell
-    return str([stand_in(each) if isinstance(each, str) else each for each in pictures])
+    return str([stand_in(each) if isinstance(each, str) else each for each in images])
 
 
 def _no_table(path: Path, error: ValueError) -> VlmEvalError:
@@ -180,7 +180,7 @@ class _AnyChecksum(str):
         return False
 
 
-def mend_checksums(module: Any) -> None:
+def fix_checksums(module: Any) -> None:
     """Answer smp/file.py:372: a table of another checksum is downloaded over."""
     upstream = module.md5
 
@@ -255,7 +255,7 @@ def _as_paths(columns: dict[str, list[str]], images: list[str]) -> list[str]:
 
 
 def _is_short(cell: str) -> bool:
-    return len(cell) < SHORTEST_PICTURE
+    return len(cell) < SHORTEST_IMAGE
 
 
 def _images_of(cell: str) -> list[str]:
@@ -295,7 +295,7 @@ def read_rows(path: Path, info: dict[str, str]) -> pd.DataFrame:
 
 def _completed(rows: pd.DataFrame, info: dict[str, str]) -> pd.DataFrame:
     if info["modality"] == "text":
-        # dataset/image_base.py:325 asks for pictures, of which a list may be empty.
+        # dataset/image_base.py:325 asks for images, of which a list may be empty.
         rows["image_path"] = "[]"
     elif "image_path" in rows:
         rows["image_path"] = rows["image_path"].fillna("[]")

@@ -24,7 +24,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
 from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
-from pytest_vlmeval.sandbox.inside.media import VideoError, VideoMedia, mend_decord
+from pytest_vlmeval.sandbox.inside.media import VideoError, VideoMedia, fix_decord
 from pytest_vlmeval.sandbox.inside.preparation import import_without_scoring
 from pytest_vlmeval.sandbox.inside.tables import table_of
 from pytest_vlmeval.sandbox.own_files import replacing
@@ -116,7 +116,7 @@ def build_video(info: Info, shelf: dict[str, Any], job: Job) -> Any:
     # Some classes keep tables and unpacked videos with the user's other data.
     os.environ["LMUData"] = shelf["data_root"]  # noqa: SIM112
     os.environ["VLMEVALKIT_USE_MODELSCOPE"] = str(int(shelf["hub"] == "modelscope"))
-    mend_decord(need_package("decord", "decord", info["name"]))
+    fix_decord(need_package("decord", "decord", info["name"]))
     # The frames are this process's own, and a hub's cache may be read-only.
     locks: Any = import_module("portalocker")
     locks.Lock = lambda *_given, **_settings: nullcontext()
@@ -334,14 +334,14 @@ class _VideoWriter:
         if part["type"] == "text":
             return ["text", str(part["value"])]
         if part["type"] == "image":
-            picture = self._media.picture(Path(part["value"]))
-            return ["image", picture.name, picture.media_type]
+            image = self._media.image(Path(part["value"]))
+            return ["image", image.name, image.media_type]
         if part["type"] == "video":
             video = self._media.video(Path(part["value"]))
             return ["video", video.name, video.media_type]
         raise VideoError(
             f"its prompt has a part of the type {part['type']}; models are sent text, "
-            "pictures and videos"
+            "images and videos"
         )
 
 

@@ -19,7 +19,7 @@ from tests.support.server.script import Rule, Script
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """The last message of a request: its text, its pictures and videos as bytes.
+    """The last message of a request: its text, its images and videos as bytes.
 
     `earlier` is what was said before it, with the role of who said it.
     """
@@ -161,7 +161,7 @@ class Recorder:
 
 
 def describe(body: Mapping[str, object], prompt: Prompt) -> dict[str, object]:
-    """Give what a record holds of a request's body: pictures as their SHA-256."""
+    """Give what a record holds of a request's body: images as their SHA-256."""
     return {
         "model": body.get("model"),
         "params": {

@@ -31,19 +31,19 @@ KEEP = "as it is"
 class Rule:
     """Conditions, all of which must hold, and what then happens.
 
-    `pictures` and `videos` are how many a prompt has at least. Requests are counted
+    `images` and `videos` are how many a prompt has at least. Requests are counted
     from 1 for each path. `rate` draws for each request by its number and `seed`, so
     that a run can be repeated; `times` limits how often the rule applies. `status`
     other than 200 answers with `message` in the given shape, or the `raw` body;
     `retry_after` and `location` become those headers as they are. `choice` and `usage`
     are those of the answer, as they are. `body` is sent as JSON with any status.
     `sends` is a member that a request's body has, `tokens_below` what its `max_tokens`
-    is below, `images_over` what its pictures have more bytes than, together.
+    is below, `images_over` what its images have more bytes than, together.
     """
 
     path: str = "/chat/completions"
     contains: str | None = None
-    pictures: int | None = None
+    images: int | None = None
     videos: int | None = None
     sends: str | None = None
     tokens_below: int | None = None
@@ -89,7 +89,7 @@ class Rule:
         return (
             path == self.path
             and (self.contains is None or self.contains in text)
-            and (self.pictures or 0) <= order.count("image_url")
+            and (self.images or 0) <= order.count("image_url")
             and (self.videos or 0) <= order.count("video_url")
             and (self.sends is None or self.sends in members)
             and (self.images_over is None or image_bytes > self.images_over)
@@ -114,7 +114,7 @@ class Rule:
 class Script:
     """Everything that can be told to the server, all at once.
 
-    `answers` maps the SHA-256 of a prompt's text or of its first picture, or a
+    `answers` maps the SHA-256 of a prompt's text or of its first image, or a
     substring of the text, to an answer; `default` is the answer otherwise, or the
     reply of a `judge` of that manner. Every request takes `latency_s` and, for each
     other one in flight, `latency_per_request_s` (seconds). With an `api_key` other

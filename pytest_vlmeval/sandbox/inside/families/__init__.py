@@ -79,7 +79,7 @@ FAMILIES = {
         in_turns=True,
     ),
     # The model that ms-vlmeval wants to know decides how pages are put together; as
-    # for GPT-4, each page is a picture (dataset/mmlongbench.py:461).
+    # for GPT-4, each page is an image (dataset/mmlongbench.py:461).
     "MMLongBench": Family(
         evaluate_documents,
         main_metric("overall_acc/avg_score", 100),

@@ -15,7 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     read_upstream,
     verdict,
 )
-from pytest_vlmeval.sandbox.inside.mends import OPEN
+from pytest_vlmeval.sandbox.inside.fixes import OPEN
 from pytest_vlmeval.sandbox.inside.reading import read_yes_no
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _circular_key(row: pd.Series[Any]) -> int:
 
 
 def group_of_yes_no(info: Info, row: pd.Series[Any]) -> str | None:
-    """Name the picture of MME's two questions, the figure of HallusionBench's many.
+    """Name the image of MME's two questions, the figure of HallusionBench's many.
 
     As dataset/utils/yorn.py:60 and dataset/utils/yorn.py:103 put them together.
     """

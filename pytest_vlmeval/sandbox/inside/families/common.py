@@ -44,7 +44,7 @@ class Family(NamedTuple):
     when ms-vlmeval does not compute it, and its value from 0 to `scale`. `reference`
     names the column with the reference answers. Without a judge, "partial" counts
     only what matches exactly as right, and "required" has no score. `opened` is for
-    classes that open their pictures, where others only name them. `asked` is for
+    classes that open their images, where others only name them. `asked` is for
     those whose rows bring a question, `in_turns` for those whose prompts have several
     turns and whose answers are lists of replies. `options` go to the constructor.
     `prompt_package` is a module that making prompts needs, and what installs it.

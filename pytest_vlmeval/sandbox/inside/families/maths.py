@@ -15,7 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     read_upstream,
     verdict,
 )
-from pytest_vlmeval.sandbox.inside.mends import lettered, read_vista_option
+from pytest_vlmeval.sandbox.inside.fixes import lettered, read_vista_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable

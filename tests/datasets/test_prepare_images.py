@@ -1,4 +1,4 @@
-"""Pictures of a prepared dataset: their own bytes, shared ones, broken ones."""
+"""Images of a prepared dataset: their own bytes, shared ones, broken ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         ("TIFF", ".tif", "image/tiff"),
     ],
 )
-def test_pictures_keep_their_bytes_and_get_their_true_type(
+def test_images_keep_their_bytes_and_get_their_true_type(
     sandbox: Sandbox, tmp_path: Path, kind: str, suffix: str, media_type: str
 ) -> None:
     data = draw(2, kind)
@@ -52,9 +52,9 @@ def test_pictures_keep_their_bytes_and_get_their_true_type(
     assert sample.prompt[0][0].media_type == media_type
 
 
-def test_several_pictures_in_a_row(sandbox: Sandbox, tmp_path: Path) -> None:
-    pictures = [cell(draw(seed)) for seed in (1, 2, 1)]
-    rows = [{"index": 1, "question": "?", "answer": "x", "image": str(pictures)}]
+def test_several_images_in_a_row(sandbox: Sandbox, tmp_path: Path) -> None:
+    images = [cell(draw(seed)) for seed in (1, 2, 1)]
+    rows = [{"index": 1, "question": "?", "answer": "x", "image": str(images)}]
     info = describe(write_table(tmp_path / "T.tsv", rows), "ImageVQADataset")
     prepared = prepare(info, sandbox, tmp_path)
     (sample,) = read_samples(prepared)
@@ -64,22 +64,22 @@ def test_several_pictures_in_a_row(sandbox: Sandbox, tmp_path: Path) -> None:
     assert media_of(prepared) == set(names)
 
 
-def test_pictures_in_files_beside_the_table(sandbox: Sandbox, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "one.png").write_bytes(draw(1))
+def test_images_in_files_beside_the_table(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "one.png").write_bytes(draw(1))
     rows = [
-        {"index": 1, "question": "?", "answer": "x", "image_path": "pictures/one.png"},
-        {"index": 2, "question": "?", "answer": "x", "image_path": "pictures/two.png"},
+        {"index": 1, "question": "?", "answer": "x", "image_path": "images/one.png"},
+        {"index": 2, "question": "?", "answer": "x", "image_path": "images/two.png"},
     ]
     info = describe(write_table(tmp_path / "T.tsv", rows), "ImageVQADataset")
     first, second = read_samples(prepare(info, sandbox, tmp_path))
     assert first.prompt[0][0].media_type == "image/png"
     assert second.error is not None
-    assert second.error.endswith("pictures/two.png: No such file or directory")
+    assert second.error.endswith("images/two.png: No such file or directory")
 
 
-def broken_pictures() -> dict[str, tuple[str, str]]:
-    """Give cells that hold no picture, with what is said of each."""
+def broken_images() -> dict[str, tuple[str, str]]:
+    """Give cells that hold no image, with what is said of each."""
     png, jpeg = draw(1, "PNG", (64, 64)), draw(1, "JPEG", (256, 256))
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'>" + b" " * 80
     huge = io.BytesIO()
@@ -87,18 +87,18 @@ def broken_pictures() -> dict[str, tuple[str, str]]:
     return {
         "cut PNG": (cell(png[:3000]), "image file is truncated"),
         "cut JPEG": (cell(jpeg[: len(jpeg) // 2]), "image file is truncated"),
-        "no picture": (cell(b"x" * 90), "its 90 bytes are not a picture in JPEG, PNG"),
+        "no image": (cell(b"x" * 90), "its 90 bytes are not an image in JPEG, PNG"),
         "no base64": ("A" * 69, "its text is not base64 (Invalid base64-encoded"),
         "short": ("oops", "'oops' is neither base64 nor the index of a row with a "),
-        "list": ("['a', b" + "]" * 60, "its list of pictures cannot be read ("),
-        "empty list": ("[" + " " * 70 + "]", "its list of pictures is empty"),
-        "vector": (cell(svg), "its 120 bytes are not a picture in JPEG, PNG"),
+        "list": ("['a', b" + "]" * 60, "its list of images cannot be read ("),
+        "empty list": ("[" + " " * 70 + "]", "its list of images is empty"),
+        "vector": (cell(svg), "its 120 bytes are not an image in JPEG, PNG"),
         "bomb": (cell(huge.getvalue()), "it has 20000 x 20000 pixels, more than 175,"),
     }
 
 
 def test_a_broken_row_fails_alone(sandbox: Sandbox, tmp_path: Path) -> None:
-    broken = broken_pictures()
+    broken = broken_images()
     good = cell(draw(5))
     table = write_table(
         tmp_path / "T.tsv", choice_rows([good, *(c for c, _ in broken.values()), good])
@@ -110,16 +110,14 @@ def test_a_broken_row_fails_alone(sandbox: Sandbox, tmp_path: Path) -> None:
     for number, (sample, expected) in enumerate(
         zip(others, broken.values(), strict=True), start=2
     ):
-        start = f"row {number} (index {number - 1}): the picture cannot be read: "
+        start = f"row {number} (index {number - 1}): the image cannot be read: "
         assert sample.error is not None
         assert sample.error.startswith(start + expected[1]), sample.error
         assert sample.prompt == ()
     assert len(media_of(prepared)) == 1
 
 
-def test_rotations_share_a_picture_and_a_group(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_rotations_share_a_image_and_a_group(sandbox: Sandbox, tmp_path: Path) -> None:
     rows = [
         {**row, "index": index}
         for row, index in zip(
@@ -182,8 +180,8 @@ def test_what_a_metric_needs_whole_is_a_group(
     assert tuple(row.group for row in read_index(prepared)) == groups
 
 
-def test_pictures_of_many_pieces_of_a_table(sandbox: Sandbox, tmp_path: Path) -> None:
-    # More rows than the first piece has, and a picture of which one is a repetition.
+def test_images_of_many_pieces_of_a_table(sandbox: Sandbox, tmp_path: Path) -> None:
+    # More rows than the first piece has, and an image of which one is a repetition.
     drawn = [draw(seed) for seed in range(30)]
     cells = [*map(cell, drawn), "3", str([cell(drawn[4]), cell(drawn[5])])]
     table = write_table(tmp_path / "T.tsv", choice_rows(cells))
@@ -197,7 +195,7 @@ def test_pictures_of_many_pieces_of_a_table(sandbox: Sandbox, tmp_path: Path) ->
     assert media_of(prepared) == set(names)
 
 
-def test_real_pictures(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_real_images(sandbox: Sandbox, tmp_path: Path) -> None:
     info = DatasetInfo(
         name="MathVision_MINI",
         class_name="MathVision",

@@ -1,6 +1,6 @@
-"""Takes the README's picture: the HTML report of a real run of the demo, in Chromium.
+"""Takes the screenshot of the README: the report of a run of the demo, in Chromium.
 
-python docs/picture.py [FILE]
+python docs/screenshot.py [FILE]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
-PICTURE = Path(__file__).with_name("images") / "report.webp"
+SCREENSHOT = Path(__file__).with_name("images") / "report.webp"
 WIDTH, HEIGHT = 1100, 690
 
 
@@ -35,7 +35,7 @@ def write_report(folder: Path) -> Path:
     return report
 
 
-def take_picture(report: Path) -> bytes:
+def take_screenshot(report: Path) -> bytes:
     """Return what a browser shows of the report first, as PNG."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -46,19 +46,19 @@ def take_picture(report: Path) -> bytes:
         )
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-ready]")
-        picture = page.screenshot()
+        screenshot = page.screenshot()
         browser.close()
-    return picture
+    return screenshot
 
 
 def main(path: Path) -> None:
-    """Take the picture and write it as WebP."""
+    """Take the screenshot and write it as WebP."""
     with tempfile.TemporaryDirectory() as folder:
-        picture = take_picture(write_report(Path(folder)))
+        screenshot = take_screenshot(write_report(Path(folder)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(picture)).convert("RGB").save(path, quality=82, method=6)
+    Image.open(io.BytesIO(screenshot)).convert("RGB").save(path, quality=82, method=6)
     print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else SCREENSHOT)

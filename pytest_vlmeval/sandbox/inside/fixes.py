@@ -5,9 +5,9 @@ for each comparison of two formulas.
 
 Each names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. None
 changes a number where ms-vlmeval has one, but for those of CORRECTED, which act only
-when the job asks for corrected scores, and `mend_distances` for padded answers.
+when the job asks for corrected scores, and `fix_distances` for padded answers.
 
-Each mend names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
+Each fix names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def alias_log(_module: ModuleType) -> None:
 def replace_torchvision(_module: ModuleType) -> None:
     """Answer dataset/mmlongbench.py:11, torch for one call that changes a size.
 
-    Only models that see many pages in one picture get there, and none is named here.
+    Only models that see many pages in one image get there, and none is named here.
     """
     if "torchvision" not in sys.modules and find_spec("torchvision") is None:
         package: Any = ModuleType("torchvision")
@@ -191,15 +191,15 @@ def replace_torchvision(_module: ModuleType) -> None:
         sys.modules["torchvision.transforms"] = package.transforms
 
 
-def mend_choices(module: Any) -> None:
+def fix_choices(module: Any) -> None:
     """Answer dataset/utils/multiple_choice.py:77 report_acc and :103 report_acc_MMT.
 
     A category that some rows lack cannot be sorted (:95), an empty `split` is a line
     per row, and MMT-Bench needs all of its 32 categories (:108).
     """
     read_options(module)
-    _mend_option_choice(module)
-    _mend_open_questions(module)
+    _fix_option_choice(module)
+    _fix_open_questions(module)
     report, report_mmt = module.report_acc, module.report_acc_MMT
 
     def report_acc(df: pd.DataFrame) -> object:
@@ -239,7 +239,7 @@ def read_options(module: Any) -> None:
     module.can_infer = can_infer
 
 
-def _mend_option_choice(module: Any) -> None:
+def _fix_option_choice(module: Any) -> None:
     """Answer dataset/utils/multiple_choice.py:405: no usable reply, a random option.
 
     The task is unclear instead. Where no options are known (Video-MME), none of the
@@ -265,7 +265,7 @@ def _mend_option_choice(module: Any) -> None:
     module.extract_answer_from_item = extract_answer_from_item
 
 
-def _mend_open_questions(module: Any) -> None:
+def _fix_open_questions(module: Any) -> None:
     """Answer dataset/utils/multiple_choice.py:62: open questions get options.
 
     A is the reference and B "Other Answers", so the answer "A" is right whatever was
@@ -333,10 +333,10 @@ def _with_names(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def mend_yes_no(module: Any) -> None:
+def fix_yes_no(module: Any) -> None:
     """Answer dataset/utils/yorn.py:70: MME multiplies the scores of two questions.
 
-    Where only one of a picture's two was asked, it counts for both. In corrected
+    Where only one of an image's two was asked, it counts for both. In corrected
     scoring the reader takes the place of :260 YOrN_Extraction, which needs the word
     "yes" or "no" and stumbles over "Yes, there is no cat".
     """
@@ -370,7 +370,7 @@ class _NoRows(int):
         return float("nan")
 
 
-def mend_counts(module: Any) -> None:
+def fix_counts(module: Any) -> None:
     """Answer dataset/utils/mmvet.py:103: it divides by the rows of each capability.
 
     And dataset/image_mt.py:90, by the turns with points in each dimension.
@@ -382,7 +382,7 @@ def mend_counts(module: Any) -> None:
     module.defaultdict = counting
 
 
-def mend_conversations(module: Any) -> None:
+def fix_conversations(module: Any) -> None:
     """Answer dataset/utils/mmdu.py:113: a reply that is a set breaks the whole table.
 
     The line of the log for a turn without points is one (:124), whatever went wrong.
@@ -400,7 +400,7 @@ def mend_conversations(module: Any) -> None:
     module.eval = read
 
 
-def mend_mathvista(module: Any) -> None:
+def fix_mathvista(module: Any) -> None:
     """Answer dataset/utils/mathvista.py:96: texts and lists are compared with 'None'.
 
     And :111, where the number 0 in an answer counts as no number; :85, where a reply
@@ -477,7 +477,7 @@ def _is_vista_answer(said: str, line: Any) -> bool:
         return False
 
 
-def mend_formulas(module: Any) -> None:
+def fix_formulas(module: Any) -> None:
     """Answer dataset/utils/mathv.py:36: an answer is evaluated among the variables.
 
     There the answer "a" is the reference, as are "+a", "a or b" and "1 if a else 2";
@@ -510,7 +510,7 @@ def mend_formulas(module: Any) -> None:
     module.is_equal = is_equal
 
 
-def mend_video_options(module: Any) -> None:
+def fix_video_options(module: Any) -> None:
     """Answer dataset/utils/videomme.py:120: the judge never sees the options.
 
     They are looked for in the question, and stand in `candidates`. And :152 takes the
@@ -530,7 +530,7 @@ def mend_video_options(module: Any) -> None:
     module.extract_option = extract_option
 
 
-def mend_distances(module: Any) -> None:
+def fix_distances(module: Any) -> None:
     """Answer dataset/utils/vqa_eval.py:233: how far an answer is from a reference.
 
     It compares each character of both, minutes for a text of megabytes. Where already
@@ -539,7 +539,7 @@ def mend_distances(module: Any) -> None:
     not: a wrong answer in enough of it is right. An answer that is mostly white space
     is measured without; any other has ms-vlmeval's number.
     """
-    _mend_comparison(module)
+    _fix_comparison(module)
     upstream = module.anls_compute
 
     def anls_compute(groundtruth: str, prediction: str) -> float:
@@ -556,7 +556,7 @@ def mend_distances(module: Any) -> None:
     module.anls_compute = anls_compute
 
 
-def _mend_comparison(module: Any) -> None:
+def _fix_comparison(module: Any) -> None:
     """Answer dataset/utils/vqa_eval.py:242: signs are left out, so "-5" is "5".
 
     "A" without its article is "", as "The" is, and an empty answer is a reference that
@@ -580,7 +580,7 @@ def _mend_comparison(module: Any) -> None:
     module.process_answer, module.process_line = process_all, process
 
 
-def mend_documents(module: Any) -> None:
+def fix_documents(module: Any) -> None:
     """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered.
 
     And dataset/mmlongbench.py:573, where the judge gets one row after the other. And
@@ -615,7 +615,7 @@ def mend_documents(module: Any) -> None:
     module.get_f1 = get_f1
 
 
-def mend_covered_texts(module: Any) -> None:
+def fix_covered_texts(module: Any) -> None:
     """Answer dataset/vcr.py:22: models are downloaded when a dataset is built.
 
     And dataset/vcr.py:99, which takes hours for an answer of megabytes; spacy refuses
@@ -638,24 +638,24 @@ BEFORE: dict[str, Callable[[ModuleType], None]] = {
     "vlmeval.dataset.mmlongbench": replace_torchvision,
 }
 AFTER_SCORING: dict[str, Callable[[Any], None]] = {
-    "vlmeval.dataset.utils.multiple_choice": mend_choices,
-    "vlmeval.dataset.utils.yorn": mend_yes_no,
-    "vlmeval.dataset.utils.mmvet": mend_counts,
-    "vlmeval.dataset.image_mt": mend_counts,
-    "vlmeval.dataset.utils.mmdu": mend_conversations,
-    "vlmeval.dataset.utils.mathv": mend_formulas,
-    "vlmeval.dataset.utils.mathvista": mend_mathvista,
-    "vlmeval.dataset.utils.videomme": mend_video_options,
-    "vlmeval.dataset.utils.vqa_eval": mend_distances,
-    "vlmeval.dataset.mmlongbench": mend_documents,
-    "vlmeval.dataset.vcr": mend_covered_texts,
+    "vlmeval.dataset.utils.multiple_choice": fix_choices,
+    "vlmeval.dataset.utils.yorn": fix_yes_no,
+    "vlmeval.dataset.utils.mmvet": fix_counts,
+    "vlmeval.dataset.image_mt": fix_counts,
+    "vlmeval.dataset.utils.mmdu": fix_conversations,
+    "vlmeval.dataset.utils.mathv": fix_formulas,
+    "vlmeval.dataset.utils.mathvista": fix_mathvista,
+    "vlmeval.dataset.utils.videomme": fix_video_options,
+    "vlmeval.dataset.utils.vqa_eval": fix_distances,
+    "vlmeval.dataset.mmlongbench": fix_documents,
+    "vlmeval.dataset.vcr": fix_covered_texts,
 }
 
 
 UNZIP = re.compile(r"unzip -o (.+) -d (.+)")
 
 
-def mend_unpacking(module: Any) -> None:
+def fix_unpacking(module: Any) -> None:
     """Answer dataset/videommmu.py:499: it makes a folder, and unpacks if there is none.
 
     So its videos stay in their archives. Here they are unpacked to where it looks.
@@ -672,7 +672,7 @@ def mend_unpacking(module: Any) -> None:
     module.get_cache_path = get_cache_path
 
 
-def mend_sound(_module: ModuleType) -> None:
+def fix_sound(_module: ModuleType) -> None:
     """Answer dataset/worldsense.py:88: the sound of all videos is written to files.
 
     Sound is not sent to models, and moviepy, which does it, is not here.
@@ -690,7 +690,7 @@ def _nothing(*_given: object, **_settings: object) -> None:
     pass
 
 
-def mend_shell(module: Any) -> None:
+def fix_shell(module: Any) -> None:
     """Answer dataset/vcrbench.py:25, which unpacks with a shell's unzip."""
 
     def system(command: str) -> int:
@@ -703,7 +703,7 @@ def mend_shell(module: Any) -> None:
     module.os = SimpleNamespace(**{**vars(os), "system": system})
 
 
-def mend_several_videos(module: Any) -> None:
+def fix_several_videos(module: Any) -> None:
     """Answer dataset/mvu_eval.py:136: its table lacks a column that all have.
 
     dataset/video_base.py:57 asserts that there is `video`; here it names them all.
@@ -721,7 +721,7 @@ def mend_several_videos(module: Any) -> None:
     module.MVUEval.prepare_dataset = prepare_dataset
 
 
-def mend_folder(module: Any) -> None:
+def fix_folder(module: Any) -> None:
     """Answer dataset/v2pbench.py:118: frames are cut from videos in `videos/`.
 
     And :114: what comes from ModelScope is not unpacked.
@@ -761,9 +761,9 @@ def _unzip(packed: Path, folder: Path) -> None:
 
 
 AFTER_VIDEOS: dict[str, Callable[[Any], None]] = {
-    "vlmeval.dataset.videommmu": mend_unpacking,
-    "vlmeval.dataset.worldsense": mend_sound,
-    "vlmeval.dataset.vcrbench": mend_shell,
-    "vlmeval.dataset.mvu_eval": mend_several_videos,
-    "vlmeval.dataset.v2pbench": mend_folder,
+    "vlmeval.dataset.videommmu": fix_unpacking,
+    "vlmeval.dataset.worldsense": fix_sound,
+    "vlmeval.dataset.vcrbench": fix_shell,
+    "vlmeval.dataset.mvu_eval": fix_several_videos,
+    "vlmeval.dataset.v2pbench": fix_folder,
 }
