@@ -19,7 +19,7 @@ from pytest_vlmeval.models.pool import (
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient, Role
-    from pytest_vlmeval.models.cluster.replica import Recipe
+    from pytest_vlmeval.models.cluster.recipes import Recipe
     from pytest_vlmeval.models.pool import Learned
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import (
@@ -190,7 +190,7 @@ def _cluster_pool(
 
 def _recipes(settings: Settings) -> Sequence[Recipe]:
     """Return what the replicas are made by, in turn."""
-    from pytest_vlmeval.models.cluster.replica import (
+    from pytest_vlmeval.models.cluster.recipes import (
         DemoRecipe,
         EndpointRecipe,
         LocalRecipe,

@@ -390,8 +390,8 @@ from PIL import features
 known = features.check
 features.check = lambda name: name != "avif" and known(name)
 from importlib import reload
-from pytest_vlmeval.sandbox.inside import images
-check_image = reload(images).check_image
+from pytest_vlmeval.sandbox.inside import media
+check_image = reload(media).check_image
 heic = b"\\0\\0\\0\\x1cftypheic" + b"x" * 80
 print(json.dumps([attempt(lambda: check_image(data))
                   for data in (bytes.fromhex({data.hex()!r}), heic)]))

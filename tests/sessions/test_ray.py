@@ -259,7 +259,8 @@ def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
 def test_an_actor_answers_without_the_asker_s_disk(
     nodes: Nodes, tmp_path: Path
 ) -> None:
-    from pytest_vlmeval.models.cluster.replica import Crew, DemoRecipe, Replica
+    from pytest_vlmeval.models.cluster.recipes import DemoRecipe
+    from pytest_vlmeval.models.cluster.replica import Crew, Replica
     from tests.support.run_fixtures import image_bytes
 
     nodes.have(1)
