@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.settings import is_given
 from pytest_vlmeval.settings.groups import SERVED
 from pytest_vlmeval.settings.option import shown_address
 from pytest_vlmeval.settings.presets import NO_PRESET
 from pytest_vlmeval.suite.session import (
     SCREEN_KEY,
     get_settings,
+    is_given,
     is_model_given,
     is_worker,
 )

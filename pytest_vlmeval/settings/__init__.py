@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.settings.groups import JudgeEndpoint
 
 Mode = Literal["all", "infer", "score", "report"]
-# Options that may be given several times.
-REPEATED = {"api-base", "data", "judge", "judge-api-base", "model-args"}
 # Settings that are an option's value as it is.
 AS_GIVEN = (
     "model preset limit sample seed nframe fps video_url scoring concurrency repeat "
@@ -164,7 +162,7 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             group.addoption(
                 option.flag,
-                action="append" if option.name in REPEATED else "store",
+                action="append" if option.several else "store",
                 default=None,
                 metavar=option.metavar,
                 help=text,
@@ -177,11 +175,9 @@ def _with_default(option: Option) -> str:
     return f"{option.help} (default: {option.default})"
 
 
-def is_given(
-    name: str, config: pytest.Config, environ: Mapping[str, str] = os.environ
-) -> bool:
-    """Whether the option `name` was given anywhere, whatever its value."""
-    return pytest_sources(config, environ).find(BY_NAME[name]) is not None
+def session_sources(config: pytest.Config) -> Sources:
+    """Return all that a session was given, the environment included."""
+    return pytest_sources(config, os.environ)
 
 
 def load_settings(

@@ -16,7 +16,8 @@ from pytest_vlmeval.errors import VlmEvalError
 class Option:
     """One setting: its name, its parser, what the parser accepts, its help.
 
-    What is given for a `secret` one is in no message.
+    What is given for a `secret` one is in no message. `several` may be given several
+    times, or as a list.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Option:
     help: str
     metavar: str | None = None
     secret: bool = False
+    several: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -61,6 +63,7 @@ def make_option(
     default: str | None = None,
     metavar: str | None = None,
     secret: bool = False,
+    several: bool = False,
 ) -> Option:
     """Write an option in the order in which one reads about it."""
     return Option(
@@ -71,6 +74,7 @@ def make_option(
         help=help,
         metavar=metavar,
         secret=secret,
+        several=several,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
-from _pytest.config.findpaths import determine_setup
+from _pytest.config.findpaths import determine_setup, load_config_dict_from_file
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.settings.option import (
@@ -41,28 +41,31 @@ BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 class Given(NamedTuple):
     """The text of an option, the place it was given in, and how it stands there.
 
-    `assumed`: ms-vlmeval takes it where the task file says nothing.
+    `assumed`: ms-vlmeval takes it where the task file says nothing. `mistyped`: a TOML
+    file has it as a value of a type that the option does not take.
     """
 
     text: str
     place: Place
     shown: str
     assumed: bool = False
+    mistyped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What was given; `command` and `ini` find the text of an option, if there is any.
+    """What was given; `command` finds the text of an option, if there is any.
 
-    `variables` are those of the environment. `folder` is where the command was given,
-    `root` that of the ini file: paths count from there. `keywords` says that options
-    were given as arguments from Python, `tree` is the JSON of a task given so (it may
-    hold keys, and is never printed), `write_all` and `write_new` which baselines
-    syrupy's own options write.
+    `ini` holds the values of pytest's ini file, which have types where that is a TOML
+    file. `variables` are those of the environment. `folder` is where the command was
+    given, `root` that of the ini file: paths count from there. `keywords` says that
+    options were given as arguments from Python, `tree` is the JSON of a task given so
+    (it may hold keys, and is never printed), `write_all` and `write_new` which
+    baselines syrupy's own options write.
     """
 
     command: Callable[[Option], str | None]
-    ini: Callable[[Option], str | None]
+    ini: Mapping[str, object]
     variables: Mapping[str, str]
     folder: Path
     root: Path
@@ -82,7 +85,8 @@ class Sources:
         chosen = self.command(BY_NAME["model"])
         if given is None or self.tree is not None:
             return load_mapping(str(self.tree), chosen, self.folder)
-        path = self._base(given) / Path(given.text).expanduser()
+        named: Path = self.parse(BY_NAME["config"], given)
+        path = self._base(given) / named.expanduser()
         return load_task(path, chosen, self.folder)
 
     def all(self, option: Option) -> Iterator[Given]:
@@ -96,8 +100,8 @@ class Sources:
         value = task.values.get(option.name) if task is not None else None
         if value is not None and not value.assumed:
             yield Given(value.text, "task", value.shown)
-        if (ini := self.ini(option)) is not None:
-            yield _in_ini(option, ini)
+        if (given := self._in_ini(option)) is not None:
+            yield given
         if text := self.variables.get(option.env):
             yield _in_environment(option, joined(option, [text], self.folder))
         if value is not None and value.assumed:
@@ -114,14 +118,30 @@ class Sources:
         text = self.command(option)
         if text is not None:
             return self._on_command(option, text)
-        if (text := self.ini(option)) is not None:
-            return _in_ini(option, text)
+        if (given := self._in_ini(option)) is not None:
+            return given
         text = self.variables.get(option.env)
         return _in_environment(option, text) if text else None
 
     def _on_command(self, option: Option, text: str) -> Given:
         shown = f"{self.name_of(option)}={option.show(text)}"
         return Given(text, "command", shown)
+
+    def _in_ini(self, option: Option) -> Given | None:
+        """Look in the ini file, where a TOML file may have a value of another type."""
+        value = self.ini.get(option.ini)
+        if value in (None, "", []):
+            return None
+        if isinstance(value, str):
+            text, fits = joined(option, [value], self.root), True
+        elif isinstance(value, list):
+            text = joined(option, [str(each) for each in value], self.root)
+            fits = option.several and all(isinstance(each, str) for each in value)
+        else:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            fits = _is_value(option, text, value)
+        shown = f"{option.ini} = {option.show(text)} in the ini file"
+        return Given(text, "ini", shown, mistyped=not fits)
 
     def _base(self, given: Given) -> Path:
         return self.root if given.place == "ini" else self.folder
@@ -145,6 +165,8 @@ class Sources:
     def parse(self, option: Option, given: Given) -> Any:
         """Read the text of an option; `VlmEvalError` for what is not accepted."""
         try:
+            if given.mistyped:
+                raise ValueError
             return option.parse(given.text)
         except ValueError:
             raise VlmEvalError(
@@ -210,8 +232,12 @@ class Sources:
         return read_key(file, f"--vlm-{name}-file={file}", variable)
 
 
-def _in_ini(option: Option, text: str) -> Given:
-    return Given(text, "ini", f"{option.ini} = {option.show(text)} in the ini file")
+def _is_value(option: Option, text: str, value: object) -> bool:
+    """Whether the text of a number, or of true or false, is read as just that."""
+    try:
+        return bool(option.parse(text) == value)
+    except ValueError:
+        return False
 
 
 def _in_environment(option: Option, text: str) -> Given:
@@ -270,12 +296,6 @@ def pytest_sources(config: pytest.Config, variables: Mapping[str, str]) -> Sourc
             return str(value)
         return overrides.get(option.ini)
 
-    def ini(option: Option) -> str | None:
-        value = config.getini(option.ini)
-        if value in (None, ""):
-            return None
-        return joined(option, [str(value)], config.rootpath)
-
     # By -o NAME=VALUE a flag of the task file can be taken back on the command line.
     overrides = dict(
         text.split("=", 1)
@@ -284,13 +304,23 @@ def pytest_sources(config: pytest.Config, variables: Mapping[str, str]) -> Sourc
     )
     return Sources(
         command=command,
-        ini=ini,
+        ini=_ini_values(config.inipath),
         variables=variables,
         folder=config.invocation_params.dir,
         root=config.rootpath,
         write_all=config.getoption("update_snapshots", False),
         write_new=config.getoption("update_new_snapshots_only", False),
     )
+
+
+def _ini_values(file: Path | None) -> Mapping[str, object]:
+    """Return what pytest's ini file holds, a TOML file with the types it has there.
+
+    `getini` takes one type for an option, and several take a number or a word.
+    """
+    found: Mapping[str, Any] = load_config_dict_from_file(file) or {} if file else {}
+    # pytest 9 adds to each value where it is from.
+    return {name: getattr(value, "value", value) for name, value in found.items()}
 
 
 # What only a pytest session has a use for.
@@ -335,24 +365,16 @@ def call_sources(
         tree = write_mapping(config)
         del given["config"]
     texts = {_option(name).name: _text(name, value) for name, value in given.items()}
-    root, _, found, *_ = determine_setup(
+    root, file, *_ = determine_setup(
         inifile=None,
         override_ini=None,
         args=[],
         rootdir_cmd_arg=None,
         invocation_dir=folder,
     )
-
-    def ini(option: Option) -> str | None:
-        value: Any = found.get(option.ini)
-        value = getattr(value, "value", value)
-        if value in (None, ""):
-            return None
-        return joined(option, [str(value)], root)
-
     return Sources(
         command=lambda option: texts.get(option.name),
-        ini=ini,
+        ini=_ini_values(file),
         variables=variables,
         folder=folder,
         root=root,

@@ -246,6 +246,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "key=value pairs, separated by blanks or commas",
         "arguments of the constructor of a model that runs here; may be repeated",
         metavar="KEY=VALUE",
+        several=True,
     ),
     make_option(
         "batch-size",
@@ -319,6 +320,7 @@ OPTIONS: tuple[Option, ...] = (
         "loaded endpoint that answers",
         default="http://127.0.0.1:8000/v1",
         metavar="URL",
+        several=True,
     ),
     make_option(
         "api-key-file",
@@ -337,6 +339,7 @@ OPTIONS: tuple[Option, ...] = (
         "serves it under; may be repeated, then all judge and the majority counts; "
         "exact_matching: no judge (default: LOCAL_LLM, else none)",
         metavar="NAME",
+        several=True,
     ),
     make_option(
         "judge-api-base",
@@ -346,6 +349,7 @@ OPTIONS: tuple[Option, ...] = (
         "several for one "
         "(default: OPENAI_API_BASE, else that of OpenAI if OPENAI_API_KEY is set)",
         metavar="URL",
+        several=True,
     ),
     make_option(
         "judge-api-key-file",
@@ -412,6 +416,7 @@ OPTIONS: tuple[Option, ...] = (
         "only these datasets of the selected benchmarks; any other name, or a TSV of "
         "your own, runs in benchmarks/test_named.py; may be repeated",
         metavar="NAMES",
+        several=True,
     ),
     make_option(
         "limit",

@@ -17,10 +17,10 @@ from pytest_vlmeval.datasets.hub import is_cached
 from pytest_vlmeval.datasets.unscored import foresee, is_scored
 from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.records import DatasetInfo, Hub
-from pytest_vlmeval.settings import is_given
 from pytest_vlmeval.settings.option import parse_names
 from pytest_vlmeval.suite.session import (
     get_settings,
+    is_given,
     run_without_workers,
     selects_for_setup,
 )

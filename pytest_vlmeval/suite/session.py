@@ -23,7 +23,8 @@ from pytest_vlmeval.datasets.unscored import (
 )
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.reports.screen import Relay, Screen
-from pytest_vlmeval.settings import Settings, is_given, load_settings
+from pytest_vlmeval.settings import Settings, load_from, session_sources
+from pytest_vlmeval.settings.sources import BY_NAME, Sources
 from pytest_vlmeval.suite.attachments import register_attachments
 from pytest_vlmeval.suite.forecast import DownloadOnly, Forecast, LeftOut, SetUpOnly
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SCREEN_KEY = pytest.StashKey[Screen | Relay]()
 RUN_KEY = pytest.StashKey["Run"]()
 FORECAST_KEY = pytest.StashKey[Forecast]()
+SOURCES_KEY = pytest.StashKey[Sources]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
 KEEPER_KEY: pytest.StashKey[ServerKeeper] = pytest.StashKey()
 SESSION_ID_KEY = pytest.StashKey[str]()
@@ -67,11 +69,23 @@ def is_controller(config: pytest.Config) -> bool:
     return not is_worker(config) and bool(config.getoption("dist", "no") != "no")
 
 
+def get_sources(config: pytest.Config) -> Sources:
+    """Return where the options of the session may be given."""
+    if SOURCES_KEY not in config.stash:
+        config.stash[SOURCES_KEY] = session_sources(config)
+    return config.stash[SOURCES_KEY]
+
+
+def is_given(name: str, config: pytest.Config) -> bool:
+    """Whether the option `name` was given anywhere, whatever its value."""
+    return get_sources(config).find(BY_NAME[name]) is not None
+
+
 def get_settings(config: pytest.Config) -> Settings:
     """Return the settings of the session; a bad one is a usage error."""
     if SETTINGS_KEY not in config.stash:
         try:
-            config.stash[SETTINGS_KEY] = load_settings(config)
+            config.stash[SETTINGS_KEY] = load_from(get_sources(config))
         except VlmEvalError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[SETTINGS_KEY]
@@ -463,11 +477,13 @@ def _keep_servers(config: pytest.Config, screen: Screen) -> None:
 
 
 def _register_writer(config: pytest.Config) -> None:
-    asked = is_given("report", config) or is_given("export", config)
-    if asked and is_model_given(config):
+    if not is_model_given(config):
+        return
+    settings = get_settings(config)
+    if settings.report or settings.export:
         from pytest_vlmeval.reports.terminal import ReportWriter
 
-        writer = ReportWriter(get_settings(config), get_session_id(config))
+        writer = ReportWriter(settings, get_session_id(config))
         config.pluginmanager.register(writer, "vlmeval-reports")
 
 

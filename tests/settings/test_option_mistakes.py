@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.settings import load_from
+from pytest_vlmeval.settings.sources import call_sources, pytest_sources
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
 
@@ -91,6 +93,74 @@ def test_bad_value_in_the_ini_file(load: Load) -> None:
         "vlm_retries = -1 in the ini file is not accepted: --vlm-retries takes a whole "
         "number of at least 0."
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "vlm_retries = -1",
+            "vlm_retries = -1 in the ini file is not accepted: --vlm-retries takes a "
+            "whole number of at least 0.",
+        ),
+        (
+            "vlm_limit = true",
+            "vlm_limit = true in the ini file is not accepted: --vlm-limit takes a "
+            "whole number of at least 1 (samples).",
+        ),
+        (
+            "vlm_concurrency = 2.5",
+            "vlm_concurrency = 2.5 in the ini file is not accepted: --vlm-concurrency "
+            "takes a whole number of at least 1 (requests), or auto.",
+        ),
+        (
+            "vlm_stop_early = 7",
+            "vlm_stop_early = 7 in the ini file is not accepted: --vlm-stop-early "
+            "takes 1, true, yes, on, 0, false, no or off.",
+        ),
+        (
+            "vlm_model = 3.10",
+            "vlm_model = 3.1 in the ini file is not accepted: --vlm-model takes a "
+            "model's served name, or demo.",
+        ),
+        (
+            'vlm_model = ["a", "b"]',
+            "vlm_model = a,b in the ini file is not accepted: --vlm-model takes a "
+            "model's served name, or demo.",
+        ),
+        (
+            "vlm_judge = [1]",
+            "vlm_judge = 1 in the ini file is not accepted: --vlm-judge takes names "
+            "of judges, separated by commas, or exact_matching.",
+        ),
+        (
+            "vlm_config = 1",
+            "vlm_config = 1 in the ini file is not accepted: --vlm-config takes a "
+            ".yaml, .yml or .json file.",
+        ),
+        (
+            "vlm_api_query = 2026",
+            "vlm_api_query = *** in the ini file is not accepted: --vlm-api-query "
+            "takes NAME=VALUE pairs, joined by &.",
+        ),
+    ],
+)
+def test_bad_values_of_a_toml_file(
+    pytester: pytest.Pytester, given: str, message: str
+) -> None:
+    pytester.makefile(".toml", pytest=f"[pytest]\n{given}\n")
+    for sources in (
+        pytest_sources(pytester.parseconfig(), {}),
+        call_sources({}, {}, pytester.path),
+    ):
+        with pytest.raises(VlmEvalError) as error:
+            load_from(sources)
+        expected = message
+        if sources.keywords:
+            name = message.partition(" takes ")[0].rpartition(" ")[2]
+            keyword = name.removeprefix("--vlm-").replace("-", "_")
+            expected = message.replace(f" {name} takes ", f" {keyword} takes ")
+        assert str(error.value) == expected
 
 
 def test_there_is_no_key_option(pytester: pytest.Pytester) -> None:

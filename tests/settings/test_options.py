@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.settings import load_from
+from pytest_vlmeval.settings.sources import call_sources, pytest_sources
 from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
@@ -38,6 +40,61 @@ def test_command_line_wins_over_ini_over_environment(load: Load) -> None:
     assert load("--vlm-limit=1", ini=ini, environ=environ).limit == 1
     assert load(ini=ini, environ=environ).limit == 2
     assert load(environ=environ).limit == 3
+
+
+NATIVE = """
+vlm_concurrency = 8
+vlm_limit = 3
+vlm_temperature = 0.5
+vlm_timeout = 20
+vlm_stop_early = true
+vlm_model = "m"
+vlm_judge = ["a", "b"]
+vlm_judge_api_base = ["http://j"]
+vlm_data = ["MMStar", "two words.tsv"]
+"""
+TEXTS = """
+vlm_concurrency = "8"
+vlm_limit = "3"
+vlm_temperature = "0.5"
+vlm_timeout = "20"
+vlm_stop_early = "true"
+vlm_model = "m"
+vlm_judge = "a,b"
+vlm_judge_api_base = "http://j"
+vlm_data = "MMStar,'two words.tsv'"
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("pyproject.toml", f"[tool.pytest]{NATIVE}"),
+        ("pyproject.toml", f"[tool.pytest]{TEXTS}"),
+        ("pyproject.toml", f"[tool.pytest.ini_options]{NATIVE}"),
+        ("pyproject.toml", f"[tool.pytest.ini_options]{TEXTS}"),
+        ("pytest.toml", f"[pytest]{NATIVE}"),
+        ("pytest.ini", "[pytest]" + TEXTS.replace('"', "")),
+    ],
+    ids=["native", "native texts", "ini_options", "texts", "pytest.toml", "pytest.ini"],
+)
+def test_values_have_the_types_of_their_file(
+    pytester: pytest.Pytester, file: str, text: str
+) -> None:
+    """In a TOML file a number is a number, and several names are a list."""
+    pytester.path.joinpath(file).write_text(text, encoding="utf-8")
+    pytester.path.joinpath("two words.tsv").touch()
+    sources = (
+        pytest_sources(pytester.parseconfig(), {}),
+        call_sources({}, {}, pytester.path),
+    )
+    for settings in map(load_from, sources):
+        assert (settings.concurrency, settings.limit) == (8, 3)
+        assert (settings.temperature, settings.timeout_s) == (0.5, 20)
+        assert settings.gates.stop_early
+        assert settings.model == "m"
+        assert [judge.name for judge in settings.judges] == ["a", "b"]
+        assert settings.data == ("MMStar", str(pytester.path / "two words.tsv"))
 
 
 def test_every_option_has_the_three_names() -> None:

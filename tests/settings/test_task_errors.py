@@ -338,7 +338,7 @@ def _read_options(task: Task, folder: Path) -> None:
     """Parse what a task says, as a run does."""
     sources = Sources(
         command=lambda option: None,
-        ini=lambda option: None,
+        ini={},
         variables={},
         folder=folder,
         root=folder,
