@@ -159,7 +159,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_what_a_refused_call_advises_works": (
             "settings/sources:OF_SESSIONS",
             "settings/sources:_option",
-            "evaluate:_names",
+            "evaluation:_names",
         ),
     },
     "test_faults.py": {

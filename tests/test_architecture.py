@@ -26,7 +26,7 @@ ROOMS = (
     "run",
     "reports",
     "suite",
-    "evaluate",
+    "evaluation",
     "plugin",
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -100,7 +100,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ("yaml", {"settings.task_fields"}),
         ("pytest", {"suite", "plugin", "reports"}),
         ("_pytest", {"suite.selection", "settings.sources"}),
-        ("pandas", {"evaluate", "datasets.own", "sandbox.inside", "models.inside"}),
+        ("pandas", {"evaluation", "datasets.own", "sandbox.inside", "models.inside"}),
     ],
 )
 def test_only_one_part_imports(library: str, allowed: set[str]) -> None:
