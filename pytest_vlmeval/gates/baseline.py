@@ -64,7 +64,7 @@ def decide(it: Comparison, adjusted: Adjusted | None = None) -> GateOutcome:
     It fails where a drop beyond the margin is shown at the level, passes where none is
     seen, and is inconclusive where one is seen that may be chance.
     """
-    if adjusted.is_alarm if adjusted else it.p_value <= it.level:
+    if adjusted.is_alarm if adjusted else it.p_value <= it.alpha:
         return "failed"
     return "inconclusive" if it.change < -it.margin - 1e-9 else "passed"
 
@@ -73,7 +73,7 @@ def describe_comparison(it: Comparison, adjusted: Adjusted | None) -> list[Line]
     """Say what changed, how sure that is, and what could have been seen."""
     interval = (
         f"[{100 * it.low:+.2f}, {100 * it.high:+.2f}], "
-        f"{100 * (1 - 2 * it.level):g} % {it.interval_method}"
+        f"{100 * (1 - 2 * it.alpha):g} % {it.interval_method}"
     )
     what = f"{it.p_value:.3g} that so many are lost by chance"
     if it.margin:
@@ -86,7 +86,7 @@ def describe_comparison(it: Comparison, adjusted: Adjusted | None) -> list[Line]
         power = f"a drop of {100 * it.smallest:.1f} points is found four times in five"
     return [
         ("change", f"{100 * it.change:+.2f} points of right answers {interval}"),
-        ("p", f"{what} ({it.method}, level {it.level:g}){among}"),
+        ("p", f"{what} ({it.method}, level {1 - it.alpha:g}){among}"),
         ("flips", f"{it.lost:,} lost (right, now wrong), {it.gained:,} gained"),
         ("power", power),
     ]
@@ -170,7 +170,7 @@ class BaselineGate:
             [unit.value for unit in now.all],
             clusters=[unit.cluster for unit in now.all],
             margin=self.settings.margin / 100,
-            level=self.settings.level,
+            alpha=self.settings.alpha,
         )
 
     def _units(self, baseline: Baseline) -> Units | None:
@@ -357,7 +357,7 @@ class BaselineGate:
         return Interval(
             low=expected + it.low * scale,
             high=expected + it.high * scale,
-            level=1 - 2 * it.level,
+            level=1 - 2 * it.alpha,
             method=f"{it.interval_method}, around the baseline",
         )
 

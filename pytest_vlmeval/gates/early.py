@@ -3,7 +3,7 @@
 Samples are drawn in random order without replacement, so what is asked tells of the
 mean of this very dataset, whatever its samples have in common. One bets on each next
 value against the mean that is to be refuted; the capital is a martingale if that mean
-is true, and passes 1 / level with a chance of at most `level`, whenever one looks
+is true, and passes 1 / alpha with a chance of at most `alpha`, whenever one looks
 (Ville). Waudby-Smith and Ramdas, JRSS B 86 (2024) 1, sections 4 and 5.
 
 Both are said of one mean over all samples, which is then known from the first ones:
@@ -184,24 +184,24 @@ def log_capital(values: np.ndarray, total: int, mean: float, side: Side) -> np.n
 
 
 def first_crossing(
-    values: np.ndarray, total: int, mean: float, side: Side, level: float
+    values: np.ndarray, total: int, mean: float, side: Side, alpha: float
 ) -> int | None:
     """Return after how many values the mean of all is surely on a side; None if not.
 
-    Wrongly so with a chance of at most `level`, however often one looks.
+    Wrongly so with a chance of at most `alpha`, however often one looks.
     """
     capital = log_capital(values, total, mean, side)
-    crossed = np.flatnonzero(capital >= -math.log(level))
+    crossed = np.flatnonzero(capital >= -math.log(alpha))
     return int(crossed[0]) + 1 if len(crossed) else None
 
 
 def decided_after(
-    values: np.ndarray, total: int, bounds: Bounds, level: float
+    values: np.ndarray, total: int, bounds: Bounds, alpha: float
 ) -> tuple[int, Side] | None:
     """Return after how many values the mean of all is decided, and on which side.
 
     None where it is not yet. The side is the wrong one with a chance of at most
-    `level`, however often one looks.
+    `alpha`, however often one looks.
     """
     found: list[tuple[int, Side]] = []
     limits: list[tuple[float | None, Side]] = [
@@ -211,7 +211,7 @@ def decided_after(
     for limit, side in limits:
         if limit is None:
             continue
-        after = first_crossing(values, total, limit, side, level)
+        after = first_crossing(values, total, limit, side, alpha)
         if after is not None:
             found.append((after, side))
     return min(found, default=None)
@@ -249,7 +249,7 @@ def find_paired_bounds(
     *,
     right_or_wrong: bool,
     margin: float,
-    level: float,
+    alpha: float,
     strict: bool,
 ) -> PairedBounds:
     """Return which means decide the paired test of all samples.
@@ -260,11 +260,11 @@ def find_paired_bounds(
     """
     samples = len(sizes)
     if right_or_wrong and sizes.max() == 1 and not _is_enumerated(samples, margin):
-        fails, passes = _of_counts(samples, margin, level)
+        fails, passes = _of_counts(samples, margin, alpha)
     else:
-        fails, passes = _of_clusters(sizes, margin, level)
-        # Of less than five that are lost no test says so at a level of 0.05.
-        fewest = math.ceil(math.log(level) / math.log(0.5))
+        fails, passes = _of_clusters(sizes, margin, alpha)
+        # Of less than five that are lost no test says so at an alpha of 0.05.
+        fewest = math.ceil(math.log(alpha) / math.log(0.5))
         if right_or_wrong and margin == 0:
             passes = Line(0.0, fewest / samples)
     return PairedBounds(
@@ -281,20 +281,20 @@ def _is_enumerated(samples: int, margin: float) -> bool:
 
 
 def _of_counts(
-    samples: int, margin: float, level: float
+    samples: int, margin: float, alpha: float
 ) -> tuple[Line | None, Line | None]:
     """Lay lines above and below what the test of lost and gained samples rejects."""
     changed = np.arange(samples + 1)
     from pytest_vlmeval.gates.paired import fewest_lost
 
-    drop = 2 * fewest_lost(samples, margin, level) - changed
+    drop = 2 * fewest_lost(samples, margin, alpha) - changed
     found = drop <= changed
     if not found.any():
         return None, None
     changed, drop = changed[found], drop[found]
     typical = max(EXPECTED_CHANGED * samples, 1.0)
     # The slope of z * sqrt(changed), which the boundary follows.
-    steep = min(-NORMAL.inv_cdf(level) / (2 * math.sqrt(typical)), 0.9)
+    steep = min(-NORMAL.inv_cdf(alpha) / (2 * math.sqrt(typical)), 0.9)
     flat = (drop[-1] - drop[0]) / max(changed[-1] - changed[0], 1)
     return (
         Line(steep, float((drop - steep * changed).max()) / samples),
@@ -302,9 +302,9 @@ def _of_counts(
     )
 
 
-def _of_clusters(sizes: np.ndarray, margin: float, level: float) -> tuple[Line, Line]:
+def _of_clusters(sizes: np.ndarray, margin: float, alpha: float) -> tuple[Line, Line]:
     """Lay a tangent to a normal test's bound, the changes of a cluster all alike."""
-    z, samples = -NORMAL.inv_cdf(level), len(sizes)
+    z, samples = -NORMAL.inv_cdf(alpha), len(sizes)
     typical = EXPECTED_CHANGED * float(sizes.sum())
     slope = z / (2 * math.sqrt(typical))
     # One cluster more, as the test of few changes knows no halves.
@@ -318,14 +318,14 @@ def paired_decided_after(
     sizes: np.ndarray,
     total: int,
     bounds: PairedBounds,
-    level: float,
+    alpha: float,
 ) -> tuple[int, Side] | None:
     """Return after how many samples the test of all is decided; None if not yet.
 
     `changes`, shape (asked,), in [-1, 1], are what verdicts rose by since the baseline,
     in the random order in which they are asked; `sizes` those of their clusters. The
     side is "above" where the test of all would find a drop. It is the wrong one with a
-    chance of at most `level`, however often one looks.
+    chance of at most `alpha`, however often one looks.
     """
     found: list[tuple[int, Side]] = []
     sides: list[tuple[Line | None, Side]] = [
@@ -336,7 +336,7 @@ def paired_decided_after(
         if line is None:
             continue
         values, limit = paired_values(changes, sizes, line)
-        after = first_crossing(values, total, limit, side, level)
+        after = first_crossing(values, total, limit, side, alpha)
         if after is not None:
             found.append((after, side))
     return min(found, default=None)
@@ -386,7 +386,7 @@ class EarlyBaseline:
             np.array([sizes[unit.index] for unit in every.all], float),
             right_or_wrong=bool(np.isin(np.concatenate([kept, now]), (0, 1)).all()),
             margin=gate.settings.margin / 100,
-            level=gate.settings.level,
+            alpha=gate.settings.alpha,
             strict=strict,
         )
         asked = {unit.index for unit in pair[1].all}
@@ -396,7 +396,7 @@ class EarlyBaseline:
             np.array(order, float),
             len(every.all),
             bounds,
-            gate.settings.level,
+            gate.settings.alpha,
         )
         return (
             None
@@ -430,7 +430,7 @@ def _decide_baseline(gate: BaselineGate, side: Side, *, strict: bool) -> Decisio
         outcome="failed" if side == "above" else "passed",
         claim=(
             f"{what or 'the paired test of all'} {found}, with an error of at most "
-            f"{gate.settings.level:g}"
+            f"{gate.settings.alpha:g}"
         ),
     )
 

@@ -77,8 +77,8 @@ def drop_p(lost: int, gained: int, samples: int, margin: float) -> float:
     return _exact_p(z, samples, margin)
 
 
-def fewest_lost(samples: int, margin: float, level: float) -> np.ndarray:
-    """Return how many have to be lost for `drop_p` to be at most `level`.
+def fewest_lost(samples: int, margin: float, alpha: float) -> np.ndarray:
+    """Return how many have to be lost for `drop_p` to be at most `alpha`.
 
     Shape (samples + 1,), by how many are lost or gained; one more than that where no
     number is enough. With a margin by the asymptotic test.
@@ -88,7 +88,7 @@ def fewest_lost(samples: int, margin: float, level: float) -> np.ndarray:
     # The p-value falls with each that is lost instead of gained.
     while (low < high).any():
         middle = (low + high) // 2
-        enough = _p_values(middle, changed, samples, margin) <= level
+        enough = _p_values(middle, changed, samples, margin) <= alpha
         high = np.where(enough & (low < high), middle, high)
         low = np.where(~enough & (low < high), middle + 1, low)
     return high
@@ -120,14 +120,14 @@ def _exact_p(z: float, samples: int, margin: float) -> float:
 
 
 def score_interval(
-    lost: int, gained: int, samples: int, level: float
+    lost: int, gained: int, samples: int, alpha: float
 ) -> tuple[float, float]:
-    """Return both bounds of the change of the share, each at the one-sided `level`.
+    """Return both bounds of the change of the share, each at the one-sided `alpha`.
 
     The drops that Tango's score test does not reject, with their sign turned: a gain
     is positive.
     """
-    z = float(norm.isf(level))
+    z = float(norm.isf(alpha))
     edge = 1 - 1e-12
 
     def bound(target: float, outermost: float) -> float:
@@ -150,7 +150,7 @@ POWER = 0.8
 
 
 def power_of(
-    drop: float, samples: float, changed: float, margin: float, level: float
+    drop: float, samples: float, changed: float, margin: float, alpha: float
 ) -> float:
     """Return the chance that the test finds a true drop of `drop`.
 
@@ -160,25 +160,25 @@ def power_of(
     """
     null = math.sqrt(max(changed, drop) - margin**2)
     spread = math.sqrt(max(max(changed, drop) - drop**2, 1e-12))
-    z = (drop - margin) * math.sqrt(samples) - float(norm.isf(level)) * null
+    z = (drop - margin) * math.sqrt(samples) - float(norm.isf(alpha)) * null
     return float(norm.cdf(z / spread))
 
 
 def smallest_drop(
-    samples: float, changed: float, margin: float, level: float
+    samples: float, changed: float, margin: float, alpha: float
 ) -> float | None:
     """Return the smallest drop that is found with `POWER`; None if none would be.
 
     At least as many samples must be lost as make McNemar's exact test reject when
-    none is gained: 5 at a level of 0.05.
+    none is gained: 5 at an alpha of 0.05.
     """
-    fewest = math.ceil(math.log(level) / math.log(0.5))
+    fewest = math.ceil(math.log(alpha) / math.log(0.5))
     low = margin + fewest / samples
     if low >= 1:
         return None
 
     def off(drop: float) -> float:
-        return power_of(drop, samples, changed, margin, level) - POWER
+        return power_of(drop, samples, changed, margin, alpha) - POWER
 
     if off(low) >= 0:
         return low
@@ -186,14 +186,14 @@ def smallest_drop(
 
 
 def needed_samples(
-    drop: float, changed: float, margin: float, level: float
+    drop: float, changed: float, margin: float, alpha: float
 ) -> int | None:
     """Return how many independent samples tell such a drop; None if no number does."""
     if drop <= margin:
         return None
     null = math.sqrt(max(changed, drop) - margin**2)
     spread = math.sqrt(max(max(changed, drop) - drop**2, 0))
-    z = float(norm.isf(level)) * null + float(norm.ppf(POWER)) * spread
+    z = float(norm.isf(alpha)) * null + float(norm.ppf(POWER)) * spread
     return math.ceil((z / (drop - margin)) ** 2)
 
 
@@ -319,7 +319,7 @@ class Comparison:
     """What became of the samples from one run to another, in shares from 0 to 1.
 
     `before` and `after` are the mean verdicts, `change` is after - before, between
-    `low` and `high`, each bound with the confidence 1 - `level`. `p_value` is that of
+    `low` and `high`, each bound with the confidence 1 - `alpha`. `p_value` is that of
     H0: it fell by at most `margin`; `p_gain` that of H0: it rose by at most that.
     `lost` counts the samples that were right before and are wrong after, `gained` the
     other way. `smallest` is the smallest drop that so many samples show with a power
@@ -334,7 +334,7 @@ class Comparison:
     change: float
     low: float
     high: float
-    level: float
+    alpha: float
     margin: float
     p_value: float
     p_gain: float
@@ -353,7 +353,7 @@ class Comparison:
 
     def power(self, drop: float) -> float:
         """Return the chance that a true drop of `drop` would have been found."""
-        return power_of(drop, self.clusters, self.changed, self.margin, self.level)
+        return power_of(drop, self.clusters, self.changed, self.margin, self.alpha)
 
 
 def compare(
@@ -362,7 +362,7 @@ def compare(
     *,
     clusters: Sequence[Hashable] | None = None,
     margin: float = 0.0,
-    level: float = 0.05,
+    alpha: float = 0.05,
     seed: int = 0,
 ) -> Comparison:
     """Compare the verdicts of two runs, in [0, 1], sample by sample.
@@ -379,21 +379,21 @@ def compare(
     size = len(first) / len(units.sums)
     # Per unit of mean size, so that groups count as one independent sample.
     changed = float(np.mean((units.sums / size) ** 2))
-    needed = needed_samples(float((first - second).mean()), changed, margin, level)
+    needed = needed_samples(float((first - second).mean()), changed, margin, alpha)
     return Comparison(
         samples=len(first),
         clusters=len(units.sums),
         before=float(first.mean()),
         after=float(second.mean()),
         change=float((second - first).mean()),
-        level=level,
+        alpha=alpha,
         margin=margin,
         lost=int(np.count_nonzero((first >= 0.5) & (second < 0.5))),
         gained=int(np.count_nonzero((first < 0.5) & (second >= 0.5))),
         changed=changed,
-        smallest=smallest_drop(len(units.sums), changed, margin, level),
+        smallest=smallest_drop(len(units.sums), changed, margin, alpha),
         needed=None if needed is None else int(np.ceil(needed * size)),
-        **test(units, margin, level, seed)._asdict(),
+        **test(units, margin, alpha, seed)._asdict(),
     )
 
 
@@ -442,11 +442,11 @@ class _Found(NamedTuple):
     interval_method: str
 
 
-def _by_counts(units: _Units, margin: float, level: float, seed: int) -> _Found:
+def _by_counts(units: _Units, margin: float, alpha: float, seed: int) -> _Found:
     count = len(units.sums)
     lost = int(np.count_nonzero(units.sums < 0))
     gained = int(np.count_nonzero(units.sums > 0))
-    low, high = score_interval(lost, gained, count, level)
+    low, high = score_interval(lost, gained, count, alpha)
     return _Found(
         low=low,
         high=high,
@@ -457,7 +457,7 @@ def _by_counts(units: _Units, margin: float, level: float, seed: int) -> _Found:
     )
 
 
-def _by_resampling(units: _Units, margin: float, level: float, seed: int) -> _Found:
+def _by_resampling(units: _Units, margin: float, alpha: float, seed: int) -> _Found:
     if not units.sums.any():
         return _Found(
             low=0.0,
@@ -471,8 +471,8 @@ def _by_resampling(units: _Units, margin: float, level: float, seed: int) -> _Fo
     fell, rose = sign_flip_p(units.sums, seed)
     clustered = "clustered " if (units.sizes > 1).any() else ""
     return _Found(
-        low=boot.quantile(level),
-        high=boot.quantile(1 - level),
+        low=boot.quantile(alpha),
+        high=boot.quantile(1 - alpha),
         p_value=max(boot.p_above(-margin), fell),
         p_gain=max(1 - boot.p_above(margin), rose),
         method=f"{clustered}paired bootstrap (BCa) and sign-flip test",

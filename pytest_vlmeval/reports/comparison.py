@@ -66,7 +66,7 @@ def _dataset(dataset: DatasetReport) -> list[str]:
     lines = [
         f"{dataset.dataset}: {100 * found.before:.2f} % before, "
         f"{100 * found.after:.2f} % now, of {found.samples} samples that both have",
-        f"  change {points[0]:+.2f} points, {100 - 200 * found.level:g} % interval "
+        f"  change {points[0]:+.2f} points, {100 - 200 * found.alpha:g} % interval "
         f"[{points[1]:+.2f}, {points[2]:+.2f}] ({found.interval_method})",
         f"  p = {found.two_sided_p:.3g}, two-sided ({found.method})",
     ]

@@ -320,9 +320,9 @@ Updating = Literal["none", "new", "all"]
 
 
 def parse_level(text: str) -> float:
-    """Read an error level: above 0, at most one half."""
-    level = parse_number(0, above=True)(text)
-    if level > 0.5:
+    """Read a confidence: at least one half, below 1."""
+    level = parse_number(0.5)(text)
+    if level >= 1:
         raise ValueError
     return level
 
@@ -339,10 +339,10 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
     make_option(
         "level",
         parse_level,
-        "a number above 0 and up to 0.5",
-        "error level of comparisons with a baseline or another run: how often a model "
-        "that is no worse may fail",
-        default="0.05",
+        "a confidence: a number from 0.5 to below 1",
+        "confidence of comparisons with a baseline or another run: a model that is no "
+        "worse fails with a chance of at most 1 less the level",
+        default="0.95",
         metavar="LEVEL",
     ),
     make_option(
@@ -382,20 +382,25 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineSettings:
-    """How runs are compared: `level` from 0 to 0.5, `margin` in points of 100.
+    """How runs are compared: `level` is a confidence, `margin` in points of 100.
 
     `compare_with` names another run of the store, None for none. `project` is the
     folder that keeps the baselines of benchmarks which an installed package brings.
     `updating` says which baselines are written instead of compared with.
     """
 
-    level: float = 0.05
+    level: float = 0.95
     margin: float = 0.0
     allow_missing: bool = False
     gate_samples: GateSamples = "none"
     compare_with: str | None = None
     project: Path = Path()
     updating: Updating = "none"
+
+    @property
+    def alpha(self) -> float:
+        """How often a comparison may find a drop where there is none."""
+        return round(1 - self.level, 12)
 
 
 def choose_baselines(

@@ -17,7 +17,7 @@ from pytest_vlmeval.gates.early import (
 )
 from pytest_vlmeval.gates.paired import compare, drop_p, fewest_lost
 
-LEVEL = 0.05
+ALPHA = 0.05
 SAMPLES = 1_500
 RUNS = 10_000
 
@@ -29,7 +29,7 @@ def bounds_of(
         np.ones(samples),
         right_or_wrong=True,
         margin=margin,
-        level=LEVEL,
+        alpha=ALPHA,
         strict=strict,
     )
 
@@ -53,7 +53,7 @@ def claimed(
         drawn = random.permuted(np.tile(changes, (500, 1)), axis=1)
         values, limit = paired_values(drawn, np.ones(total), line)
         capital = log_capital(values, total, limit, side)
-        crossed = capital >= -np.log(LEVEL)
+        crossed = capital >= -np.log(ALPHA)
         first = np.where(crossed.any(axis=1), crossed.argmax(axis=1), total)
         found.append(first + 1)
     return np.concatenate(found)
@@ -63,13 +63,13 @@ def claimed(
     ("samples", "margin"), [(120, 0.0), (300, 0.05), (1_500, 0.02)]
 )
 def test_the_fewest_lost_are_where_the_test_turns(samples: int, margin: float) -> None:
-    fewest = fewest_lost(samples, margin, LEVEL)
+    fewest = fewest_lost(samples, margin, ALPHA)
     for changed in range(0, samples + 1, 7):
         lost = int(fewest[changed])
         if lost <= changed:
-            assert drop_p(lost, changed - lost, samples, margin) <= LEVEL
+            assert drop_p(lost, changed - lost, samples, margin) <= ALPHA
         before = min(lost, changed + 1) - 1
-        assert before < 0 or drop_p(before, changed - before, samples, margin) > LEVEL
+        assert before < 0 or drop_p(before, changed - before, samples, margin) > ALPHA
 
 
 @pytest.mark.parametrize(("samples", "margin"), [(60, 0.0), (400, 0.0), (300, 0.05)])
@@ -81,7 +81,7 @@ def test_lines_leave_no_room_for_a_wrong_claim(samples: int, margin: float) -> N
     claims = {"fails": 0, "passes": 0}
     for lost in range(0, samples + 1, 3):
         for gained in range(0, samples - lost + 1, 3):
-            fails = drop_p(lost, gained, samples, margin) <= LEVEL
+            fails = drop_p(lost, gained, samples, margin) <= ALPHA
             drop, changed = lost - gained, lost + gained
             for name, line in (("fails", bounds.fails), ("passes", bounds.passes)):
                 beyond = drop - line.slope * changed - line.mean * samples
@@ -101,11 +101,11 @@ def test_lines_leave_no_room_for_a_wrong_claim(samples: int, margin: float) -> N
 @pytest.mark.parametrize("changed", [60, 150, 600])
 def test_the_error_stays_below_the_level(changed: int, margin: float) -> None:
     bounds = bounds_of(margin=margin)
-    lost = int(fewest_lost(SAMPLES, margin, LEVEL)[changed])
+    lost = int(fewest_lost(SAMPLES, margin, ALPHA)[changed])
     not_yet = changes_of(lost - 1, changed - lost + 1)
-    assert np.mean(claimed(not_yet, bounds, "above") <= SAMPLES) <= LEVEL
+    assert np.mean(claimed(not_yet, bounds, "above") <= SAMPLES) <= ALPHA
     failed = changes_of(lost, changed - lost)
-    assert np.mean(claimed(failed, bounds, "below") <= SAMPLES) <= LEVEL
+    assert np.mean(claimed(failed, bounds, "below") <= SAMPLES) <= ALPHA
 
 
 @pytest.mark.slow
@@ -123,14 +123,14 @@ def test_what_is_clear_takes_few_samples() -> None:
 def test_a_drop_is_no_pass_where_an_inconclusive_gate_fails() -> None:
     small = np.random.default_rng(3).permutation(changes_of(8, 0))
     sizes = np.ones(SAMPLES)
-    lax = paired_decided_after(small, sizes, SAMPLES, bounds_of(), LEVEL)
+    lax = paired_decided_after(small, sizes, SAMPLES, bounds_of(), ALPHA)
     assert lax is None or lax[1] == "above"
     few = np.random.default_rng(3).permutation(changes_of(3, 0))
-    lax = paired_decided_after(few, sizes, SAMPLES, bounds_of(), LEVEL)
+    lax = paired_decided_after(few, sizes, SAMPLES, bounds_of(), ALPHA)
     assert lax is not None
     assert lax[1] == "below"
     strict = bounds_of(strict=True)
-    assert paired_decided_after(few, sizes, SAMPLES, strict, LEVEL) is None
+    assert paired_decided_after(few, sizes, SAMPLES, strict, ALPHA) is None
 
 
 def clustered(random: np.random.Generator, drop: float) -> Mapping[str, np.ndarray]:
@@ -159,14 +159,14 @@ def test_clusters_and_grades_are_decided_as_the_whole_test_does(
     for _ in range(12):
         data = clustered(random, drop)
         bounds = find_paired_bounds(
-            data["sizes"], right_or_wrong=False, margin=0, level=LEVEL, strict=False
+            data["sizes"], right_or_wrong=False, margin=0, alpha=ALPHA, strict=False
         )
         decided = paired_decided_after(
             data["after"] - data["before"],
             data["sizes"],
             len(data["sizes"]),
             bounds,
-            LEVEL,
+            ALPHA,
         )
         if decided is None:
             continue
@@ -176,7 +176,7 @@ def test_clusters_and_grades_are_decided_as_the_whole_test_does(
             data["after"].tolist(),
             clusters=data["cluster"].tolist(),
         )
-        assert (whole.p_value <= LEVEL) == (decided[1] == "above")
+        assert (whole.p_value <= ALPHA) == (decided[1] == "above")
     assert set(claims) == sides
 
 
@@ -196,5 +196,5 @@ def test_the_exact_test_with_a_margin_agrees(gained: int) -> None:
         if lost - gained - bounds.fails.slope * (lost + gained)
         >= bounds.fails.mean * 60
     )
-    assert drop_p(lost, gained, 60, 0.1) <= LEVEL
-    assert drop_p(gained + int(bounds.passes.mean * 60), gained, 60, 0.1) > LEVEL
+    assert drop_p(lost, gained, 60, 0.1) <= ALPHA
+    assert drop_p(gained + int(bounds.passes.mean * 60), gained, 60, 0.1) > ALPHA

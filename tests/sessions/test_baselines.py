@@ -115,7 +115,7 @@ class Table:
         )
 
     def gate(
-        self, score: Score, level: float = 0.05, margin: float = 0
+        self, score: Score, level: float = 0.95, margin: float = 0
     ) -> BaselineGate:
         """Give the gate of a score."""
 
@@ -137,7 +137,7 @@ class Table:
         self,
         before: Sequence[float | None],
         after: Sequence[float | None],
-        level: float = 0.05,
+        level: float = 0.95,
     ) -> GateResult:
         """Compare verdicts with those of a baseline that was written and read."""
         text = write_baseline(self.baseline(self.score(before)))
@@ -289,7 +289,7 @@ def test_a_changed_prompt_is_another_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "outcome"), [(0.04, "failed"), (0.03, "inconclusive")]
+    ("level", "outcome"), [(0.96, "failed"), (0.97, "inconclusive")]
 )
 def test_the_level_is_that_of_the_settings(level: float, outcome: str) -> None:
     result = Table(40).compare([1.0] * 40, [0.0] * 5 + [1.0] * 35, level=level)

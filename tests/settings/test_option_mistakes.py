@@ -41,6 +41,12 @@ from tests.support.option_calls import load as load
             "least 1 (samples).",
         ),
         (
+            ["--vlm-level=0.05"],
+            {},
+            "--vlm-level=0.05 is not accepted: --vlm-level takes a confidence: a "
+            "number from 0.5 to below 1.",
+        ),
+        (
             ["--vlm-seed=-1"],
             {},
             "--vlm-seed=-1 is not accepted: --vlm-seed takes a whole number of at "

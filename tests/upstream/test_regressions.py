@@ -88,7 +88,7 @@ def test_a_regression_fails_and_names_what_was_lost(
     # Nothing but --snapshot-update changes a baseline.
     assert json.loads(baseline_of(gated).read_text())["value"] == 100
     # The level and the margin decide.
-    for option in ("--vlm-level=0.001", "--vlm-margin=20"):
+    for option in ("--vlm-level=0.999", "--vlm-margin=20"):
         gated.ask(server.url, option, *SCORES).assert_outcomes(passed=2)
     five = gated.ask(server.url, "--vlm-margin=5", *SCORES)
     five.assert_outcomes(passed=1, failed=1)
