@@ -6,11 +6,9 @@ import dataclasses
 import hashlib
 import json
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.datasets.download import (
     DatasetFile,
@@ -23,12 +21,18 @@ from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, Sample, parts_of, read_prompt
 from pytest_vlmeval.sandbox.environment import HeldFolder, sweep
-from pytest_vlmeval.sandbox.rows import FILE, read_texts, readable, text_array
+from pytest_vlmeval.sandbox.rows import (
+    COLUMNS,
+    FILE,
+    SAMPLES,
+    count_samples,
+    read_samples_rows,
+    read_samples_table,
+    read_texts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    import pyarrow.parquet as pq
+    from collections.abc import Iterable, Iterator
 
     from pytest_vlmeval.records import DatasetInfo, Turn
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
@@ -126,13 +130,6 @@ def describe_videos(info: DatasetInfo, video_url: bool) -> tuple[str, ...]:
     return (f"{count} {'frame' if count == 1 else 'frames'} per video",)
 
 
-SAMPLES = "samples.parquet"
-COLUMNS = ("index", "category", "group", "reference", "error", "prompt")
-_REFERENCES = ("index", "reference")
-# Rows that are written, or made Python objects, at once.
-AT_ONCE = 1_000
-
-
 @dataclass(frozen=True, slots=True)
 class IndexRow:
     """What names and sorts a sample, without its prompt."""
@@ -150,23 +147,19 @@ def read_samples(prepared: PreparedDataset) -> list[Sample]:
 
 def read_samples_of(folder: Path, name: str) -> list[Sample]:
     """Give all samples of the dataset that was prepared in a folder."""
+    rows = (
+        dict(zip(COLUMNS, row, strict=True))
+        for row in read_samples_rows(folder, COLUMNS)
+    )
     return [
-        Sample(
-            dataset=name,
-            index=index,
-            category=category,
-            group=group,
-            reference=reference,
-            error=error,
-            prompt=read_prompt(prompt),
-        )
-        for index, category, group, reference, error, prompt in _rows(folder, COLUMNS)
+        Sample(dataset=name, **row | {"prompt": read_prompt(row["prompt"])})
+        for row in rows
     ]
 
 
 def read_references(folder: Path) -> Iterator[tuple[str, str | None]]:
     """Give each sample's index, with what its answer is compared with."""
-    for index, reference in _rows(folder, _REFERENCES):
+    for index, reference in read_samples_rows(folder, ("index", "reference")):
         yield sys.intern(index), reference
 
 
@@ -174,9 +167,7 @@ class Prompts:
     """The prompts of a prepared dataset, by index, as the JSON they are kept in."""
 
     def __init__(self, prepared: PreparedDataset) -> None:
-        with _samples(prepared.folder) as file:
-            columns = ["index", "error", "prompt"]
-            table = file.read(columns, use_threads=False).combine_chunks()
+        table = read_samples_table(prepared.folder, ("index", "error", "prompt"))
         indexes = map(sys.intern, table["index"].to_pylist())
         self._rows = {index: row for row, index in enumerate(indexes)}
         self._errors = table["error"]
@@ -207,13 +198,13 @@ def read_index(prepared: PreparedDataset) -> list[IndexRow]:
     once: dict[str | None, str | None] = {}
     return [
         IndexRow(sys.intern(index), *(once.setdefault(text, text) for text in rest))
-        for index, *rest in _rows(prepared.folder, IndexRow.__slots__)
+        for index, *rest in read_samples_rows(prepared.folder, IndexRow.__slots__)
     ]
 
 
 def read_prompts(prepared: PreparedDataset) -> Iterator[str]:
     """Give what names all of each prompt, in the dataset's order; "" for none."""
-    for error, prompt in _rows(prepared.folder, ("error", "prompt")):
+    for error, prompt in read_samples_rows(prepared.folder, ("error", "prompt")):
         yield "" if error is not None else prompt
 
 
@@ -231,38 +222,6 @@ def read_shown(prepared: PreparedDataset) -> list[frozenset[int]]:
         )
         found.append(once.setdefault(shown, shown))
     return found
-
-
-def count_samples(folder: Path) -> int:
-    import pyarrow.parquet as pq
-
-    with readable(folder / SAMPLES):
-        return int(pq.read_metadata(folder / SAMPLES).num_rows)
-
-
-def _rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    with _samples(folder) as file:
-        parts = file.iter_batches(AT_ONCE, columns=list(columns), use_threads=False)
-        for part in parts:
-            yield from zip(
-                *(column.to_pylist() for column in part.columns), strict=True
-            )
-
-
-@contextmanager
-def _samples(folder: Path) -> Iterator[pq.ParquetFile]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # Arrow's own memory, in huge pages, would cost 28 MB; threads and the machinery of
-    # data sets 50.
-    pa.set_memory_pool(pa.system_memory_pool())
-    path = folder / SAMPLES
-    with (
-        readable(path),
-        pq.ParquetFile(path, page_checksum_verification=True) as file,
-    ):
-        yield file
 
 
 # Counts changes in what is written, so that older folders are not read.
@@ -305,7 +264,7 @@ def prepare_dataset(
 def find_prepared(cache_dir: Path, name: str, fingerprint: str) -> Path | None:
     """Return the folder of a dataset that was prepared before; None if it is gone."""
     folder = _place(cache_dir, name, fingerprint.removeprefix(f"{name}-"))
-    return folder if (folder / "samples.parquet").is_file() else None
+    return folder if (folder / SAMPLES).is_file() else None
 
 
 def _place(cache_dir: Path, name: str, key: str) -> Path:
@@ -360,7 +319,6 @@ class _Preparation(NamedTuple):
             if not self._write(part):
                 place = self.files.place
                 raise VlmEvalError(f"{self.info.name}: {place} has no row to ask.")
-            _write_parquet(part)
             part.chmod(0o755)
             part.rename(folder)
 
@@ -384,28 +342,6 @@ class _Preparation(NamedTuple):
             video_url=self.video_url,
             on_progress=self.on_progress,
         )
-
-
-def _write_parquet(folder: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    lines = folder / "samples.jsonl"
-    # Large: all prompts together may have more than 2 GB.
-    schema = pa.schema([(name, pa.large_string()) for name in COLUMNS])
-    with (
-        lines.open(encoding="utf-8", errors="surrogatepass") as file,
-        pq.ParquetWriter(
-            folder / "samples.parquet", schema, write_page_checksum=True
-        ) as writer,
-    ):
-        while part := list(islice(file, AT_ONCE)):
-            rows = [json.loads(line) for line in part]
-            for row in rows:
-                row["prompt"] = json.dumps(row["prompt"], ensure_ascii=False)
-            columns = [text_array([row[name] for row in rows]) for name in COLUMNS]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-    lines.unlink()
 
 
 def read_splits(prepared: PreparedDataset) -> dict[str, str]:

@@ -79,9 +79,10 @@ def prepare_in_sandbox(
     on_progress: Progress | None = None,
     shelf: Shelf | None = None,
 ) -> int:
-    """Write `rows.parquet`, `samples.jsonl` and `media/` into `folder`; count samples.
+    """Write `rows.parquet`, `samples.parquet` and `media/` into `folder`.
 
-    Without a table the dataset's class makes one from what is on the shelf.
+    Returns how many samples there are. Without a table the dataset's class makes one
+    from what is on the shelf.
     """
     size = table.stat().st_size if table else 0
     size_mb = (size + (_size_of(shelf) if shelf else 0)) / 2**20

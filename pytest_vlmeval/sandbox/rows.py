@@ -1,9 +1,11 @@
-"""A dataset's rows on disk, `rows.parquet`: what is written there, and what is read.
+"""A prepared dataset on disk, `rows.parquet` and `samples.parquet`.
 
-The sandbox writes the file and both sides read it; nothing else knows its layout. Of
-each column of the table, without its images, one field holds the cells as they are
-written. Where pandas reads something else than these texts, as numbers and missing
-cells, another field holds that, so that no table has to be read as text again.
+The sandbox writes both files and both sides read them; nothing else knows their layout.
+
+Of each column of a dataset's table, without its images, one field of `rows.parquet`
+holds the cells as they are written. Where pandas reads something else than these texts,
+as numbers and missing cells, another field holds that, so that no table has to be read
+as text again. `samples.parquet` has a row for each sample, with its prompt as JSON.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import json
 import re
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 FILE = "rows.parquet"
+SAMPLES = "samples.parquet"
+COLUMNS = ("index", "category", "group", "reference", "error", "prompt")
+# Rows that are written, or made Python objects, at once.
+AT_ONCE = 1_000
 # In the file's metadata, a record of each column as JSON.
 KEY = b"pytest_vlmeval.rows"
 # Half a character is no text: what stands for it is what stands for it in answers.
@@ -79,7 +86,8 @@ def read_texts(
     path: Path, names: Collection[str] | None = None
 ) -> dict[str, list[str]]:
     """Return the cells as they are written, by column; only those in `names`."""
-    with _opened(path) as (file, columns):
+    with _opened(path) as file:
+        columns = _columns(file)
         wanted = [each for each in columns if names is None or each.name in names]
         table = file.read([each.texts for each in wanted], use_threads=False)
         return {each.name: table[each.texts].to_pylist() for each in wanted}
@@ -88,7 +96,8 @@ def read_texts(
 def read_frame(path: Path) -> pd.DataFrame:
     """Return the rows as pandas reads them from the dataset's table."""
     pandas: Any = import_module("pandas")
-    with _opened(path) as (file, columns):
+    with _opened(path) as file:
+        columns = _columns(file)
         table = file.read([each.values for each in columns], use_threads=False)
         found = {
             each.name: _as_series(table[each.values], each.kind, pandas)
@@ -96,6 +105,54 @@ def read_frame(path: Path) -> pd.DataFrame:
         }
     frame: pd.DataFrame = pandas.DataFrame(found)
     return frame
+
+
+def write_samples(path: Path, samples: Iterable[Mapping[str, Any]]) -> int:
+    """Write samples, each a value for each of `COLUMNS`; return how many there are.
+
+    The prompt is plain data, of the others each is a text or None.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Large: all prompts together may have more than 2 GB.
+    schema = pa.schema([(name, pa.large_string()) for name in COLUMNS])
+    count = 0
+    left = iter(samples)
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+        while part := list(islice(left, AT_ONCE)):
+            prompts = [json.dumps(row["prompt"], ensure_ascii=False) for row in part]
+            texts = [[row[name] for row in part] for name in COLUMNS[:-1]]
+            columns = [text_array(cells) for cells in [*texts, prompts]]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            count += len(part)
+    return count
+
+
+def read_samples_table(folder: Path, columns: Sequence[str]) -> pa.Table:
+    """Return these columns of a prepared folder's samples, all rows at once."""
+    with _opened(folder / SAMPLES) as file:
+        return file.read(list(columns), use_threads=False).combine_chunks()
+
+
+def read_samples_rows(
+    folder: Path, columns: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Give these columns of each sample in a prepared folder, row by row."""
+    with _opened(folder / SAMPLES) as file:
+        parts = file.iter_batches(AT_ONCE, columns=list(columns), use_threads=False)
+        for part in parts:
+            yield from zip(
+                *(column.to_pylist() for column in part.columns), strict=True
+            )
+
+
+def count_samples(folder: Path) -> int:
+    """Return how many samples a prepared folder has."""
+    import pyarrow.parquet as pq
+
+    with _readable(folder / SAMPLES):
+        return int(pq.read_metadata(folder / SAMPLES).num_rows)
 
 
 def frame_of(texts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -131,7 +188,7 @@ def _encode(text: str) -> bytes:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Say what a damaged folder of the cache means; it is never replaced unasked."""
     import pyarrow as pa
 
@@ -146,14 +203,22 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, list[Column]]]:
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Arrow's own memory, in huge pages, would cost 28 MB; threads and the machinery of
+    # data sets 50.
+    pa.set_memory_pool(pa.system_memory_pool())
     with (
-        readable(path),
+        _readable(path),
         pq.ParquetFile(path, page_checksum_verification=True) as file,
     ):
-        yield file, [Column(*each) for each in json.loads(file.metadata.metadata[KEY])]
+        yield file
+
+
+def _columns(file: pq.ParquetFile) -> list[Column]:
+    return [Column(*each) for each in json.loads(file.metadata.metadata[KEY])]
 
 
 def _unused(name: str, fields: Collection[str]) -> str:

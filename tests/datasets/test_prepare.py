@@ -14,7 +14,6 @@ import pytest
 
 from pytest_vlmeval.datasets.catalog import demo_datasets
 from pytest_vlmeval.datasets.prepare import (
-    AT_ONCE,
     Prompts,
     read_index,
     read_prompts,
@@ -25,7 +24,7 @@ from pytest_vlmeval.datasets.prepare import (
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, PromptPart, parts_of
 from pytest_vlmeval.sandbox.process import Sandbox
-from pytest_vlmeval.sandbox.rows import read_frame, read_texts
+from pytest_vlmeval.sandbox.rows import AT_ONCE, read_frame, read_texts
 from tests.support.sandbox_tables import (
     cell,
     choice_rows,
@@ -227,7 +226,7 @@ def test_names_are_read_without_prompts(sandbox: Sandbox, tmp_path: Path) -> Non
     # Prompts are most of it; collecting 30,000 samples does not wait for them.
     pq.write_table(pq.read_table(samples).drop_columns(["prompt"]), samples)
     assert (read_index(prepared), list(read_references(prepared.folder))) == known
-    with pytest.raises(ValueError, match="not enough values"):
+    with pytest.raises(ValueError, match="is shorter than"):
         read_samples(prepared)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +12,33 @@ import pandas as pd
 import pytest
 
 from pytest_vlmeval.datasets.own import OWN, write_frame
-from pytest_vlmeval.datasets.prepare import read_samples, read_splits
+from pytest_vlmeval.datasets.prepare import (
+    read_samples,
+    read_samples_of,
+    read_splits,
+)
+from pytest_vlmeval.datasets.unscored import SCORED
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.calls import score_in_sandbox
+from pytest_vlmeval.sandbox.environment import ADDONS
+from pytest_vlmeval.sandbox.inside.tables import table_of
 from pytest_vlmeval.sandbox.rows import (
+    COLUMNS,
     FILE,
+    SAMPLES,
     frame_of,
     read_frame,
     read_texts,
     write_rows,
+    write_samples,
 )
 from tests.sandbox.test_containment import run_inside
+from tests.sandbox.test_video_families import CHOICES, GRADED
+from tests.sandbox.test_video_families import choice_rows as video_choices
+from tests.sandbox.test_video_families import graded_rows as graded_videos
+from tests.support.hostile_scoring import replies_of
+from tests.support.judged_rows import FAMILIES as JUDGED
+from tests.support.judged_rows import rows_only
 from tests.support.sandbox_tables import (
     cell,
     describe,
@@ -37,6 +54,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import PreparedDataset
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
     from pytest_vlmeval.sandbox.process import Sandbox
+    from tests.support.sandbox_tables import Row
 
 # As MMMU has it: `\rightarrow`, not escaped where the table was written.
 LONE = "Ag $\rightarrow$ Zn"
@@ -76,6 +94,17 @@ FAMILIES: list[tuple[str, str, Sequence[str], Mapping[str, list[str]], str]] = [
     ("OCRBench", "OCRBench", ["['x']", "['y']"], OCR, "x"),
     ("MTVQA_TEST", "MTVQADataset", TWO, {"category": ["FR"] * 2}, "x"),
 ]
+# Of the other classes, what scoring reads of a row: a judge decides, or they need an
+# add-on, or their rows are made from videos.
+SCORED_ROWS: dict[str, Row] = {
+    **{name: JUDGED[name][0] for name in ("MMVet", "LLaVABench")},
+    "MMDUDataset": {"question": "['Is it?']", "answer": "['x']"},
+    "MMLongBench": JUDGED["MMLongBench"][0],
+    "ImageCaptionDataset": {"answer": "['a red box', 'one box']"},
+    "VCRDataset": {"question": "Which?", "answer": "['the sea']"},
+    "VideoMME": {**video_choices()[0], "index": 0},
+    "MMBenchVideo": {**graded_videos()[0], "index": 0},
+}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +159,41 @@ def test_every_cell_of_a_published_table_is_kept(
     assert sum(value or 0 for value in found.values()) == 1
 
 
+def test_the_families_of_these_tests_are_all() -> None:
+    assert {family[1] for family in FAMILIES} | set(SCORED_ROWS) == set(SCORED)
+
+
+@pytest.mark.parametrize(
+    "class_name",
+    [
+        pytest.param(name, marks=[pytest.mark.addons] if name in ADDONS else [])
+        for name in SCORED_ROWS
+    ],
+)
+def test_every_cell_is_there_when_answers_are_scored(
+    sandbox_of: Callable[[str], Sandbox], tmp_path: Path, class_name: str
+) -> None:
+    first = SCORED_ROWS[class_name]
+    rows = [
+        {**first, "index": n, "note": text, "caption": text}
+        for n, text in enumerate(ODD)
+    ]
+    if info := {"VideoMME": CHOICES, "MMBenchVideo": GRADED}.get(class_name):
+        prepared = rows_only(tmp_path, "ImageVQADataset", rows)
+        prepared = replace(prepared, info=info)
+    else:
+        prepared = rows_only(tmp_path, class_name, rows)
+    texts = read_texts(tmp_path / FILE)
+    assert texts["note"] == texts["caption"] == ODD
+    indexes = texts["index"]
+    assert indexes == [str(n) for n in range(len(ODD))]
+    answers = [(index, [f"x {text}"]) for index, text in zip(indexes, ODD, strict=True)]
+    found = score_in_sandbox(
+        sandbox_of(class_name), prepared, answers, judge=replies_of(["3", "8 8"])
+    )
+    assert [verdict.index for verdict in found.verdicts] == indexes
+
+
 def own_dataset(
     sandbox: Sandbox, folder: Path, rows: Sequence[Mapping[str, object]]
 ) -> PreparedDataset:
@@ -175,6 +239,67 @@ def test_a_data_frame_of_such_cells_is_the_same_table(
     found = read_texts(prepared.folder / FILE)["B"]
     assert found == [*ODD, "half \ufffd of a pair"]
     assert LONE in read_samples(prepared)[0].prompt[0][-1].text
+
+
+def test_every_cell_of_a_table_that_a_class_made_is_kept(tmp_path: Path) -> None:
+    halves = "half \ud83d of a pair"
+    texts = [*ODD, halves, "", None]
+    count = len(texts)
+    made = pd.DataFrame(
+        {
+            "index": range(count),
+            "note": pd.Series(texts, dtype=object),
+            "list": [[1, "a\rb"]] * count,
+            "number": [0.1, None, 1e-300, *[2.0] * (count - 3)],
+            "image": ["not kept"] * count,
+        }
+    )
+    written, frame = table_of(made)
+    write_rows(tmp_path / FILE, written, frame)
+    found = read_texts(tmp_path / FILE)
+    assert found["note"] == [*ODD, "half \ufffd of a pair", "", ""]
+    assert found["index"] == [str(n) for n in range(count)]
+    assert found["list"] == ["[1, 'a\\rb']"] * count
+    assert found["number"][:4] == ["0.1", "", "1e-300", "2.0"]
+    assert set(found) == {"index", "note", "list", "number"}
+    read = read_frame(tmp_path / FILE)
+    pd.testing.assert_frame_equal(read, frame)
+    assert list(read["number"][2:4]) == [1e-300, 2.0]
+    assert read["number"].isna()[1]
+
+
+def test_any_text_is_kept_in_a_sample(tmp_path: Path) -> None:
+    halves = "half \ud83d of a pair"
+    samples = [
+        dict.fromkeys(COLUMNS, text) | {"prompt": [[["text", text]]]}
+        for text in [*ODD, halves]
+    ]
+    assert write_samples(tmp_path / SAMPLES, samples) == len(samples)
+    found = read_samples_of(tmp_path, "Any")
+    plain = [*ODD, "half \ufffd of a pair"]
+    assert [sample.reference for sample in found] == plain
+    assert [sample.prompt[0][0].text for sample in found] == plain
+    nothing = dict.fromkeys(COLUMNS) | {"index": "1", "prompt": []}
+    write_samples(tmp_path / SAMPLES, [nothing])
+    (empty,) = read_samples_of(tmp_path, "Any")
+    assert (empty.category, empty.error, empty.prompt) == (None, None, ())
+
+
+def test_a_full_disk_is_named_by_the_folder(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    code = """
+import errno
+from pytest_vlmeval.sandbox.inside import server
+
+def prepare(folder):
+    raise OSError(errno.ENOSPC, "Error writing bytes to file")  # as pyarrow does
+
+print(json.dumps(server._answer(prepare, {"folder": "/cache/POPE"})))
+"""
+    assert run_inside(sandbox_environment, code, tmp_path) == {
+        "fixable": "Cannot write /cache/POPE: No space left on device."
+    }
 
 
 def test_values_come_back_as_pandas_read_them(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import json
 import zipfile
 from pathlib import Path
 
+import pandas as pd
+
 from tests.support.run_fixtures import Project, endpoint, image_bytes, write_table
 from tests.support.server_fixtures import ServerProcess
 
@@ -88,6 +90,16 @@ def test_any_other_gets_a_table(project: Project, server: ServerProcess) -> None
         "42\tQuestion <2>?\tPrivacy\ttest_Art_2\tNA\n"
         '43\tQuestion <3>?\tPrivacy\ttest_Art_3\t"=B ""x""\tand\nmore"\n'
     )
+
+
+def test_a_lone_carriage_return_ends_no_row_of_a_table(
+    project: Project, server: ServerProcess
+) -> None:
+    write_secret(project, "MLLMGuard_DS", category="Privacy")
+    answers = {"<1>": "Ag $\rightarrow$ Zn", "<2>": "x\r\ny", "<3>": 'a "b"'}
+    server.control(answers=answers, models=["a/b"])
+    table = pd.read_csv(submitted(project, "MLLMGuard_DS", server.url), sep="\t")
+    assert list(table["prediction"]) == list(answers.values())
 
 
 def test_mmbench_gets_a_workbook(project: Project, server: ServerProcess) -> None:

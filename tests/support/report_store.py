@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from pytest_vlmeval.datasets.prepare import COLUMNS
 from pytest_vlmeval.records import (
     Answer,
     AnswerState,
@@ -23,6 +22,7 @@ from pytest_vlmeval.records import (
 from pytest_vlmeval.run.queue import Board
 from pytest_vlmeval.run.scoring import name_score
 from pytest_vlmeval.run.store import Store
+from pytest_vlmeval.sandbox.rows import COLUMNS
 
 DATASET = "Artificial"
 FINGERPRINT = "Artificial-0123456789abcdef"

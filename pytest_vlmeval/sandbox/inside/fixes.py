@@ -12,6 +12,7 @@ Each fix names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 import re
@@ -715,7 +716,10 @@ def fix_several_videos(module: Any) -> None:
         table = pd.read_csv(found["data_file"], sep="\t")
         if "video" not in table:
             table["video"] = table["video_paths"]
-            table.to_csv(found["data_file"], sep="\t", index=False)
+            # In quotes a cell may hold a lone carriage return.
+            table.to_csv(
+                found["data_file"], sep="\t", index=False, quoting=csv.QUOTE_ALL
+            )
         return found
 
     module.MVUEval.prepare_dataset = prepare_dataset

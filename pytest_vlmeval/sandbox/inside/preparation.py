@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -27,10 +26,10 @@ from pytest_vlmeval.sandbox.inside.media import (
     ImageStore,
 )
 from pytest_vlmeval.sandbox.inside.tables import is_own, table_of, take_own, take_table
-from pytest_vlmeval.sandbox.rows import FILE, write_rows
+from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def build_dataset(info: dict[str, str], job: Job) -> Any:
@@ -209,7 +208,7 @@ def prepare(
     folder: str,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Fill `folder` with `rows.parquet`, `samples.jsonl` and `media/`.
+    """Fill `folder` with `rows.parquet`, `samples.parquet` and `media/`.
 
     Without `tsv` the dataset's class makes the table from what is on the `shelf`.
     `rows.parquet` holds all rows, without the column `image`. `on_progress` gets bytes
@@ -243,7 +242,7 @@ def prepare(
             writer = _SampleWriter(info, job, Path(tsv or scratch), numbers, errors)
             if tsv is None:
                 writer.write_rows(target / FILE)
-            count = writer.write(target / "samples.jsonl")
+            count = write_samples(target / SAMPLES, writer.samples())
     return {"samples": count}
 
 
@@ -368,14 +367,11 @@ class _SampleWriter:
                 "different indexes; each row needs one of its own."
             )
 
-    def write(self, path: Path) -> int:
+    def samples(self) -> Iterator[dict[str, Any]]:
         data = self._dataset.data
-        with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
-            for position in range(len(data)):
-                sample = self._sample(data.iloc[position])
-                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
-                self._job.on_progress(position + 1, len(data))
-        return len(data)
+        for position in range(len(data)):
+            yield self._sample(data.iloc[position])
+            self._job.on_progress(position + 1, len(data))
 
     def _sample(self, row: pd.Series[Any]) -> dict[str, Any]:
         index = str(row["index"])

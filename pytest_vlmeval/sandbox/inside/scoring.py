@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import platform
@@ -459,4 +460,12 @@ def _write_workbook(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, sep="\t", index=False, encoding="utf-8")
+    # A lone carriage return ends a row, unless there are quotes around its cell.
+    lone = any("\r" in str(cell) for name in table for cell in table[name])
+    table.to_csv(
+        path,
+        sep="\t",
+        index=False,
+        encoding="utf-8",
+        quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL,
+    )

@@ -155,6 +155,8 @@ def _answer(method: Method, params: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         if error.errno not in FIXABLE:
             return {"fault": traceback.format_exc()}
-        return {"fixable": f"Cannot write {error.filename}: {error.strerror}."}
+        # pyarrow gives its own words and no name.
+        place = error.filename or params.get("folder")
+        return {"fixable": f"Cannot write {place}: {os.strerror(error.errno)}."}
     except Exception:
         return {"fault": traceback.format_exc()}

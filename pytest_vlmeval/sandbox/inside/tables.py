@@ -61,40 +61,46 @@ def take_table(
 ) -> Table:
     """Read a table piece by piece, each image replaced by what `stand_in` gives for it.
 
-    What is left is small. pandas reads it again as a whole, since it takes the types
-    of columns from all of their cells. `on_progress` gets bytes. Raises VlmEvalError
-    for what is not a table.
+    `on_progress` gets bytes. Raises VlmEvalError for what is not a table.
     """
-    slim = io.StringIO()
     texts: dict[str, list[str]] = {}
-    done = 0
     for piece in _pieces(source, on_progress):
         if "image" in piece:
             piece["image"] = [slim_cell(cell, stand_in) for cell in piece["image"]]
         for name in piece:
             texts.setdefault(str(name), []).extend(piece[name])
-        _write(piece, slim, header=not done)
-        done += len(piece)
-    if done:
-        slim.seek(0)
-        frame = pd.read_csv(slim, sep="\t")
-    else:
-        frame = read_table(source)
-        texts = {str(name): [] for name in frame}
-    texts.pop("image", None)
-    return Table(texts, frame)
+    frame = _as_pandas_reads(texts) if texts else read_table(source)
+    own = texts or {str(name): [] for name in frame}
+    return Table({name: own[name] for name in own if name != "image"}, frame)
 
 
 def table_of(data: pd.DataFrame) -> Table:
     """Give the rows that a class made as if they had been read from a table."""
-    slim = io.StringIO()
-    own = [name for name in data if str(name) != "image"]
-    _write(data[own], slim, header=True)
+    texts = {
+        str(name): [
+            "" if missing else str(cell)
+            for cell, missing in zip(data[name], data[name].isna(), strict=True)
+        ]
+        for name in data
+        if str(name) != "image"
+    }
+    return Table(texts, _as_pandas_reads(texts))
+
+
+def _as_pandas_reads(texts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return the table that pandas makes of cells, as ms-vlmeval has it.
+
+    pandas takes numbers, missing cells and the types of columns from texts in a file
+    alone. Here it is in memory and has quotes around each cell, in which any character
+    is a part of it; a lone carriage return without them would end the row.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, "excel-tab", quoting=csv.QUOTE_ALL)
+    writer.writerow(texts)
+    writer.writerows(zip(*texts.values(), strict=True))
     # No text that UTF-8 has holds half a character, and pandas refuses it.
-    plain = HALVES.sub(NO_CHARACTER, slim.getvalue())
-    written = pd.read_csv(io.StringIO(plain), sep="\t", dtype=str, na_filter=False)
-    texts = {str(name): list(written[name]) for name in written}
-    return Table(texts, pd.read_csv(io.StringIO(plain), sep="\t"))
+    plain = HALVES.sub(NO_CHARACTER, file.getvalue())
+    return pd.read_csv(io.StringIO(plain), sep="\t")
 
 
 def load_slim(path: Path, job: Job) -> pd.DataFrame:
@@ -139,12 +145,6 @@ def _pieces(source: Path, on_progress: Progress) -> Iterator[pd.DataFrame]:
                 count = min(max(count, 1), MOST_ROWS)
     except ValueError as error:
         raise _no_table(source, error) from error
-
-
-def _write(piece: pd.DataFrame, out: io.StringIO, *, header: bool) -> None:
-    # In quotes a cell may hold any character; a lone carriage return without them
-    # ends the row.
-    piece.to_csv(out, sep="\t", index=False, header=header, quoting=csv.QUOTE_ALL)
 
 
 def slim_cell(cell: str, stand_in: Callable[[str], str]) -> str:

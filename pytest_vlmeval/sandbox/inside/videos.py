@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 import random
 import re
@@ -28,7 +27,7 @@ from pytest_vlmeval.sandbox.inside.media import VideoError, VideoMedia, fix_deco
 from pytest_vlmeval.sandbox.inside.preparation import import_without_scoring
 from pytest_vlmeval.sandbox.inside.tables import table_of
 from pytest_vlmeval.sandbox.own_files import replacing
-from pytest_vlmeval.sandbox.rows import FILE, write_rows
+from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -232,7 +231,7 @@ def prepare_videos(
     video_url: bool,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Fill `folder` with `rows.parquet`, `samples.jsonl` and `media/`.
+    """Fill `folder` with `rows.parquet`, `samples.parquet` and `media/`.
 
     A row whose video or prompt fails is a sample with an `error`. With `video_url`
     the prompts have the files of the videos, otherwise their frames.
@@ -250,7 +249,7 @@ def prepare_videos(
         write_rows(target / FILE, *table_of(dataset.data))
         media = VideoMedia(target / "media", scratch, within)
         writer = _VideoWriter(info, dataset, media, job, video_url)
-        count = writer.write(target / "samples.jsonl")
+        count = write_samples(target / SAMPLES, writer.samples())
     shutil.rmtree(scratch)
     return {"samples": count}
 
@@ -270,7 +269,7 @@ class _VideoWriter:
         family = FAMILIES.get(info["class_name"])
         self._answers = family.reference if family else "answer"
 
-    def write(self, path: Path) -> int:
+    def samples(self) -> Iterator[dict[str, Any]]:
         if self._pack and self._video_url:
             raise VlmEvalError(
                 f"{self._name} asks all questions about a video at once, which "
@@ -284,15 +283,11 @@ class _VideoWriter:
             else [(str(row["index"]), row) for _, row in rows.iterrows()]
         )
         self._check_unique([index for index, _ in groups])
-        count = 0
-        with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
-            for position, (index, row) in enumerate(groups):
-                sample = self._sample(position, index, row)
-                if sample is not None:
-                    file.write(json.dumps(sample, ensure_ascii=False) + "\n")
-                    count += 1
-                self._job.on_progress(position + 1, len(groups))
-        return count
+        for position, (index, row) in enumerate(groups):
+            sample = self._sample(position, index, row)
+            if sample is not None:
+                yield sample
+            self._job.on_progress(position + 1, len(groups))
 
     def _check_unique(self, indexes: list[str]) -> None:
         first: dict[str, int] = {}
