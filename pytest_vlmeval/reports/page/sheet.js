@@ -88,8 +88,8 @@ class Sheet {
   // The prompt; of several turns each with the reply to it, but for the last one's.
   dialogue(detail, name) {
     const prompt = detail.prompt || [];
-    const images = prompt.flat().filter((part) => part.kind === "image").length;
-    const images = { count: images, shown: 0, name };
+    const count = prompt.flat().filter((part) => part.kind === "image").length;
+    const images = { count, shown: 0, name };
     if (prompt.length < 2) return [make("h3", {}, "Prompt"), ...this.turn(prompt.flat(), images)];
     const earlier = detail.earlier || [];
     return prompt.flatMap((turn, number) => {
