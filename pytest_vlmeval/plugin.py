@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.settings.groups import SERVED
 from pytest_vlmeval.settings.option import shown_address
 from pytest_vlmeval.settings.presets import NO_PRESET
 from pytest_vlmeval.suite.session import (
+    RUN_KEY,
     SCREEN_KEY,
     get_settings,
     is_given,
@@ -50,7 +51,14 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if command is None:
         take_suite(config, print)
         return None
-    return command(config, print)
+    try:
+        return command(config, print)
+    except (VlmEvalError, pytest.UsageError):
+        raise
+    except Exception as error:
+        what = "The command that runs instead of tests"
+        line = log_error(get_settings(config), error, what)
+        raise pytest.UsageError(line) from None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -106,7 +114,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the report of a wrong answer take little."""
+    """Let the report of a wrong answer take little, and that of a bug be one line."""
+    if call.excinfo is not None and isinstance(call.excinfo.value, Exception):
+        from pytest_vlmeval import suite
+
+        if (run := item.config.stash.get(RUN_KEY, None)) is not None:
+            suite.replace_bug(item, call, run.settings)
     report = yield
     if hasattr(report, "wasxfail"):
         from pytest_vlmeval import suite
@@ -118,7 +131,7 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail what no test held; let a worker end what it asks for the others."""
-    from pytest_vlmeval.suite.session import RUN_KEY, is_worker, note_unheld
+    from pytest_vlmeval.suite.session import note_unheld
 
     note_unheld(session)
     run = session.config.stash.get(RUN_KEY, None)

@@ -33,7 +33,7 @@ from pytest_vlmeval.datasets.hub import is_cached, repository_size
 from pytest_vlmeval.datasets.own import OwnAccess, describe_own
 from pytest_vlmeval.datasets.prepare import fetch_files, show_videos
 from pytest_vlmeval.datasets.unscored import is_scored
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import (
     VLMEVALKIT_BASE,
@@ -198,7 +198,7 @@ class Library:
         """Return what is known of a dataset; `VlmEvalError` for an unknown name."""
         if name in self._own:
             if name not in self._described:
-                self._described[name] = _kept(lambda: self._describe_own(name))
+                self._described[name] = self._kept(self._describe_own, name)
             return _given(self._described[name])
         bundled = demo_datasets()
         found = bundled.get(name) or self.catalog.get(name)
@@ -267,8 +267,17 @@ class Library:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""
         with self._lock:
             if name not in self._prepared:
-                self._prepared[name] = _kept(lambda: self._prepare(name))
+                self._prepared[name] = self._kept(self._prepare, name)
             return _given(self._prepared[name])
+
+    def _kept(self, find: Callable[[str], Found], name: str) -> Found | VlmEvalError:
+        """Return what is found, or the error, which each of a dataset's items has."""
+        try:
+            return find(name)
+        except VlmEvalError as error:
+            return error
+        except Exception as error:
+            return VlmEvalError(log_error(self._settings, error, "Preparing", name))
 
     def fetch(self, name: str) -> Path:
         """Return a dataset's file, downloaded with all that belongs to it."""
@@ -276,7 +285,8 @@ class Library:
             sandbox = self.sandbox_for(name)
             return fetch_files(self.find(name), sandbox, self._access).place
         except SandboxFault as fault:
-            raise VlmEvalError(str(fault)) from fault
+            why = log_error(self._settings, fault, "Fetching the files of", name)
+            raise VlmEvalError(why) from None
 
     @cached_property
     def _access(self) -> FileAccess:
@@ -375,16 +385,6 @@ class Library:
         # Without the lock, which another thread may hold through a whole build.
         for sandbox in list(self._sandboxes.values()):
             sandbox.close()
-
-
-def _kept(find: Callable[[], Found]) -> Found | VlmEvalError:
-    """Return what is found, or the error: told by a dataset's item, again and again."""
-    try:
-        return find()
-    except VlmEvalError as error:
-        return error
-    except SandboxFault as fault:
-        return VlmEvalError(str(fault))
 
 
 def _given(found: Found | VlmEvalError) -> Found:

@@ -392,6 +392,7 @@ class Pool:
                 kind="bug",
                 retryable=False,
             )
+            error.__context__ = bug
         finally:
             latency_s = time.perf_counter() - started
             limiter.end()

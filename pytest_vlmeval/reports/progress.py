@@ -393,7 +393,7 @@ class LiveProgress:
         while not self._stopped.wait(REDRAW_S):
             try:
                 progress = self._source()
-            except VlmEvalError:
+            except Exception:
                 continue  # The items that wait say what is wrong with the store.
             rate = self._rate.update(progress.settled, time.monotonic())
             silent_s = time.monotonic() - self._spoke_at

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError, printable
+from pytest_vlmeval.errors import VlmEvalError, log_error, printable
 from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.models.endings import find_ending, is_cut_off
 from pytest_vlmeval.records import (
@@ -421,6 +421,8 @@ class TerminalReport:
             ]
         except VlmEvalError as error:
             lines = [*lines, str(error)]
+        except Exception as error:
+            lines = [*lines, log_error(self._settings, error, "The summary")]
         terminalreporter.write_sep("=", "vlmeval")
         for line in lines:
             terminalreporter.write_line(printable(line))
@@ -469,24 +471,41 @@ class TerminalReport:
 def write_reports(report: RunReport, settings: Settings) -> list[str]:
     """Write what the settings ask for; return a line about each.
 
-    Raises `VlmEvalError` where a file cannot be written.
+    Raises `VlmEvalError` for what cannot be written, once all else is.
     """
-    lines = []
-    if settings.report is not None:
-        from pytest_vlmeval.reports.html import write_html
-
-        write_html(report, settings.report, max_mb=settings.report_max_mb)
-        lines.append(f"report: {settings.report} ({_size(settings.report)})")
-    if settings.export is not None:
-        from pytest_vlmeval.reports.export import write_export
-
-        notes = write_export(report, settings.export, settings.predictions)
-        lines += [f"results: {settings.export}", *notes]
+    lines: list[str] = []
+    failures: list[str] = []
+    for path, write in (
+        (settings.report, _write_page),
+        (settings.export, _write_results),
+    ):
+        if path is None:
+            continue
+        try:
+            lines += write(report, path, settings)
+        except VlmEvalError as error:
+            failures.append(str(error))
+        except Exception as error:
+            failures.append(log_error(settings, error, f"Writing {path}"))
+    if failures:
+        raise VlmEvalError("\n".join([*failures, *lines]))
     return lines
 
 
-def _size(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"
+def _write_page(report: RunReport, path: Path, settings: Settings) -> list[str]:
+    from pytest_vlmeval.reports.html import write_html
+
+    write_html(report, path, max_mb=settings.report_max_mb)
+    return [f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)"]
+
+
+def _write_results(report: RunReport, path: Path, settings: Settings) -> list[str]:
+    from pytest_vlmeval.reports.export import write_export
+
+    return [
+        f"results: {path}",
+        *write_export(report, path, settings.predictions),
+    ]
 
 
 class ReportWriter:
@@ -509,8 +528,12 @@ class ReportWriter:
             return
         try:
             self._lines = self._write()
-        except VlmEvalError as error:
-            self._lines = [str(error)]
+        except Exception as error:
+            self._lines = (
+                str(error).splitlines()
+                if isinstance(error, VlmEvalError)
+                else [log_error(self._settings, error, "Writing the reports")]
+            )
             if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
 

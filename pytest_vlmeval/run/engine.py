@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from pytest_vlmeval.errors import VlmEvalError, describe
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import (
     ErrorKind,
     OutageError,
@@ -55,6 +55,11 @@ _FAILED: Mapping[ErrorKind, AnswerState] = {
     "filtered": "filtered",
     "aborted": "aborted",
 }
+
+
+# Keeps the traceback of what nobody expects, met at a fingerprint's index; returns the
+# line about it.
+LogBug = Callable[[BaseException, str, str], str]
 
 
 class Journal:
@@ -114,8 +119,11 @@ class Asker:
         retries: int,
         journal: Journal,
         refusals: Refusals | None = None,
+        *,
+        log: LogBug | None = None,
     ) -> None:
         self._pool = pool
+        self._log = log
         self._retries = retries
         self._journal = journal
         self._refusals = refusals
@@ -200,14 +208,17 @@ class Asker:
         """Return what becomes of a sample whose last attempt failed."""
         error = attempt.error
         assert error is not None
+        if self._log and error.kind == "bug":
+            why = self._log(error.__context__ or error, fingerprint, index)
+        elif self._refusals is None:
+            why = str(error)
+        else:  # The options that fix it are the model's, not a judge's.
+            why = explain(error, has_images=request.has_images)
         return Answer(
             fingerprint=fingerprint,
             index=index,
             state=_FAILED.get(error.kind, "failed"),
-            # The options that fix it are the model's, not a judge's.
-            error=str(error)
-            if self._refusals is None
-            else explain(error, has_images=request.has_images),
+            error=why,
             attempts=attempts,
             latency_ms=1000 * attempt.latency_s,
             endpoint=attempt.endpoint,
@@ -299,7 +310,7 @@ class Work:
     a row that cannot be asked. `retries` is how often one is sent again. `make_pool`
     opens the endpoints, which bound the requests in flight. `refusals` ends the asking
     of a dataset. `keep` writes what `journal` holds to the store. `release` lets go of
-    what is needed for asking alone.
+    what is needed for asking alone. `log` keeps the traceback of what nobody expects.
     """
 
     request: Callable[[str, str], Request]
@@ -309,6 +320,7 @@ class Work:
     refusals: Refusals
     keep: Callable[[Sequence[FailedAttempt], Sequence[LimitChange]], None]
     release: Callable[[], None]
+    log: LogBug
 
 
 class Engine:
@@ -402,8 +414,7 @@ class Engine:
         except BaseException as error:
             cause = _first_cause(error)
             if not isinstance(cause, VlmEvalError):
-                self._board.fail(VlmEvalError(f"The engine ended by a bug: {cause!r}"))
-                raise
+                cause = VlmEvalError(self._work.log(cause, "", ""))
             if isinstance(cause, OutageError):
                 self.outage = str(cause)
             self._board.fail(cause)
@@ -443,7 +454,9 @@ class _Drain:
         self._work = work
         self._queue = queue
         self._pool = pool
-        self._asker = Asker(pool, work.retries, work.journal, work.refusals)
+        self._asker = Asker(
+            pool, work.retries, work.journal, work.refusals, log=work.log
+        )
         self._executor = executor
         self._walk: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
@@ -548,7 +561,7 @@ class _Drain:
         except VlmEvalError as error:
             answer = failed_answer(fingerprint, ask.sample, str(error))
         except Exception as error:
-            why = f"its prompt cannot be made: {describe(error)}"
+            why = self._work.log(error, fingerprint, ask.sample)
             answer = failed_answer(fingerprint, ask.sample, why)
         else:
             answer = await self._asker.ask(fingerprint, ask.sample, request, place)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.check import MediaCheck, find_needs
 from pytest_vlmeval.models.open import create_pool
 from pytest_vlmeval.models.pool import AUTO_CEILING
@@ -105,6 +105,15 @@ class Inference:
 
         One without any part claims nothing yet: the engine starts with the first.
         """
+        try:
+            self._divide()
+        except VlmEvalError:
+            raise
+        except Exception as error:
+            line = log_error(self._settings, error, "Sharing the requests")
+            self._state.board.fail(VlmEvalError(line))
+
+    def _divide(self) -> None:
         members = self._state.store.leases.members(self._state.session_id)
         if any(member.state == "stopped" for member in members):
             self._break_off()
@@ -133,6 +142,9 @@ class Inference:
                 state.library, self._settings, names[name], index
             ),
             retries=self._settings.retries,
+            log=lambda error, name, index: log_error(
+                self._settings, error, "Asking", names.get(name, ""), index
+            ),
             journal=journal,
             make_pool=lambda: self._make_pool(journal.note_limit, aside),
             refusals=Refusals(names, self._announce),
@@ -289,9 +301,7 @@ class Execution:
         self._scorer = Scorer(state, self._judges)
         self._stored = StoredScores(state.store, state.board, state.plan)
         narrow = partial(state.store.runs.narrow_plan, session_id)
-        self.early = EarlyStops(
-            settings.gates, library, state.board, self._scorer, narrow
-        )
+        self.early = EarlyStops(settings, library, state.board, self._scorer, narrow)
 
     def _begin(self, library: Library, session_id: str, number: int) -> RunState:
         """Open the store, find the run or make it, and join it."""

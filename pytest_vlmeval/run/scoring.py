@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.records import (
     NO_ANSWER,
     Plan,
@@ -230,6 +230,9 @@ class Scorer:
                     self._scores[entry.dataset] = self._score(entry)
                 except VlmEvalError as error:
                     self._scores[entry.dataset] = error
+                except Exception as error:
+                    line = log_error(self._settings, error, "Scoring", entry.dataset)
+                    self._scores[entry.dataset] = VlmEvalError(line)
             found = self._scores[entry.dataset]
         if isinstance(found, VlmEvalError):
             raise found
@@ -298,6 +301,7 @@ class Scorer:
                 return self._compute(
                     score_id,
                     lambda: finish(self._score_now(entry, stored, name, judge)),
+                    entry.dataset,
                 )
             if state != "taken":
                 break
@@ -319,13 +323,14 @@ class Scorer:
                 return None
             raise
 
-    def _compute(self, score_id: str, make: Callable[[], Score]) -> Score:
+    def _compute(self, score_id: str, make: Callable[[], Score], dataset: str) -> Score:
         """Score, and record the score or why there is none."""
         try:
             score = make()
-        except SandboxFault as error:
+        except SandboxFault as fault:
+            error = VlmEvalError(log_error(self._settings, fault, "Scoring", dataset))
             self._store.scores.fail(score_id, error)
-            raise VlmEvalError(str(error)) from error
+            raise error from None
         except VlmEvalError as error:
             self._store.scores.fail(score_id, error)
             raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.errors import NotAskedError, VlmEvalError
+from pytest_vlmeval.errors import NotAskedError, VlmEvalError, log_error
 from pytest_vlmeval.gates.completeness import check_completeness
 from pytest_vlmeval.gates.early import Decision, Stop, Whole, look_sizes
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import PlanEntry
     from pytest_vlmeval.run.queue import Board
     from pytest_vlmeval.run.scoring import Scorer
-    from pytest_vlmeval.settings.groups import GateSettings
+    from pytest_vlmeval.settings import Settings
 
 # How long the end of a session waits for a look that is being scored.
 LONGEST_LOOK_S = 60
@@ -45,7 +45,7 @@ class EarlyStops:
 
     def __init__(
         self,
-        settings: GateSettings,
+        settings: Settings,
         library: Library,
         board: Board,
         scorer: Scorer,
@@ -127,13 +127,8 @@ class EarlyStops:
             self._watched[dataset].settled.wait()
 
     def _run(self) -> None:
-        try:
-            for watched in self._watched.values():
-                self._settle(watched, waiting=True)
-        finally:
-            # After a bug the rest is asked as it is without the option.
-            for watched in self._watched.values():
-                self._end(watched)
+        for watched in self._watched.values():
+            self._settle(watched, waiting=True)
 
     def _settle(self, watched: _Watched, *, waiting: bool) -> None:
         """Take the looks that are due; whatever happens, nobody waits for ever."""
@@ -145,6 +140,11 @@ class EarlyStops:
         except VlmEvalError:
             # The items that wait for the same answers and scores say so.
             pass
+        except Exception as error:
+            name = watched.entry.dataset
+            line = log_error(self._settings, error, "Looking at first samples of", name)
+            # Its gates may be decided of all samples yet.
+            self._found[name] = Whole(dataset=name, why=line)
         finally:
             if done:
                 self._end(watched)
@@ -178,7 +178,9 @@ class EarlyStops:
         """Return what a look tells; nothing where its score is incomplete."""
         watched.looked.append(first)
         score = self._scorer.look(first)
-        if any(each.fails for each in check_completeness(score, 0, self._settings)):
+        if any(
+            each.fails for each in check_completeness(score, 0, self._settings.gates)
+        ):
             return None
         for number, gate in enumerate(watched.gates):
             if number not in watched.decided:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.suite.selection import (
     may_leave_out,
     named_datasets,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.unscored import Unscored
     from pytest_vlmeval.run import Run
     from pytest_vlmeval.run.plan import Needed
+    from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.suite.views import SampleView, ScoreView
 
 # What the benchmarks are marked with, for -m.
@@ -42,6 +43,8 @@ MARKERS = {
     "chinese": "asks in Chinese",
     "needs_judge": "is scored by a judge only",
 }
+
+PACKAGE = Path(__file__).parents[1]
 
 # The datasets some of whose items were deselected.
 DESELECTED = pytest.StashKey[set[str]]()
@@ -166,6 +169,9 @@ def _expand(run: Run, dataset: str, fixture: str) -> Sequence[Parameter]:
         rows = run.rows(dataset)
     except VlmEvalError as error:
         return [UnpreparedParameter(dataset=dataset, error=str(error))]
+    except Exception as error:
+        why = log_error(run.settings, error, "Preparing", dataset)
+        return [UnpreparedParameter(dataset=dataset, error=why)]
     if fixture == "vlm_score":
         return [ScoreParameter(dataset=dataset)]
     return [SampleParameter(dataset=dataset, row=row) for row in rows]
@@ -200,6 +206,36 @@ def shorten(
     error = call.excinfo.value if call.excinfo is not None else None
     if parameter_of(item) is not None and getattr(error, "pytrace", True) is False:
         report.longrepr = str(error)
+
+
+def replace_bug(
+    item: pytest.Item, call: pytest.CallInfo[None], settings: Settings
+) -> None:
+    """Put one line in the place of an exception that nobody expects, met in our code.
+
+    What the test of a user raises by itself stays as it is.
+    """
+    assert call.excinfo is not None
+    error, parameter = call.excinfo.value, parameter_of(item)
+    if (
+        parameter is None
+        or isinstance(error, VlmEvalError)
+        or not any(
+            PACKAGE in Path(entry.path).parents
+            # A test of the wheel's benchmarks, or of the base class.
+            and entry.name != getattr(item, "originalname", "")
+            for entry in call.excinfo.traceback
+        )
+    ):
+        return
+    doing = "The test of" if call.when == "call" else f"The {call.when} of the test of"
+    sample = parameter.row.index if isinstance(parameter, SampleParameter) else ""
+    line = log_error(settings, error, doing, dataset_of(item), sample)
+    failure = pytest.fail.Exception(line, pytrace=False)
+    # What --pdb enters is still the place of the exception.
+    call.excinfo = pytest.ExceptionInfo.from_exception(
+        failure.with_traceback(error.__traceback__)
+    )
 
 
 def gate_folders(items: Iterable[pytest.Item]) -> list[Path]:

@@ -21,7 +21,7 @@ from pytest_vlmeval.datasets.unscored import (
     explain_left_out,
     explain_refusal,
 )
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.reports.screen import Relay, Screen
 from pytest_vlmeval.settings import Settings, load_from, session_sources
 from pytest_vlmeval.settings.sources import BY_NAME, Sources
@@ -128,6 +128,17 @@ def _share(config: pytest.Config) -> Share:
 
 def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     """Expand a test over its datasets, once what the session downloads is known."""
+    try:
+        _parametrize(metafunc, fixture)
+    except (VlmEvalError, pytest.UsageError, pytest.Collector.CollectError):
+        raise
+    except Exception as error:
+        what = f"Collecting {metafunc.definition.nodeid}"
+        line = log_error(get_settings(metafunc.config), error, what)
+        raise pytest.Collector.CollectError(line) from None
+
+
+def _parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     config = metafunc.config
     run = get_run(config)
     if FORECAST_KEY not in config.stash:
@@ -172,6 +183,8 @@ def begin_run(session: pytest.Session) -> None:
                 run.halt()
     except VlmEvalError as error:
         _refuse(session, str(error))
+    except Exception as error:
+        _refuse(session, log_error(get_settings(config), error, "Beginning the run"))
 
 
 def _refuse_unscored(session: pytest.Session, run: Run) -> None:
@@ -281,14 +294,17 @@ def note_unheld(session: pytest.Session) -> None:
 
 def close_run(config: pytest.Config) -> None:
     """End the engine and the helpers of this process."""
-    run = config.stash.get(RUN_KEY, None)
-    if run is not None:
-        run.close()
-        del config.stash[RUN_KEY]
-    keeper = config.stash.get(KEEPER_KEY, None)
-    if keeper is not None:
-        keeper.close()
-        del config.stash[KEEPER_KEY]
+    endings: list[Callable[[], None]] = []
+    if (run := config.stash.get(RUN_KEY, None)) is not None:
+        endings.append(run.close)
+    if (keeper := config.stash.get(KEEPER_KEY, None)) is not None:
+        endings.append(keeper.close)
+    for end in endings:
+        try:
+            end()
+        except Exception as error:
+            line = log_error(get_settings(config), error, "Ending the run")
+            config.stash[SCREEN_KEY].announce(line)
     screen = config.stash.get(SCREEN_KEY, None)
     if screen is not None:
         screen.close()

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+from pytest_vlmeval.errors import log_error
 from pytest_vlmeval.models.pool import Concurrency
 from pytest_vlmeval.models.refusals import Refusals
 from pytest_vlmeval.records import Plan, PlanEntry
@@ -33,6 +34,7 @@ from tests.support.pool_calls import make_pool
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.run.queue import RunState
+    from pytest_vlmeval.settings import Settings
 
 CONCURRENCY = 8
 SAMPLES = 400
@@ -94,6 +96,13 @@ class Asking:
             ),
             keep=partial(self.store.accounting.record, "r", owner),
             release=lambda: None,
+            log=lambda error, name, index: log_error(
+                cast("Settings", SimpleNamespace(work_dir=folder)),
+                error,
+                "Asking",
+                name,
+                index,
+            ),
         )
         self.engine = Engine(work, queue, self.board)
 
