@@ -2,6 +2,7 @@
 # make test   sets up what is missing, then runs the tests
 # make test-slow     those that take longest: faults, hostile answers, simulations
 # make test-units    those that start no process, with PYTHON: other versions of it
+# make test-lowest   the same, with the lowest versions that pyproject.toml takes
 # make test-addons   those that build the sandbox's add-ons (ten minutes, 4 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
 # make model-environment   sets up what these need, in the user's cache
@@ -24,7 +25,8 @@ PLAIN := not addons and not swift and not ray and not postgres and not browser \
 TRAINING := .cache/demo-model
 TRAINING_READY := $(TRAINING)/.ready
 SPHINX := .cache/docs
-UNITS := .cache/units
+UNITS ?= .cache/units
+LOWEST := .cache/lowest
 SPHINX_READY := $(SPHINX)/.ready
 # Ray, with all of .venv below it, which so stays as small as it is.
 RAY := .cache/ray
@@ -34,7 +36,7 @@ RAY_READY := $(RAY)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-addons test-browser test-swift test-ray test-postgres \
-	test-packaging test-units model-environment docs screenshot lint typecheck demo-model clean
+	test-packaging test-units test-lowest model-environment docs screenshot lint typecheck demo-model clean
 
 demo: $(READY)
 	$(BIN)/pytest --vlm-model=demo benchmarks/test_demo.py $(PYTEST_ARGS)
@@ -70,6 +72,9 @@ test-packaging: $(READY)
 
 test-units: $(UNITS)/.ready
 	$(UNITS)/bin/pytest -n 2 --units -m "not slow and $(PLAIN)" $(PYTEST_ARGS)
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/pytest -n 2 --units -m "not slow and $(PLAIN)" $(PYTEST_ARGS)
 
 # Every warning is an error: a link that leads nowhere, a page that nothing leads to.
 docs: $(SPHINX_READY)
@@ -123,6 +128,14 @@ $(READY): pyproject.toml constraints.txt Makefile
 
 $(UNITS)/.ready: pyproject.toml constraints.txt Makefile
 	$(call set_up,$(UNITS),--constraint constraints.txt --editable '.[dev]')
+
+# pip has no such resolution; uv is among what .venv has.
+$(LOWEST)/.ready: pyproject.toml Makefile $(READY)
+	rm -rf $(LOWEST)
+	$(BIN)/uv venv --quiet --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python \
+		--resolution lowest-direct --editable '.[dev]'
+	touch $@
 
 $(SPHINX_READY): docs/requirements.txt Makefile
 	$(call set_up,$(SPHINX),--requirement docs/requirements.txt)

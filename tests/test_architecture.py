@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +118,46 @@ def test_only_one_part_imports(library: str, allowed: set[str]) -> None:
         if not any(module == name or module.startswith(name + ".") for name in allowed)
     }
     assert not stray
+
+
+# Imported by another name than they are installed by, or with what they are part of.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "_pytest": "pytest",
+    "allure": "allure-pytest",
+    "pytest_html": "pytest-html",
+    "pydantic_core": "pydantic",
+    "aiohttp": "openai",
+}
+# What reports and tests go along with where it is installed.
+ALONGSIDE = {"allure-pytest", "pytest-html"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Each library is a dependency or of an extra, and each dependency is imported."""
+    text = PACKAGE.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    extras = [
+        each
+        for name in ("xlsx", "ray")
+        for each in project["optional-dependencies"][name]
+    ]
+    needed, optional = (
+        {re.split(r"[^\w-]", each)[0].lower() for each in lines}
+        for lines in (project["dependencies"], extras)
+    )
+    imported = {
+        DISTRIBUTIONS.get(library, library.lower())
+        for path in MODULES
+        # These run in environments of their own.
+        if "inside" not in path.parts
+        for library in (name.split(".")[0] for name in imports(path))
+        if library not in {*sys.stdlib_module_names, "pytest_vlmeval"}
+    }
+    assert imported <= needed | optional | ALONGSIDE
+    # xdist is a plugin of its own.
+    assert needed <= imported | {"pytest-xdist"}
 
 
 def test_only_the_options_read_the_environment() -> None:

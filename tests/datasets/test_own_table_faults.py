@@ -54,9 +54,9 @@ def fault_of(path: Path) -> str:
             "'imgage'? Rename that. It has the columns question, answer, imgage.",
         ),
         (
-            "question answer image",
+            "question answer picture",
             "has neither a column image (base64) nor image_path; is one of them "
-            "'image'? Rename that. It has the columns question, answer, image.",
+            "'picture'? Rename that. It has the columns question, answer, picture.",
         ),
         (
             "question answer image answer",
