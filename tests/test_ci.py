@@ -107,10 +107,10 @@ def test_an_interrupt_ends_what_is_running(tmp_path: Path) -> None:
         "()",
         """[
             (
-                Step('a', 'trap "touch ended; exit 1" INT; touch a; sleep 60 & wait'),
+                Step('a', 'trap "touch ended; exit 1" INT; : > a; sleep 60 & wait'),
                 Step('next', 'touch next'),
             ),
-            (Step('b', 'touch b; sleep 60'),),
+            (Step('b', ': > b; exec sleep 60'),),
         ]""",
         "true",
     )

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.gates.thresholds import load_thresholds
+from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import Option
+from pytest_vlmeval.settings.sources import call_sources
 from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
 from tests.support.documentation import (
     ALL,
@@ -75,7 +77,10 @@ def test_code_is_code(path: Path, tmp_path: Path) -> None:
         assert block.language in {"sh", "python", "toml", "yaml"}, block
         if block.language == "python":
             compile(block.code, path.name, "exec")
-        if block.language == "toml":
+        if block.language == "toml" and "tool" in tomllib.loads(block.code):
+            (tmp_path / "pyproject.toml").write_text(block.code, encoding="utf-8")
+            assert load_from(call_sources({}, {}, tmp_path))
+        elif block.language == "toml":
             assert tomllib.loads(block.code)
             (tmp_path / "thresholds.toml").write_text(block.code, encoding="utf-8")
             assert load_thresholds(None, [tmp_path]).path
