@@ -1,14 +1,13 @@
-"""All datasets by name, read from ms-vlmeval's sources, and the bundled ones.
+"""All datasets by name, those that ms-vlmeval names and the bundled ones.
 
-A small interpreter of what tables in sources are made of: literals, names, f-strings,
-comprehensions, loops that fill a dict, class attributes and their inheritance. What
-it does not know is left out, silently: a table that is computed from files or the
-network has no value in the sources.
+`catalog.json` holds those of the pinned ms-vlmeval: what its classes say, and what the
+card and the versions of the data add. It is written by `python -m
+pytest_vlmeval.datasets.catalog PYTHON`, PYTHON being the interpreter of the sandbox's
+environment, which --vlm-setup names.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
 import hashlib
@@ -16,10 +15,10 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 import urllib.parse
-import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -36,8 +35,11 @@ from pytest_vlmeval.settings.option import (
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeNeed, Kind
+    from pytest_vlmeval.sandbox.calls import ListedDataset
+    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 CARD = Path(__file__).with_name("card.toml")
+CATALOG = Path(__file__).with_name("catalog.json")
 
 
 class CardEntry(NamedTuple):
@@ -129,11 +131,9 @@ def _source(url: str) -> str:
 
 
 # Counts changes in what is written, so that older files are not read.
-FORMAT = 6
+FORMAT = 7
 PROBE_S = 60.0
 MOST_FILES = 3
-# One table of the repository is all it wants (dataset/image_mcq.py:961).
-WITHOUT_REPOSITORY = {"MME-RealWorld-Lite"}
 DEMO_FOLDER = Path(__file__).parent / "demo"
 # Prints the version of ms-vlmeval and its folder, without importing it.
 PROBE = (
@@ -271,77 +271,73 @@ def locate_package(python: Path, cache_dir: Path | None = None) -> VlmevalPackag
     return found
 
 
-def load_catalog(package_folder: Path, cache_dir: Path) -> dict[str, DatasetInfo]:
-    """Give every dataset that the sources in `package_folder` name.
+def load_catalog(
+    environment: SandboxEnvironment, cache_dir: Path
+) -> dict[str, DatasetInfo]:
+    """Give every dataset that the ms-vlmeval of an environment names.
 
-    Reading them takes seconds, so the result is kept in `cache_dir` until the
-    package's list of classes changes.
+    Those of the version that this package pins are in a file of it. Another version
+    is imported in its sandbox, which takes seconds, so the result is kept in
+    `cache_dir` for as long as the environment holds that. Raises VlmEvalError.
     """
+    package = locate_package(environment.python, cache_dir)
+    pinned = json.loads(CATALOG.read_text(encoding="utf-8"))
+    if package.version == pinned["ms_vlmeval"]:
+        return _as_infos(pinned["datasets"])
     texts = [each.read_text(encoding="utf-8") for each in (CARD, VERSIONS)]
-    state = [FORMAT, *texts, str(package_folder), _state(package_folder)]
-    key = _digest(json.dumps(state))
-    memory = cache_dir / "catalog" / f"{key}.json"
+    state = [FORMAT, *texts, environment.fingerprint, _state(package.folder)]
+    memory = cache_dir / "catalog" / f"{_digest(json.dumps(state))}.json"
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        entries = json.loads(memory.read_text(encoding="utf-8"))
-        return {entry["name"]: _as_info(entry) for entry in entries}
-    catalog = _read_catalog(package_folder)
-    _remember(memory, [_as_entry(info) for info in catalog.values()])
-    return catalog
+        return _as_infos(json.loads(memory.read_text(encoding="utf-8")))
+    catalog = _make_catalog(environment.python)
+    _remember(memory, [_as_entry(info) for info in catalog])
+    return {info.name: info for info in catalog}
 
 
-def _read_catalog(package_folder: Path) -> dict[str, DatasetInfo]:
+def write_catalog(python: Path, path: Path = CATALOG) -> None:
+    """Write what the ms-vlmeval of an interpreter names, a dataset on each line."""
+    entries = [json.dumps(_as_entry(info)) for info in _make_catalog(python)]
+    version = json.dumps(locate_package(python).version)
+    path.write_text(
+        f'{{"ms_vlmeval": {version}, "datasets": [\n' + ",\n".join(entries) + "\n]}\n",
+        encoding="utf-8",
+    )
 
-    package = Package(package_folder / "dataset")
+
+def _make_catalog(python: Path) -> list[DatasetInfo]:
+    from pytest_vlmeval.sandbox.calls import list_in_sandbox
+    from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+
+    # Of its own: all is imported there, whatever packages are absent.
+    sandbox = Sandbox(python)
+    try:
+        listed = list_in_sandbox(sandbox)
+    except SandboxFault as fault:
+        raise VlmEvalError(str(fault)) from fault
+    finally:
+        sandbox.close()
     card = load_card()
-    catalog: dict[str, DatasetInfo] = {}
-    for name, source, settings in _named_classes(package):
-        # The first class that supports a name builds it (dataset/__init__.py:381).
-        if name not in catalog:
-            known = card.find(name, source.name)
-            catalog[name] = _describe(name, source, settings, known)
-    return catalog
+    return [_describe(each, card.find(each.name, each.class_name)) for each in listed]
 
 
-def _named_classes(
-    package: Package,
-) -> Iterator[tuple[str, SourceClass, dict[str, Any]]]:
-
-    presets = package.value("video_dataset_config", "supported_video_datasets") or {}
-    for name, preset in presets.items():
-        if isinstance(preset, Preset):
-            yield name, preset.target, preset.settings
-    for source in package.value("", "DATASET_CLASSES") or ():
-        if isinstance(source, SourceClass):
-            for name in package.call_supported(source):
-                yield name, source, {}
-
-
-def _describe(
-    name: str, source: SourceClass, settings: dict[str, Any], known: CardEntry | None
-) -> DatasetInfo:
-    # A preset's data is that of the dataset it presets.
-    entry = str(settings.get("dataset", name))
-    url = _entry(source.get("DATASET_URL"), entry)
-    checksum = _entry(source.get("DATASET_MD5"), entry) or _checksum(source, entry)
-    collections = source.get("DATASET_SETS")
-    members = collections.get(name, ()) if isinstance(collections, dict) else ()
-    address = read_address(url)
-    repository = known.hub if known and known.hub else _repository(source, name)
+def _describe(listed: ListedDataset, known: CardEntry | None) -> DatasetInfo:
+    address = read_address(listed.address)
+    repository = known.hub if known and known.hub else listed.repository
     repository = repository or address.repository
     info = DatasetInfo(
-        name=name,
-        class_name=source.name,
-        module=source.module,
-        kind=_kind(str(source.get("TYPE"))),
-        modality=_modality(str(source.get("MODALITY"))),
+        name=listed.name,
+        class_name=listed.class_name,
+        module=listed.module,
+        kind=_kind(listed.kind),
+        modality=_modality(listed.modality),
         url=address.url,
-        md5=checksum if re.fullmatch("[0-9a-f]{32}", checksum) else None,
-        versions=load_versions().get(entry, ()),
-        family=source.name,
+        md5=listed.md5 if re.fullmatch("[0-9a-f]{32}", listed.md5) else None,
+        versions=load_versions().get(listed.data, ()),
+        family=listed.class_name,
         source=address.source or repository,
         repository=repository,
-        settings=settings,
-        members=tuple(members),
+        settings=listed.settings,
+        members=tuple(listed.members),
     )
     if known is None:
         return info
@@ -354,31 +350,6 @@ def _describe(
         homepage=known.homepage,
         licence=known.licence,
     )
-
-
-def _checksum(source: SourceClass, name: str) -> str:
-    """Give the checksum of a video class, which has one file or one for each name."""
-    checksum = source.get("MD5")
-    return _entry(checksum, name) if isinstance(checksum, dict) else str(checksum)
-
-
-def _repository(source: SourceClass, name: str) -> str:
-    """Give the hub's repository that the methods of a class take by default."""
-    # Single files of theirs are enough.
-    if name in WITHOUT_REPOSITORY or source.get("DATASET_PART_URL"):
-        return ""
-    methods = [source.get("prepare_dataset"), *source.attributes.values()]
-    for method in methods:
-        found = method.default("repo_id") if isinstance(method, Function) else None
-        if isinstance(found, str):
-            return found
-    return ""
-
-
-def _entry(table: object, name: str) -> str:
-    # Some tables say '' or 'None' for what has no address or checksum.
-    value = table.get(name) if isinstance(table, dict) else None
-    return value if isinstance(value, str) else ""
 
 
 def _modality(upstream: str) -> Literal["image", "video", "text"]:
@@ -436,339 +407,29 @@ def _remember(memory: Path, data: Any) -> None:
         write_whole(memory, json.dumps(data))
 
 
-def _as_info(entry: dict[str, Any]) -> DatasetInfo:
-    versions = tuple(DataVersion(**each) for each in entry["versions"])
-    members = tuple(entry["members"])
+def _as_infos(entries: Iterable[Mapping[str, Any]]) -> dict[str, DatasetInfo]:
+    return {entry["name"]: _as_info(entry) for entry in entries}
+
+
+def _as_info(entry: Mapping[str, Any]) -> DatasetInfo:
+    versions = tuple(DataVersion(**each) for each in entry.get("versions", ()))
+    members = tuple(entry.get("members", ()))
     return DatasetInfo(**{**entry, "members": members, "versions": versions})
 
 
 def _as_entry(info: DatasetInfo) -> dict[str, Any]:
-    entry = dataclasses.asdict(info)
-    del entry["path"]
-    return entry
+    """Give what is known of a dataset, without what is the same for most."""
+    plain = DatasetInfo(
+        name=info.name, class_name=info.class_name, module=info.module, kind=info.kind
+    )
+    usual = dataclasses.asdict(plain)
+    own = ("name", "class_name", "module", "kind")
+    return {
+        name: value
+        for name, value in dataclasses.asdict(info).items()
+        if name in own or value != usual[name]
+    }
 
 
-# Calls without effect beyond their object, on the values that tables are made of.
-METHODS = {
-    "append", "copy", "extend", "format", "get", "items", "join", "keys", "lower",
-    "replace", "split", "startswith", "update", "upper", "values",
-}  # fmt: skip
-FUNCTIONS: dict[str, Any] = {
-    "dict": dict, "enumerate": enumerate, "list": list, "range": range, "set": set,
-    "sorted": sorted, "str": str, "tuple": tuple, "zip": zip, "OrderedDict": dict,
-}  # fmt: skip
-OPERATORS: dict[type[ast.operator], str] = {
-    ast.Add: "__add__", ast.Mod: "__mod__", ast.Mult: "__mul__",
-}  # fmt: skip
-
-Names = MutableMapping[str, Any]
-
-
-class UnknownValueError(Exception):
-    """The sources do not say, or not in a way that is understood here."""
-
-
-class SourceClass(NamedTuple):
-    """A class as written: its own attributes, its bases, its methods."""
-
-    name: str
-    module: str
-    bases: tuple[Any, ...]
-    attributes: dict[str, Any]
-
-    def get(self, name: str) -> Any:
-        """Give an attribute of the class or its first base that has it, or None."""
-        if name in self.attributes:
-            return self.attributes[name]
-        for base in self.bases:
-            if isinstance(base, SourceClass):
-                value = base.get(name)
-                if value is not None:
-                    return value
-        return None
-
-
-class Preset(NamedTuple):
-    """A `functools.partial` of a class."""
-
-    target: SourceClass
-    settings: dict[str, Any]
-
-
-class Import(NamedTuple):
-    """A name of another module of the package."""
-
-    module: str
-    name: str
-
-
-class Function(NamedTuple):
-    """A function as written, and the names its body may use."""
-
-    node: ast.FunctionDef
-    names: Names
-
-    def default(self, parameter: str) -> object:
-        """Give the literal that a parameter has by default, or None."""
-        arguments = self.node.args
-        names = [argument.arg for argument in arguments.args]
-        for name, value in zip(names[::-1], arguments.defaults[::-1], strict=False):
-            if name == parameter and isinstance(value, ast.Constant):
-                return value.value
-        return None
-
-
-class Reader:
-    """Runs statements of one module, class body or function over its names."""
-
-    def __init__(
-        self, package: Package, module: str, names: Names, outer: Names
-    ) -> None:
-        self._package = package
-        self._module = module
-        self._names = names
-        self._outer = outer
-
-    def run(self, body: list[ast.stmt]) -> None:
-        for statement in body:
-            try:
-                self._execute(statement)
-            except (UnknownValueError, LookupError, TypeError, ValueError):
-                continue
-            except AttributeError:
-                continue
-
-    def run_function(self, node: ast.FunctionDef, values: list[Any]) -> Any:
-        parameters = [argument.arg for argument in node.args.args]
-        for name, default in zip(
-            parameters[::-1], node.args.defaults[::-1], strict=False
-        ):
-            with suppress(UnknownValueError):
-                self._names[name] = self.value(default)
-        self._names.update(zip(parameters, values, strict=False))
-        for statement in node.body:
-            try:
-                if isinstance(statement, ast.Return) and statement.value is not None:
-                    return self.value(statement.value)
-                self._execute(statement)
-            except (UnknownValueError, LookupError, TypeError, ValueError):
-                return None
-        return None
-
-    def _execute(self, statement: ast.stmt) -> None:
-        match statement:
-            case ast.Assign(targets=targets, value=value):
-                for target in targets:
-                    self._assign(target, self.value(value))
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
-                self._assign(target, self.value(value))
-            case ast.AugAssign(target=ast.Name(id=name), op=ast.Add(), value=value):
-                self._names[name] = self._look_up(name) + self.value(value)
-            case ast.Expr(value=ast.Call() as call):
-                self.value(call)
-            case ast.For(target=target, iter=iterable, body=body):
-                for item in list(self.value(iterable)):
-                    self._assign(target, item)
-                    self.run(body)
-            case ast.ClassDef():
-                self._names[statement.name] = self._class(statement)
-            case ast.FunctionDef(name=name):
-                # A method sees its module's names, not those of its class.
-                self._names[name] = Function(statement, self._outer or self._names)
-            case ast.ImportFrom():
-                self._import(statement)
-            case ast.Try(body=body):
-                self.run(body)
-
-    def _class(self, node: ast.ClassDef) -> SourceClass:
-        attributes: dict[str, Any] = {}
-        bases = []
-        for base in node.bases:
-            try:
-                bases.append(self.value(base))
-            except (UnknownValueError, LookupError):
-                continue
-        Reader(self._package, self._module, attributes, self._names).run(node.body)
-        return SourceClass(node.name, self._module, tuple(bases), attributes)
-
-    def _import(self, node: ast.ImportFrom) -> None:
-        own = "vlmeval.dataset"
-        if node.level:
-            parts = self._module.split(".") if self._module else []
-            # A package's own file has no last part to leave out.
-            parts = parts[: len(parts) - node.level] if self._module else []
-            module = ".".join([*parts, *filter(None, [node.module])])
-        elif f"{node.module}.".startswith(f"{own}."):
-            module = str(node.module).removeprefix(own).removeprefix(".")
-        else:
-            return
-        for alias in node.names:
-            if alias.name == "*":
-                self._names.update(self._package.names(module))
-            else:
-                self._names[alias.asname or alias.name] = Import(module, alias.name)
-
-    def _assign(self, target: ast.expr, value: Any) -> None:
-        match target:
-            case ast.Name(id=name):
-                self._names[name] = value
-            case ast.Tuple(elts=targets):
-                for inner, item in zip(targets, value, strict=True):
-                    self._assign(inner, item)
-            case ast.Subscript(value=container, slice=key):
-                self.value(container)[self.value(key)] = value
-
-    def _look_up(self, name: str) -> Any:
-        for names in (self._names, self._outer):
-            if name in names:
-                value = self._package.resolve(names[name])
-                if value is not None:
-                    return value
-        raise UnknownValueError(name)
-
-    def value(self, node: ast.expr) -> Any:
-        match node:
-            case ast.Constant(value=value):
-                return value
-            case ast.Name(id=name):
-                return self._look_up(name)
-            case ast.List(elts=items):
-                return list(self._items(items))
-            case ast.Tuple(elts=items):
-                return tuple(self._items(items))
-            case ast.Set(elts=items):
-                return set(self._items(items))
-            case ast.Dict():
-                return self._dict(node)
-            case ast.JoinedStr(values=parts):
-                return "".join(str(self.value(part)) for part in parts)
-            case ast.FormattedValue(value=value, format_spec=None):
-                return self.value(value)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-                method = getattr(self.value(left), OPERATORS[type(op)])
-                return method(self.value(right))
-            case ast.Subscript(value=container, slice=key):
-                return self.value(container)[self.value(key)]
-            case ast.Attribute(value=owner, attr=name):
-                return self._attribute(owner, name)
-            case ast.Compare(left=left, ops=[ast.In()], comparators=[right]):
-                return self.value(left) in self.value(right)
-            case ast.Call():
-                return self._call(node)
-            case ast.ListComp(elt=element, generators=[loop]):
-                return [scope.value(element) for scope in self._loop(loop)]
-            case ast.DictComp(key=key, value=value, generators=[loop]):
-                return {
-                    scope.value(key): scope.value(value) for scope in self._loop(loop)
-                }
-        raise UnknownValueError(type(node).__name__)
-
-    def _items(self, nodes: list[ast.expr]) -> Iterator[Any]:
-        for node in nodes:
-            if isinstance(node, ast.Starred):
-                yield from self.value(node.value)
-            else:
-                try:
-                    yield self.value(node)
-                except UnknownValueError:
-                    continue
-
-    def _dict(self, node: ast.Dict) -> dict[Any, Any]:
-        table: dict[Any, Any] = {}
-        for key, value in zip(node.keys, node.values, strict=True):
-            if key is None:
-                table.update(self.value(value))
-            else:
-                table[self.value(key)] = self.value(value)
-        return table
-
-    def _attribute(self, owner: ast.expr, name: str) -> Any:
-        value = self.value(owner)
-        if isinstance(value, SourceClass):
-            return value.get(name)
-        raise UnknownValueError(name)
-
-    def _loop(self, loop: ast.comprehension) -> Iterator[Reader]:
-        for item in list(self.value(loop.iter)):
-            scope = Reader(
-                self._package, self._module, {}, {**self._outer, **self._names}
-            )
-            scope._assign(loop.target, item)
-            if all(scope.value(condition) for condition in loop.ifs):
-                yield scope
-
-    def _call(self, node: ast.Call) -> Any:
-        arguments = list(self._items(node.args))
-        settings: dict[str, Any] = {}
-        for keyword in node.keywords:
-            value = self.value(keyword.value)
-            settings.update({keyword.arg: value} if keyword.arg else value)
-        match node.func:
-            case ast.Name(id="partial") if isinstance(arguments[0], SourceClass):
-                return Preset(arguments[0], settings)
-            case ast.Name(id=name) if name in FUNCTIONS:
-                return FUNCTIONS[name](*arguments, **settings)
-            case ast.Name(id=name) if isinstance(self._look_up(name), Function):
-                return self._package.call(self._look_up(name), self._module, arguments)
-            case ast.Attribute(value=owner, attr="supported_datasets"):
-                return self._package.call_supported(self.value(owner))
-            case ast.Attribute(value=owner, attr=name) if name in METHODS:
-                value = self.value(owner)
-                if isinstance(value, str | list | dict | set):
-                    return getattr(value, name)(*arguments, **settings)
-        raise UnknownValueError(ast.dump(node.func))
-
-
-class Package:
-    """The modules of one package folder, each read when first asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take the folder that holds the package's `__init__.py`."""
-        self._folder = folder
-        self._modules: dict[str, dict[str, Any]] = {}
-
-    def value(self, module: str, name: str) -> Any:
-        """Give a global of a module ("" is the package itself, dots below it)."""
-        return self.resolve(self.names(module).get(name))
-
-    def resolve(self, value: Any) -> Any:
-        """Follow an import to its value; None where the package has none."""
-        while isinstance(value, Import):
-            value = self.names(value.module).get(value.name)
-        return value
-
-    def call_supported(self, cls: SourceClass) -> list[str]:
-        """Give what `cls.supported_datasets()` returns, as far as the sources say."""
-        function = cls.get("supported_datasets")
-        found = (
-            self.call(function, cls.module, [cls])
-            if isinstance(function, Function)
-            else cls.get("DATASET_URL")
-        )
-        if not isinstance(found, list | tuple | set | dict):
-            return []
-        return [name for name in found if isinstance(name, str)]
-
-    def call(self, function: Function, module: str, values: list[Any]) -> Any:
-        """Run a function of the package with positional arguments."""
-        reader = Reader(self, module, {}, function.names)
-        return reader.run_function(function.node, values)
-
-    def names(self, module: str) -> dict[str, Any]:
-        """Give all globals of a module, imports unresolved."""
-        if module not in self._modules:
-            # Set first: modules import each other in circles.
-            names = self._modules[module] = {}
-            path = self._folder.joinpath(*module.split("."))
-            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-            if file.is_file():
-                tree = _parse(file)
-                Reader(self, module, names, {}).run(tree.body)
-        return self._modules[module]
-
-
-def _parse(file: Path) -> ast.Module:
-    # What upstream's sources are warned of is not for our users to fix.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(file.read_text(encoding="utf-8"), file)
+if __name__ == "__main__":
+    write_catalog(Path(sys.argv[1]))

@@ -165,9 +165,7 @@ class Library:
     @cached_property
     def catalog(self) -> Mapping[str, DatasetInfo]:
         """Every dataset that ms-vlmeval names."""
-        cache_dir = self._settings.cache_dir
-        package = locate_package(self.environment.python, cache_dir)
-        return load_catalog(package.folder, cache_dir)
+        return load_catalog(self.environment, self._settings.cache_dir)
 
     @property
     def scorer(self) -> str:

@@ -14,13 +14,20 @@ from pytest_vlmeval.sandbox.rows import FILE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_vlmeval.records import DatasetInfo, JudgeReply, PreparedDataset, Scoring
+    from pytest_vlmeval.records import (
+        DatasetInfo,
+        JudgeReply,
+        PreparedDataset,
+        Scoring,
+        Setting,
+    )
     from pytest_vlmeval.sandbox.process import OnAsk, Progress, Sandbox
 
 if TYPE_CHECKING:
     AskJudge = Callable[[Sequence[JudgeQuestion]], Sequence[JudgeReply]]
 
 DESCRIBE_S = 60.0
+LIST_S = 300.0
 PREPARE_BASE_S = 300.0
 # Ten times what preparing was measured to take; a slow disk is not a hang.
 PREPARE_S_PER_MB = 2.0
@@ -69,6 +76,39 @@ def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
         "describe", {}, task="Starting the sandbox", deadline_s=DESCRIBE_S
     )
     return SandboxVersions(**found)
+
+
+class ListedDataset(NamedTuple):
+    """What ms-vlmeval says of a dataset that it names.
+
+    `data` is the name of its data, another one where `name` is a preset's. `address`,
+    `md5` and `repository` are "" where there is none, `kind` and `modality` as
+    ms-vlmeval calls them.
+    """
+
+    name: str
+    class_name: str
+    module: str
+    kind: str
+    modality: str
+    data: str
+    address: str
+    md5: str
+    repository: str
+    settings: dict[str, Setting]
+    members: list[str]
+
+
+def list_in_sandbox(sandbox: Sandbox) -> list[ListedDataset]:
+    """Give all datasets that ms-vlmeval names, in its order.
+
+    Afterwards the process is good for nothing else: it takes packages that are absent
+    for installed ones.
+    """
+    found = sandbox.call(
+        "list", {}, task="Listing ms-vlmeval's datasets", deadline_s=LIST_S
+    )
+    return [ListedDataset(**each) for each in found["datasets"]]
 
 
 def prepare_in_sandbox(

@@ -1,4 +1,4 @@
-"""The catalog: what it reads out of ms-vlmeval's sources, against ms-vlmeval itself."""
+"""The catalog: what is known of each dataset, against ms-vlmeval itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.datasets.catalog import (
+    CATALOG,
     demo_datasets,
     load_catalog,
-    locate_package,
     unknown_dataset,
+    write_catalog,
 )
 from pytest_vlmeval.records import DatasetInfo
 from tests.support.sandbox_tables import shared_file
@@ -74,9 +75,19 @@ IMPORTABLE = [
 def catalog(
     sandbox_environment: SandboxEnvironment, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, DatasetInfo]:
-    """Give the catalog, read from the sources."""
-    package = locate_package(sandbox_environment.python)
-    return load_catalog(package.folder, tmp_path_factory.mktemp("catalog"))
+    """Give the catalog of the pinned ms-vlmeval."""
+    return load_catalog(sandbox_environment, tmp_path_factory.mktemp("catalog"))
+
+
+def test_the_file_is_what_ms_vlmeval_says(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    made = tmp_path / "catalog.json"
+    write_catalog(sandbox_environment.python, made)
+    assert made.read_bytes() == CATALOG.read_bytes(), (
+        "make it again: python -m pytest_vlmeval.datasets.catalog "
+        f"{sandbox_environment.python}"
+    )
 
 
 def test_every_dataset_of_the_card_is_there(

@@ -1,4 +1,4 @@
-"""Where ms-vlmeval's sources are found, and what is remembered of reading them."""
+"""Where ms-vlmeval is found, and what is remembered of its datasets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 
 from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.environment import ensure_environment
+from tests.support.sandbox_tables import extended_environment
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.catalog import VlmevalPackage
@@ -26,43 +28,89 @@ def package(sandbox_environment: SandboxEnvironment) -> VlmevalPackage:
     return locate_package(sandbox_environment.python)
 
 
-def test_a_second_reading_comes_from_the_cache(
-    package: VlmevalPackage, tmp_path: Path
+@pytest.fixture(scope="module")
+def other(
+    package: VlmevalPackage,
+    sandbox_environment: SandboxEnvironment,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> SandboxEnvironment:
+    """Give an environment of the user's own with another version of ms-vlmeval."""
+    folder = tmp_path_factory.mktemp("other")
+    extended_environment(sandbox_environment, folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    shutil.copytree(
+        package.folder,
+        packages / "vlmeval",
+        ignore=lambda place, names: [
+            name
+            for name in names
+            if not name.endswith(".py") and not Path(place, name).is_dir()
+        ],
+    )
+    module = packages / "vlmeval" / "dataset" / "image_yorn.py"
+    module.write_text(module.read_text().replace("'POPE':", "'POPE2':"))
+    information = packages / "ms_vlmeval-0.0.21.dist-info" / "METADATA"
+    information.parent.mkdir()
+    information.write_text("Metadata-Version: 2.1\nName: ms-vlmeval\nVersion: 0.0.21\n")
+    return ensure_environment(
+        folder, python=folder / "bin" / "python", offline=True, announce=print
+    )
+
+
+def test_the_pinned_version_is_not_asked(
+    sandbox_environment: SandboxEnvironment, tmp_path: Path
 ) -> None:
     start = time.process_time()
-    first = load_catalog(package.folder, tmp_path)
-    reading_s = time.process_time() - start
-    start = time.process_time()
-    assert load_catalog(package.folder, tmp_path) == first
-    assert time.process_time() - start < reading_s / 3
+    catalog = load_catalog(sandbox_environment, tmp_path)
+    assert time.process_time() - start < 0.5
+    assert {"POPE", "MMStar", "Video-MME"} <= set(catalog)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_version_is_asked_once(
+    other: SandboxEnvironment, sandbox_environment: SandboxEnvironment, tmp_path: Path
+) -> None:
+    pinned = load_catalog(sandbox_environment, tmp_path)
+    start = time.monotonic()
+    first = load_catalog(other, tmp_path)
+    reading_s = time.monotonic() - start
+    assert set(first) - set(pinned) == {"POPE2"}
+    assert set(pinned) - set(first) == {"POPE"}
+    assert all(first[name] == pinned[name] for name in set(first) - {"POPE2"})
+    start = time.monotonic()
+    assert load_catalog(other, tmp_path) == first
+    assert time.monotonic() - start < reading_s / 3
     (memory,) = (tmp_path / "catalog").iterdir()
     memory.write_text("{broken")
-    assert load_catalog(package.folder, tmp_path) == first
+    assert load_catalog(other, tmp_path) == first
     assert json.loads(memory.read_text())
-
-
-def test_another_version_is_read_anew(package: VlmevalPackage, tmp_path: Path) -> None:
-    folder = tmp_path / "vlmeval"
-    shutil.copytree(
-        package.folder / "dataset",
-        folder / "dataset",
-        ignore=lambda _, names: [n for n in names if not n.endswith(".py")],
-    )
-    names = load_catalog(folder, tmp_path)
-    module = folder / "dataset" / "image_yorn.py"
-    module.write_text(module.read_text().replace("'POPE':", "'POPE2':"))
-    listing = folder / "dataset" / "__init__.py"
+    # As an editable one is changed, whose version stays the same.
+    listing = locate_package(other.python).folder / "dataset" / "__init__.py"
     os.utime(listing, ns=(1, 1))
-    assert "POPE2" not in names
-    assert "POPE2" in load_catalog(folder, tmp_path)
+    assert load_catalog(other, tmp_path) == first
+    assert len(list((tmp_path / "catalog").iterdir())) == 2
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(
-    package: VlmevalPackage, tmp_path: Path
+    other: SandboxEnvironment, tmp_path: Path
 ) -> None:
     not_a_folder = tmp_path / "file"
     not_a_folder.touch()
-    assert "MMStar" in load_catalog(package.folder, not_a_folder)
+    assert "MMStar" in load_catalog(other, not_a_folder)
+
+
+def test_another_version_that_cannot_be_listed_is_an_error(
+    other: SandboxEnvironment, tmp_path: Path
+) -> None:
+    listing = locate_package(other.python).folder / "dataset" / "__init__.py"
+    text = listing.read_text()
+    listing.write_text(f"raise ValueError('too new')\n{text}")
+    try:
+        with pytest.raises(VlmEvalError, match="ValueError: too new"):
+            load_catalog(other, tmp_path)
+    finally:
+        listing.write_text(text)
+    assert not (tmp_path / "catalog").exists()
 
 
 def test_the_package_is_found_without_starting_python(

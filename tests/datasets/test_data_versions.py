@@ -12,8 +12,7 @@ import pytest
 
 from pytest_vlmeval import evaluate
 from pytest_vlmeval.datasets import catalog
-from pytest_vlmeval.datasets import download as versions
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.datasets.download import FileAccess, fetch_file, load_versions
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DataVersion
@@ -100,15 +99,12 @@ def test_the_versions_that_are_known() -> None:
 def test_the_catalog_has_the_versions(
     sandbox_environment: SandboxEnvironment, tmp_path: Path
 ) -> None:
-    package = locate_package(sandbox_environment.python)
-    # Read from the sources, and from what was remembered of them.
-    for _ in range(2):
-        found = load_catalog(package.folder, tmp_path)
-        for name, known in load_versions().items():
-            assert found[name].versions == known
-            (ours,) = [e.md5 for e in known if "ms-vlmeval" in e.origin]
-            assert found[name].md5 == ours
-        assert found["MMStar"].versions == ()
+    found = load_catalog(sandbox_environment, tmp_path)
+    for name, known in load_versions().items():
+        assert found[name].versions == known
+        (ours,) = [e.md5 for e in known if "ms-vlmeval" in e.origin]
+        assert found[name].md5 == ours
+    assert found["MMStar"].versions == ()
 
 
 def test_reports_name_the_version(
@@ -121,23 +117,18 @@ def test_reports_name_the_version(
     project.write_math(4)
     file = project.data_root / "MathVision_MINI.tsv"
     md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-    own = tmp_path / "versions.toml"
-    own.write_text(
-        f'[[MathVision_MINI]]\nmd5 = "{md5}"\ndate = 2030-01-02\norigin = "a commit"\n'
-    )
-    for module in (versions, catalog):
-        monkeypatch.setattr(module, "VERSIONS", own)
-    load_versions.cache_clear()
+    known = json.loads(catalog.CATALOG.read_text(encoding="utf-8"))
+    (entry,) = [it for it in known["datasets"] if it["name"] == "MathVision_MINI"]
+    entry["versions"] = [{"md5": md5, "date": "2030-01-02", "origin": "a commit"}]
+    (tmp_path / "catalog.json").write_text(json.dumps(known))
+    monkeypatch.setattr(catalog, "CATALOG", tmp_path / "catalog.json")
     monkeypatch.chdir(project.pytester.path)
     server.control(default="B")
     told: list[str] = []
-    try:
-        # Not modified: nothing has to allow it.
-        results = evaluate(
-            "tiny-vlm", ["MathVision_MINI"], api_base=server.url, progress=told.append
-        )
-    finally:
-        load_versions.cache_clear()
+    # Not modified: nothing has to allow it.
+    results = evaluate(
+        "tiny-vlm", ["MathVision_MINI"], api_base=server.url, progress=told.append
+    )
     name = "2030-01-02 (a commit)"
     assert f"MathVision_MINI: data of {name}" in told
     (row,) = results.scores.to_dict("records")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from tests.support.conformance import card
 from tests.support.hostile import LONG_BYTES, Hostile, corpus
 from tests.support.hostile_scoring import (
@@ -84,7 +84,7 @@ def catalog(
 ) -> dict[str, DatasetInfo]:
     """Give what is known of every dataset."""
     folder = tmp_path_factory.mktemp("catalog")
-    return load_catalog(locate_package(sandbox_environment.python).folder, folder)
+    return load_catalog(sandbox_environment, folder)
 
 
 @pytest.fixture

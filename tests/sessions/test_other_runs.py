@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.sandbox.environment import HUB, VIDEO, SandboxEnvironment
 from tests.support.hub_server import HubServer
 from tests.support.hub_sets import REPOSITORIES
@@ -45,8 +45,7 @@ def others(
     monkeypatch.setenv("VLM_CACHE_DIR", str(cache))
     monkeypatch.delenv("VLM_SANDBOX_PYTHON")
     monkeypatch.setenv("VLMEVALKIT_USE_MODELSCOPE", "0")
-    package = locate_package(sandbox_environment.python)
-    info = load_catalog(package.folder, cache)["XSTest"]
+    info = load_catalog(sandbox_environment, cache)["XSTest"]
     invented_table(info, project.data_root)
     shutil.copy(NAMED, project.pytester.path)
     return project

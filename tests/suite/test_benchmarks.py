@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval import Benchmark
-from pytest_vlmeval.datasets.catalog import load_card, load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_card, load_catalog
 from pytest_vlmeval.datasets.unscored import foresee
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
@@ -53,8 +53,7 @@ def catalog(
     sandbox_environment: SandboxEnvironment, run_cache: Path
 ) -> Mapping[str, DatasetInfo]:
     """Give the catalog of the installed ms-vlmeval."""
-    package = locate_package(sandbox_environment.python, run_cache)
-    return load_catalog(package.folder, run_cache)
+    return load_catalog(sandbox_environment, run_cache)
 
 
 def test_every_dataset_of_the_card_is_there() -> None:

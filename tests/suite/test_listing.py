@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -133,7 +134,10 @@ def test_json_of_nothing_is_an_empty_list(project: Project) -> None:
     assert open_one["url"] is None
 
 
-def test_it_imports_nothing_heavy(project: Project) -> None:
+def test_it_imports_nothing_heavy(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLM_CACHE_DIR", str(tmp_path))
     project.run("--vlm-list=demo")
     result = project.pytester.run(
         sys.executable, "-X", "importtime", "-m", "pytest", "--vlm-list=demo"
@@ -141,3 +145,7 @@ def test_it_imports_nothing_heavy(project: Project) -> None:
     imported = {line.rpartition("|")[2].strip() for line in result.errlines}
     assert "pytest_vlmeval.suite.commands" in imported
     assert not imported & {"pandas", "pyarrow", "openai", "sqlalchemy", "numpy"}
+    # What ms-vlmeval says of its datasets is in a file, and no sandbox was asked.
+    assert "pytest_vlmeval.datasets.catalog" in imported
+    assert "pytest_vlmeval.sandbox.calls" in imported
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples, show_videos
 from pytest_vlmeval.errors import VlmEvalError
@@ -198,12 +198,11 @@ def user(
     video_sandbox: Sandbox,
 ) -> VideoUser:
     """Give a user with empty folders."""
-    package = locate_package(video_environment.python)
     return VideoUser(
         hub=hub_environment,
         folder=tmp_path,
         sandbox=video_sandbox,
-        catalog=load_catalog(package.folder, run_cache),
+        catalog=load_catalog(video_environment, run_cache),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from tests.support.conformance import (
     Case,
@@ -47,8 +47,7 @@ def served(
     sandbox_environment: SandboxEnvironment, tmp_path: Path
 ) -> dict[str, Served]:
     """Give every dataset of the card, marked for the servers."""
-    package = locate_package(sandbox_environment.python)
-    catalog = load_catalog(package.folder, tmp_path)
+    catalog = load_catalog(sandbox_environment, tmp_path)
     return {name: serve(catalog[name]) for name in card()}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from tests.support.conformance import card
 from tests.support.constant_answers import (
     ANSWERS,
@@ -64,8 +64,8 @@ def catalog(
     sandbox_environment: SandboxEnvironment, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, DatasetInfo]:
     """Give all datasets by name."""
-    folder = locate_package(sandbox_environment.python).folder
-    return dict(load_catalog(folder, tmp_path_factory.mktemp("catalog")))
+    folder = tmp_path_factory.mktemp("catalog")
+    return load_catalog(sandbox_environment, folder)
 
 
 @pytest.mark.skipif(not FIXTURES.is_dir(), reason="no seed fixtures")

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.models.chat import as_ms_vlmeval
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, addons_for
@@ -431,8 +431,7 @@ def catalog(
     sandbox_environment: SandboxEnvironment, tmp_path: Path
 ) -> Mapping[str, DatasetInfo]:
     """Give all datasets by name."""
-    package = locate_package(sandbox_environment.python)
-    return load_catalog(package.folder, tmp_path)
+    return load_catalog(sandbox_environment, tmp_path)
 
 
 @pytest.mark.addons

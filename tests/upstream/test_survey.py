@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import load_catalog, locate_package
+from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.prepare import prepare_dataset, read_samples
 from pytest_vlmeval.datasets.unscored import SCORED
@@ -50,10 +50,9 @@ def image_and_text(
     environment: SandboxEnvironment, cache: Path, addons: frozenset[str]
 ) -> list[DatasetInfo]:
     """Give all that need these add-ons, but for the names of collections."""
-    package = locate_package(environment.python, cache)
     return [
         info
-        for info in load_catalog(package.folder, cache).values()
+        for info in load_catalog(environment, cache).values()
         if info.modality != "video" and not info.members and addons_for(info) == addons
     ]
 

@@ -711,6 +711,7 @@ def fix_several_videos(module: Any) -> None:
     """
     upstream = module.MVUEval.prepare_dataset
 
+    @functools.wraps(upstream)
     def prepare_dataset(self: Any, dataset: str) -> dict[str, str]:
         found: dict[str, str] = upstream(self, dataset)
         table = pd.read_csv(found["data_file"], sep="\t")
@@ -732,6 +733,7 @@ def fix_folder(module: Any) -> None:
     """
     upstream = module.V2PBench.prepare_dataset
 
+    @functools.wraps(upstream)
     def prepare_dataset(self: Any, *given: Any) -> dict[str, str]:
         found: dict[str, str] = upstream(self, *given)
         if module.modelscope_flag_set():

@@ -128,10 +128,7 @@ def import_without_scoring(name: str) -> ModuleType:
         try:
             return import_module(name)
         except ModuleNotFoundError as error:
-            absent = error.name or ""
-            if absent in _Absent.names or absent.startswith(("vlmeval", "pytest_")):
-                raise
-            _Absent.add(absent)
+            Absent.take(error)
 
 
 class _Absence:
@@ -164,16 +161,28 @@ class _Absence:
 
 
 class _AbsentModule(ModuleType):
-    def __getattr__(self, name: str) -> _Absence:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Absence(f"{self.__name__}.{name}")
+        return Absent.stand_in(f"{self.__name__}.{name}")
 
 
-class _Absent(MetaPathFinder, Loader):
-    """Finds the packages that are known to be absent, and only those."""
+class Absent(MetaPathFinder, Loader):
+    """Finds the packages that are known to be absent, and only those.
+
+    `stand_in` makes what stands for a name of theirs.
+    """
 
     names: ClassVar[set[str]] = set()
+    stand_in: ClassVar[Callable[[str], Any]] = _Absence
+
+    @classmethod
+    def take(cls, error: ModuleNotFoundError) -> None:
+        """Add the package of an error, which is raised again where that is no help."""
+        name = error.name or ""
+        if name in cls.names or name.startswith(("vlmeval", "pytest_")):
+            raise error
+        cls.add(name)
 
     @classmethod
     def add(cls, name: str) -> None:

@@ -109,6 +109,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
     containment.install()
     try:
         from pytest_vlmeval.sandbox.inside import (
+            listing,
             locating,
             preparation,
             scoring,
@@ -135,6 +136,7 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
         "score": partial(_score, channel, scoring.score),
         "submit": scoring.write_submission,
         "digest": tables.digest_files,
+        "list": listing.list_datasets,
     }
 
 
