@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_vlmeval.settings import Settings
 
@@ -43,6 +43,18 @@ def shorten_words(text: str) -> str:
         return f"{word[:WORD_BEGIN]}...{word[-WORD_END:]} ({len(word)} characters)"
 
     return _LONG_WORD.sub(shorten, text)
+
+
+def did_you_mean(
+    word: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.6
+) -> str:
+    """Return a sentence with the known words closest to `word`, "" without any."""
+    import difflib
+
+    by_small = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), by_small, n=most, cutoff=cutoff)
+    names = " or ".join(by_small[each] for each in near)
+    return f" Did you mean {names}?" if near else ""
 
 
 def describe(error: BaseException) -> str:

@@ -352,6 +352,15 @@ class JudgeReply:
     error: str = ""
 
 
+# From this value on a verdict counts as right.
+RIGHT_FROM = 0.5
+
+
+def is_right(value: float | None) -> bool:
+    """Whether the value of a verdict counts as right."""
+    return value is not None and value >= RIGHT_FROM
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """How one sample was judged: `value` in [0, 1], None where it was not scored.
@@ -384,7 +393,7 @@ class Verdict:
     @property
     def right(self) -> int:
         """How many of the repeats were right."""
-        return sum(value is not None and value >= 0.5 for value in self.repeats)
+        return sum(map(is_right, self.repeats))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -662,6 +671,23 @@ class Interval:
     high: float
     level: float
     method: str
+
+
+def wilson(share: float, size: float, level: float) -> tuple[float, float]:
+    """Return Wilson's bounds for a share of `size` samples, which may be no integer.
+
+    `level` is that of each bound. E. Wilson, Probable Inference, 1927, doi
+    10.1080/01621459.1927.10502953.
+    """
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(level)
+    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    spread = share * (1 - share) / size + z**2 / (4 * size**2)
+    half = z / (1 + z**2 / size) * math.sqrt(spread)
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
+    return low, high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

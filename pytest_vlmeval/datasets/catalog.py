@@ -9,7 +9,6 @@ environment, which --vlm-setup names.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.datasets.download import VERSIONS, load_versions, write_whole
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.records import DatasetInfo, DataVersion
 from pytest_vlmeval.settings.option import (
     can_be_name,
@@ -199,10 +198,7 @@ def unknown_dataset(
     elif files:
         hint = " " + " ".join(files)
     else:
-        by_small = {known.lower(): known for known in [*extra, *catalog]}
-        near = difflib.get_close_matches(name.lower(), by_small, n=3, cutoff=0.6)
-        names = " or ".join(by_small[small] for small in near)
-        hint = f" Did you mean {names}?" if near else ""
+        hint = did_you_mean(name, [*extra, *catalog])
     return VlmEvalError(
         f"Unknown dataset: {name!r}.{hint} Accepted are the {len(catalog)} names of "
         f"the installed ms-vlmeval and {', '.join(extra)}, with their upper and lower "

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.datasets.download import md5_of_file, write_whole
-from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
+from pytest_vlmeval.errors import AnswerlessError, VlmEvalError, did_you_mean
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.own_files import (
     GZIP,
@@ -457,11 +457,8 @@ def check_exists(path: Path, data_root: Path) -> None:
             "table to a file, and name that."
         )
     name = dataset_name(str(path))
-    beside = {file.stem: file.name for file in path.parent.glob("*.tsv")}
-    near = difflib.get_close_matches(name, beside, n=SHOWN_FILES, cutoff=0.6)
-    hint = (
-        f" Did you mean {' or '.join(beside[stem] for stem in near)}?" if near else ""
-    )
+    beside = [file.name for file in path.parent.glob("*.tsv")]
+    hint = did_you_mean(f"{name}.tsv", beside, most=SHOWN_FILES, cutoff=0.75)
     if (there := data_root / path.name).is_file():
         given = shlex.quote(list_datasets([name]))
         hint = f" There is {there}, which is the dataset that --vlm-data={given} takes."

@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import VLMEVALKIT_COMMIT, Setting
+from pytest_vlmeval.records import (
+    VLMEVALKIT_COMMIT,
+    Setting,
+    is_right,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
@@ -83,7 +87,7 @@ class Baseline:
 
     def was_right(self, index: str) -> bool:
         """Whether a sample was right; false where it was not asked."""
-        return (self.values.get(index) or 0) >= 0.5
+        return is_right(self.values.get(index))
 
 
 def baseline_name(model: str, dataset: str) -> str:

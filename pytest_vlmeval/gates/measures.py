@@ -20,7 +20,10 @@ from pytest_vlmeval.gates.statistics import (
     Statistic,
     bootstrap,
 )
-from pytest_vlmeval.records import CategoryShare
+from pytest_vlmeval.records import (
+    CategoryShare,
+    is_right,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
@@ -84,7 +87,7 @@ class Units:
         shares = [
             CategoryShare(
                 category=category,
-                correct=sum(unit.value >= 0.5 for unit in found),
+                correct=sum(is_right(unit.value) for unit in found),
                 samples=len(found),
             )
             for category, found in members.items()

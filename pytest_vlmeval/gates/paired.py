@@ -19,7 +19,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, multinomial, norm, permutation_test
 
-from pytest_vlmeval.gates.statistics import expand, shrink
+from pytest_vlmeval.gates.statistics import (
+    MOST_AT_ONCE,
+    POWER,
+    RESAMPLES,
+    Numbers,
+    resample,
+)
+from pytest_vlmeval.records import RIGHT_FROM
 
 # Up to here every possible table is looked at; above, the score is close to normal.
 MOST_ENUMERATED = 100
@@ -145,10 +152,6 @@ def score_interval(
     return -bound(-z, 1.0), -bound(z, -1.0)
 
 
-# The chance to see a difference that "can be seen", as is usual.
-POWER = 0.8
-
-
 def power_of(
     drop: float, samples: float, changed: float, margin: float, alpha: float
 ) -> float:
@@ -197,89 +200,8 @@ def needed_samples(
     return math.ceil((z / (drop - margin)) ** 2)
 
 
-RESAMPLES = 9_999
-# Numbers drawn at once, so that the memory stays small whatever the dataset.
-MOST_AT_ONCE = 4_000_000
 # With more changed clusters the sum of flipped differences is normal.
 MOST_FLIPPED = 2_000
-
-
-class Bootstrap(NamedTuple):
-    """The bootstrap of a mean, with what makes it bias-corrected and accelerated.
-
-    Efron, JASA 82 (1987) 171: `bias` is z0, `acceleration` a.
-    """
-
-    estimate: float
-    replicates: np.ndarray
-    bias: float
-    acceleration: float
-    clusters: int
-
-    def quantile(self, probability: float) -> float:
-        """Return the BCa bound that the true mean is below with `probability`."""
-        z = self.bias + norm.ppf(expand(probability, self.clusters))
-        adjusted = norm.cdf(self.bias + z / (1 - self.acceleration * z))
-        return float(np.quantile(self.replicates, adjusted))
-
-    def p_above(self, threshold: float) -> float:
-        """Return the p-value of H0: the mean is at least `threshold`.
-
-        The level at which the upper BCa bound is the threshold; 1 less it is that of
-        H0: the mean is at most `threshold`.
-        """
-        count = len(self.replicates)
-        below = np.count_nonzero(self.replicates < threshold)
-        ties = np.count_nonzero(self.replicates == threshold)
-        share = (below + ties / 2 + 0.5) / (count + 1)
-        w = norm.ppf(share) - self.bias
-        deviate = w / (1 + self.acceleration * w) - self.bias
-        return shrink(float(deviate), self.clusters)
-
-
-def bootstrap_mean(sums: np.ndarray, sizes: np.ndarray, seed: int) -> Bootstrap:
-    """Bootstrap the mean per sample: the sum of `sums` over the sum of `sizes`.
-
-    Both have shape (clusters,); whole clusters are drawn with replacement.
-    """
-    replicates = _draw(sums, sizes, np.random.default_rng(seed))
-    estimate = float(sums.sum() / sizes.sum())
-    middle = np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2
-    bias = float(norm.ppf(np.clip(middle, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
-    acceleration = _cluster_acceleration(sums, sizes)
-    return Bootstrap(estimate, replicates, bias, acceleration, len(sums))
-
-
-def _draw(
-    sums: np.ndarray, sizes: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
-    """Draw the means, shape (RESAMPLES,).
-
-    Where many clusters are alike, how often each kind is drawn is a multinomial count.
-    """
-    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
-    few = len(counts) * 8 < len(sums)
-    rows = max(1, MOST_AT_ONCE // (len(counts) if few else len(sums)))
-    parts = []
-    for start in range(0, RESAMPLES, rows):
-        size = min(rows, RESAMPLES - start)
-        if few:
-            drawn = random.multinomial(len(sums), counts / len(sums), size=size)
-            parts.append((drawn @ kinds[0]) / (drawn @ kinds[1]))
-        else:
-            places = random.integers(len(sums), size=(size, len(sums)), dtype=np.int32)
-            parts.append(sums[places].sum(axis=1) / sizes[places].sum(axis=1))
-    return np.concatenate(parts)
-
-
-def _cluster_acceleration(sums: np.ndarray, sizes: np.ndarray) -> float:
-    """Return the skewness of the jackknife, clusters left out one by one."""
-    if len(sums) < 2:
-        return 0.0
-    left = (sums.sum() - sums) / (sizes.sum() - sizes)
-    off = left.mean() - left
-    spread = float((off**2).sum()) ** 1.5
-    return float((off**3).sum()) / (6 * spread) if spread > 0 else 0.0
 
 
 def sign_flip_p(sums: np.ndarray, seed: int) -> tuple[float, float]:
@@ -388,8 +310,8 @@ def compare(
         change=float((second - first).mean()),
         alpha=alpha,
         margin=margin,
-        lost=int(np.count_nonzero((first >= 0.5) & (second < 0.5))),
-        gained=int(np.count_nonzero((first < 0.5) & (second >= 0.5))),
+        lost=int(np.count_nonzero((first >= RIGHT_FROM) & (second < RIGHT_FROM))),
+        gained=int(np.count_nonzero((first < RIGHT_FROM) & (second >= RIGHT_FROM))),
         changed=changed,
         smallest=smallest_drop(len(units.sums), changed, margin, alpha),
         needed=None if needed is None else int(np.ceil(needed * size)),
@@ -467,14 +389,25 @@ def _by_resampling(units: _Units, margin: float, alpha: float, seed: int) -> _Fo
             method="paired bootstrap (BCa)",
             interval_method="paired bootstrap (BCa)",
         )
-    boot = bootstrap_mean(units.sums, units.sizes, seed)
+    boot = resample(
+        np.column_stack([units.sums, units.sizes]),
+        _mean,
+        samples=int(units.sizes.sum()),
+        level=1 - alpha,
+        seed=seed,
+    )
     fell, rose = sign_flip_p(units.sums, seed)
     clustered = "clustered " if (units.sizes > 1).any() else ""
     return _Found(
-        low=boot.quantile(alpha),
-        high=boot.quantile(1 - alpha),
-        p_value=max(boot.p_above(-margin), fell),
-        p_gain=max(1 - boot.p_above(margin), rose),
+        low=boot.bound(alpha),
+        high=boot.bound(1 - alpha),
+        p_value=max(boot.p_below(-margin), fell),
+        p_gain=max(boot.p_above(margin), rose),
         method=f"{clustered}paired bootstrap (BCa) and sign-flip test",
         interval_method=f"{clustered}paired bootstrap (BCa)",
     )
+
+
+def _mean(sums: Numbers) -> Numbers:
+    mean: Numbers = sums[..., 0] / sums[..., 1]
+    return mean

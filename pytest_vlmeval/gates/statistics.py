@@ -7,16 +7,15 @@ cases, and both together, the interval that is shown, in 90 %.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_vlmeval.records import Interval
+from pytest_vlmeval.records import Interval, wilson
 
 Numbers = NDArray[np.float64]
 # Of scipy only the special functions are imported, where they are needed: scipy.stats
@@ -182,17 +181,6 @@ class Proportion:
         return math.ceil((root / (share - null)) ** 2 * self.design_effect)
 
 
-def wilson(share: float, size: float, level: float) -> tuple[float, float]:
-    """Return Wilson's bounds for a share of `size` samples, which may be no integer."""
-    z = NORMAL.inv_cdf(level)
-    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
-    spread = share * (1 - share) / size + z**2 / (4 * size**2)
-    half = z / (1 + z**2 / size) * math.sqrt(spread)
-    low = 0.0 if share == 0 else max(0.0, centre - half)
-    high = 1.0 if share == 1 else min(1.0, centre + half)
-    return low, high
-
-
 def _p_below(share: float, size: float, expected: float) -> float:
     if share >= 1 or expected <= 0:
         return 1.0
@@ -210,8 +198,8 @@ def _p_below(share: float, size: float, expected: float) -> float:
 
 RESAMPLES = 9_999
 SEED = 0
-# Weights held at once by the bootstrap: 8 MB.
-BATCH = 1_000_000
+# Numbers drawn at once, so that the memory stays small whatever the dataset.
+MOST_AT_ONCE = 4_000_000
 # A spread below this share of the values is none but for rounding.
 NO_SPREAD = 1e-9
 
@@ -221,17 +209,35 @@ Statistic = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampled:
-    """A value that is computed from sums, with what a bootstrap found.
+    """A value that is computed from sums, with what a bootstrap of clusters found.
 
-    `distribution` are the values of the resamples, `acceleration` is BCa's.
+    `distribution` are the values of the resamples, `bias` and `acceleration` are BCa's
+    z0 and a. `level` is that of each bound of the interval.
     """
 
     value: float
     samples: int
     clusters: int
-    interval: Interval
+    level: float
     distribution: Numbers
+    bias: float
     acceleration: float
+
+    @property
+    def interval(self) -> Interval:
+        """The BCa interval."""
+        return Interval(
+            low=self.bound(1 - self.level),
+            high=self.bound(self.level),
+            level=round(2 * self.level - 1, 12),
+            method="BCa bootstrap",
+        )
+
+    def bound(self, probability: float) -> float:
+        """Return the BCa bound that the true value is below with `probability`."""
+        z = self.bias + NORMAL.inv_cdf(expand(probability, self.clusters))
+        rank = NORMAL.cdf(self.bias + z / (1 - self.acceleration * z))
+        return float(np.quantile(self.distribution, rank))
 
     def p_below(self, expected: float) -> float:
         """Return the smallest error level whose BCa bound lies below `expected`.
@@ -247,9 +253,11 @@ class Resampled:
         return shrink(-self._deviate(expected), self.clusters)
 
     def _deviate(self, expected: float) -> float:
-        bias = NORMAL.inv_cdf(_rank(self.distribution, self.value))
-        found = NORMAL.inv_cdf(_rank(self.distribution, expected)) - bias
-        return found / (1 + self.acceleration * found) - bias
+        below = _share_below(self.distribution, expected)
+        # Never quite 0 or 1.
+        rank = (below * RESAMPLES + 0.5) / (RESAMPLES + 1)
+        found = NORMAL.inv_cdf(rank) - self.bias
+        return found / (1 + self.acceleration * found) - self.bias
 
     def needed(self, expected: float) -> int | None:
         """Return the size at which a normal test of the difference has `POWER`.
@@ -259,7 +267,7 @@ class Resampled:
         difference = self.value - expected
         if difference == 0:
             return None
-        z = NORMAL.inv_cdf((1 + self.interval.level) / 2) + NORMAL.inv_cdf(POWER)
+        z = NORMAL.inv_cdf(self.level) + NORMAL.inv_cdf(POWER)
         variance = float(self.distribution.var(ddof=1))
         return math.ceil(self.samples * variance * (z / difference) ** 2)
 
@@ -272,98 +280,109 @@ def expand(level: float, clusters: int) -> float:
     10.1080/00031305.2015.1089789, the expanded percentile interval. By simulation an
     interval of 90 % holds 86 % to 87 % of 12 clusters, without it 81 % to 83 %.
     """
-    from scipy import stats
+    from scipy.special import stdtrit
 
     freedom = max(clusters - 1, 1)
     factor = math.sqrt(1 + 1 / freedom)
-    return NORMAL.cdf(factor * float(stats.t.ppf(level, freedom)))
+    return NORMAL.cdf(factor * float(stdtrit(freedom, level)))
 
 
 def shrink(deviate: float, clusters: int) -> float:
     """Return the error level of a bound so many normal deviates away: `expand` back."""
-    from scipy import stats
+    from scipy.special import stdtr
 
     freedom = max(clusters - 1, 1)
-    return float(stats.t.sf(deviate / math.sqrt(1 + 1 / freedom), freedom))
-
-
-def _rank(distribution: Numbers, value: float) -> float:
-    """Return the share of resamples below a value, never quite 0 or 1."""
-    below = (distribution < value).sum() + (distribution == value).sum() / 2
-    return float((below + 0.5) / (len(distribution) + 1))
+    return float(stdtr(freedom, -deviate / math.sqrt(1 + 1 / freedom)))
 
 
 def bootstrap(
     totals: Numbers, statistic: Statistic, *, samples: int, level: float
 ) -> Resampled | None:
-    """Resample clusters and give the BCa interval; None where that shows no spread.
+    """Resample clusters for a BCa interval; None if that shows no spread.
 
     `totals`, shape (G, K), has the sums of each cluster, of which `statistic` makes
-    the value. B. Efron, Better Bootstrap Confidence Intervals, 1987, doi
-    10.1080/01621459.1987.10478410. The same totals give the same interval.
+    the value. The same totals give the same interval.
     """
-    count = len(totals)
-    acceleration = _acceleration(totals, statistic)
-    if acceleration is None:
+    if len(totals) < 2:
         return None
-    found = _run(totals, statistic, 2 * expand(level, count) - 1)
-    low, high = found.confidence_interval
-    if not (math.isfinite(low) and math.isfinite(high)):
+    without = _without_each(totals, statistic)
+    spread = np.abs(without.mean() - without).max()
+    if not spread > NO_SPREAD * max(1.0, np.abs(without).max()):
         return None
+    found = resample(totals, statistic, samples=samples, level=level)
+    return found if np.isfinite(found.distribution).all() else None
+
+
+def resample(
+    totals: Numbers,
+    statistic: Statistic,
+    *,
+    samples: int,
+    level: float,
+    seed: int = SEED,
+) -> Resampled:
+    """Resample clusters as `bootstrap` does, whatever the spread is.
+
+    B. Efron, Better Bootstrap Confidence Intervals, 1987, doi
+    10.1080/01621459.1987.10478410.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(statistic(totals.sum(axis=0)))
+        distribution = statistic(_draw(totals, np.random.default_rng(seed)))
+    middle = _share_below(distribution, value)
     return Resampled(
-        value=float(statistic(totals.sum(axis=0))),
+        value=value,
         samples=samples,
-        clusters=count,
-        interval=Interval(
-            low=float(low),
-            high=float(high),
-            level=round(2 * level - 1, 12),
-            method="BCa bootstrap",
-        ),
-        distribution=found.bootstrap_distribution,
-        acceleration=acceleration,
+        clusters=len(totals),
+        level=level,
+        distribution=distribution,
+        bias=NORMAL.inv_cdf(min(max(middle, 1 / RESAMPLES), 1 - 1 / RESAMPLES)),
+        acceleration=_acceleration(totals, statistic),
     )
 
 
-def _run(totals: Numbers, statistic: Statistic, level: float) -> Any:
-    """Return what scipy's bootstrap of the clusters finds."""
-    from scipy import stats
-
-    count = len(totals)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        # It gives bounds that are no numbers then, which is looked at below.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        return stats.bootstrap(
-            (np.arange(count),),
-            lambda drawn, axis=-1: statistic(_weights(drawn, count) @ totals),
-            n_resamples=RESAMPLES,
-            batch=max(1, BATCH // count),
-            confidence_level=level,
-            method="BCa",
-            rng=np.random.default_rng(SEED),
-        )
+def _share_below(distribution: Numbers, value: float) -> float:
+    """Return the share of resamples below a value, with half of those at it."""
+    below = (distribution < value).sum() + (distribution == value).sum() / 2
+    return float(below / len(distribution))
 
 
-def _weights(drawn: NDArray[np.int64], count: int) -> Numbers:
-    """Return how often each cluster was drawn, shape (..., G)."""
-    rows = drawn.reshape(-1, drawn.shape[-1])
-    weights = np.array([np.bincount(row, minlength=count) for row in rows], float)
-    return weights.reshape(*drawn.shape[:-1], count)
+def _draw(totals: Numbers, random: np.random.Generator) -> Numbers:
+    """Return the sums of resamples, shape (RESAMPLES, K).
+
+    If many clusters are alike, how often each kind is drawn is a multinomial count.
+    """
+    clusters = len(totals)
+    kinds, counts = np.unique(totals, axis=0, return_counts=True)
+    few = len(kinds) * 8 < clusters
+    rows = max(1, MOST_AT_ONCE // (len(kinds) if few else clusters))
+    parts = []
+    for start in range(0, RESAMPLES, rows):
+        size = min(rows, RESAMPLES - start)
+        if few:
+            drawn = random.multinomial(clusters, counts / clusters, size=size)
+            parts.append(drawn @ kinds)
+        else:
+            places = random.integers(clusters, size=(size, clusters), dtype=np.int32)
+            columns = [column[places].sum(axis=1) for column in totals.T]
+            parts.append(np.stack(columns, axis=-1))
+    return np.concatenate(parts)
 
 
-def _acceleration(totals: Numbers, statistic: Statistic) -> float | None:
-    """Return BCa's acceleration from the values without each cluster."""
-    if len(totals) < 2:
-        return None
+def _without_each(totals: Numbers, statistic: Statistic) -> Numbers:
+    """Return the values without each cluster, shape (G,)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        without = statistic(totals.sum(axis=0) - totals)
-    if not np.isfinite(without).all():
-        return None
+        return statistic(totals.sum(axis=0) - totals)
+
+
+def _acceleration(totals: Numbers, statistic: Statistic) -> float:
+    """Return the skewness of the values without each cluster, 0 without a spread."""
+    if len(totals) < 2:
+        return 0.0
+    without = _without_each(totals, statistic)
     deviations = without.mean() - without
-    if np.abs(deviations).max() <= NO_SPREAD * max(1.0, np.abs(without).max()):
-        return None
-    squares = float((deviations**2).sum())
-    return float((deviations**3).sum() / (6 * squares**1.5))
+    spread = float((deviations**2).sum()) ** 1.5
+    return float((deviations**3).sum()) / (6 * spread) if spread > 0 else 0.0
 
 
 # Names the gate that a p-value is of: its dataset, its kind, its metric or folder.

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.gates.completeness import describe_defects, name_defect
 from pytest_vlmeval.gates.message import (
     Line,
@@ -189,8 +189,8 @@ class Thresholds:
         none = key if model in self._demands else _key(model)
         return (
             f"{self.path} has thresholds of it for {', '.join(missed)}, and none for "
-            f"{model}.{suggest(model, missed)} Correct that name, or add [{key}] with "
-            f"a min, or the empty table [{none}] if it is to have none."
+            f"{model}.{did_you_mean(model, missed)} Correct that name, or add [{key}] "
+            f"with a min, or the empty table [{none}] if it is to have none."
         )
 
     def check(self, model: str, datasets: Iterable[str]) -> None:
@@ -220,7 +220,7 @@ class Thresholds:
         )
         raise VlmEvalError(
             f"{self.path}: [{pattern!r}.{name!r}] names no dataset."
-            f"{suggest(name, known)} Accepted is {accepted}."
+            f"{did_you_mean(name, known)} Accepted is {accepted}."
         )
 
     def _check_model(self, model: str) -> None:
@@ -288,7 +288,7 @@ def _explain(path: Path, error: ValidationError) -> str:
         hint = ""
         if each["type"] == "extra_forbidden":
             word = str(each["loc"][-1])
-            what = "is not known." + suggest(word, [*_DatasetDemands.model_fields])
+            what = "is not known." + did_you_mean(word, [*_DatasetDemands.model_fields])
         elif not isinstance(each["input"], dict):
             hint = f" (given: {each['input']!r})"
         lines.append(f"  {place}: {what}{hint}")
@@ -331,15 +331,6 @@ def _thresholds(
 
 def _fits(model: str, pattern: str) -> bool:
     return model == pattern or fnmatchcase(model, pattern)
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return a sentence with the known words closest to `word`, "" without any."""
-    by_small = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(word.lower(), by_small, n=3, cutoff=0.6)
-    if not near:
-        return ""
-    return f" Did you mean {' or '.join(by_small[each] for each in near)}?"
 
 
 def _key(name: str) -> str:

@@ -12,7 +12,6 @@ The only importer of openai. Its transport here is aiohttp's (the extra
 from __future__ import annotations
 
 import asyncio
-import difflib
 import errno
 import json
 import logging
@@ -38,7 +37,7 @@ from openai import (
     Timeout,
 )
 
-from pytest_vlmeval.errors import VlmEvalError, printable
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean, printable
 from pytest_vlmeval.models.bounded import (
     ENCODINGS,
     Bound,
@@ -253,8 +252,7 @@ class ServerCheck:
         )
 
     def _not_served(self, listing: Listing, error: RequestError) -> VlmEvalError:
-        close = difflib.get_close_matches(self._model, list(listing.entries), n=1)
-        question = f" Did you mean {close[0]}?" if close else ""
+        question = did_you_mean(self._model, listing.entries, most=1)
         return VlmEvalError(
             f"The server at {self._api_base} does not serve {self._model!r}.{question} "
             f"It serves: {self._shown(listing)}. Give one of these by "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
-import difflib
 import json
 import queue
 import shlex
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_vlmeval.errors import VlmEvalError, describe
+from pytest_vlmeval.errors import VlmEvalError, describe, did_you_mean
 from pytest_vlmeval.models.chat import split_thoughts
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT
@@ -62,8 +61,7 @@ def find_model(name: str, package: Path) -> ModelClass:
     models = read_models(package)
     if name in models:
         return models[name]
-    close = difflib.get_close_matches(name, models, n=3, cutoff=0.5)
-    question = f" Did you mean {' or '.join(close)}?" if close else ""
+    question = did_you_mean(name, models, cutoff=0.5)
     raise VlmEvalError(
         f"ms-vlmeval has no local model {name!r}.{question} `pytest --vlm-list-models` "
         "names them all. A checkpoint that transformers loads by itself needs only its "
@@ -76,8 +74,7 @@ def find_class(name: str, package: Path) -> ModelClass:
     modules = _modules(package / "vlm" / "__init__.py")
     if name in modules:
         return ModelClass(class_name=name, module=modules[name])
-    close = difflib.get_close_matches(name, modules, n=3, cutoff=0.6)
-    question = f" Did you mean {' or '.join(close)}?" if close else ""
+    question = did_you_mean(name, modules)
     raise VlmEvalError(
         f"ms-vlmeval has no class {name!r} that loads a model.{question} A model "
         "behind an API is asked by the address of an OpenAI-compatible endpoint: "

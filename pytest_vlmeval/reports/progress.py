@@ -20,7 +20,7 @@ from pytest_vlmeval.datasets.prepare import find_prepared, read_references
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.records import AnswerState, Plan, PlanEntry, RunAccount, Score
 from pytest_vlmeval.reports.screen import Screen
-from pytest_vlmeval.reports.summary import Share, wilson
+from pytest_vlmeval.reports.summary import Share, find_share
 from pytest_vlmeval.run.queue import Board
 from pytest_vlmeval.run.scoring import StoredScores
 from pytest_vlmeval.run.store import Store
@@ -88,7 +88,7 @@ class Tally:
         """How many answers look right, with the interval; None where none can tell."""
         if not self._right:
             return None
-        return wilson(sum(self._right.values()), len(self._right))
+        return find_share(sum(self._right.values()), len(self._right))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from pytest_vlmeval.records import (
     Setting,
     Turn,
     Verdict,
+    is_right,
 )
 from pytest_vlmeval.run.queue import Board
 from pytest_vlmeval.run.scoring import StoredScores
@@ -45,7 +46,6 @@ Outcome = Literal[
 ]
 Flip = Literal["regressed", "fixed", ""]
 # A graded verdict is right from here on, as in the items.
-RIGHT_FROM = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def find_outcome(answer: Answer | None, verdict: Verdict | None) -> Outcome:
         return "unscored"
     if verdict.value is None:
         return "unscored" if verdict.state in ("matched", "judged") else "undecided"
-    return "correct" if verdict.value >= RIGHT_FROM else "wrong"
+    return "correct" if is_right(verdict.value) else "wrong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +232,7 @@ def _read_values(gate: GateResult) -> dict[str, Before]:
         return {}
     return {
         index: Before(
-            outcome="correct" if (value or 0) >= RIGHT_FROM else "wrong",
+            outcome="correct" if is_right(value) else "wrong",
             value=value or 0.0,
         )
         for index, value in baseline.values.items()

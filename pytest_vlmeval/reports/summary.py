@@ -8,10 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from pytest_vlmeval.models.endings import find_ending
-from pytest_vlmeval.records import UNANSWERED, Score
+from pytest_vlmeval.records import (
+    UNANSWERED,
+    Score,
+    wilson,
+)
 from pytest_vlmeval.reports.record import DatasetReport, Outcome, SampleReport
 
 BINS = 16
@@ -172,21 +175,12 @@ class Summary:
         return max(self.confusion.values(), default=1)
 
 
-def wilson(part: float, whole: int, level: float = LEVEL) -> Share:
-    """Return a share with its confidence interval.
-
-    E. B. Wilson, Probable inference, the law of succession, and statistical
-    inference, 1927, doi 10.1080/01621459.1927.10502953.
-    """
+def find_share(part: float, whole: int) -> Share:
+    """Return a share with its confidence interval."""
     if not whole:
         return Share(part=0, whole=0, low=0, high=1)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    p, square = part / whole, z * z / whole
-    middle = (p + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(p * (1 - p) / whole + square / whole / 4)
-    return Share(
-        part=part, whole=whole, low=max(0, middle - half), high=min(1, middle + half)
-    )
+    low, high = wilson(part / whole, whole, 0.5 + LEVEL / 2)
+    return Share(part=part, whole=whole, low=low, high=high)
 
 
 def summarize(dataset: DatasetReport) -> Summary:
@@ -246,7 +240,7 @@ def _interval(dataset: DatasetReport) -> tuple[float, float] | None:
             return gate.interval.low, gate.interval.high
     if not _is_share(score):
         return None
-    share = wilson(score.correct, score.samples)
+    share = find_share(score.correct, score.samples)
     return share.low * score.scale, share.high * score.scale
 
 
@@ -332,7 +326,7 @@ def _categories(samples: Sequence[SampleReport]) -> tuple[Category, ...]:
         if sample.category is not None and sample.outcome != "unscored":
             values.setdefault(sample.category, []).append(sample.value)
     return tuple(
-        Category(name=name, share=wilson(sum(each), len(each)))
+        Category(name=name, share=find_share(sum(each), len(each)))
         for name, each in sorted(values.items())
     )
 

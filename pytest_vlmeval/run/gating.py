@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.gates.baseline import Baselines
 from pytest_vlmeval.gates.completeness import check_completeness
 from pytest_vlmeval.gates.early import Stop, Whole, as_gate
@@ -20,7 +20,6 @@ from pytest_vlmeval.gates.thresholds import (
     Threshold,
     Thresholds,
     load_thresholds,
-    suggest,
 )
 from pytest_vlmeval.models.endings import is_cut_off
 from pytest_vlmeval.records import GateResult
@@ -224,7 +223,7 @@ def check_metric(
     if threshold.metric and threshold.metric not in known:
         raise VlmEvalError(
             f"{thresholds.path}: {threshold.dataset} has no metric "
-            f"{threshold.metric!r}.{suggest(threshold.metric, known)} It has: "
+            f"{threshold.metric!r}.{did_you_mean(threshold.metric, known)} It has: "
             f"{', '.join(known)}."
         )
 

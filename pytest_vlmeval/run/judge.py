@@ -37,6 +37,7 @@ from pytest_vlmeval.records import (
     Score,
     Verdict,
     VerdictState,
+    is_right,
     lose,
 )
 from pytest_vlmeval.run.engine import Asker, Journal, failed_answer
@@ -490,9 +491,6 @@ def _middle(values: Sequence[int]) -> int | None:
     return sorted(values)[(len(values) - 1) // 2]
 
 
-RIGHT_FROM = 0.5
-
-
 class Agreement(NamedTuple):
     """How far two judges agree on `samples` that both of them judged.
 
@@ -523,7 +521,10 @@ def compare_judges(scores: Sequence[Score]) -> list[Agreement]:
     found = []
     for first, second in combinations(judged, 2):
         pairs = {
-            verdict.exchanges: (_is_right(verdict), _is_right(judged[second][index]))
+            verdict.exchanges: (
+                is_right(verdict.value),
+                is_right(judged[second][index].value),
+            )
             for index, verdict in judged[first].items()
             if index in judged[second]
         }
@@ -579,16 +580,12 @@ def choose_by_majority(scores: Sequence[Score]) -> Mapping[str, str | None]:
 
 
 def _middle_of_most(given: Sequence[tuple[float, str]]) -> str | None:
-    right = sorted(each for each in given if each[0] >= RIGHT_FROM)
-    wrong = sorted(each for each in given if each[0] < RIGHT_FROM)
+    right = sorted(each for each in given if is_right(each[0]))
+    wrong = sorted(each for each in given if not is_right(each[0]))
     if len(right) == len(wrong):
         return None
     most = max(right, wrong, key=len)
     return most[(len(most) - 1) // 2][1]
-
-
-def _is_right(verdict: Verdict) -> bool:
-    return verdict.value is not None and verdict.value >= RIGHT_FROM
 
 
 def unite(
@@ -623,4 +620,4 @@ def _without_majority(verdict: Verdict, said: Sequence[tuple[str, Verdict]]) -> 
 def _word(verdict: Verdict) -> str:
     if verdict.value is None:
         return verdict.reason
-    return "right" if _is_right(verdict) else "wrong"
+    return "right" if is_right(verdict.value) else "wrong"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.datasets.sampling import shuffle
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.records import PlanEntry
 from pytest_vlmeval.sandbox.rows import FILE
 from pytest_vlmeval.settings.groups import AS_IT_IS
@@ -162,11 +161,10 @@ class Choice:
 
     def _nobody_has(self, asked: str) -> VlmEvalError:
         declared = sorted(map(dataset_name, self._declared))
-        near = difflib.get_close_matches(asked, declared, n=3, cutoff=0.6)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return VlmEvalError(
-            f"--vlm-data={asked}: no selected benchmark has this dataset.{hint} The "
-            f"selected benchmarks have: {', '.join(declared)}. A benchmark with "
+            f"--vlm-data={asked}: no selected benchmark has this dataset."
+            f"{did_you_mean(asked, declared)} The selected benchmarks have: "
+            f"{', '.join(declared)}. A benchmark with "
             f"datasets = [{OTHERS!r}], as benchmarks/test_named.py, takes any."
         )
 

@@ -21,6 +21,7 @@ from pytest_vlmeval.records import (
     Score,
     SoundScore,
     Verdict,
+    is_right,
 )
 from pytest_vlmeval.run.judge import MajorityJudge, choose_by_majority, unite
 from pytest_vlmeval.sandbox.calls import Submission, score_in_sandbox, submit_in_sandbox
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.run.store.asking import StoredAnswer
     from pytest_vlmeval.settings import Settings
-
-RIGHT_FROM = 0.5
 
 
 def average(scores: Sequence[Score]) -> Score:
@@ -62,7 +61,7 @@ def average(scores: Sequence[Score]) -> Score:
         metrics=_average_metrics([score.metrics for score in scores]),
         repeats=tuple(score.value for score in scores),
         answered=first.samples - len(unanswered),
-        correct=sum((each.value or 0) >= RIGHT_FROM for each in verdicts),
+        correct=sum(is_right(each.value) for each in verdicts),
         undecided=sum(
             each.state != "matched" and each.value is None for each in verdicts
         ),
@@ -380,7 +379,7 @@ class Scorer:
             best=scored.best,
             samples=len(entry.indexes),
             answered=len(usable),
-            correct=sum((each.value or 0) >= 0.5 for each in verdicts),
+            correct=sum(is_right(each.value) for each in verdicts),
             undecided=sum(each.state in UNDECIDED for each in verdicts),
             modified=entry.modified,
             data_version=entry.version,

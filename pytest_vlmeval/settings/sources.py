@@ -6,7 +6,6 @@ file, the environment, the default.
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from urllib.parse import urlencode
 
 from _pytest.config.findpaths import determine_setup, load_config_dict_from_file
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.settings.option import (
     ApiKey,
     hide_password,
@@ -397,8 +396,7 @@ def _option(keyword: str) -> Option:
             f"evaluate() has no keyword {keyword}, as keys in a notebook are shared "
             f"with it: set VLM_{keyword.upper()}, or give {keyword}_file."
         )
-    near = difflib.get_close_matches(keyword, BY_KEYWORD, n=1)
-    question = f" Did you mean {near[0]}?" if near else ""
+    question = did_you_mean(keyword, BY_KEYWORD, most=1)
     raise VlmEvalError(
         f"evaluate() has no keyword {keyword}.{question} Its keywords are the options "
         "of `pytest --help` without --vlm-, with _ for -."

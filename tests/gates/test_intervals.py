@@ -15,7 +15,8 @@ from statsmodels.stats.proportion import (
     proportions_ztest,
 )
 
-from pytest_vlmeval.gates.statistics import Proportion, wilson
+from pytest_vlmeval.gates.statistics import Proportion
+from pytest_vlmeval.records import wilson
 
 
 def alone(

@@ -9,7 +9,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from pytest_vlmeval.gates.paired import (
     Comparison,
-    bootstrap_mean,
     compare,
     drop_p,
     mcnemar_p,
@@ -20,7 +19,7 @@ from pytest_vlmeval.gates.paired import (
     smallest_drop,
     tango_z,
 )
-from pytest_vlmeval.gates.statistics import expand
+from pytest_vlmeval.gates.statistics import Numbers, expand, resample
 
 LEVEL = 0.05
 
@@ -138,13 +137,18 @@ def test_the_bootstrap_is_that_of_scipy() -> None:
         confidence_level=2 * expand(0.95, 60) - 1,
         rng=np.random.default_rng(5),
     ).confidence_interval
-    ours = bootstrap_mean(sums, sizes, seed=0)
+
+    def ratio(totals: Numbers) -> Numbers:
+        return np.asarray(totals[..., 0] / totals[..., 1])
+
+    totals = np.column_stack([sums, sizes])
+    ours = resample(totals, ratio, samples=int(sizes.sum()), level=0.95)
     width = theirs.high - theirs.low
-    assert ours.quantile(0.05) == pytest.approx(theirs.low, abs=0.03 * width)
-    assert ours.quantile(0.95) == pytest.approx(theirs.high, abs=0.03 * width)
+    assert ours.bound(0.05) == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours.bound(0.95) == pytest.approx(theirs.high, abs=0.03 * width)
     # A p-value is the level at which the bound is the threshold.
-    assert ours.p_above(ours.quantile(0.95)) == pytest.approx(0.05, abs=2e-3)
-    assert ours.p_above(ours.quantile(0.4)) == pytest.approx(0.6, abs=2e-3)
+    assert ours.p_below(ours.bound(0.95)) == pytest.approx(0.05, abs=2e-3)
+    assert ours.p_below(ours.bound(0.4)) == pytest.approx(0.6, abs=2e-3)
 
 
 def test_sign_flips_of_few_are_exact_and_of_many_normal() -> None:

@@ -19,7 +19,7 @@ from pytest_vlmeval.reports.progress import (
     draw_progress,
     looks_right,
 )
-from pytest_vlmeval.reports.summary import wilson
+from pytest_vlmeval.reports.summary import find_share
 from tests.support.run_fixtures import Project, endpoint
 from tests.support.server_fixtures import ServerProcess
 
@@ -62,7 +62,7 @@ def plain(lines: Sequence[str]) -> list[str]:
 
 
 def test_bars_of_all_datasets_and_a_line_for_all() -> None:
-    first = DatasetProgress(dataset="A", settled=5, total=10, right=wilson(3, 4))
+    first = DatasetProgress(dataset="A", settled=5, total=10, right=find_share(3, 4))
     second = DatasetProgress(dataset="Second", settled=4, total=4)
     shown = Progress(datasets=(first, second), in_flight=5, retries=2, tokens=1234)
     assert plain(draw_progress(shown, 2.0, 100, 24)) == [

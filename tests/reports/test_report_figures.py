@@ -14,7 +14,7 @@ from PIL import Image
 from pytest_vlmeval.reports.comparison import format_comparison
 from pytest_vlmeval.reports.html import embed_images
 from pytest_vlmeval.reports.record import RunReport, load_run
-from pytest_vlmeval.reports.summary import percentiles, summarize, wilson
+from pytest_vlmeval.reports.summary import find_share, percentiles, summarize
 from pytest_vlmeval.run.store import Store
 from tests.support.report_store import fill_store
 
@@ -40,7 +40,7 @@ def test_wilson_interval_of_a_published_example() -> None:
         (0, 20, 0.0000, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        share = wilson(part, whole)
+        share = find_share(part, whole)
         assert (round(share.low, 4), round(share.high, 4)) == (low, high)
 
 
