@@ -364,7 +364,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_video_datasets.py": {
         "test_all_questions_about_a_video_in_one_prompt": (
-            "sandbox/inside/videos:_VideoWriter.write",
+            "sandbox/inside/videos:_VideoWriter.samples",
         ),
     },
     "test_video_repositories.py": {
@@ -579,12 +579,12 @@ REFUSED = [
     ),
     (
         ["--vlm-serve=x {port}", "--vlm-engine=ray"],
-        "give its URL by --vlm-api-base, or leave --vlm-engine out.",
+        "give its URL with --vlm-api-base, or leave --vlm-engine out.",
         [[f"--vlm-api-base={URL}", "--vlm-engine=ray"], ["--vlm-serve=x {port}"]],
     ),
     (
         ["--vlm-judge=a", "--vlm-judge-serve=x {port}", "--vlm-engine=ray"],
-        "give its URL by --vlm-judge-api-base, or leave --vlm-engine out.",
+        "give its URL with --vlm-judge-api-base, or leave --vlm-engine out.",
         [
             [*AT_ONE, "--vlm-engine=ray"],
             ["--vlm-judge=a", "--vlm-judge-serve=x {port}"],
@@ -598,7 +598,7 @@ REFUSED = [
     *(
         (
             ["--vlm-model=m", "--vlm-backend=local", about_requests],
-            "Parameters of the model go by --vlm-model-args, for example "
+            "Parameters of the model go with --vlm-model-args, for example "
             "max_pixels=1003520.",
             [
                 [
@@ -634,7 +634,7 @@ REFUSED = [
     ),
     (
         ["--vlm-judge=a"],
-        "Give its URL by --vlm-judge-api-base or OPENAI_API_BASE",
+        "Give its URL with --vlm-judge-api-base or OPENAI_API_BASE",
         [
             ["--vlm-judge=a", f"--vlm-judge-api-base={URL}"],
             ["--vlm-judge=exact_matching"],

@@ -650,7 +650,7 @@ def _image(cell: Any, where: str) -> str:
         cell.save(out, "PNG")
         return base64.b64encode(out.getvalue()).decode("ascii")
     raise VlmEvalError(
-        f"{where}: its image is of the type {type(cell).__name__}. It takes bytes, a "
+        f"{where}: its image is of the type {type(cell).__name__}. It takes bytes, an "
         "image of Pillow, base64, or a list of these."
     )
 

@@ -93,7 +93,7 @@ def explain_gated(dataset: str, why: str, gates: str) -> str:
         out += f" (-k 'not {dataset}')"
     return (
         f"{dataset} is left out, as it cannot be scored ({why}), but it has {gates}. "
-        f"Nothing was asked. Remove what it has, {out}, or ask it without a score by "
+        f"Nothing was asked. Remove what it has, {out}, or ask it without a score with "
         "--vlm-mode=infer, which checks no gate."
     )
 

@@ -84,7 +84,7 @@ def _but_for_empty(score: Score) -> str:
 def _what_to_do(missing: int, unreadable: int) -> str:
     if not unreadable:
         return "the same command asks only them again."
-    fix = "fix them in the dataset's file, or allow some by --vlm-min-answered."
+    fix = "fix them in the dataset's file, or allow some with --vlm-min-answered."
     if unreadable == missing:
         return f"their rows or images cannot be read, whenever they are asked: {fix}"
     return (
@@ -100,7 +100,7 @@ def _cut_off(score: Score, cut_off: int, limits: GateSettings) -> Iterator[GateR
             f"{score.dataset}: {cut_off} of {score.samples} answers were cut off at "
             f"the token limit, and what there is of their text counts in "
             f"{_value(score)}; at most {limits.max_cut_off:g} % may be cut off. Raise "
-            "--vlm-max-tokens, or allow more by --vlm-max-cut-off."
+            "--vlm-max-tokens, or allow more with --vlm-max-cut-off."
         )
         yield _result(score, "cut off", "failed", message, share, limits.max_cut_off)
 
@@ -165,7 +165,7 @@ def describe_defects(score: Score) -> str | None:
         if not missed:
             return None
         return (
-            f"{missed} of {score.samples} verdicts are others by "
+            f"{missed} of {score.samples} verdicts are others with "
             f"--vlm-scoring=corrected ({PAGE})"
         )
     also = f"; {missed} more are others by corrected scoring" if missed else ""

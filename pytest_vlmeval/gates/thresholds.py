@@ -256,7 +256,7 @@ def load_thresholds(given: Path | None, folders: Iterable[Path]) -> Thresholds:
     if len(found) > 1:
         raise VlmEvalError(
             f"There are thresholds in {' and in '.join(map(str, found))}. Name the "
-            "file that counts by --vlm-thresholds=FILE."
+            "file that counts with --vlm-thresholds=FILE."
         )
     return _read(found[0])
 
@@ -267,7 +267,7 @@ def _read(path: Path) -> Thresholds:
     except (OSError, UnicodeDecodeError) as error:
         raise VlmEvalError(
             f"The thresholds in {path} cannot be read: {error}. Give a readable TOML "
-            "file in UTF-8 by --vlm-thresholds=FILE."
+            "file in UTF-8 with --vlm-thresholds=FILE."
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise VlmEvalError(

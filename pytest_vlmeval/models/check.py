@@ -34,7 +34,7 @@ NAMES: dict[Capability, str] = {
 # What to do where an endpoint refuses one.
 REMEDIES: dict[Capability, str] = {
     "image": "Serve a vision-language model.",
-    "images": "vLLM takes more by --limit-mm-per-prompt.",
+    "images": "vLLM takes more with --limit-mm-per-prompt.",
     "video": "Without --vlm-video-url frames of each video are sent.",
 }
 
@@ -233,7 +233,7 @@ def explain_lack(name: str, lacking: Sequence[Finding], needs: Needs) -> str:
         [
             f"The endpoint {name} answers a prompt of text alone, but refuses:",
             *lines,
-            f"{remedies} Give another by --vlm-api-base, leave these datasets out, or "
-            "ask all the same by --vlm-media-check=warn.",
+            f"{remedies} Give another with --vlm-api-base, leave these datasets out, "
+            "or ask all the same with --vlm-media-check=warn.",
         ]
     )

@@ -174,14 +174,14 @@ def normalize_api_base(url: str, role: Role = "model") -> str:
     if "@" in parts.netloc or parts.fragment:
         raise VlmEvalError(
             f"The API base for {netloc} carries a user, a query or a fragment, which "
-            f"are not accepted. Give a URL such as {_EXAMPLE}, and the key by "
+            f"are not accepted. Give a URL such as {_EXAMPLE}, and the key with "
             f"VLM_{prefix.upper().replace('-', '_')}API_KEY or "
             f"--vlm-{prefix}api-key-file."
         )
     if parts.query:
         raise VlmEvalError(
             f"The API base for {netloc} carries a query. Give the URL without the ? "
-            f"and what follows it, and that by --vlm-{prefix}api-query, such as "
+            f"and what follows it, and that with --vlm-{prefix}api-query, such as "
             f"--vlm-{prefix}api-query=api-version=2024-10-21: what it holds is never "
             "shown."
         )

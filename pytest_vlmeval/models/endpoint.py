@@ -84,10 +84,10 @@ def key_advice(role: Role) -> str:
     """Say how the key of a model or a judge is given."""
     if role == "judge":
         return (
-            "Set VLM_JUDGE_API_KEY, or give a file that holds the key by "
+            "Set VLM_JUDGE_API_KEY, or give a file that holds the key with "
             "--vlm-judge-api-key-file."
         )
-    return "Set VLM_API_KEY, or give a file that holds the key by --vlm-api-key-file."
+    return "Set VLM_API_KEY, or give a file that holds the key with --vlm-api-key-file."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +143,11 @@ class ServerCheck:
             "there:\n"
             f"    swift deploy --model CHECKPOINT_OR_MODEL_ID "
             f"--served_model_name {shlex.quote(self._model)} --port {port}\n"
-            f"or give the URL of another by {self._option}api-base, or run without "
+            f"or give the URL of another with {self._option}api-base, or run without "
             + (
-                "a judge by --vlm-judge=exact_matching."
+                "a judge with --vlm-judge=exact_matching."
                 if self._role == "judge"
-                else "a server by --vlm-model=demo."
+                else "a server with --vlm-model=demo."
             )
         )
 
@@ -233,21 +233,21 @@ class ServerCheck:
                 f"{self._api_base}/models {listing.problem.rstrip('.')}, and a request "
                 f"to {self._api_base}/chat/completions was refused: {error}. Either "
                 "this is not the base URL of an OpenAI-compatible API, which mostly "
-                f"ends in /v1: give it by {self._option}api-base. Or the server does "
-                f"not serve {self._model!r}: give the name by --vlm-{self._role}."
+                f"ends in /v1: give it with {self._option}api-base. Or the server does "
+                f"not serve {self._model!r}: give the name with --vlm-{self._role}."
             )
         if error.kind == "protocol":
             return VlmEvalError(
                 f"{self._api_base}/models {listing.problem.rstrip('.')}, and a request "
                 f"for {self._model!r} has no answer: {error}. Is this the base URL of "
-                "an OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
+                "an OpenAI-compatible API? Such URLs mostly end in /v1. Give it with "
                 f"{self._option}api-base."
             )
         return VlmEvalError(
             f"The server at {self._api_base} cannot be asked: its list of models "
             f"{listing.problem.rstrip('.')}, and a request for {self._model!r} has no "
-            f"answer: {error}. See its log, give the URL of another by "
-            f"{self._option}api-base, or the name that it serves by "
+            f"answer: {error}. See its log, give the URL of another with "
+            f"{self._option}api-base, or the name that it serves with "
             f"--vlm-{self._role}."
         )
 
@@ -255,7 +255,7 @@ class ServerCheck:
         question = did_you_mean(self._model, listing.entries, most=1)
         return VlmEvalError(
             f"The server at {self._api_base} does not serve {self._model!r}.{question} "
-            f"It serves: {self._shown(listing)}. Give one of these by "
+            f"It serves: {self._shown(listing)}. Give one of these with "
             f"--vlm-{self._role}. It was asked all the same, and refused: {error}"
         )
 
@@ -595,7 +595,7 @@ class EndpointClient:
                 self._moved[path] = self._follow(url, target, error.status_code, body)
         raise _MovedError(
             f"{self.api_base}{path} redirects again and again, last to "
-            f"{_shown_url(self._moved.pop(path))}. Give the URL that answers by "
+            f"{_shown_url(self._moved.pop(path))}. Give the URL that answers with "
             f"{option_prefix(self._role)}api-base."
         )
 
@@ -611,18 +611,19 @@ class EndpointClient:
         if not moved:
             raise _MovedError(
                 f"{said}, a redirect without a valid address. See the server's log, or "
-                f"give the URL of another by {option}."
+                f"give the URL of another with {option}."
             )
         if here != there:
             raise _MovedError(
                 f"{said}: {here} redirects to {there}, and requests with their key go "
                 f"only to the server that was named. If {there} is the right one, "
-                f"give its URL by {option}."
+                f"give its URL with {option}."
             )
         if body is not None and status not in {307, 308}:
             raise _MovedError(
                 f"{said}, a redirect to {_shown_url(moved)} that would make the "
-                f"request one without a prompt. Give the URL that answers by {option}."
+                f"request one without a prompt. Give the URL that answers with "
+                f"{option}."
             )
         return moved.partition("#")[0].partition("?")[0]
 

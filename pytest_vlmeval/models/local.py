@@ -180,7 +180,7 @@ def choose_devices(replicas: int, visible: str | None) -> Sequence[str | None]:
         raise VlmEvalError(
             f"--vlm-serve-replicas={replicas}: there are {len(devices)} GPUs here "
             f"({', '.join(devices)}), and each replica takes one. Give a smaller "
-            "number, or more devices by CUDA_VISIBLE_DEVICES."
+            "number, or more devices with CUDA_VISIBLE_DEVICES."
         )
     return devices[:replicas]
 
@@ -216,7 +216,7 @@ def check_model(model: str, local: LocalModel) -> None:
             f"--vlm-backend=local needs {', '.join(missing)}, not installed in the "
             f"environment of {python}. Install it there: "
             f"{shlex.quote(str(python))} -m pip install 'pytest-vlmeval[vlmeval]', or "
-            "give the Python of another environment by --vlm-local-python."
+            "give the Python of another environment with --vlm-local-python."
         )
     order_of(model, local)
     _check_memory(local, _check_devices(local))
@@ -243,7 +243,7 @@ def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str |
         if package is not None:
             find_model(model, package)
         raise VlmEvalError(
-            f"--vlm-model={model}: give the folder of its checkpoint by "
+            f"--vlm-model={model}: give the folder of its checkpoint with "
             "--vlm-model-path=DIR, or a name of `pytest --vlm-list-models`, for which "
             "ms-vlmeval has to be installed in the same environment."
         )
@@ -292,7 +292,7 @@ def _check_devices(local: LocalModel) -> str | None:
         raise VlmEvalError(
             f"-n {local.replicas} makes {local.replicas} copies of the model, each on "
             f"a GPU of its own, and there are {len(devices)} ({', '.join(devices)}). "
-            f"Give -n {len(devices)}, or more devices by CUDA_VISIBLE_DEVICES."
+            f"Give -n {len(devices)}, or more devices with CUDA_VISIBLE_DEVICES."
         )
     return devices[local.replica] if devices else None
 

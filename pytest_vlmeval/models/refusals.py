@@ -123,7 +123,7 @@ ALONE_FROM = 3
 
 LONGER = "vLLM: --max-model-len, swift: --max_model_len"
 SMALLER = (
-    "Send smaller images by --vlm-max-pixels=PIXELS or --vlm-image-size=PIXELS, or "
+    "Send smaller images with --vlm-max-pixels=PIXELS or --vlm-image-size=PIXELS, or "
     "let the server take longer requests"
 )
 # The same of a prompt without an image.
@@ -137,9 +137,9 @@ CAUSES = (
     f"{_OTHERS}"
 )
 TEXT_CAUSES = f"Likely causes: {_OTHERS}"
-FEWER_TOKENS = "Allow fewer tokens by --vlm-max-tokens=N."
+FEWER_TOKENS = "Allow fewer tokens with --vlm-max-tokens=N."
 OTHER_TEMPERATURE = (
-    "Send another temperature by --vlm-temperature=T, or none by "
+    "Send another temperature with --vlm-temperature=T, or none with "
     "--vlm-temperature=none. Both change the answers."
 )
 _TOO_LONG = re.compile(

@@ -84,7 +84,7 @@ def _why_unusable(answer: Answer) -> str:
             f"it ended{after} in the middle of its thoughts, though the server says "
             "that it is whole. If it ended at a token limit of the server's own, raise "
             "that and --vlm-max-tokens; if the model ended it, switch thinking off, as "
-            f"by --vlm-extra-body='{NO_THINKING}'. It thought: "
+            f"with --vlm-extra-body='{NO_THINKING}'. It thought: "
             + shorten(answer.reasoning, 200)
         )
     if answer.state == "empty" and is_cut_off(answer.finish_reason):
@@ -120,7 +120,7 @@ def _why_empty(answer: Answer) -> str:
         "the model returned reasoning and no answer after it. If the answer stands in "
         "the reasoning, the server took it for thoughts: start the server without its "
         "reasoning parser (vLLM and SGLang: without --reasoning-parser). If the model "
-        "only thought, switch thinking off, as by "
+        "only thought, switch thinking off, as with "
         f"--vlm-extra-body='{NO_THINKING}'. The reasoning ends: {shorten(end)}"
     )
 

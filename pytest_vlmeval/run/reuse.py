@@ -174,7 +174,7 @@ NAMED = 3
 REMEDY = (
     "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always uses "
     "the stored answers as they are. If the wrong server was asked, give the right one "
-    "by --vlm-api-base."
+    "with --vlm-api-base."
 )
 REMEDY_HERE = (
     "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always uses "

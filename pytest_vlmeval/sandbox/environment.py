@@ -184,7 +184,7 @@ def ensure_built(
     if offline:
         raise VlmEvalError(
             f"The sandbox environment for ms-vlmeval is not built yet ({folder}), and "
-            "--vlm-offline forbids to download it. Build it once while online by the "
+            "--vlm-offline forbids downloading it. Build it once while online by the "
             "same command with --vlm-setup and without --vlm-offline, or give your "
             f"own: {OWN_ENVIRONMENT}."
         )

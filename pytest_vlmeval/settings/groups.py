@@ -477,8 +477,8 @@ def choose_local(
         if requested[name]:
             raise VlmEvalError(
                 f"--vlm-{name} is about requests to a server, and --vlm-backend=local "
-                "has none. Parameters of the model go by --vlm-model-args, for example "
-                "max_pixels=1003520."
+                "has none. Parameters of the model go with --vlm-model-args, for "
+                "example max_pixels=1003520."
             )
     return LocalModel(
         path=values["model-path"],
@@ -548,8 +548,8 @@ def choose_cluster(
             raise VlmEvalError(
                 f"--vlm-{name} and --vlm-engine=ray exclude each other: a server of "
                 "this run is reached from this machine alone. Start it beforehand and "
-                f"give its URL by --vlm-{name.replace('serve', 'api-base')}, or leave "
-                "--vlm-engine out."
+                f"give its URL with --vlm-{name.replace('serve', 'api-base')}, or "
+                "leave --vlm-engine out."
             )
     replicas = values["replicas"]
     return ClusterSettings(
@@ -882,12 +882,12 @@ def _place(
     if given == "--vlm-judge" and openai.get("OPENAI_API_KEY"):
         return JudgeEndpoint(name=name, api_bases=(OFFICIAL,), api_key=key)
     raise VlmEvalError(
-        f"{given}={name} names a judge, and nothing says where it is. Give its URL by "
-        "--vlm-judge-api-base or OPENAI_API_BASE"
+        f"{given}={name} names a judge, and nothing says where it is. Give its URL "
+        "with --vlm-judge-api-base or OPENAI_API_BASE"
         + (
             f", or set OPENAI_API_KEY for {OFFICIAL}"
             if given == "--vlm-judge"
-            else ", or do without by --vlm-judge=exact_matching"
+            else ", or do without with --vlm-judge=exact_matching"
         )
         + "."
     )

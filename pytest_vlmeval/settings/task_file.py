@@ -188,7 +188,7 @@ class Reading:
                 raise self.error(
                     f"{place}{name}",
                     f" is not accepted, as its {found[:SHOWN_TEXT]} looks like a key, "
-                    "and what goes into requests stands in reports: give headers by "
+                    "and what goes into requests stands in reports: give headers with "
                     "--vlm-api-header-file.",
                 )
 

@@ -197,8 +197,8 @@ def find_folders(settings: Settings) -> Iterator[Finding]:
     }
     remedies = {
         "data root": "point LMUData at another folder",
-        "cache": "give another by --vlm-cache-dir",
-        "work dir": "give another by --vlm-work-dir",
+        "cache": "give another with --vlm-cache-dir",
+        "work dir": "give another with --vlm-work-dir",
     }
     for about, folder in folders.items():
         yield _look_at_folder(about, folder, remedies[about])

@@ -27,8 +27,8 @@ def vlm_judge(vlm_run: Run) -> JudgePanel:
     """Give the judge of this session, or all of several; skips where there is none."""
     if not vlm_run.settings.judges:
         pytest.skip(
-            "vlm_judge needs a judge, and there is none: name one by --vlm-judge=NAME "
-            "--vlm-judge-api-base=URL."
+            "vlm_judge needs a judge, and there is none: name one with "
+            "--vlm-judge=NAME --vlm-judge-api-base=URL."
         )
     return vlm_run.judges
 

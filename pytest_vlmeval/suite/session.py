@@ -514,7 +514,7 @@ def _register_download_only(config: pytest.Config, screen: Screen) -> None:
 
 
 def selects_for_setup(config: pytest.Config) -> bool:
-    """Whether `--vlm-setup` is for certain datasets: by paths, or by --vlm-data."""
+    """Whether `--vlm-setup` is for certain datasets: by paths, or with --vlm-data."""
     return _names_paths(config) or is_given("data", config)
 
 

@@ -357,7 +357,7 @@ def test_rows_with_and_without_images(sandbox: Sandbox, tmp_path: Path) -> None:
     assert shown[3] == shown[0]
     assert [sample.reference for sample in samples] == list("ABBAAAA")
     assert [sample.error for sample in samples[:5]] == [None] * 5
-    start = "row 6 (index 6): the image cannot be read: its 90 bytes are not a "
+    start = "row 6 (index 6): the image cannot be read: its 90 bytes are not an "
     assert (samples[5].error or "").startswith(start)
     start = "row 7 (index 7): the image cannot be read: its text is not base64 ("
     assert (samples[6].error or "").startswith(start)

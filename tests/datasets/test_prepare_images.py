@@ -89,7 +89,7 @@ def broken_images() -> dict[str, tuple[str, str]]:
         "cut JPEG": (cell(jpeg[: len(jpeg) // 2]), "image file is truncated"),
         "no image": (cell(b"x" * 90), "its 90 bytes are not an image in JPEG, PNG"),
         "no base64": ("A" * 69, "its text is not base64 (Invalid base64-encoded"),
-        "short": ("oops", "'oops' is neither base64 nor the index of a row with a "),
+        "short": ("oops", "'oops' is neither base64 nor the index of a row with an "),
         "list": ("['a', b" + "]" * 60, "its list of images cannot be read ("),
         "empty list": ("[" + " " * 70 + "]", "its list of images is empty"),
         "vector": (cell(svg), "its 120 bytes are not an image in JPEG, PNG"),

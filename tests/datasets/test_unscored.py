@@ -183,7 +183,7 @@ def test_what_is_left_out_has_no_threshold_and_no_baseline(
         return (
             f"ERROR: {name} is left out, as it cannot be scored (no reference "
             f"answers), but it has {gates}. Nothing was asked. Remove what it has, "
-            f"deselect it (-k 'not {name}'), or ask it without a score by "
+            f"deselect it (-k 'not {name}'), or ask it without a score with "
             "--vlm-mode=infer, which checks no gate."
         )
 

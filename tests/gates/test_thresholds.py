@@ -105,7 +105,8 @@ def test_two_files_need_a_choice(tmp_path: Path) -> None:
         load_thresholds(None, [*folders, *folders])
     assert str(error.value).replace(str(tmp_path), "FOLDER") == (
         "There are thresholds in FOLDER/a/thresholds.toml and in "
-        "FOLDER/b/thresholds.toml. Name the file that counts by --vlm-thresholds=FILE."
+        "FOLDER/b/thresholds.toml. Name the file that counts with "
+        "--vlm-thresholds=FILE."
     )
 
 
@@ -191,11 +192,11 @@ def test_what_a_refusal_advises_is_accepted(tmp_path: Path) -> None:
     load(tmp_path / "near", '["*".MMStar]\nmin = 2')
     path = tmp_path / "thresholds.toml"
     path.write_bytes('["*".MMStar]\nmin = 3\nsource = "Lübeck"'.encode("latin-1"))
-    with pytest.raises(VlmEvalError, match="Give a readable TOML file in UTF-8 by"):
+    with pytest.raises(VlmEvalError, match="Give a readable TOML file in UTF-8 with"):
         load_thresholds(None, [tmp_path])
     path.write_bytes(path.read_bytes().decode("latin-1").encode())
     folders = [tmp_path, tmp_path / "near"]
-    with pytest.raises(VlmEvalError, match="Name the file that counts by"):
+    with pytest.raises(VlmEvalError, match="Name the file that counts with"):
         load_thresholds(None, folders)
     for given, minimum in ((path, 3), (folders[1] / "thresholds.toml", 2)):
         (found,) = load_thresholds(given, folders).of("m", "MMStar")
@@ -207,7 +208,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_thresholds(tmp_path / "no.toml", [])
     said = str(error.value)
     assert said.startswith(f"The thresholds in {tmp_path / 'no.toml'} cannot be read: ")
-    assert said.endswith("Give a readable TOML file in UTF-8 by --vlm-thresholds=FILE.")
+    assert said.endswith("readable TOML file in UTF-8 with --vlm-thresholds=FILE.")
 
 
 def test_tables_of_ones_own_are_named_by_their_path(tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ def test_what_is_lacking_stops_the_run_before_it(
             f"*The endpoint {server.url} answers a prompt of text alone, but refuses:",
             "    several images in one prompt, which several needs "
             f"({server.url} answered 400: At most 1 image(s))",
-            "vLLM takes more by --limit-mm-per-prompt. Give another by "
-            "--vlm-api-base, leave these datasets out, or ask all the same by "
+            "vLLM takes more with --limit-mm-per-prompt. Give another with "
+            "--vlm-api-base, leave these datasets out, or ask all the same with "
             "--vlm-media-check=warn.",
         ]
     )

@@ -37,7 +37,7 @@ def test_the_cluster_is_that_of_the_environment(load: Load) -> None:
             ["--vlm-engine=ray", "--vlm-serve=vllm serve x --port {port}"],
             "--vlm-serve and --vlm-engine=ray exclude each other: a server of this run "
             "is reached from this machine alone. Start it beforehand and give its URL "
-            "by --vlm-api-base, or leave --vlm-engine out.",
+            "with --vlm-api-base, or leave --vlm-engine out.",
         ),
         (
             ["--vlm-replicas=0"],

@@ -147,6 +147,6 @@ def test_key_that_cannot_be_sent(key: str) -> None:
         client_of("http://127.0.0.1:1/v1", api_key=key)
     assert str(caught.value) == (
         "The API key holds a line break or another character that cannot be "
-        "sent. Set VLM_API_KEY, or give a file that holds the key by "
+        "sent. Set VLM_API_KEY, or give a file that holds the key with "
         "--vlm-api-key-file."
     )

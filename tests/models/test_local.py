@@ -55,7 +55,7 @@ def test_options_about_requests_are_refused(load: Callable[..., Settings]) -> No
         load("--vlm-backend=local", "--vlm-model=x", "--vlm-image-size=10")
     assert str(raised.value) == (
         "--vlm-image-size is about requests to a server, and --vlm-backend=local has "
-        "none. Parameters of the model go by --vlm-model-args, for example "
+        "none. Parameters of the model go with --vlm-model-args, for example "
         "max_pixels=1003520."
     )
     with pytest.raises(VlmEvalError) as raised:
@@ -75,7 +75,7 @@ def test_an_environment_without_torch_is_told(
         "--vlm-backend=local needs torch, transformers, not installed in the "
         f"environment of {sys.executable}. Install it there: {sys.executable} -m pip "
         "install 'pytest-vlmeval[vlmeval]', or give the Python of another environment "
-        "by --vlm-local-python."
+        "with --vlm-local-python."
     )
     # The extra is ms-vlmeval, which declares both.
     package = locate_package(sandbox_environment.python).folder
@@ -122,7 +122,7 @@ def test_more_workers_than_gpus_are_told(tmp_path: Path) -> None:
         order_of("x", local)
     assert str(raised.value) == (
         "-n 3 makes 3 copies of the model, each on a GPU of its own, and there are 2 "
-        "(2, 3). Give -n 2, or more devices by CUDA_VISIBLE_DEVICES."
+        "(2, 3). Give -n 2, or more devices with CUDA_VISIBLE_DEVICES."
     )
 
 

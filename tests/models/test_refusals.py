@@ -60,13 +60,13 @@ def refused(words: str, status: int = 400) -> RequestError:
             400,
             "max_tokens is too large: 2048. This model supports at most 1024 "
             "completion tokens.",
-            ". Allow fewer tokens by --vlm-max-tokens=N.",
+            ". Allow fewer tokens with --vlm-max-tokens=N.",
         ),
         (
             400,
             "'max_tokens' is too large: 2048. This model's maximum context length is "
             "1024 tokens.",
-            "--max_model_len). Allow fewer tokens by --vlm-max-tokens=N.",
+            "--max_model_len). Allow fewer tokens with --vlm-max-tokens=N.",
         ),
         (400, "Invalid input: image_url must be a string", None),
         (400, "Unsupported parameter", None),

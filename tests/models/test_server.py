@@ -69,7 +69,7 @@ def test_more_replicas_than_devices() -> None:
         choose_devices(3, "3,5")
     assert str(raised.value) == (
         "--vlm-serve-replicas=3: there are 2 GPUs here (3, 5), and each replica takes "
-        "one. Give a smaller number, or more devices by CUDA_VISIBLE_DEVICES."
+        "one. Give a smaller number, or more devices with CUDA_VISIBLE_DEVICES."
     )
     assert choose_devices(2, "3,5") == ("3", "5")
     assert choose_devices(3, "3,5,7") == ("3", "5", "7")

@@ -69,7 +69,7 @@ def test_no_server() -> None:
         "Start one there:\n"
         "    swift deploy --model CHECKPOINT_OR_MODEL_ID "
         f"--served_model_name qwen-vl-chat --port {port}\n"
-        "or give the URL of another by --vlm-api-base, or run without a server by "
+        "or give the URL of another with --vlm-api-base, or run without a server with "
         "--vlm-model=demo."
     )
 
@@ -87,7 +87,7 @@ def test_model_that_is_not_served(server: ServerProcess) -> None:
     server.control(models=["qwen2-vl-7b", "qwen-vl-chat"])
     assert complaint(server.url, "qwen-vl-chta") == (
         f"The server at {server.url} does not serve 'qwen-vl-chta'. Did you mean "
-        "qwen-vl-chat? It serves: qwen2-vl-7b, qwen-vl-chat. Give one of these by "
+        "qwen-vl-chat? It serves: qwen2-vl-7b, qwen-vl-chat. Give one of these with "
         f"--vlm-model. It was asked all the same, and refused: {server.url} answered "
         "400: `qwen-vl-chta` is not in the model_list: `['qwen2-vl-7b', "
         "'qwen-vl-chat']`."
@@ -120,7 +120,7 @@ def test_key_is_refused(
     assert complaint(server.url, api_key=api_key) == (
         f"The server at {server.url} refuses the API key, or the lack of one: it "
         f"answered {status} ({said}). Set VLM_API_KEY, or give a file that holds the "
-        "key by --vlm-api-key-file."
+        "key with --vlm-api-key-file."
     )
 
 
@@ -153,12 +153,12 @@ def test_only_a_403_may_be_of_the_list_alone(
             {"status": 302, "location": "https://login.invalid/?next=x"},
             "{url}/models answered 302: {host} redirects to https://login.invalid, and "
             "requests with their key go only to the server that was named. If "
-            "https://login.invalid is the right one, give its URL by --vlm-api-base",
+            "https://login.invalid is the right one, give its URL with --vlm-api-base",
         ),
         (
             {"status": 302, "location": "/v1/models"},
             "{url}/models redirects again and again, last to {url}/models. Give the "
-            "URL that answers by --vlm-api-base",
+            "URL that answers with --vlm-api-base",
         ),
     ],
 )
@@ -294,15 +294,15 @@ def test_a_refusal_of_the_small_request_alone_stops_nothing(
             "{url}/models answered 404 (body: Not Found), and a request to "
             "{url}/chat/completions was refused: {url} answered 404: body: Not Found. "
             "Either this is not the base URL of an OpenAI-compatible API, which mostly "
-            "ends in /v1: give it by --vlm-api-base. Or the server does not serve "
-            "'tiny-vlm': give the name by --vlm-model.",
+            "ends in /v1: give it with --vlm-api-base. Or the server does not serve "
+            "'tiny-vlm': give the name with --vlm-model.",
         ),
         (
             {"status": 503, "shape": "plain", "message": "loading"},
             "The server at {url} cannot be asked: its list of models answered 503 "
             "(loading), and a request for 'tiny-vlm' has no answer: {url} answered "
-            "503: loading. See its log, give the URL of another by --vlm-api-base, or "
-            "the name that it serves by --vlm-model.",
+            "503: loading. See its log, give the URL of another with --vlm-api-base, "
+            "or the name that it serves with --vlm-model.",
         ),
         (
             {"fault": "not_json"},
@@ -310,7 +310,7 @@ def test_a_refusal_of_the_small_request_alone_stops_nothing(
             "<html><body>It works!</body></html>, and a request for 'tiny-vlm' has no "
             "answer: {url} answered 200 with what is not JSON: "
             "<html><body>It works!</body></html>. Is this the base URL of an "
-            "OpenAI-compatible API? Such URLs mostly end in /v1. Give it by "
+            "OpenAI-compatible API? Such URLs mostly end in /v1. Give it with "
             "--vlm-api-base.",
         ),
     ],
@@ -331,8 +331,8 @@ def test_a_key_that_only_the_request_needs(server: ServerProcess) -> None:
     )
     assert complaint(server.url) == (
         f"The server at {server.url} refuses the API key, or the lack of one: it "
-        "answered 401 (no key). Set VLM_API_KEY, or give a file that holds the key by "
-        "--vlm-api-key-file."
+        "answered 401 (no key). Set VLM_API_KEY, or give a file that holds the key "
+        "with --vlm-api-key-file."
     )
 
 
@@ -385,7 +385,7 @@ def test_api_base(given: str, base: str) -> None:
                 given,
                 "The API base for host:81 carries a user, a query or a fragment, which "
                 "are not accepted. Give a URL such as http://127.0.0.1:8000/v1, and "
-                "the key by VLM_API_KEY or --vlm-api-key-file.",
+                "the key with VLM_API_KEY or --vlm-api-key-file.",
             )
             for given in (
                 f"http://user:{KEY}@host:81/v1",
@@ -396,7 +396,7 @@ def test_api_base(given: str, base: str) -> None:
         (
             f"http://host:81/openai/deployments/x?key={KEY}",
             "The API base for host:81 carries a query. Give the URL without the ? and "
-            "what follows it, and that by --vlm-api-query, such as "
+            "what follows it, and that with --vlm-api-query, such as "
             "--vlm-api-query=api-version=2024-10-21: what it holds is never shown.",
         ),
     ],

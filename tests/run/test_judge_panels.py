@@ -271,7 +271,7 @@ def test_the_fixture(project: Project, vlm_server: StartServer) -> None:
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "SKIPPED * vlm_judge needs a judge, and there is none: name one by "
+            "SKIPPED * vlm_judge needs a judge, and there is none: name one with "
             "--vlm-judge=NAME --vlm-judge-api-base=URL."
         ]
     )

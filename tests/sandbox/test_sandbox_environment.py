@@ -255,7 +255,7 @@ def test_offline_nothing_is_tried(tmp_path: Path) -> None:
     check_text(
         str(caught.value),
         f"The sandbox environment for ms-vlmeval is not built yet "
-        f"({tmp_path}/sandbox/*), and --vlm-offline forbids to download it. Build it "
+        f"({tmp_path}/sandbox/*), and --vlm-offline forbids downloading it. Build it "
         "once while online by the same command with --vlm-setup and without "
         f"--vlm-offline, or give your own: {OWN}.",
     )

@@ -150,7 +150,7 @@ def test_a_score_that_lacks_samples_is_neither_compared_nor_written(
     cut.stdout.fnmatch_lines(
         [
             f"{begin}MathVision_MINI: 40 of 40 answers were cut off at the token limit*"
-            " Raise --vlm-max-tokens, or allow more by --vlm-max-cut-off."
+            " Raise --vlm-max-tokens, or allow more with --vlm-max-cut-off."
         ]
     )
     allowed = gated.ask(server.url, "--vlm-max-cut-off=100", *select)

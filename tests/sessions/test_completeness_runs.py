@@ -32,7 +32,7 @@ def test_what_is_missing_fails_unless_it_is_little_enough(
             "them again.",
             "cut: 1 of 20 answers were cut off at the token limit, and what there is "
             "of their text counts in Overall = 95.00; at most 1 % may be cut off. "
-            "Raise --vlm-max-tokens, or allow more by --vlm-max-cut-off.",
+            "Raise --vlm-max-tokens, or allow more with --vlm-max-cut-off.",
         ]
     )
     allowed = ("--vlm-min-answered=95", "--vlm-max-cut-off=5")
@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_not_said_to_be_asked_again(
         default="red", rules=[{"contains": "torn <3>", "status": 400, "message": "no"}]
     )
     start = "torn: {} of 10 samples have no usable answer and count as wrong in Overall"
-    fix = "fix them in the dataset's file, or allow some by --vlm-min-answered."
+    fix = "fix them in the dataset's file, or allow some with --vlm-min-answered."
     result = project.ask(server.url, *SELECT)
     result.stdout.fnmatch_lines(
         [

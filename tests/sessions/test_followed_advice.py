@@ -107,7 +107,7 @@ ANSWERS: list[tuple[list[dict[str, object]], str, list[dict[str, object]]]] = [
     (
         # A template that knows the argument does not think then.
         [{"sends": "chat_template_kwargs", "answer": "A"}, REASONS],
-        f"switch thinking off, as by --vlm-extra-body='{NO_THINKING}'",
+        f"switch thinking off, as with --vlm-extra-body='{NO_THINKING}'",
         [{"extra_body": NO_THINKING}],
     ),
     ([CALLS_A_TOOL], "without --tool-call-parser), so that the text stays", []),
@@ -217,7 +217,7 @@ def test_a_key_is_given_in_either_way(
     keyed = vlm_server(default="A", api_key="sk-one", models=["tiny-vlm", "judge"])
     Path("key").write_text("sk-one\n")
     assert (
-        "Set VLM_API_KEY, or give a file that holds the key by --vlm-api-key-file."
+        "Set VLM_API_KEY, or give a file that holds the key with --vlm-api-key-file."
         in (refuse(keyed.url))
     )
     assert all_answered(ask(keyed.url, api_key_file="key"))
@@ -228,7 +228,7 @@ def test_a_key_is_given_in_either_way(
     server.control(default="pick number 1")
     judged: dict[str, Any] = {"judge": "judge", "judge_api_base": keyed.url}
     assert (
-        "Set VLM_JUDGE_API_KEY, or give a file that holds the key by "
+        "Set VLM_JUDGE_API_KEY, or give a file that holds the key with "
         "--vlm-judge-api-key-file."
     ) in refuse(server.url, **judged)
     by_file = ask(server.url, **judged, judge_api_key_file="key")
@@ -299,16 +299,16 @@ def test_a_server_that_is_not_there(
     server.control(default="pick number 1", models=["tiny-vlm", "my vlm"])
     url, judge_url = free_url(), free_url()
     told = refuse(url, model="my vlm")
-    assert "or give the URL of another by --vlm-api-base, or run" in told
-    assert told.endswith("a server by --vlm-model=demo.")
+    assert "or give the URL of another with --vlm-api-base, or run" in told
+    assert told.endswith("a server with --vlm-model=demo.")
     assert all_answered(ask(server.url, "my vlm"))
     assert len(ask(None, "demo").samples) == 2
     swift(command_in(told))
     assert all_answered(ask(url, "my vlm", fresh=True))
     judge: dict[str, Any] = {"judge": "judge", "judge_api_base": judge_url}
     told = refuse(server.url, **judge)
-    assert "or give the URL of another by --vlm-judge-api-base, or run" in told
-    assert told.endswith("a judge by --vlm-judge=exact_matching.")
+    assert "or give the URL of another with --vlm-judge-api-base, or run" in told
+    assert told.endswith("a judge with --vlm-judge=exact_matching.")
     assert ask(server.url, judge="exact_matching").score("own").value == 0
     swift(command_in(told))
     assert ask(server.url, **judge).score("own").value == 100

@@ -159,8 +159,8 @@ def test_a_judge_that_cannot_be_asked_stops_the_run(
     result.stderr.fnmatch_lines(
         [
             f"ERROR: The server at {judge.url} does not serve 'jugde'. Did you mean "
-            "judge? It serves: judge, other. Give one of these by --vlm-judge. It was "
-            "asked all the same, and refused: *jugde*"
+            "judge? It serves: judge, other. Give one of these with --vlm-judge. It "
+            "was asked all the same, and refused: *jugde*"
         ]
     )
     assert model.requests() == []
@@ -177,8 +177,8 @@ def test_a_judge_that_cannot_be_asked_stops_the_run(
             f"ERROR: No judge's server answers at {url} (Connection refused). Start "
             "one there:",
             "    swift deploy * --served_model_name judge *",
-            "or give the URL of another by --vlm-judge-api-base, or run without a "
-            "judge by --vlm-judge=exact_matching.",
+            "or give the URL of another with --vlm-judge-api-base, or run without a "
+            "judge with --vlm-judge=exact_matching.",
         ]
     )
 

@@ -183,7 +183,7 @@ def test_a_process_that_dies_is_started_again_but_not_for_ever(
 def test_the_python_of_another_environment_has_what_this_one_lacks(
     python: Path, checkpoint: Path
 ) -> None:
-    with pytest.raises(VlmEvalError, match="by --vlm-local-python"):
+    with pytest.raises(VlmEvalError, match="with --vlm-local-python"):
         check_model("tiny", LocalModel(path=str(checkpoint)))
     check_model("tiny", LocalModel(path=str(checkpoint), python=python))
 

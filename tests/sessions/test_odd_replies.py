@@ -115,12 +115,12 @@ SAID = {
     "only_reasoning": "the model returned reasoning and no answer after it. If the "
     "answer stands in the reasoning, the server took it for thoughts: start the server "
     "without its reasoning parser (vLLM and SGLang: without --reasoning-parser). If "
-    "the model only thought, switch thinking off, as by "
+    "the model only thought, switch thinking off, as with "
     f"--vlm-extra-body='{NO_THINKING}'. The reasoning ends: A it is",
     "stop_thought": "it ended after 3 tokens in the middle of its thoughts, though the "
     "server says that it is whole. If it ended at a token limit of the server's own, "
     "raise that and --vlm-max-tokens; if the model ended it, switch thinking off, as "
-    f"by --vlm-extra-body='{NO_THINKING}'. It thought: B",
+    f"with --vlm-extra-body='{NO_THINKING}'. It thought: B",
     "filter_thought": "a filter of the server stopped the answer (finish_reason "
     "'content_filter').",
     "tool": "the model called a tool and returned no text, though no request offers "

@@ -103,7 +103,7 @@ def test_tables_of_every_kind_are_asked_and_scored(
     assert len(two) == 2
     (options,) = [text for text in asked if "<l0>" in text]
     assert "Options:\nA. red\nB. None\n" in options
-    # Without references there is no score, so it is asked by --vlm-mode=infer alone.
+    # Without references there is no score, so it is asked with --vlm-mode=infer alone.
     infer = ["--vlm-data=tables/secret.tsv", "--vlm-mode=infer"]
     assert own.ask(server.url, *infer).ret == 0
     (secret,) = [each for each in server.requests() if "<s0>" in str(each["text"])]

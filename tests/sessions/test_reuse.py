@@ -105,7 +105,7 @@ def test_another_model_behind_the_name_stops_the_run(
     assert lines[4:] == [
         "Nothing was scored. --vlm-fresh asks everything again; --vlm-reuse=always "
         "uses the stored answers as they are. If the wrong server was asked, give the "
-        "right one by --vlm-api-base."
+        "right one with --vlm-api-base."
     ]
     # Twice each of 16, by one process; what they said is kept, and replaces nothing.
     assert len(server.requests()) == 32

@@ -165,14 +165,14 @@ def test_several_judges_and_where_they_are(load: Load) -> None:
             ["--vlm-judge=qwen"],
             {},
             "--vlm-judge=qwen names a judge, and nothing says where it is. Give its "
-            "URL by --vlm-judge-api-base or OPENAI_API_BASE, or set OPENAI_API_KEY for "
-            "https://api.openai.com/v1.",
+            "URL with --vlm-judge-api-base or OPENAI_API_BASE, or set OPENAI_API_KEY "
+            "for https://api.openai.com/v1.",
         ),
         (
             [],
             {"LOCAL_LLM": "qwen", "OPENAI_API_KEY": "k"},
             "LOCAL_LLM=qwen names a judge, and nothing says where it is. Give its URL "
-            "by --vlm-judge-api-base or OPENAI_API_BASE, or do without by "
+            "with --vlm-judge-api-base or OPENAI_API_BASE, or do without with "
             "--vlm-judge=exact_matching.",
         ),
         (

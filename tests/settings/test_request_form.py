@@ -523,7 +523,7 @@ async def _redirected(server: ServerProcess, path: str, status: int) -> None:
     assert str(caught.value) == (
         f"{server.url}{path} answered {status}: {here} redirects to {there}, and "
         "requests with their key go only to the server that was named. If "
-        f"{there} is the right one, give its URL by --vlm-api-base."
+        f"{there} is the right one, give its URL with --vlm-api-base."
     )
     await asked.close()
     listening.close()
@@ -545,22 +545,22 @@ def test_a_redirect_within_a_server_is_followed_once(server: ServerProcess) -> N
             {"status": 302, "location": "/login?next=x", "shape": "empty"},
             "{url}/chat/completions answered 302, a redirect to {host}/login that "
             "would make the request one without a prompt. Give the URL that answers "
-            "by --vlm-api-base.",
+            "with --vlm-api-base.",
         ),
         (
             {"status": 307, "shape": "empty"},
             "{url}/chat/completions answered 307, a redirect without a valid address. "
-            "See the server's log, or give the URL of another by --vlm-api-base.",
+            "See the server's log, or give the URL of another with --vlm-api-base.",
         ),
         (
             {"status": 308, "location": "ftp://x/y", "shape": "empty"},
             "{url}/chat/completions answered 308, a redirect without a valid address. "
-            "See the server's log, or give the URL of another by --vlm-api-base.",
+            "See the server's log, or give the URL of another with --vlm-api-base.",
         ),
         (
             {"status": 307, "location": "/v1/chat/completions", "shape": "empty"},
             "{url}/chat/completions redirects again and again, last to "
-            "{url}/chat/completions. Give the URL that answers by --vlm-api-base.",
+            "{url}/chat/completions. Give the URL that answers with --vlm-api-base.",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
             swift_task(model={"extra_headers": {"Authorization": CANARY}}),
             "eval_config.model[0].extra_headers is not accepted, as its Authorization "
             "looks like a key, and what goes into requests stands in reports: give "
-            "headers by --vlm-api-header-file.",
+            "headers with --vlm-api-header-file.",
         ),
         (
             swift_task(limit=[3]),

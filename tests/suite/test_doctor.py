@@ -142,7 +142,7 @@ def test_judges(load: Load, server: ServerProcess) -> None:
     first, second = asyncio.run(find_judges(settings))
     assert (first.state, first.text) == ("ok", f"tiny-vlm is served at {server.url}")
     assert second.state == "error"
-    assert "Give one of these by --vlm-judge." in second.text
+    assert "Give one of these with --vlm-judge." in second.text
 
 
 def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert root.state == "ok"
     assert (cache.state, cache.text) == ("error", f"{file}/in/it cannot be written")
     assert cache.remedy == (
-        f"Make {file} a folder that you may write to, or give another by "
+        f"Make {file} a folder that you may write to, or give another with "
         "--vlm-cache-dir."
     )
     monkeypatch.setattr(machine, "LEAST_BYTES", 10**18)
@@ -164,7 +164,7 @@ def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     settings = load(f"--vlm-work-dir={file}/in/it", LMUData=str(tmp_path))
     *_, work = machine.find_folders(settings)
     assert (work.state, work.text) == ("error", f"{file}/in/it cannot be written")
-    assert work.remedy.endswith("or give another by --vlm-work-dir.")
+    assert work.remedy.endswith("or give another with --vlm-work-dir.")
     options = (f"--vlm-cache-dir={tmp_path}/c", f"--vlm-work-dir={tmp_path}/w")
     advised = load(*options, LMUData=str(tmp_path))
     assert [each.state for each in machine.find_folders(advised)] == ["ok"] * 3

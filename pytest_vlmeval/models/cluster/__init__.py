@@ -76,7 +76,7 @@ def connect(address: str | None) -> None:
         if address is None:
             raise VlmEvalError(
                 f"Ray could not be started on this machine: {reason}. Give the "
-                "address of a cluster by RAY_ADDRESS, or leave --vlm-engine out."
+                "address of a cluster with RAY_ADDRESS, or leave --vlm-engine out."
             ) from None
         raise VlmEvalError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}). Give "

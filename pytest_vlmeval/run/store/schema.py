@@ -173,7 +173,7 @@ evidence = sa.Table(
 )
 
 # What was said of the model in the session `accepted_in` holds for the answers of
-# `session_id` too: somebody said so, by --vlm-reuse=always.
+# `session_id` too: somebody said so, with --vlm-reuse=always.
 accepted_evidence = sa.Table(
     "accepted_evidence",
     metadata,
