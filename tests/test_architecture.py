@@ -172,3 +172,17 @@ def test_only_the_options_read_the_environment() -> None:
     assert {name for name in readers if not name.startswith("sandbox.inside")} == {
         "settings"
     }
+
+
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    """What several use lies in tests/support."""
+    imported = {
+        (path.name, name)
+        for path in TESTS
+        for name in imports(path)
+        if name.startswith("tests.") and not name.startswith("tests.support")
+    }
+    assert not imported

@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.documentation import LINK, ROOT, block, blocks, read, run_shell
+from tests.support.documentation import DEMO, LINK, ROOT, block, blocks, read, run_shell
 from tests.support.run_fixtures import Project, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
-from tests.test_packaging import DEMO
 
 README = read(ROOT / "README.md")
 CHINESE = read(ROOT / "README.zh-CN.md")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions.test_swift import checkpoint as checkpoint
-from tests.sessions.test_swift import model_environment as model_environment
 from tests.support.documentation import ROOT, block, read, run_shell
+from tests.support.model_servers import checkpoint as checkpoint
+from tests.support.model_servers import model_environment as model_environment
 from tests.support.run_fixtures import Project
 
 pytestmark = pytest.mark.swift

@@ -21,7 +21,7 @@ from pytest_vlmeval.sandbox.own_files import (
     UnfitFileError,
     read_regular,
 )
-from tests.sandbox.test_containment import run_inside
+from tests.support.sandbox_calls import run_inside
 from tests.support.sandbox_tables import (
     cell,
     choice_rows,

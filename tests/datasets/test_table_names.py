@@ -22,12 +22,12 @@ from pytest_vlmeval.settings.option import (
     parse_datasets,
 )
 from pytest_vlmeval.settings.sources import call_sources
-from tests.sessions.test_bad_input import error_of
-from tests.sessions.test_own_runs import NAMED
+from tests.support.failed_sessions import error_of
 from tests.support.run_fixtures import Project, endpoint, write_table
 from tests.support.server_fixtures import ServerProcess
 from tests.support.task_files import read_task, swift_task, write_task
 
+ROOT = Path(__file__).parents[2]
 ROW = {"index": "1", "question": "2+2?", "answer": "A", "A": "4", "B": "5"}
 NAMES = ["我的", "ok", "a,b", "MyBench", "pack ed", "naïve ünï"]
 
@@ -36,7 +36,7 @@ NAMES = ["我的", "ok", "a,b", "MyBench", "pack ed", "naïve ünï"]
 def named(project: Project, server: ServerProcess) -> Project:
     """Give a project with tables of such names, two of them in LMUData."""
     folder = project.pytester.path
-    shutil.copy(NAMED, folder)
+    shutil.copy(ROOT / "benchmarks" / "test_named.py", folder)
     for path in ("我的.tsv", "My Data/ok.tsv", "a,b.tsv", "My Data/naïve ünï.tsv"):
         write_table(folder / path, [ROW])
     write_table(project.data_root / "MyBench.tsv", [ROW])

@@ -21,8 +21,8 @@ from pytest_vlmeval.gates.baseline_file import (
     write_baseline,
 )
 from pytest_vlmeval.gates.thresholds import load_thresholds
-from tests.gates.test_baseline_file import make, make_verdicts
-from tests.sessions.test_damaged_files import Damage, damages, few, refusal
+from tests.support.baseline_files import make, make_verdicts
+from tests.support.damage import Damage, damages, few, refusal
 
 THRESHOLDS = b"""
 [tiny.MMStar]

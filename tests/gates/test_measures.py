@@ -11,50 +11,27 @@ import pytest
 
 from pytest_vlmeval.datasets.prepare import IndexRow, read_index, read_splits
 from pytest_vlmeval.gates.measures import Units, estimate, find_metric, make_units
-from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.records import CategoryShare, DatasetInfo, Score, Verdict
 from tests.support.sandbox_tables import (
-    Row,
-    cell,
     describe,
-    draw,
     prepare,
     score,
     write_table,
 )
-from tests.support.upstream_tables import CASES, YES_NO_ANSWERS, answer_all
+from tests.support.upstream_tables import (
+    DATASETS,
+    SHIPPED,
+    answer_all,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.process import Sandbox
 
-SHIPPED = load_thresholds(None, [Path(__file__).parents[2] / "benchmarks"])
 INFO = DatasetInfo(
     name="Data", class_name="ImageVQADataset", module="image_vqa", kind="vqa"
 )
 
 
-def hallusion_rows() -> list[Row]:
-    """Give sets of two figures with two questions each."""
-    chance = random.Random(6)
-    return [
-        {
-            "index": f"VS_{kind}_1_{number}_{figure}_{question}",
-            "question": "Is it?",
-            "answer": chance.choice(["Yes", "No"]),
-            "category": "VS",
-            "l2-category": kind,
-            "image": cell(draw(1)),
-        }
-        for kind in ("chart", "map")
-        for number in range(6)
-        for figure in range(2)
-        for question in range(2)
-    ]
-
-
-DATASETS = CASES | {
-    "HallusionBench": ("ImageYORNDataset", hallusion_rows(), YES_NO_ANSWERS)
-}
 # Metrics beside the score itself ("") that have an interval, and those that have none.
 KNOWN = {
     "MMStar": ("", "dev/Overall test/Overall", "dev/logic_reasoning"),

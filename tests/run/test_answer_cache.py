@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions.test_runs import asked
 from tests.support.run_fixtures import Project, endpoint, math_rows, properties
+from tests.support.running import asked
 from tests.support.server_fixtures import ServerProcess
 
 FROM_CACHE = "SELECT sample_index FROM answers WHERE from_cache ORDER BY seq"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.datasets.catalog import locate_package
-from tests.sandbox.test_containment import BOOTSTRAP
+from tests.support.sandbox_calls import BOOTSTRAP
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment

@@ -15,8 +15,8 @@ import pytest
 
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import PromptPart
-from tests.sessions.test_runs import wait_for
 from tests.support.engine_calls import CONCURRENCY, Asking, ask_for, count_answers
+from tests.support.running import wait_for
 from tests.support.server_fixtures import ServerProcess
 
 ROOT = Path(__file__).parents[2]

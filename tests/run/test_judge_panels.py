@@ -16,8 +16,8 @@ from pytest_vlmeval.run.judge import (
     describe_agreement,
 )
 from pytest_vlmeval.run.store import Store
-from tests.sessions.test_judge_runs import judged_by, write_choices
 from tests.support.judge_calls import OpenJudge, make_judge
+from tests.support.judged_sessions import judged_by, write_choices
 from tests.support.run_fixtures import Project, endpoint, properties
 from tests.support.server_fixtures import ServerProcess
 

@@ -10,8 +10,8 @@ import pytest
 
 from pytest_vlmeval.records import Score, SoundScore, Verdict
 from pytest_vlmeval.run.scoring import average
-from tests.sessions.test_runs import asked
 from tests.support.run_fixtures import Project, endpoint, properties
+from tests.support.running import asked
 from tests.support.server_fixtures import ServerProcess
 
 REPEATS = ["--vlm-repeat=3", "--vlm-temperature=0.7"]

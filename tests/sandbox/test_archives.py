@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.test_containment import run_inside
+from tests.support.sandbox_calls import run_inside
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment

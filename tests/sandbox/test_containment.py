@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest_vlmeval.sandbox
+from tests.support.sandbox_calls import run_inside
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
-
-BOOTSTRAP = Path(pytest_vlmeval.sandbox.__file__).with_name("bootstrap.py")
-ENTER = f"""
-import json, runpy, sys
-runpy.run_path({str(BOOTSTRAP)!r})["enter_packages"]()
-from pytest_vlmeval.sandbox.inside import containment
-containment.install()
-
-def attempt(action):
-    try:
-        action()
-    except BaseException as error:
-        return f"{{type(error).__name__}}: {{error}}"
-    return "nothing"
-"""
-
-
-def run_inside(environment: SandboxEnvironment, code: str, folder: Path) -> Any:
-    """Run code after containment in the sandbox's Python; it prints JSON last."""
-    done = subprocess.run(
-        [environment.python, "-I", "-X", "utf8", "-c", ENTER + code],
-        capture_output=True,
-        cwd=folder,
-        env={"HOME": str(folder), "OPENAI_API_KEY": "sk-test", "LANG": "C.UTF-8"},
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_process_has_no_network_and_starts_no_programs(

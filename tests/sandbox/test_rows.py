@@ -32,13 +32,10 @@ from pytest_vlmeval.sandbox.rows import (
     write_rows,
     write_samples,
 )
-from tests.sandbox.test_containment import run_inside
-from tests.sandbox.test_video_families import CHOICES, GRADED
-from tests.sandbox.test_video_families import choice_rows as video_choices
-from tests.sandbox.test_video_families import graded_rows as graded_videos
 from tests.support.hostile_scoring import replies_of
 from tests.support.judged_rows import FAMILIES as JUDGED
 from tests.support.judged_rows import rows_only
+from tests.support.sandbox_calls import run_inside
 from tests.support.sandbox_tables import (
     cell,
     describe,
@@ -49,6 +46,9 @@ from tests.support.sandbox_tables import (
     values,
     write_table,
 )
+from tests.support.video_rows import CHOICES, GRADED
+from tests.support.video_rows import choice_rows as video_choices
+from tests.support.video_rows import graded_rows as graded_videos
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import PreparedDataset

@@ -7,28 +7,14 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.failed_sessions import error_of, message_of
+from tests.support.failed_sessions import small_disk as small_disk
 from tests.support.run_fixtures import Project, endpoint, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
-
-
-def error_of(result: pytest.RunResult) -> str:
-    """Return the usage error of a run, line breaks and all; there must be just one."""
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    text = result.stderr.str()
-    assert text.count("ERROR: ") == 1
-    return text.partition("ERROR: ")[2].strip()
-
-
-def message_of(result: pytest.RunResult, beginning: str) -> str:
-    """Return the line of a failed item that begins so."""
-    found = [line for line in result.outlines if line.startswith(beginning)]
-    assert found, result.stdout.str()
-    return found[0]
 
 
 def write_other(project: Project, datasets: list[str]) -> None:
@@ -218,22 +204,6 @@ def test_a_bad_keyword_is_left_to_pytest(
     project.write_math(2)
     result = project.ask(server.url, "-k", "((")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small disk takes root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_answers(

@@ -21,6 +21,7 @@ from pytest_vlmeval.reports.html import embed_images, pack_report
 from pytest_vlmeval.reports.record import load_run
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from tests.support.conversations import BENCHMARK
 from tests.support.run_fixtures import (
     Project,
     endpoint,
@@ -29,15 +30,9 @@ from tests.support.run_fixtures import (
     write_table,
 )
 from tests.support.sandbox_tables import describe
+from tests.support.scored_upstream import score_upstream
 from tests.support.server_fixtures import ServerProcess
-from tests.upstream.test_scoring_equals_upstream import score_upstream
 
-BENCHMARK = """
-from pytest_vlmeval import Benchmark
-
-class TestDialogues(Benchmark):
-    datasets = ["MMDU"]
-"""
 # By conversation, each turn: the question, the reference, what the model replies.
 DIALOGUES = {
     "1": [

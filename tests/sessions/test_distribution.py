@@ -9,7 +9,6 @@ from collections import Counter
 
 import pytest
 
-from tests.sessions.test_runs import asked, most_at_once
 from tests.support.run_fixtures import (
     Project,
     endpoint,
@@ -17,6 +16,7 @@ from tests.support.run_fixtures import (
     properties,
     write_table,
 )
+from tests.support.running import asked, most_at_once
 from tests.support.server_fixtures import ServerProcess
 
 pytestmark = pytest.mark.slow

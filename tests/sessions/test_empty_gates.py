@@ -10,8 +10,8 @@ import pytest
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.suite.selection import is_narrowed
-from tests.sessions.test_judge_runs import GRADED
 from tests.support.gated_tables import answers, newest_gates, thresholds_of, write_own
+from tests.support.judged_sessions import GRADED
 from tests.support.run_fixtures import Project, write_table
 from tests.support.server_fixtures import ServerProcess
 

@@ -7,44 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.judged_sessions import GRADED, benchmark, judged_by, write_choices
 from tests.support.run_fixtures import Project, endpoint, properties, write_table
 from tests.support.server_fixtures import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
 
-IMAGE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJ"
-    "RU5ErkJggg=="
-)
 # The model's answers to questions 1 to 4: two match, and a judge reads the others.
 ANSWERS = {"<1>": "A", "<2>": "B", "<3>": "pick number 1", "<4>": "pick number 2"}
-
-
-def write_choices(project: Project, name: str = "MMStar") -> None:
-    """Put four questions in place; A is right. A judge makes it three of four."""
-    rows = [
-        {
-            "index": str(number),
-            "question": f"Which <{number}>?",
-            "A": "red",
-            "B": "blue",
-            "answer": "A",
-            "category": "colour",
-            "image": IMAGE,
-        }
-        for number in range(1, 5)
-    ]
-    write_table(project.data_root / f"{name}.tsv", rows)
-    project.pytester.makepyfile(test_choices=benchmark(name))
-
-
-def benchmark(name: str) -> str:
-    return f"""
-from pytest_vlmeval import Benchmark
-
-class TestIt(Benchmark):
-    datasets = ["{name}"]
-"""
 
 
 @pytest.fixture
@@ -58,13 +28,6 @@ def model(server: ServerProcess) -> ServerProcess:
 def judge(vlm_server: StartServer) -> ServerProcess:
     """Give the server of the judge."""
     return vlm_server(judge="good", models=["judge", "other"])
-
-
-def judged_by(judge: ServerProcess, *names: str) -> list[str]:
-    """Return the arguments for judges of one server."""
-    return [f"--vlm-judge-api-base={judge.url}"] + [
-        f"--vlm-judge={name}" for name in names or ("judge",)
-    ]
 
 
 def test_a_judge_reads_what_does_not_match_and_a_second_run_asks_nothing(
@@ -248,18 +211,6 @@ def test_what_the_judge_did_not_decide(
     result.assert_outcomes(passed=1, xfailed=2, failed=2)
     (request,) = judge.requests()
     assert "pick number 2" in str(request["text"])
-
-
-GRADED = [
-    {
-        "index": f"v{number}",
-        "question": f"Which <{number}>?",
-        "answer": "red",
-        "category": "rec",
-        "image": IMAGE,
-    }
-    for number in range(1, 5)
-]
 
 
 def test_a_dataset_that_needs_a_judge(

@@ -18,10 +18,10 @@ from pytest_vlmeval.models.client import Reply, Request, RequestError
 from pytest_vlmeval.models.local import LocalClient, check_model
 from pytest_vlmeval.records import PromptPart
 from pytest_vlmeval.settings.groups import LocalModel, Value
-from tests.sessions.test_runs import answers, finish, wait_for
-from tests.sessions.test_swift import BENCHMARK, DEMO
 from tests.support.model_environment import ensure_model_environment
+from tests.support.model_servers import BENCHMARK, DEMO
 from tests.support.run_fixtures import Project, image_bytes
+from tests.support.running import answers, finish, wait_for
 from tests.support.sandbox_tables import write_rows_file
 
 pytestmark = pytest.mark.swift

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions.test_bad_input import error_of, message_of
+from tests.support.failed_sessions import error_of, message_of
 from tests.support.run_fixtures import (
     Project,
     endpoint,

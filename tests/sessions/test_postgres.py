@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.run.store import Store
-from tests.sessions.test_runs import asked, wait_for
 from tests.support.postgres_server import PASSWORD, QUOTED, PostgresServer, Proxy, query
 from tests.support.run_fixtures import Project, endpoint
+from tests.support.running import asked, wait_for
 from tests.support.server_fixtures import ServerProcess
 from tests.support.store_calls import answer, claim
 

@@ -6,22 +6,59 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demo_model.checkpoint import write_checkpoint
 from pytest_vlmeval.models.client import Reply, Request
 from pytest_vlmeval.records import PromptPart
-from tests.sessions.test_runs import answers, asked, finish, wait_for
-from tests.sessions.test_swift import ANSWERS, BENCHMARK, DEMO, REACHED, demo_answers
 from tests.support.model_environment import ensure_model_environment
-from tests.support.ray_nodes import Nodes
+from tests.support.model_servers import ANSWERS, BENCHMARK, DEMO, REACHED, demo_answers
 from tests.support.run_fixtures import Project, endpoint
+from tests.support.running import answers, asked, finish, wait_for
 from tests.support.server_fixtures import ServerProcess
 
 ray = pytest.importorskip("ray", reason="make test-ray installs it")
 
 pytestmark = pytest.mark.ray
+
+
+# The smallest store that Ray takes, in bytes.
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+class Nodes:
+    """A cluster whose head takes no replica, and as many nodes as a test wants."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {**NODE, "num_cpus": 0, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address = str(self._cluster.address)
+        self._nodes: list[Any] = []
+
+    def have(self, count: int) -> None:
+        """Add or remove nodes until there are so many."""
+        while len(self._nodes) > count:
+            self._cluster.remove_node(self._nodes.pop())
+        while len(self._nodes) < count:
+            self.add()
+        # Until the head knows of it.
+        self._cluster.wait_for_nodes()
+
+    def add(self) -> None:
+        """Start a node."""
+        self._nodes.append(self._cluster.add_node(**NODE))
+
+    def kill_first(self) -> None:
+        """Kill the oldest node with all its processes."""
+        self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
+
+    def close(self) -> None:
+        """End everything."""
+        self._cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

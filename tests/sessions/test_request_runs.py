@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.settings.test_request_form import ONLY_1, RENAME, refuse
 from tests.support.canaries import CANARIES, Watched
 from tests.support.canaries import watched as watched
 from tests.support.documentation import ROOT, block, read, run_shell
+from tests.support.refusing import ONLY_1, RENAME, refuse
 from tests.support.run_fixtures import Project, endpoint
 from tests.support.server_fixtures import ServerProcess
 

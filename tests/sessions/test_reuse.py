@@ -17,10 +17,10 @@ from pytest_vlmeval.models.evidence import Evidence, differences, read_entry
 from pytest_vlmeval.records import SpotCheck
 from pytest_vlmeval.reports.terminal import describe_check
 from pytest_vlmeval.run.store import Store
-from tests.sessions.test_runs import finish, wait_for
 from tests.support.postgres_server import postgres_server as postgres_server
 from tests.support.postgres_server import postgres_url as postgres_url
 from tests.support.run_fixtures import Project, endpoint, math_rows, properties
+from tests.support.running import finish, wait_for
 from tests.support.server_fixtures import ServerProcess
 from tests.support.store_calls import store as store
 

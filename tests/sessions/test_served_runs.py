@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions.test_runs import answers, finish, wait_for
 from tests.support.run_fixtures import Project
+from tests.support.running import answers, finish, wait_for
 from tests.support.server_fixtures import SERVER
 
 

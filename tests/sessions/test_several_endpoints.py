@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_vlmeval.suite.session import Controller
-from tests.sessions.test_judge_runs import benchmark, judged_by, write_choices
+from tests.support.judged_sessions import benchmark, judged_by, write_choices
 from tests.support.run_fixtures import Project
 from tests.support.server_fixtures import ServerProcess
 

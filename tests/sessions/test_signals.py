@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.sessions.test_runs import answers, finish, wait_for
 from tests.support.run_fixtures import Project, endpoint
+from tests.support.running import answers, finish, wait_for
 from tests.support.server_fixtures import ServerProcess
 
 SAMPLES = 120

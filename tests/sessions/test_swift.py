@@ -16,36 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from demo_model.checkpoint import write_checkpoint
-from tests.sessions.test_conversations import BENCHMARK as DIALOGUES
-from tests.sessions.test_runs import answers, finish, wait_for
-from tests.support.model_environment import ensure_model_environment
+from tests.support.conversations import BENCHMARK as DIALOGUES
+from tests.support.model_servers import ANSWERS, BENCHMARK, DEMO, REACHED, demo_answers
+from tests.support.model_servers import checkpoint as checkpoint
+from tests.support.model_servers import model_environment as model_environment
 from tests.support.run_fixtures import Project, write_table
+from tests.support.running import answers, finish, wait_for
 
 pytestmark = pytest.mark.swift
 
 ROOT = Path(__file__).parents[2]
-BENCHMARK = (ROOT / "benchmarks" / "test_demo.py").read_text(encoding="utf-8")
-# Its baseline is that of another model.
-DEMO = ("test_demo.py", "-k", "not regression")
-# What the demo model reaches, here too (demo_model/README.md).
-REACHED = {"passed": 116, "xfailed": 7}
-ANSWERS = "SELECT fingerprint, sample_index, text FROM answers ORDER BY 1, 2"
 MATHVISION = ROOT.parent / "shared" / "data" / "LMUData" / "MathVision_MINI.tsv"
-
-
-@pytest.fixture(scope="session")
-def model_environment() -> Path:
-    """Give the environment that has ms-swift and transformers."""
-    return ensure_model_environment()
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the demo model as a checkpoint; its folder's name is its served name."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "demo-qwen2-vl"
-    write_checkpoint(folder)
-    return folder
 
 
 class Swift:
@@ -100,17 +81,6 @@ def swift(
     for pid in swift.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def demo_answers(project: Project) -> list[tuple[object, ...]]:
-    """Run the demo benchmark with the bundled model and return its answers."""
-    project.run(*DEMO, "--vlm-model=demo", "--vlm-work-dir=demo")
-    given = project.store
-    project.store = project.pytester.path / "demo" / "store.sqlite"
-    try:
-        return project.stored(ANSWERS)
-    finally:
-        project.store = given
 
 
 def test_transformers_answers_as_the_onnx_files_do(

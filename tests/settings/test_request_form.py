@@ -19,25 +19,12 @@ from pytest_vlmeval.settings.groups import PLAIN, RequestForm, parse_query, read
 from tests.support.endpoint_calls import text_request
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
+from tests.support.refusing import ONLY_1, RENAME, openai_error, refuse
 from tests.support.server_fixtures import ServerProcess
 
 SECRET = "canary-7d41c0"
-RENAME = (
-    "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
-    "'max_completion_tokens' instead."
-)
-ONLY_1 = (
-    "Unsupported value: 'temperature' does not support 0 with this model. Only the "
-    "default (1) value is supported."
-)
 LIMIT = MemberRefusal(member="max_tokens", instead="max_completion_tokens")
 TEMPERATURE = MemberRefusal(member="temperature")
-
-
-def openai_error(message: str, param: str | None = None) -> dict[str, Any]:
-    """Give an error as OpenAI and Azure send it."""
-    fields = {"message": message, "type": "invalid_request_error", "param": param}
-    return {"error": {**fields, "code": "unsupported_parameter"}}
 
 
 @pytest.mark.parametrize(
@@ -161,12 +148,6 @@ def ask(asked: EndpointClient, times: int = 1, at_once: int = 0) -> list[str]:
             await asked.close()
 
     return asyncio.run(run())
-
-
-def refuse(member: str, message: str, **more: object) -> dict[str, object]:
-    """Give the rule of a server that refuses a member."""
-    body = openai_error(message, member)
-    return {"sends": member, "status": 400, "body": body, **more}
 
 
 def sent(server: ServerProcess) -> list[list[str]]:

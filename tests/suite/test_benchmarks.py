@@ -17,8 +17,8 @@ from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.settings.option import OTHERS
 from pytest_vlmeval.suite import MARKERS
-from tests.gates.test_measures import DATASETS as SCORED
-from tests.gates.test_measures import SHIPPED
+from tests.support.upstream_tables import DATASETS as SCORED
+from tests.support.upstream_tables import SHIPPED
 
 MODULES = sorted((Path(__file__).parents[2] / "benchmarks").glob("test_*.py"))
 CORE = {

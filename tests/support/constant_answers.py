@@ -7,13 +7,13 @@ import json
 import re
 import sys
 from ast import literal_eval
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import JudgeReply, PreparedDataset, Scoring
+from pytest_vlmeval.records import DatasetInfo, JudgeReply, PreparedDataset, Scoring
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from tests.support.conformance import card
 from tests.support.sandbox_tables import FIXTURES, write_rows_file
@@ -239,3 +239,18 @@ def as_table(found: Mapping[str, Scores | str]) -> str:
 def _cell(found: Mapping[str, list[float]]) -> str:
     published, corrected = (f"{found[scoring][0]:g}" for scoring in SCORINGS)
     return published if published == corrected else f"**{published}**, {corrected}"
+
+
+def ends_of_classes(
+    infos: Iterable[DatasetInfo], further: Container[str] = ()
+) -> list[DatasetInfo]:
+    """Give the first and the last name of each class, and further names."""
+    classes: dict[str, list[DatasetInfo]] = {}
+    for info in sorted(infos, key=lambda info: info.name):
+        classes.setdefault(info.class_name, []).append(info)
+    return [
+        info
+        for found in classes.values()
+        for info in found
+        if info in (found[0], found[-1]) or info.name in further
+    ]

@@ -87,3 +87,6 @@ def run_shell(
         text=True,
         timeout=timeout_s,
     )
+
+
+DEMO = ("--vlm-model=demo", "--pyargs", "pytest_vlmeval.benchmarks.test_demo")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import pytest_vlmeval.sandbox
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.sandbox.process import Sandbox
 from tests.support.sandbox_tables import cell, describe, draw, write_table
 
@@ -61,3 +65,34 @@ def call_prepare(
         longer="--vlm-patience",
         on_progress=on_progress,
     )
+
+
+BOOTSTRAP = Path(pytest_vlmeval.sandbox.__file__).with_name("bootstrap.py")
+
+
+def run_inside(environment: SandboxEnvironment, code: str, folder: Path) -> Any:
+    """Run code after containment in the sandbox's Python; it prints JSON last."""
+    done = subprocess.run(
+        [environment.python, "-I", "-X", "utf8", "-c", ENTER + code],
+        capture_output=True,
+        cwd=folder,
+        env={"HOME": str(folder), "OPENAI_API_KEY": "sk-test", "LANG": "C.UTF-8"},
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+ENTER = f"""
+import json, runpy, sys
+runpy.run_path({str(BOOTSTRAP)!r})["enter_packages"]()
+from pytest_vlmeval.sandbox.inside import containment
+containment.install()
+
+def attempt(action):
+    try:
+        action()
+    except BaseException as error:
+        return f"{{type(error).__name__}}: {{error}}"
+    return "nothing"
+"""

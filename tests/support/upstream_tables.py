@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.sandbox_tables import cell, draw
+from pytest_vlmeval.gates.thresholds import load_thresholds
+from tests.support.sandbox_tables import Row, cell, draw
 
 if TYPE_CHECKING:
     from tests.support.sandbox_tables import Row
@@ -168,4 +170,31 @@ CASES: dict[str, tuple[str, list[Row], list[str]]] = {
     "OCRBench": ("OCRBench", ocr_rows(), [*WORDS, "TEXT", "RIGHT"]),
     "MTVQA_TEST": ("MTVQADataset", open_rows(), [*WORDS, "TEXT", "a TEXT."]),
     "MathVista_MINI": ("MathVista", vista_rows(), [*CHOICE_ANSWERS, "RIGHT", "12.0"]),
+}
+
+
+SHIPPED = load_thresholds(None, [Path(__file__).parents[2] / "benchmarks"])
+
+
+def hallusion_rows() -> list[Row]:
+    """Give sets of two figures with two questions each."""
+    chance = random.Random(6)
+    return [
+        {
+            "index": f"VS_{kind}_1_{number}_{figure}_{question}",
+            "question": "Is it?",
+            "answer": chance.choice(["Yes", "No"]),
+            "category": "VS",
+            "l2-category": kind,
+            "image": cell(draw(1)),
+        }
+        for kind in ("chart", "map")
+        for number in range(6)
+        for figure in range(2)
+        for question in range(2)
+    ]
+
+
+DATASETS = CASES | {
+    "HallusionBench": ("ImageYORNDataset", hallusion_rows(), YES_NO_ANSWERS)
 }

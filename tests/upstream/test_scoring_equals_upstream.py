@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 
-from pytest_vlmeval.sandbox.inside.scoring import flatten
 from tests.support.sandbox_tables import (
     describe,
     prepare,
@@ -20,6 +17,7 @@ from tests.support.sandbox_tables import (
     values,
     write_table,
 )
+from tests.support.scored_upstream import score_upstream
 from tests.support.upstream_tables import CASES, MATH_ANSWERS, answer_all, math_rows
 
 if TYPE_CHECKING:
@@ -29,35 +27,6 @@ if TYPE_CHECKING:
     from tests.support.sandbox_tables import Row
 
 pytestmark = pytest.mark.slow
-
-SCRIPT = Path(__file__).parents[1] / "support" / "upstream_scoring.py"
-
-
-def score_upstream(
-    environment: SandboxEnvironment,
-    info: DatasetInfo,
-    answers: Sequence[tuple[object, str | list[str]]],
-    folder: Path,
-) -> tuple[dict[str, float], Mapping[str, float]]:
-    """Give ms-vlmeval's own metrics, and its verdicts where it tells them."""
-    job = {
-        "name": info.name,
-        "module": info.module,
-        "class_name": info.class_name,
-        "tsv": str(info.path),
-        "answers": [(str(index), said) for index, said in answers],
-    }
-    (folder / "job.json").write_text(json.dumps(job))
-    done = subprocess.run(
-        [environment.python, "-I", "-X", "utf8", SCRIPT, "job.json", "found.json"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={"HOME": str(folder), "LANG": "C.UTF-8"},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return flatten(pd.DataFrame(**found["result"])), found["verdicts"]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -27,6 +27,7 @@ from pytest_vlmeval.sandbox.environment import (
 )
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+from tests.support.constant_answers import ends_of_classes
 from tests.support.file_server import FileServer
 from tests.support.hub_server import HubServer
 from tests.support.hub_sets import FILES, REPOSITORIES
@@ -54,19 +55,6 @@ def image_and_text(
         info
         for info in load_catalog(environment, cache).values()
         if info.modality != "video" and not info.members and addons_for(info) == addons
-    ]
-
-
-def ends_of_classes(infos: Iterable[DatasetInfo]) -> list[DatasetInfo]:
-    """Give the first and the last name of each class, and those of EXCEPTIONS."""
-    classes: dict[str, list[DatasetInfo]] = {}
-    for info in sorted(infos, key=lambda info: info.name):
-        classes.setdefault(info.class_name, []).append(info)
-    return [
-        info
-        for found in classes.values()
-        for info in found
-        if info in (found[0], found[-1]) or info.name in EXCEPTIONS
     ]
 
 
@@ -138,7 +126,9 @@ def check(infos: Sequence[DatasetInfo], unprepared: Mapping[str, str]) -> None:
 def test_every_class_prepares_or_says_why_not(
     sandbox_environment: SandboxEnvironment, run_cache: Path, access: FileAccess
 ) -> None:
-    infos = ends_of_classes(image_and_text(sandbox_environment, run_cache, LIGHT))
+    infos = ends_of_classes(
+        image_and_text(sandbox_environment, run_cache, LIGHT), EXCEPTIONS
+    )
     assert len(infos) > 200
     check(infos, survey(infos, sandbox_environment, access))
 

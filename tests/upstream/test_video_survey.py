@@ -12,10 +12,10 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import parts_of
 from pytest_vlmeval.sandbox.environment import HUB, VIDEO, addons_for
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+from tests.support.constant_answers import ends_of_classes
 from tests.support.run_fixtures import environment_with
 from tests.support.video_layouts import repositories, tables
 from tests.support.video_sets import VideoUser, write_files
-from tests.upstream.test_survey import ends_of_classes
 
 pytestmark = pytest.mark.addons
 

@@ -1,0 +1,21 @@
+"""Tables of one's own, as the library opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_vlmeval.datasets.own import OwnAccess
+from pytest_vlmeval.sandbox.inside.tables import digest_files
+
+
+def access(folder: Path) -> OwnAccess:
+    """Give what is kept in a folder of a test."""
+    return OwnAccess(
+        cache_dir=folder / "cache", digest=digest, data_root=folder / "LMUData"
+    )
+
+
+def digest(files: Sequence[Path]) -> list[tuple[str, str]]:
+    """Read files as the sandbox does, in this process."""
+    return list(digest_files([str(file) for file in files])["digests"])
