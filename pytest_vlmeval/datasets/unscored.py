@@ -1,7 +1,4 @@
-"""Which datasets can be scored, and why the others cannot.
-
-The adapters themselves, `inside/families/`, need what only the sandbox has.
-"""
+"""Which datasets can be scored, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -9,34 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from pytest_vlmeval.sandbox.inside.families import FAMILIES
+
 if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
-
-SCORED = frozenset(
-    {
-        "ImageCaptionDataset",
-        "ImageMCQDataset",
-        "ImageVQADataset",
-        "ImageYORNDataset",
-        "LLaVABench",
-        "MMDUDataset",
-        "MMBenchVideo",
-        "MMLongBench",
-        "MMMUDataset",
-        "MMVet",
-        "MTVQADataset",
-        "MathVision",
-        "MathVista",
-        "OCRBench",
-        "VCRDataset",
-        "VideoMME",
-    }
-)
 
 
 def is_scored(info: DatasetInfo) -> bool:
     """Whether there is an adapter for the class of a dataset."""
-    return info.class_name in SCORED
+    return info.class_name in FAMILIES
 
 
 # What a benchmark does with its datasets that cannot be scored, see `Benchmark`.

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.families import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,12 +42,10 @@ if TYPE_CHECKING:
 LIGHT = frozenset[str]()
 VIDEO = frozenset({"video"})
 HUB = frozenset({"hub"})
-# By ms-vlmeval's class: what its scoring (captions, vcr), its prompts (documents,
-# words) or its data (hub) need; all video datasets have one in common.
+# By ms-vlmeval's class: what its prompts (documents, words) or its data (hub) need, of
+# classes that can be scored what their families name; all videos have one in common.
 ADDONS = {
-    "ImageCaptionDataset": frozenset({"captions"}),
-    "VCRDataset": frozenset({"vcr"}),
-    "MMLongBench": frozenset({"documents"}),
+    **{name: family.addons for name, family in FAMILIES.items() if family.addons},
     "DUDE": frozenset({"documents"}),
     "SparBench": frozenset({"words"}),
     "MEGABench": VIDEO | HUB | {"cv2"},

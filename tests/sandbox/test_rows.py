@@ -17,10 +17,10 @@ from pytest_vlmeval.datasets.prepare import (
     read_samples_of,
     read_splits,
 )
-from pytest_vlmeval.datasets.unscored import SCORED
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.environment import ADDONS
+from pytest_vlmeval.sandbox.inside import families
 from pytest_vlmeval.sandbox.inside.tables import table_of
 from pytest_vlmeval.sandbox.rows import (
     COLUMNS,
@@ -160,7 +160,9 @@ def test_every_cell_of_a_published_table_is_kept(
 
 
 def test_the_families_of_these_tests_are_all() -> None:
-    assert {family[1] for family in FAMILIES} | set(SCORED_ROWS) == set(SCORED)
+    assert {family[1] for family in FAMILIES} | set(SCORED_ROWS) == set(
+        families.FAMILIES
+    )
 
 
 @pytest.mark.parametrize(

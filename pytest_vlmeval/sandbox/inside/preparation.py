@@ -17,7 +17,8 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
-from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
+from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.families.common import need_package
 from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import ContainedError, Job, NoTableError, running
 from pytest_vlmeval.sandbox.inside.media import (
@@ -404,7 +405,7 @@ class _SampleWriter:
             "prompt": prompt,
             "reference": self._reference(row),
             "category": _text(row, "category"),
-            "group": self._family.group(self._info, row) if self._family else None,
+            "group": self._family.group_of(self._info, row) if self._family else None,
             "error": error,
         }
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmeval.records import Scoring
-    from pytest_vlmeval.sandbox.inside.families import Family, Outcome
+    from pytest_vlmeval.sandbox.inside.families import Family
+    from pytest_vlmeval.sandbox.inside.families.common import Outcome
     from pytest_vlmeval.sandbox.inside.job import Ask, Question
 
 # Columns that say what a row of a result is about.
@@ -179,7 +180,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Give the metrics, and which of them ranks the dataset with its value."""
     metrics = flatten(outcome.result)
-    main_metric, value = family.main(info, metrics, outcome.verdicts)
+    main_metric, value = family.rank(info, metrics, outcome.verdicts)
     if family.judge == "partial" and job.ask is None:
         main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
     return {"metrics": metrics, "main_metric": main_metric, "value": value}
@@ -312,7 +313,7 @@ def _best_case(
     if not any(task.unusable for task in job.tasks.values()):
         return value
     outcome = _evaluate(info, family, replace(job, best_case=True), texts)
-    return family.main(info, flatten(outcome.result), outcome.verdicts)[1]
+    return family.rank(info, flatten(outcome.result), outcome.verdicts)[1]
 
 
 def _rename(metrics: dict[str, float], old: str, new: str) -> str:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.families import FAMILIES, need_package
+from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.families.common import need_package
 from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.media import VideoError, VideoMedia, fix_decord

@@ -1,109 +1,151 @@
-"""How each family of datasets is evaluated, and where its verdicts are found."""
+"""The classes of datasets that can be scored: one row for each, and only here.
+
+Both sides read the table, so nothing is imported for it; the adapters that the rows
+name need what only the sandbox has.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.families.choices import (
-    evaluate_choices,
-    evaluate_yes_no,
-    group_of_rotations,
-    group_of_yes_no,
-    main_of_choices,
-    main_of_yes_no,
-)
-from pytest_vlmeval.sandbox.inside.families.common import (
-    Family,
-    Outcome,
-    main_metric,
-    need_package,
-)
-from pytest_vlmeval.sandbox.inside.families.judged import (
-    evaluate_conversations,
-    evaluate_documents,
-    evaluate_llava,
-    evaluate_mmvet,
-)
-from pytest_vlmeval.sandbox.inside.families.maths import evaluate_by
-from pytest_vlmeval.sandbox.inside.families.texts import (
-    by_row,
-    evaluate_captions,
-    evaluate_covered_texts,
-    evaluate_open,
-    main_of_ocr,
-)
-from pytest_vlmeval.sandbox.inside.families.videos import (
-    FULL_POINTS,
-    evaluate_graded_videos,
-    evaluate_video_choices,
-)
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.sandbox.inside.families.common import Info
+    from collections.abc import Mapping
 
-__all__ = [
-    "FAMILIES",
-    "Family",
-    "Outcome",
-    "find_family",
-    "need_package",
-]
+    import pandas as pd
 
-FAMILIES = {
+    from pytest_vlmeval.sandbox.inside.families.common import Info, Outcome, Verdict
+    from pytest_vlmeval.sandbox.inside.job import Job
+
+
+class Family(NamedTuple):
+    """How a class of datasets is scored; functions are "module.name" in this folder.
+
+    `adapter` evaluates a dataset's answers. The dataset is ranked by `metric`, from 0
+    to `scale` once it is multiplied by `factor`; or by what the function `main` gives,
+    which may add a metric that ms-vlmeval does not compute. `reference` names the
+    column with the reference answers. Without a judge, "partial" counts only what
+    matches exactly as right, and "required" has no score. `opened` is for classes that
+    open their images, where others only name them. `asked` is for those whose rows
+    bring a question, `in_turns` for those whose prompts have several turns and whose
+    answers are lists of replies. `options` go to the constructor. `prompt_package` is
+    a module that making prompts needs, and what installs it. `group` is a function
+    that names what a row is judged together with: the rotations of a question, the
+    pair or figure that a metric needs as a whole. `addons` are those of the sandbox's
+    environment that prompts or scores need; all videos have one in common.
+    """
+
+    adapter: str
+    metric: str = ""
+    factor: float = 1
+    main: str = ""
+    reference: str = "answer"
+    judge: Literal["optional", "partial", "required"] = "optional"
+    opened: bool = False
+    asked: bool = True
+    in_turns: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    prompt_package: tuple[str, str] | None = None
+    scale: float = 100
+    group: str = ""
+    addons: frozenset[str] = frozenset()
+
+    def evaluate(self, dataset: Any, answers: str, job: Job) -> Outcome:
+        """Evaluate the answers in a table that the job holds."""
+        outcome: Outcome = _find(self.adapter)(dataset, answers, job)
+        return outcome
+
+    def rank(
+        self, info: Info, metrics: dict[str, float], verdicts: list[Verdict]
+    ) -> tuple[str, float]:
+        """Return the name of the main metric, and its value from 0 to `scale`."""
+        if not self.main:
+            return self.metric, metrics[self.metric] * self.factor
+        name, value = _find(self.main)(info, metrics, verdicts)
+        return name, value
+
+    def group_of(self, info: Info, row: pd.Series[Any]) -> str | None:
+        """Return what a row is judged together with; None if by itself."""
+        found: str | None = _find(self.group)(info, row) if self.group else None
+        return found
+
+
+def _find(name: str) -> Any:
+    module, _, function = name.partition(".")
+    return getattr(import_module(f"{__name__}.{module}"), function)
+
+
+FAMILIES: Mapping[str, Family] = {
     "ImageMCQDataset": Family(
-        evaluate_choices, main_of_choices, group=group_of_rotations
+        "choices.evaluate_choices",
+        main="choices.main_of_choices",
+        group="choices.group_of_rotations",
     ),
-    "MMMUDataset": Family(evaluate_choices, main_of_choices),
-    "ImageYORNDataset": Family(evaluate_yes_no, main_of_yes_no, group=group_of_yes_no),
-    "ImageVQADataset": Family(evaluate_open, main_metric("Overall")),
-    "OCRBench": Family(by_row("Final Score", lists=True), main_of_ocr),
-    "MTVQADataset": Family(by_row("Average"), main_metric("Average")),
-    "MathVision": Family(
-        evaluate_by("mathv"), main_metric("Overall/acc"), judge="partial"
+    "MMMUDataset": Family("choices.evaluate_choices", main="choices.main_of_choices"),
+    "ImageYORNDataset": Family(
+        "choices.evaluate_yes_no",
+        main="choices.main_of_yes_no",
+        group="choices.group_of_yes_no",
     ),
-    "MathVista": Family(
-        evaluate_by("mathvista"), main_metric("Overall/acc"), judge="partial"
-    ),
-    "MMVet": Family(evaluate_mmvet, main_metric("Overall/acc"), judge="required"),
+    "ImageVQADataset": Family("texts.evaluate_open", "Overall"),
+    "OCRBench": Family("texts.evaluate_ocr", main="texts.main_of_ocr"),
+    "MTVQADataset": Family("texts.evaluate_mtvqa", "Average"),
+    "MathVision": Family("maths.evaluate_mathvision", "Overall/acc", judge="partial"),
+    "MathVista": Family("maths.evaluate_mathvista", "Overall/acc", judge="partial"),
+    "MMVet": Family("judged.evaluate_mmvet", "Overall/acc", judge="required"),
     "LLaVABench": Family(
-        evaluate_llava,
-        main_metric("overall/Relative Score (main)"),
+        "judged.evaluate_llava",
+        "overall/Relative Score (main)",
         reference="gpt4_ans",
         judge="required",
     ),
     "MMDUDataset": Family(
-        evaluate_conversations,
-        main_metric("all/Overall Score"),
+        "judged.evaluate_conversations",
+        "all/Overall Score",
         judge="required",
         in_turns=True,
     ),
     # The model that ms-vlmeval wants to know decides how pages are put together; as
     # for GPT-4, each page is an image (dataset/mmlongbench.py:461).
     "MMLongBench": Family(
-        evaluate_documents,
-        main_metric("overall_acc/avg_score", 100),
+        "judged.evaluate_documents",
+        "overall_acc/avg_score",
+        100,
         judge="required",
         opened=True,
         options=(("model", "GPT4"),),
         prompt_package=("fitz", "pymupdf"),
+        addons=frozenset({"documents"}),
     ),
     # CIDEr is ten times a cosine, in hundredths.
     "ImageCaptionDataset": Family(
-        evaluate_captions, main_metric("CIDEr"), asked=False, scale=1_000
+        "texts.evaluate_captions",
+        "CIDEr",
+        asked=False,
+        scale=1_000,
+        addons=frozenset({"captions"}),
     ),
-    "VCRDataset": Family(evaluate_covered_texts, main_metric("Exact_Match", 100)),
-    "VideoMME": Family(evaluate_video_choices, main_metric("overall/overall", 100)),
+    "VCRDataset": Family(
+        "texts.evaluate_covered_texts",
+        "Exact_Match",
+        100,
+        addons=frozenset({"vcr"}),
+    ),
+    "VideoMME": Family("videos.evaluate_video_choices", "overall/overall", 100),
+    # Of the three points that an answer gets at most.
     "MMBenchVideo": Family(
-        evaluate_graded_videos,
-        main_metric("coarse_all/Overall", 100 / FULL_POINTS),
+        "videos.evaluate_graded_videos",
+        "coarse_all/Overall",
+        100 / 3,
         judge="required",
     ),
 }
 
 
 def find_family(info: Info) -> Family:
-    """Give the adapter of a dataset's class; raises VlmEvalError."""
+    """Return the row of a dataset's class; raises VlmEvalError."""
     family = FAMILIES.get(info["class_name"])
     if family is None:
         raise VlmEvalError(

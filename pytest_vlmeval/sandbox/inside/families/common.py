@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
@@ -35,34 +35,6 @@ class Outcome(NamedTuple):
     verdicts: list[Verdict]
     notes: tuple[str, ...] = ()
     differing: frozenset[str] | None = None
-
-
-class Family(NamedTuple):
-    """The adapter of a class of datasets.
-
-    `main` gives the metric that the dataset is ranked by, adding it to the metrics
-    when ms-vlmeval does not compute it, and its value from 0 to `scale`. `reference`
-    names the column with the reference answers. Without a judge, "partial" counts
-    only what matches exactly as right, and "required" has no score. `opened` is for
-    classes that open their images, where others only name them. `asked` is for
-    those whose rows bring a question, `in_turns` for those whose prompts have several
-    turns and whose answers are lists of replies. `options` go to the constructor.
-    `prompt_package` is a module that making prompts needs, and what installs it.
-    `group` names what a row is judged together with: the rotations of a question,
-    the pair or figure that a metric needs as a whole.
-    """
-
-    evaluate: Callable[[Any, str, Job], Outcome]
-    main: Callable[[Info, dict[str, float], list[Verdict]], tuple[str, float]]
-    reference: str = "answer"
-    judge: Literal["optional", "partial", "required"] = "optional"
-    opened: bool = False
-    asked: bool = True
-    in_turns: bool = False
-    options: tuple[tuple[str, str], ...] = ()
-    prompt_package: tuple[str, str] | None = None
-    scale: float = 100
-    group: Callable[[Info, pd.Series[Any]], str | None] = lambda _info, _row: None
 
 
 def read_upstream(
@@ -166,19 +138,6 @@ def _explain(task: Task) -> str:
         return f"the judge gave no reply: {task.exchanges[-1].error}"
     said = task.last_reply.strip() or "an empty text"
     return f"the judge's reply cannot be used: {said}"
-
-
-def main_metric(
-    name: str, scale: float = 1
-) -> Callable[[Info, dict[str, float], list[Verdict]], tuple[str, float]]:
-    """Give the `main` of a family that is ranked by one metric."""
-
-    def main(
-        _info: Info, metrics: dict[str, float], _verdicts: list[Verdict]
-    ) -> tuple[str, float]:
-        return name, metrics[name] * scale
-
-    return main
 
 
 def need_package(name: str, package: str, dataset: str) -> ModuleType:

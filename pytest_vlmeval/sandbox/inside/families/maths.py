@@ -62,6 +62,10 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
     return evaluate_dataset
 
 
+evaluate_mathvision = evaluate_by("mathv")
+evaluate_mathvista = evaluate_by("mathvista")
+
+
 def _reason(job: Job, row: pd.Series[Any], options: dict[str, str]) -> str:
     """Give ms-vlmeval's note on a judge's reply, or say that an option is guessed."""
     said = str(row["res"]).strip()

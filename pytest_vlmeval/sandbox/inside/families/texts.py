@@ -137,6 +137,10 @@ def _has_reference(row: Any, references: Sequence[object]) -> bool:
     return any(has_words(said, text) for text in known)
 
 
+evaluate_ocr = by_row("Final Score", lists=True)
+evaluate_mtvqa = by_row("Average")
+
+
 def main_of_ocr(
     _info: Info, metrics: dict[str, float], verdicts: list[Verdict]
 ) -> tuple[str, float]:
