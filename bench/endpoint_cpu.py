@@ -69,8 +69,7 @@ async def _endpoint(url: str, folder: Path, requests: int, concurrency: int) -> 
     request = Request(turns=(prompt,), media_folder=folder)
     await _measure("EndpointClient", lambda: client.ask(request), requests, concurrency)
     limits = Concurrency(concurrency, adaptive=False)
-    limiter = Limiter(limits, lambda *change: None)
-    endpoints = [Endpoint(url, client, limiter)]
+    endpoints = [Endpoint(url, client, Limiter(limits))]
     pool = Pool(endpoints, ceiling=concurrency, outage_s=60)
     await _measure("Pool of it", lambda: pool.ask(request), requests, concurrency)
     await pool.close()

@@ -13,7 +13,6 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.settings.groups import SERVED
-from pytest_vlmeval.settings.option import shown_address
 from pytest_vlmeval.settings.presets import NO_PRESET
 from pytest_vlmeval.suite.session import (
     RUN_KEY,
@@ -165,10 +164,9 @@ def header(config: pytest.Config) -> list[str]:
         settings = get_settings(config)
         return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
     settings = get_settings(config)
-    where = ", ".join(map(shown_address, settings.api_bases))
-    where = "" if settings.backend == "demo" else f" at {where}"
-    if settings.backend == "local":
-        where = f" here, from {settings.local.path or 'its hub'}"
+    from pytest_vlmeval.models.open import backend_of
+
+    where = backend_of(settings).place(settings)
     if settings.serving.model:
         where = f" {SERVED}"
     if settings.cluster is not None:

@@ -282,20 +282,19 @@ class Answer:
         """The text as it came, or all replies as a list."""
         return self.text if self.turns == 1 else str(list(self.replies))
 
-    def predictions(self, backend: str) -> tuple[str, ...]:
+    def predictions(self, *, ours: bool) -> tuple[str, ...]:
         """Return the replies as ms-vlmeval has them in its prediction files.
 
         Its client of a server strips each (api/gpt.py:280) and writes `NO_REPLY` for an
-        empty one; what a model says that it runs itself (`backend` "local") stays as
-        it is.
+        empty one; what a model says that it runs itself (`ours`) stays as it is.
         """
-        if backend == "local":
+        if ours:
             return self.replies
         return tuple(reply.strip() or NO_REPLY for reply in self.replies)
 
-    def predicted(self, backend: str) -> str:
+    def predicted(self, *, ours: bool) -> str:
         """Return the cell of such a file: a text, or of several turns a list."""
-        said = self.predictions(backend)
+        said = self.predictions(ours=ours)
         return said[0] if self.turns == 1 else str(list(said))
 
     @property
@@ -529,18 +528,6 @@ class FailedAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitChange:
-    """How many requests an endpoint may have in flight from `at` on, and why."""
-
-    asked: str
-    endpoint: str
-    before: int
-    after: int
-    reason: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What was asked of one model or judge for one dataset, or for all of them.
 
@@ -632,17 +619,15 @@ class RunAccount:
     `model` is the total, `datasets` has one entry for each dataset of the plan;
     `judges` and `judge_datasets` are the same for each judge that was asked, with
     what the run's own questions cost: those that were stored before cost nothing.
-    `changes` are those of the concurrency, oldest first. `now` and `judges_now` are
-    what the session at hand has asked itself, its spot check included, `origins` says
-    which of its answers are from the store, and `spot_check` whether those were found
-    to be the model's.
+    `now` and `judges_now` are what the session at hand has asked itself, its spot check
+    included, `origins` says which of its answers are from the store, and `spot_check`
+    whether those were found to be the model's.
     """
 
     model: Account
     datasets: tuple[Account, ...]
     judges: tuple[Account, ...] = ()
     judge_datasets: tuple[Account, ...] = ()
-    changes: tuple[LimitChange, ...] = ()
     now: Account | None = None
     judges_now: tuple[Account, ...] = ()
     origins: Origins | None = None
@@ -654,9 +639,6 @@ Gate = Literal["completeness", "threshold", "baseline", "early stop"]
 GateOutcome = Literal["passed", "failed", "inconclusive"]
 # What becomes of an inconclusive gate: of `rule` what the rule says.
 Inconclusive = Literal["pass", "fail", "rule"]
-
-# The only rule that takes what cannot be told for a failure.
-STRICT_RULE = "confident-above"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -743,17 +725,17 @@ class GateResult:
         return self.gate == "early stop"
 
 
-def is_failure(outcome: GateOutcome, rule: str, inconclusive: Inconclusive) -> bool:
+def is_failure(
+    outcome: GateOutcome, inconclusive: Inconclusive, *, strict: bool = False
+) -> bool:
     """Whether an outcome fails its test.
 
-    Where nothing else is said, an inconclusive gate fails only under the rule that
-    wants proof of a good value.
+    If nothing else is said, an inconclusive gate fails only under a `strict` rule, one
+    that wants proof of a good value.
     """
     if outcome != "inconclusive":
         return outcome == "failed"
-    if inconclusive == "rule":
-        return rule == STRICT_RULE
-    return inconclusive == "fail"
+    return strict if inconclusive == "rule" else inconclusive == "fail"
 
 
 def explain_failures(results: Iterable[GateResult]) -> str | None:

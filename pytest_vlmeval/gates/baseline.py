@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from pytest_vlmeval.gates.baseline_file import (
     place_baseline,
 )
 from pytest_vlmeval.gates.completeness import describe_defects, name_defect
+from pytest_vlmeval.gates.measures import find_units
 from pytest_vlmeval.gates.message import (
     Line,
     needed_line,
@@ -306,7 +308,7 @@ class BaselineGate:
         if not new or now is None:
             return result
         it = self._test(before, now)
-        if not is_failure(decide(it), RULE, self.inconclusive):
+        if not is_failure(decide(it), self.inconclusive):
             return result
         message = write_block(
             f"{self.score.dataset} is worse than its baseline without the verdicts "
@@ -386,7 +388,7 @@ class BaselineGate:
             expected=None if baseline is None else baseline.value,
             file="" if baseline is None else str(self.place.found),
             samples=self.score.samples,
-            fails=is_failure(outcome, RULE, self.inconclusive),
+            fails=is_failure(outcome, self.inconclusive),
         )
 
 
@@ -409,13 +411,11 @@ class Baselines:
         settings: Settings,
         library: Library,
         generation: Mapping[str, Setting | None],
-        find_units: Callable[[Score], Units | None],
         compared: Mapping[str, Collection[Path]],
     ) -> None:
         self._settings = settings
         self._library = library
         self._generation = generation
-        self._find_units = find_units
         self._regressed: dict[Path, frozenset[str]] = {}
         self._kept = {
             (dataset, folder): self._read(dataset, folder)
@@ -472,7 +472,7 @@ class Baselines:
             place=self._place(score.dataset, folder),
             settings=self._settings.baselines,
             inconclusive=self._settings.gates.inconclusive,
-            find_units=self._find_units,
+            find_units=partial(find_units, self._library),
             selected=selected,
             stop=stop,
             adjusted=adjusted,

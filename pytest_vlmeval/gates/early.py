@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from pytest_vlmeval.gates.baseline import RULE
 from pytest_vlmeval.gates.measures import find_units, shares_verdicts
-from pytest_vlmeval.gates.statistics import NORMAL
+from pytest_vlmeval.gates.statistics import NORMAL, Bounds
+from pytest_vlmeval.gates.thresholds import RULES
 from pytest_vlmeval.records import GateResult, Verdict, is_failure
 
 if TYPE_CHECKING:
@@ -141,17 +141,6 @@ MOST_AT_STAKE = 0.75
 TINY = 1e-9
 
 Side = Literal["above", "below"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What the mean of all values decides: `passes` from there on, `fails` up to there.
-
-    Between the two nothing is decided. None where no mean decides so.
-    """
-
-    passes: float | None
-    fails: float | None
 
 
 def log_capital(values: np.ndarray, total: int, mean: float, side: Side) -> np.ndarray:
@@ -381,7 +370,7 @@ class EarlyBaseline:
         before, now = (in_order(self.entry, units) for units in pair)
         sizes = _cluster_sizes(every.all)
         kept = np.array([unit.value for unit in every.all])
-        strict = is_failure("inconclusive", RULE, gate.inconclusive)
+        strict = is_failure("inconclusive", gate.inconclusive)
         bounds = find_paired_bounds(
             np.array([sizes[unit.index] for unit in every.all], float),
             right_or_wrong=bool(np.isin(np.concatenate([kept, now]), (0, 1)).all()),
@@ -435,10 +424,6 @@ def _decide_baseline(gate: BaselineGate, side: Side, *, strict: bool) -> Decisio
     )
 
 
-# The steps of the search for the mean from which on a test of all samples fails.
-HALVINGS = 50
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyThreshold:
     """The thresholds of a dataset, of which one can be decided early."""
@@ -454,8 +439,8 @@ class EarlyThreshold:
             return "it has no threshold"
         if len(self.thresholds) > 1 or self.thresholds[0].metric:
             return "it has thresholds of further metrics"
-        if self.thresholds[0].rule == "point":
-            return "the rule point looks at the value of all samples"
+        if RULES[self.thresholds[0].rule].why_whole:
+            return RULES[self.thresholds[0].rule].why_whole
         rows = self.library.rows(self.entry.dataset)
         grouped = any(row.group is not None for row in rows)
         if info.kind not in ("multiple_choice", "vqa") or (
@@ -523,31 +508,5 @@ def find_bounds(threshold: Threshold, scale: float, sizes: Sequence[int]) -> Bou
     `sizes` are those of the clusters that all samples make. The share has to be as
     far off as a test of all samples wants, were those of a cluster all alike.
     """
-    minimum = threshold.minimum / scale
-    if threshold.rule == "confident-above":
-        off = _surely_below(1 - minimum, sizes, threshold.level)
-        return Bounds(passes=None if off is None else 1 - off, fails=minimum)
-    return Bounds(passes=minimum, fails=_surely_below(minimum, sizes, threshold.level))
-
-
-def _surely_below(expected: float, sizes: Sequence[int], level: float) -> float | None:
-    """Return the largest share that is surely below `expected`; None if none is."""
-    from pytest_vlmeval.gates.statistics import Proportion
-
-    def is_below(share: float) -> bool:
-        # Clusters all right or all wrong, as nearly as the share allows.
-        found = Proportion(
-            correct=share * effective, sizes=effective, scale=1, level=level
-        )
-        return found.p_below(expected) <= 1 - level
-
-    samples = math.fsum(sizes)
-    worth = samples**2 / math.fsum(size**2 for size in sizes)
-    effective = np.ones(max(1, math.floor(worth)))
-    if not is_below(0.0):
-        return None
-    low, high = 0.0, expected
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_below(middle) else (low, middle)
-    return low
+    rule, minimum = RULES[threshold.rule], threshold.minimum / scale
+    return rule.bounds(minimum, sizes, threshold.level)

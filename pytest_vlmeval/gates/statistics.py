@@ -7,7 +7,7 @@ cases, and both together, the interval that is shown, in 90 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
@@ -194,6 +194,43 @@ def _p_below(share: float, size: float, expected: float) -> float:
     correct = share * size
     exact = float(betaincc(correct + 1, size - correct, expected))
     return max(by_wilson, exact)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the mean of all values decides: `passes` from there on, `fails` up to there.
+
+    Between the two nothing is decided. None where no mean decides so.
+    """
+
+    passes: float | None
+    fails: float | None
+
+
+# The steps of the search for the mean from which on a test of all samples fails.
+HALVINGS = 50
+
+
+def surely_below(expected: float, sizes: Sequence[int], level: float) -> float | None:
+    """Return the largest share that is surely below `expected`; None if none is."""
+
+    def is_below(share: float) -> bool:
+        # Clusters all right or all wrong, as nearly as the share allows.
+        found = Proportion(
+            correct=share * effective, sizes=effective, scale=1, level=level
+        )
+        return found.p_below(expected) <= 1 - level
+
+    samples = math.fsum(sizes)
+    worth = samples**2 / math.fsum(size**2 for size in sizes)
+    effective = np.ones(max(1, math.floor(worth)))
+    if not is_below(0.0):
+        return None
+    low, high = 0.0, expected
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return low
 
 
 RESAMPLES = 9_999

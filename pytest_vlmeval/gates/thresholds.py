@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,6 +34,7 @@ from pytest_vlmeval.gates.message import (
     worst_line,
     write_block,
 )
+from pytest_vlmeval.gates.statistics import Bounds, surely_below
 from pytest_vlmeval.records import GateOutcome, GateResult, Inconclusive, is_failure
 from pytest_vlmeval.settings.option import dataset_name, is_table
 
@@ -42,9 +44,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.gates.statistics import Adjusted, Estimate
     from pytest_vlmeval.records import CategoryShare, Score
 
-Rule = Literal["point", "confident-below", "confident-above"]
 FILE_NAME = "thresholds.toml"
-DEFAULT_RULE: Rule = "confident-below"
 DEFAULT_LEVEL = 0.95
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 WORDS = re.compile(r"[a-z]+|[0-9]+")
@@ -55,6 +55,97 @@ ALIKE = 0.75
 Level = Annotated[float, Field(ge=0.5, lt=1)]
 
 
+class Rule:
+    """How a value is held against its threshold: here, as it is.
+
+    An inconclusive value fails under a `strict` rule if nothing else is said. With
+    `may_alarm` a small p-value fails the gate, which could be a false alarm.
+    `why_whole` says why no first samples can decide, "" if they can.
+    """
+
+    name = "point"
+    strict = False
+    may_alarm = False
+    why_whole = "the rule point looks at the value of all samples"
+
+    def p_value(self, estimate: Estimate, minimum: float) -> float | None:
+        """Return the p-value of what is to be shown unlikely; None for nothing."""
+        return None
+
+    def outcome(self, *, reached: bool, shown: bool) -> GateOutcome:
+        """Return what is found; `shown` says whether the p-value is small enough."""
+        return "passed" if reached else "failed"
+
+    def bounds(self, minimum: float, sizes: Sequence[int], level: float) -> Bounds:
+        """Return which shares of all samples, in clusters of `sizes`, decide."""
+        raise NotImplementedError(self.why_whole)
+
+
+class ConfidentBelow(Rule):
+    """A value fails that is shown to be below its threshold."""
+
+    name = "confident-below"
+    may_alarm = True
+    why_whole = ""
+
+    def p_value(self, estimate: Estimate, minimum: float) -> float:
+        """Return the p-value of a true value of at least the threshold."""
+        return estimate.p_below(minimum)
+
+    def outcome(self, *, reached: bool, shown: bool) -> GateOutcome:
+        """Return "failed" only for what is shown to be below."""
+        if reached:
+            return "passed"
+        return "failed" if shown else "inconclusive"
+
+    def bounds(self, minimum: float, sizes: Sequence[int], level: float) -> Bounds:
+        """Return the threshold, and what is as far below it as a test wants."""
+        return Bounds(passes=minimum, fails=surely_below(minimum, sizes, level))
+
+
+class ConfidentAbove(Rule):
+    """A value passes that is shown to be above its threshold."""
+
+    name = "confident-above"
+    strict = True
+    why_whole = ""
+
+    def p_value(self, estimate: Estimate, minimum: float) -> float:
+        """Return the p-value of a true value of at most the threshold."""
+        return estimate.p_above(minimum)
+
+    def outcome(self, *, reached: bool, shown: bool) -> GateOutcome:
+        """Return "passed" only for what is shown to be above."""
+        if not reached:
+            return "failed"
+        return "passed" if shown else "inconclusive"
+
+    def bounds(self, minimum: float, sizes: Sequence[int], level: float) -> Bounds:
+        """Return what is as far above the threshold as a test wants, and itself."""
+        off = surely_below(1 - minimum, sizes, level)
+        return Bounds(passes=None if off is None else 1 - off, fails=minimum)
+
+
+POINT, DEFAULT_RULE = Rule(), ConfidentBelow()
+RULES: Mapping[str, Rule] = {
+    each.name: each for each in (POINT, DEFAULT_RULE, ConfidentAbove())
+}
+
+
+def _rules() -> str:
+    *most, last = (f'"{name}"' for name in RULES)
+    return f"{', '.join(most)} or {last}"
+
+
+def _check_rule(name: str) -> str:
+    if name not in RULES:
+        raise ValueError("Input should be " + _rules().replace('"', "'"))
+    return name
+
+
+RuleName = Annotated[str, AfterValidator(_check_rule)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -63,7 +154,7 @@ class _Demand(_Strict):
     """What one metric has to reach."""
 
     min: FiniteFloat
-    rule: Rule = DEFAULT_RULE
+    rule: RuleName = DEFAULT_RULE.name
     level: Level = DEFAULT_LEVEL
     source: str = ""
     accept_defects: bool = False
@@ -76,7 +167,7 @@ class _DatasetDemands(_Strict):
     """
 
     min: FiniteFloat | None = None
-    rule: Rule = DEFAULT_RULE
+    rule: RuleName = DEFAULT_RULE.name
     level: Level = DEFAULT_LEVEL
     source: str = ""
     accept_defects: bool = False
@@ -107,7 +198,7 @@ class Threshold(NamedTuple):
     dataset: str
     metric: str
     minimum: float
-    rule: Rule
+    rule: str
     level: float
     pattern: str
     source: str
@@ -293,8 +384,8 @@ def _explain(path: Path, error: ValidationError) -> str:
             hint = f" (given: {each['input']!r})"
         lines.append(f"  {place}: {what}{hint}")
     lines.append(
-        'Accepted is [MODEL.DATASET] with min, rule ("point", "confident-below" or '
-        '"confident-above"), level (0.5 to 1), source (a text) and accept_defects '
+        f"Accepted is [MODEL.DATASET] with min, rule ({_rules()}), level (0.5 to 1), "
+        "source (a text) and accept_defects "
         "(true or false), and [MODEL.DATASET.metrics.NAME] with the same for a further "
         "metric."
     )
@@ -390,21 +481,14 @@ class Assessment:
     @property
     def rule(self) -> Rule:
         """The rule that can be followed: without an interval the value decides."""
-        return "point" if self.estimate is None else self.threshold.rule
+        return POINT if self.estimate is None else RULES[self.threshold.rule]
 
     @property
     def p_value(self) -> float | None:
-        """The p-value of what the rule wants shown; None where it wants nothing."""
-        if self.estimate is None or self.rule == "point":
+        """The p-value of what the rule wants shown; None if it wants nothing."""
+        if self.estimate is None:
             return None
-        if self.rule == "confident-above":
-            return self.estimate.p_above(self.threshold.minimum)
-        return self.estimate.p_below(self.threshold.minimum)
-
-    @property
-    def raises_alarm(self) -> bool:
-        """Whether a small p-value fails the gate, which could be a false alarm."""
-        return self.rule == "confident-below"
+        return self.rule.p_value(self.estimate, self.threshold.minimum)
 
 
 def decide(
@@ -421,7 +505,7 @@ def decide(
     """
     stopped = stop and stop.outcome("threshold")
     outcome = stopped or _outcome(it, adjusted)
-    fails = is_failure(outcome, it.rule, inconclusive)
+    fails = is_failure(outcome, inconclusive, strict=it.rule.strict)
     estimate = it.estimate
     needed = None
     if estimate is not None and outcome == "inconclusive":
@@ -431,7 +515,7 @@ def decide(
         gate="threshold",
         metric=it.metric.name or it.score.main_metric,
         outcome=outcome,
-        rule=it.rule,
+        rule=it.rule.name,
         value=it.metric.value,
         interval=None if estimate is None else estimate.interval,
         samples=it.score.samples if estimate is None else estimate.samples,
@@ -506,24 +590,18 @@ def _defects(it: Assessment) -> Line | None:
 def _outcome(it: Assessment, adjusted: Adjusted | None) -> GateOutcome:
     reached = it.metric.value >= it.threshold.minimum
     p_value, limit = it.p_value, 1 - it.threshold.level
-    if p_value is None:
-        return "passed" if reached else "failed"
-    if it.raises_alarm:
-        if adjusted is not None:
-            p_value, limit = adjusted
-        if reached:
-            return "passed"
-        return "failed" if p_value <= limit else "inconclusive"
-    if not reached:
-        return "failed"
-    return "passed" if p_value <= limit else "inconclusive"
+    if it.rule.may_alarm and adjusted is not None:
+        p_value, limit = adjusted
+    shown = p_value is not None and p_value <= limit
+    return it.rule.outcome(reached=reached, shown=shown)
 
 
 def _threshold(it: Assessment) -> str:
-    said = f"{it.threshold.minimum:.2f} for {it.threshold.pattern}, rule {it.rule}"
-    if it.rule != it.threshold.rule:
-        said += f" ({it.threshold.rule} needs an interval)"
-    elif it.rule != "point":
+    threshold, rule = it.threshold, it.rule.name
+    said = f"{threshold.minimum:.2f} for {threshold.pattern}, rule {rule}"
+    if rule != threshold.rule:
+        said += f" ({threshold.rule} needs an interval)"
+    elif it.rule is not POINT:
         said += f" at level {it.threshold.level:g}"
     return said
 
@@ -531,7 +609,7 @@ def _threshold(it: Assessment) -> str:
 def _p(it: Assessment, adjusted: Adjusted | None) -> Line | None:
     if it.p_value is None:
         return None
-    least = "least" if it.raises_alarm else "most"
+    least = "least" if it.rule.may_alarm else "most"
     said = f"{it.p_value:.3g} of a true value of at {least} the threshold"
     if adjusted is not None:
         said += f"; {adjusted.text}"

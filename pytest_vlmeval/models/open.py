@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
@@ -16,11 +15,13 @@ from pytest_vlmeval.models.pool import (
     Limiter,
     Pool,
 )
+from pytest_vlmeval.settings.option import shown_address
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient, Role
     from pytest_vlmeval.models.cluster.recipes import Recipe
     from pytest_vlmeval.models.pool import Learned
+    from pytest_vlmeval.records import Setting
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import (
         ClusterSettings,
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
         RequestForm,
     )
 
-# Told the endpoint, its limit before and after a change, and the reason.
-NoteLimit = Callable[[str, int, int, str], None]
 # Gives a client that also looks after a server of the run.
 Watch = Callable[["ModelClient"], "ModelClient"]
 
@@ -56,7 +55,6 @@ class _Asked(NamedTuple):
 def create_pool(
     settings: Settings,
     concurrency: Concurrency,
-    note: NoteLimit,
     watched: Watch,
     aside: Collection[str] = (),
     learned: Learned | None = None,
@@ -64,37 +62,21 @@ def create_pool(
     """Open the endpoints of the chosen backend; nothing is connected yet.
 
     `aside` names those that could not be asked at the start; `learned` is what the
-    session has found out of them. Raises `VlmEvalError`
-    for a missing model and an unusable URL or key. Only the chosen client is
-    imported: openai takes a second, onnxruntime a part of one.
+    session has found out of them. Raises `VlmEvalError` for a missing model and an
+    unusable URL or key. Only the chosen client is imported: openai takes a second,
+    onnxruntime a part of one.
     """
     if settings.model is None:
         raise VlmEvalError(NO_MODEL)
     if settings.cluster is not None:
-        return _cluster_pool(settings, settings.cluster, concurrency, note, aside)
-    if settings.backend == "demo":
-        return _demo_pool(settings, concurrency, note)
-    if settings.backend == "local":
-        return _local_pool(settings, note)
-    asked = _Asked(
-        name=settings.model,
-        api_key=settings.api_key,
-        max_tokens=settings.max_tokens,
-        temperature=settings.temperature,
-        role="model",
-        form=settings.form,
-        learned=learned,
-    )
-    return _endpoint_pool(
-        asked, settings.api_bases, settings, concurrency, note, watched, aside
-    )
+        return _cluster_pool(settings, settings.cluster, concurrency, aside)
+    return backend_of(settings).open(settings, concurrency, watched, aside, learned)
 
 
 def create_judge_pool(
     settings: Settings,
     judge: JudgeEndpoint,
     concurrency: Concurrency,
-    note: NoteLimit,
     watched: Watch,
     aside: Collection[str] = (),
     learned: Learned | None = None,
@@ -112,41 +94,181 @@ def create_judge_pool(
         form=judge.asking.form,
         learned=learned,
     )
-    return _endpoint_pool(
-        asked, judge.api_bases, settings, concurrency, note, watched, aside
+    return _endpoint_pool(asked, judge.api_bases, settings, concurrency, watched, aside)
+
+
+class Backend:
+    """Where a model runs, and what follows from that: here, at servers.
+
+    A model that `is_served` is sent requests, so it matters how images are sent, and
+    what the server takes can be tried. What a model says that `is_ours` to run stays as
+    it is in prediction files, and its class is told where a prompt comes from.
+    """
+
+    is_served = True
+    is_ours = False
+
+    def open(
+        self,
+        settings: Settings,
+        concurrency: Concurrency,
+        watched: Watch,
+        aside: Collection[str],
+        learned: Learned | None,
+    ) -> Pool:
+        """Open the pool."""
+        asked = _Asked(
+            name=str(settings.model),
+            api_key=settings.api_key,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            role="model",
+            form=settings.form,
+            learned=learned,
+        )
+        return _endpoint_pool(
+            asked, settings.api_bases, settings, concurrency, watched, aside
+        )
+
+    def recipes(self, settings: Settings) -> Sequence[Recipe]:
+        """Return what the replicas of a cluster are made by, in turn."""
+        from pytest_vlmeval.models.cluster.recipes import EndpointRecipe
+
+        return [
+            EndpointRecipe(
+                api_base=api_base,
+                api_key=settings.api_key,
+                concurrency=settings.concurrency or AUTO_CEILING,
+                max_reply_mb=settings.max_reply_mb,
+                form=settings.form,
+                **_shared(settings),
+            )
+            for api_base in dict.fromkeys(map(normalize_api_base, settings.api_bases))
+        ]
+
+    def batch_size(self, settings: Settings) -> int | None:
+        """Return how many prompts a model answers at once; None if a server knows."""
+        return None
+
+    def identity(self, settings: Settings) -> dict[str, Setting | None]:
+        """Return what tells runs apart beside what all models have."""
+        return dict(settings.prompting.identity())
+
+    def place(self, settings: Settings) -> str:
+        """Say behind the model's name where it is asked."""
+        return f" at {', '.join(map(shown_address, settings.api_bases))}"
+
+
+class _Demo(Backend):
+    """The model that ships with the plugin, in this process."""
+
+    is_served = False
+
+    def open(
+        self,
+        settings: Settings,
+        concurrency: Concurrency,
+        watched: Watch,
+        aside: Collection[str],
+        learned: Learned | None,
+    ) -> Pool:
+        from pytest_vlmeval.models.demo import DemoClient, count_threads
+
+        # More at once only wait for a processor.
+        most = count_threads(concurrency.ceiling)
+        assert settings.max_tokens is not None
+        client = DemoClient(max_tokens=settings.max_tokens, concurrency=most)
+        return _pool_of("demo", client, most, settings)
+
+    def recipes(self, settings: Settings) -> Sequence[Recipe]:
+        from pytest_vlmeval.models.cluster.recipes import DemoRecipe
+
+        assert settings.max_tokens is not None
+        return [DemoRecipe(max_tokens=settings.max_tokens)]
+
+    def batch_size(self, settings: Settings) -> int | None:
+        return 1
+
+    def identity(self, settings: Settings) -> dict[str, Setting | None]:
+        identity = super().identity(settings)
+        del identity["images"]  # how a server is sent them
+        return identity
+
+    def place(self, settings: Settings) -> str:
+        return ""
+
+
+class _Local(_Demo):
+    """A model that loads its weights, in a process of its own."""
+
+    is_ours = True
+
+    def open(
+        self,
+        settings: Settings,
+        concurrency: Concurrency,
+        watched: Watch,
+        aside: Collection[str],
+        learned: Learned | None,
+    ) -> Pool:
+        from pytest_vlmeval.models.local import LocalClient
+
+        local = _local(settings)
+        assert settings.max_tokens is not None
+        assert settings.temperature is not None
+        client = LocalClient(
+            local,
+            model=str(settings.model),
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            timeout_s=settings.timeout_s,
+            log=settings.work_dir / "local" / f"model-{local.replica}.log",
+        )
+        # While one batch is answered, the next one gathers.
+        return _pool_of("local", client, 2 * local.batch_size, settings)
+
+    def recipes(self, settings: Settings) -> Sequence[Recipe]:
+        from pytest_vlmeval.models.cluster.recipes import LocalRecipe
+
+        return [LocalRecipe(local=_local(settings), **_shared(settings))]
+
+    def batch_size(self, settings: Settings) -> int | None:
+        return settings.local.batch_size
+
+    def identity(self, settings: Settings) -> dict[str, Setting | None]:
+        return {**super().identity(settings), **settings.local.identity()}
+
+    def place(self, settings: Settings) -> str:
+        return f" here, from {settings.local.path or 'its hub'}"
+
+
+# By the values of --vlm-backend.
+BACKENDS: Mapping[str, Backend] = {
+    "endpoint": Backend(),
+    "demo": _Demo(),
+    "local": _Local(),
+}
+
+
+def backend_of(settings: Settings) -> Backend:
+    """Return where the model of a run runs."""
+    return BACKENDS[settings.backend]
+
+
+def _pool_of(name: str, client: ModelClient, most: int, settings: Settings) -> Pool:
+    limiter = Limiter(Concurrency(most, adaptive=False))
+    return Pool(
+        [Endpoint(name, client, limiter)], ceiling=most, outage_s=settings.outage_s
     )
 
 
-def _demo_pool(settings: Settings, concurrency: Concurrency, note: NoteLimit) -> Pool:
-    from pytest_vlmeval.models.demo import DemoClient, count_threads
-
-    # More at once only wait for a processor.
-    most = Concurrency(count_threads(concurrency.ceiling), adaptive=False)
-    assert settings.max_tokens is not None
-    client = DemoClient(max_tokens=settings.max_tokens, concurrency=most.ceiling)
-    limiter = Limiter(most, partial(note, "demo"))
-    endpoints = [Endpoint("demo", client, limiter)]
-    return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
-
-
-def _local_pool(settings: Settings, note: NoteLimit) -> Pool:
-    from pytest_vlmeval.models.local import LocalClient
-
-    local = _local(settings)
-    assert settings.max_tokens is not None
-    assert settings.temperature is not None
-    client = LocalClient(
-        local,
-        model=str(settings.model),
-        max_tokens=settings.max_tokens,
-        temperature=settings.temperature,
-        timeout_s=settings.timeout_s,
-        log=settings.work_dir / "local" / f"model-{local.replica}.log",
-    )
-    # While one batch is answered, the next one gathers.
-    most = Concurrency(2 * local.batch_size, adaptive=False)
-    endpoints = [Endpoint("local", client, Limiter(most, partial(note, "local")))]
-    return Pool(endpoints, ceiling=most.ceiling, outage_s=settings.outage_s)
+def _shared(settings: Settings) -> dict[str, Any]:
+    return {
+        "model": str(settings.model),
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+        "timeout_s": settings.timeout_s,
+    }
 
 
 def _local(settings: Settings) -> LocalModel:
@@ -160,64 +282,29 @@ def _cluster_pool(
     settings: Settings,
     cluster: ClusterSettings,
     concurrency: Concurrency,
-    note: NoteLimit,
     aside: Collection[str],
 ) -> Pool:
     from pytest_vlmeval.models.cluster import place_replicas
 
-    recipes = _recipes(settings)
+    backend = backend_of(settings)
+    recipes = backend.recipes(settings)
     place = place_replicas(cluster, needs_gpu=recipes[0].needs_gpu)
     from pytest_vlmeval.models.cluster.replica import Crew, Replica
 
     crew = Crew()
-    if settings.backend != "endpoint":
+    count, size = max(place.replicas, len(recipes)), backend.batch_size(settings)
+    ceiling = concurrency.ceiling
+    if size is not None:
         # While one batch is answered, the next one gathers.
-        size = settings.local.batch_size if settings.backend == "local" else 1
         concurrency = Concurrency(2 * size, adaptive=False)
+        ceiling = concurrency.ceiling * count
     endpoints = []
-    for number in range(max(place.replicas, len(recipes))):
+    for number in range(count):
         name = f"replica {number}"
         recipe = recipes[number % len(recipes)]
         client = Replica(name, recipe, crew, on_gpu=place.on_gpu)
-        endpoints.append(
-            Endpoint(name, client, Limiter(concurrency, partial(note, name)))
-        )
-    ceiling = concurrency.ceiling
-    if settings.backend != "endpoint":
-        ceiling *= len(endpoints)
+        endpoints.append(Endpoint(name, client, Limiter(concurrency)))
     return Pool(endpoints, ceiling=ceiling, outage_s=settings.outage_s, aside=aside)
-
-
-def _recipes(settings: Settings) -> Sequence[Recipe]:
-    """Return what the replicas are made by, in turn."""
-    from pytest_vlmeval.models.cluster.recipes import (
-        DemoRecipe,
-        EndpointRecipe,
-        LocalRecipe,
-    )
-
-    if settings.backend == "demo":
-        assert settings.max_tokens is not None
-        return [DemoRecipe(max_tokens=settings.max_tokens)]
-    shared: dict[str, Any] = {
-        "model": str(settings.model),
-        "max_tokens": settings.max_tokens,
-        "temperature": settings.temperature,
-        "timeout_s": settings.timeout_s,
-    }
-    if settings.backend == "local":
-        return [LocalRecipe(local=_local(settings), **shared)]
-    return [
-        EndpointRecipe(
-            api_base=api_base,
-            api_key=settings.api_key,
-            concurrency=settings.concurrency or AUTO_CEILING,
-            max_reply_mb=settings.max_reply_mb,
-            form=settings.form,
-            **shared,
-        )
-        for api_base in dict.fromkeys(map(normalize_api_base, settings.api_bases))
-    ]
 
 
 def _endpoint_pool(
@@ -225,7 +312,6 @@ def _endpoint_pool(
     api_bases: Sequence[str],
     settings: Settings,
     concurrency: Concurrency,
-    note: NoteLimit,
     watched: Watch,
     aside: Collection[str] = (),
 ) -> Pool:
@@ -248,7 +334,7 @@ def _endpoint_pool(
             form=asked.form,
             learned=asked.learned,
         )
-        limiter = Limiter(concurrency, partial(note, client.api_base))
+        limiter = Limiter(concurrency)
         endpoints.append(Endpoint(client.api_base, watched(client), limiter))
     return Pool(
         endpoints,

@@ -49,8 +49,6 @@ SLOWER = 1.3
 GAIN = 1.1
 SLOW_ROUNDS = 2
 
-Note = Callable[[int, int, str], None]
-
 
 class Concurrency(NamedTuple):
     """What a user asked for: `ceiling` requests, or `adaptive` up to as many."""
@@ -79,21 +77,18 @@ class Limiter:
     A fixed one never changes its limit. An adaptive one doubles after each clean
     round, then goes on in small steps; it grows only if its slots were used. A 429
     cuts, as does a latency that grows without throughput; other errors only pause the
-    growth. For both a Retry-After closes the endpoint. `note` is told the limit
-    before and after every change with its reason.
+    growth. For both a Retry-After closes the endpoint.
     """
 
     def __init__(
         self,
         concurrency: Concurrency,
-        note: Note,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ceiling, self._adaptive = concurrency
         self.limit = min(START, self._ceiling) if self._adaptive else self._ceiling
         self.in_flight = 0
         self.closed_until = 0.0
-        self._note = note
         self._clock = clock
         self._slow_start = True
         self._slow_rounds = 0
@@ -101,15 +96,14 @@ class Limiter:
         self._no_growth_until = 0.0
         self._best: _Measured | None = None
         self._round = _Round(clock())
-        note(0, self.limit, "start" if self._adaptive else "fixed")
 
     def set_ceiling(self, ceiling: int) -> None:
         """Take another upper bound, as processes of the session come and go."""
         self._ceiling = ceiling
         if not self._adaptive or self.limit > ceiling:
-            self._change(ceiling, "share of the session's processes")
+            self.limit = ceiling
         elif not self.limit:
-            self._change(min(START, ceiling), "share of the session's processes")
+            self.limit = min(START, ceiling)
 
     def has_room(self) -> bool:
         """Whether another request may be sent now."""
@@ -148,13 +142,12 @@ class Limiter:
         now = self._clock()
         if retry_after_s and now + retry_after_s > self.closed_until:
             self.closed_until = now + retry_after_s
-            self._note(self.limit, self.limit, f"closed for {retry_after_s:g} s")
         if not self._adaptive or now < self._no_cut_until:
             return
         self._slow_start = False
         self._no_cut_until = max(now + CUT_AGAIN_S, self.closed_until)
         self._no_growth_until = self._no_cut_until
-        self._change(max(1, int(self.limit * CUT)), "the server answered 429")
+        self.limit = max(1, int(self.limit * CUT))
 
     def _close_round(self) -> None:
         done, now = self._round, self._clock()
@@ -176,28 +169,14 @@ class Limiter:
             self._slow_rounds = 0
             self._slow_start = False
             self._no_growth_until = now + CUT_AGAIN_S
-            reason = (
-                f"95% of the answers within {1000 * measured.p95_s:.0f} ms after "
-                f"{1000 * best.p95_s:.0f}, at {measured.rate:.1f}/s after "
-                f"{best.rate:.1f}"
-            )
-            self._change(best.limit, reason)
+            self.limit = best.limit
             return
         self._slow_rounds = 0
         if best is None or measured.limit <= best.limit or measured.rate > best.rate:
             self._best = measured
         if done.clean and now >= self._no_growth_until:
-            self._grow()
-
-    def _grow(self) -> None:
-        step = 2 * self.limit if self._slow_start else int(self.limit * STEP)
-        reason = "a clean round, doubled" if self._slow_start else "a clean round"
-        self._change(min(max(step, self.limit + 1), self._ceiling), reason)
-
-    def _change(self, limit: int, reason: str) -> None:
-        if limit != self.limit:
-            self._note(self.limit, limit, reason)
-            self.limit = limit
+            step = 2 * self.limit if self._slow_start else int(self.limit * STEP)
+            self.limit = min(max(step, self.limit + 1), self._ceiling)
 
 
 def _is_slower(measured: _Measured, best: _Measured) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.completeness import describe_defects
+from pytest_vlmeval.models.open import BACKENDS
 from pytest_vlmeval.records import NO_REPLY, as_record
 from pytest_vlmeval.reports.html import write_whole
 from pytest_vlmeval.reports.summary import (
@@ -130,7 +131,8 @@ def write_predictions(
     model = re.sub(r"[^\w.()+-]", "_", report.model)
     notes = []
     for dataset in report.datasets:
-        table = _table(dataset, str(report.settings.get("backend", "")))
+        backend = BACKENDS.get(str(report.settings.get("backend", "")))
+        table = _table(dataset, ours=backend is not None and backend.is_ours)
         if table is None:
             notes.append(
                 f"{dataset.dataset}: no prediction file, because its prepared data is "
@@ -151,7 +153,7 @@ def write_predictions(
     return notes
 
 
-def _table(dataset: DatasetReport, backend: str) -> Table | None:
+def _table(dataset: DatasetReport, *, ours: bool) -> Table | None:
     """Return the selected rows with their predictions, as text."""
     file = dataset.folder and dataset.folder / FILE
     if file is None or not file.is_file():
@@ -159,7 +161,7 @@ def _table(dataset: DatasetReport, backend: str) -> Table | None:
     samples = {each.index: each for each in dataset.samples}
     texts = read_texts(file)
     rows = [
-        [*row, _prediction(samples[index], backend)]
+        [*row, _prediction(samples[index], ours=ours)]
         for index, row in zip(
             texts["index"], zip(*texts.values(), strict=True), strict=True
         )
@@ -168,14 +170,14 @@ def _table(dataset: DatasetReport, backend: str) -> Table | None:
     return [[*texts, "prediction"], *rows]
 
 
-def _prediction(sample: SampleReport, backend: str) -> str:
+def _prediction(sample: SampleReport, *, ours: bool) -> str:
     """Return the reply, or the list of them where the prompt has several turns."""
     answer, turns = sample.answer, max(1, len(sample.prompt))
     if answer is None or answer.state == "failed":
-        earlier = replace(answer, text="").predictions(backend) if answer else ()
+        earlier = replace(answer, text="").predictions(ours=ours) if answer else ()
         asked = [*earlier[:-1], NO_REPLY]
     else:
-        asked = list(answer.predictions(backend))
+        asked = list(answer.predictions(ours=ours))
     # There is one for each turn, also for those that were never asked.
     asked += [NO_REPLY] * (turns - len(asked))
     return asked[0] if turns == 1 else str(asked)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.run.execution import Execution
-    from pytest_vlmeval.run.gating import Gating
+    from pytest_vlmeval.run.gating import Gatekeeper
     from pytest_vlmeval.run.judge import JudgePanel
     from pytest_vlmeval.run.queue import Share
     from pytest_vlmeval.run.store import Store
@@ -55,7 +55,7 @@ class Run:
         self._announce = announce
         self._servers = Servers(settings, session_id, announce)
         self._execution: Execution | None = None
-        self._gating: Gating | None = None
+        self._gating: Gatekeeper | None = None
         self._judge_store: Store | None = None
 
     @cached_property
@@ -195,15 +195,15 @@ class Run:
         entries: Sequence[PlanEntry],
         needed: Mapping[str, Needed],
         folders: Sequence[Path],
-    ) -> Gating:
-        from pytest_vlmeval.run.gating import Gating
+    ) -> Gatekeeper:
+        from pytest_vlmeval.run.gating import Gatekeeper
 
         scored = [
             entry
             for entry in entries
             if needed[entry.dataset].whole and self.why_unscored(entry.dataset) is None
         ]
-        gating = Gating(
+        gating = Gatekeeper(
             execution,
             needed={entry.dataset: needed[entry.dataset] for entry in scored},
             expected=[
@@ -259,7 +259,7 @@ class Run:
         return self._execution
 
     @property
-    def gating(self) -> Gating:
+    def gating(self) -> Gatekeeper:
         """The gates of the session's scores."""
         if self._gating is None:
             raise RuntimeError("gates are there once tests run")

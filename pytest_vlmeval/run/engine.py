@@ -31,7 +31,6 @@ from pytest_vlmeval.records import (
     AnswerState,
     Ask,
     FailedAttempt,
-    LimitChange,
     Said,
 )
 from pytest_vlmeval.run.queue import Board, Queue
@@ -63,12 +62,11 @@ LogBug = Callable[[BaseException, str, str], str]
 
 
 class Journal:
-    """Collects, of one model or judge, what answers do not tell, for the store."""
+    """Collects the failed attempts to ask one model or judge, for the store."""
 
     def __init__(self, asked: str) -> None:
         self._asked = asked
         self._attempts: list[FailedAttempt] = []
-        self._changes: list[LimitChange] = []
 
     def note_failure(self, fingerprint: str, index: str, attempt: Attempt) -> None:
         """Keep a request that got no answer."""
@@ -87,22 +85,9 @@ class Journal:
             )
         )
 
-    def note_limit(self, endpoint: str, before: int, after: int, reason: str) -> None:
-        """Keep a change of how many requests an endpoint may have in flight."""
-        change = LimitChange(
-            asked=self._asked,
-            endpoint=endpoint,
-            before=before,
-            after=after,
-            reason=reason,
-            at=time.time(),
-        )
-        self._changes.append(change)
-
-    def take(self) -> tuple[list[FailedAttempt], list[LimitChange]]:
-        """Give what is new since the last time."""
-        taken = self._attempts, self._changes
-        self._attempts, self._changes = [], []
+    def take(self) -> list[FailedAttempt]:
+        """Return what is new since the last time."""
+        taken, self._attempts = self._attempts, []
         return taken
 
 
@@ -318,7 +303,7 @@ class Work:
     journal: Journal
     make_pool: Callable[[], Pool]
     refusals: Refusals
-    keep: Callable[[Sequence[FailedAttempt], Sequence[LimitChange]], None]
+    keep: Callable[[Sequence[FailedAttempt]], None]
     release: Callable[[], None]
     log: LogBug
 
@@ -586,9 +571,8 @@ class _Drain:
         """
         new = [self._received.popleft() for _ in range(len(self._received))]
         try:
-            attempts, changes = self._work.journal.take()
-            if attempts or changes:
-                self._work.keep(attempts, changes)
+            if attempts := self._work.journal.take():
+                self._work.keep(attempts)
             if new:
                 self._queue.record([answer for answer, _ in new])
         except BaseException:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.check import MediaCheck, find_needs
-from pytest_vlmeval.models.open import create_pool
+from pytest_vlmeval.models.open import backend_of, create_pool
 from pytest_vlmeval.models.pool import AUTO_CEILING
 from pytest_vlmeval.models.refusals import Refusals
 from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
@@ -29,7 +29,6 @@ from pytest_vlmeval.run.store.database import Heartbeat, make_owner
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.models.check import Needs
-    from pytest_vlmeval.models.open import NoteLimit
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server import Servers
     from pytest_vlmeval.run.queue import Share
@@ -82,7 +81,7 @@ class Inference:
             self._state,
             self._make_queue(),
             settle=self._settle,
-            make_pool=self._make_pool_of,
+            make_pool=self._make_pool,
         ).check()
 
     def _settle(self) -> Settings:
@@ -146,7 +145,7 @@ class Inference:
                 self._settings, error, "Asking", names.get(name, ""), index
             ),
             journal=journal,
-            make_pool=lambda: self._make_pool(journal.note_limit, aside),
+            make_pool=lambda: self._make_pool(self._settings, aside),
             refusals=Refusals(names, self._announce),
             release=state.library.release_prompts,
             keep=partial(
@@ -168,31 +167,25 @@ class Inference:
             cached=not self._settings.fresh,
         )
 
-    def _make_pool(self, note: NoteLimit, aside: Collection[str] = ()) -> Pool:
+    def _make_pool(self, settings: Settings, aside: Collection[str] = ()) -> Pool:
         watched = partial(self._servers.watched, role="model")
         return create_pool(
-            self._settings,
-            self._concurrency,
-            note,
-            watched,
-            aside,
-            self._servers.learned,
+            settings, self._concurrency, watched, aside, self._servers.learned
         )
-
-    def _make_pool_of(self, settings: Settings, journal: Journal) -> Pool:
-        watched = partial(self._servers.watched, role="model")
-        return create_pool(settings, self._concurrency, journal.note_limit, watched)
 
     def _find_needs(self, queue: Queue) -> Needs:
         """Return what has to be tried of an endpoint; nothing of other models."""
-        if self._settings.backend != "endpoint" or self._settings.media_check == "off":
+        if (
+            not backend_of(self._settings).is_served
+            or self._settings.media_check == "off"
+        ):
             return {}
         state = self._state
         return find_needs(state.plan, state.board, queue, state.library.prompts)
 
     async def _check_model(self, needs: Needs) -> Collection[str]:
         """Return the endpoints that cannot be asked now, where others can."""
-        pool = self._make_pool(lambda *change: None)
+        pool = self._make_pool(self._settings)
         try:
             errors = await pool.check()
             announce_errors(errors, self._announce)
@@ -447,7 +440,7 @@ class Execution:
         entry = self._entries[dataset]
         answers = {index: self.answer(dataset, index) for index in entry.indexes}
         usable = {
-            index: answer.predicted(self._settings.backend)
+            index: answer.predicted(ours=backend_of(self._settings).is_ours)
             for index, answer in answers.items()
             if answer.is_usable
         }

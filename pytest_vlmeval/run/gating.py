@@ -3,176 +3,264 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.errors import VlmEvalError, did_you_mean
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean, log_error
 from pytest_vlmeval.gates.baseline import Baselines
-from pytest_vlmeval.gates.completeness import check_completeness
-from pytest_vlmeval.gates.early import Stop, Whole, as_gate
-from pytest_vlmeval.gates.measures import find_units
+from pytest_vlmeval.gates.completeness import (
+    check_completeness,
+    describe_defects,
+    without_defects,
+)
+from pytest_vlmeval.gates.early import Stop, as_gate
+from pytest_vlmeval.gates.measures import estimate, find_metric, find_units
 from pytest_vlmeval.gates.statistics import Adjusted, Key, adjust
 from pytest_vlmeval.gates.thresholds import (
     DEFAULT_LEVEL,
+    Assessment,
     Threshold,
-    Thresholds,
+    decide,
     load_thresholds,
 )
 from pytest_vlmeval.models.endings import is_cut_off
-from pytest_vlmeval.records import GateResult
+from pytest_vlmeval.records import Gate, GateResult
 from pytest_vlmeval.run.plan import Needed, generation_of
 
 if TYPE_CHECKING:
     from pytest_vlmeval.gates.baseline import BaselineGate
     from pytest_vlmeval.gates.early import EarlyGate
-    from pytest_vlmeval.gates.measures import Units
-    from pytest_vlmeval.gates.thresholds import Assessment
     from pytest_vlmeval.records import PlanEntry, Score
     from pytest_vlmeval.run.execution import Execution
-    from pytest_vlmeval.run.queue import RunState
-    from pytest_vlmeval.settings.groups import GateSettings
 
 
 class Gatekeeper:
-    """Decides the gates of each dataset.
+    """Decides the gates of a session's scores, and stores what they found.
 
-    `read_score` waits for a score, or raises `VlmEvalError`; `find_units` and
-    `count_cut_off` and `count_unreadable` tell what a score is made of, `find_stop`
-    whether it stopped early, `compare` the p-values of its baselines. `datasets` are
-    those whose gates the session has, `gated` those among them whose thresholds count:
-    with `false_discoveries` no gate is decided before all their scores are there. Every
-    process of a session decides alike.
+    `needed` names the datasets that are scored, `expected` those whose thresholds some
+    test has to hold; `folders` are those of the benchmarks. With a false discovery
+    rate no gate is decided before the scores of all are there. Every process of a
+    session decides alike. Raises `VlmEvalError` for what is wrong with the thresholds,
+    before a sample is asked.
     """
 
     def __init__(
         self,
-        settings: GateSettings,
-        model: str,
-        thresholds: Thresholds,
-        datasets: Sequence[str],
+        execution: Execution,
         *,
-        gated: Collection[str],
-        read_score: Callable[[str], Score],
-        find_units: Callable[[Score], Units | None],
-        count_cut_off: Callable[[str], int],
-        count_unreadable: Callable[[str], int] = lambda dataset: 0,
-        compare: Callable[[Score], Mapping[Key, float]],
-        find_stop: Callable[[str], Stop | Whole | None] = lambda dataset: None,
+        needed: Mapping[str, Needed],
+        expected: Sequence[str],
+        folders: Sequence[Path],
     ) -> None:
-        self._settings = settings
-        self._model = model
-        self._thresholds = thresholds
-        self._datasets = datasets
-        self._gated = gated
-        self._read_score = read_score
-        self._find_units = find_units
-        self._count_cut_off = count_cut_off
-        self._count_unreadable = count_unreadable
-        self._compare_baselines = compare
-        self._find_stop = find_stop
+        state = execution.state
+        self._execution = execution
+        self._settings = settings = state.settings
+        self._library = state.library
+        self._store = state.store
+        self._board = state.board
+        self._plan = state.plan
+        self._session_id = state.session_id
+        self._needed = needed
+        self._entries = {entry.dataset: entry for entry in state.plan.entries}
+        self._model = settings.model or ""
+        self._thresholds = load_thresholds(settings.gates.thresholds, folders)
+        self._check_thresholds()
+        self._held: set[str] = set()
+        self._expected = [name for name in expected if self.thresholds(name)]
+        # Else each gate reads its own when it is its turn.
+        ahead = settings.gates.stop_early or settings.gates.false_discoveries
+        self._baselines = Baselines(
+            settings,
+            self._library,
+            generation_of(settings),
+            {name: need.compared for name, need in needed.items()} if ahead else {},
+        )
         self._assessed: dict[str, Sequence[Assessment]] = {}
         self._adjusted: Mapping[Key, Adjusted] | None = None
         self._lock = threading.RLock()
 
+    def thresholds(self, dataset: str) -> Sequence[Threshold]:
+        """Return what a dataset has to reach."""
+        return self._thresholds.of(self._model, dataset)
+
+    @property
+    def unheld(self) -> Mapping[str, str]:
+        """Datasets with thresholds that nothing was held against, and these."""
+        return {
+            name: self._thresholds.describe(self.thresholds(name))
+            for name in self._expected
+            if name not in self._held
+        }
+
+    # What gates found
+
     def results(self, dataset: str) -> tuple[GateResult, ...]:
-        """Return what the gates of a dataset found.
+        """Return what the gates of a dataset's score found.
 
         Raises `VlmEvalError` where there is no score, or none of a threshold's metric.
         """
-        from pytest_vlmeval.gates.early import Stop, as_gate
-        from pytest_vlmeval.gates.thresholds import decide
+        self._held.add(dataset)
+        score = self._execution.score(dataset)
+        found = self.guard(dataset, "completeness", lambda: self._completeness(score))
+        found += self.guard(dataset, "threshold", lambda: self._held_against(score))
+        return self._keep(dataset, found)
 
-        score = self._read_score(dataset)
-        stop = self._find_stop(dataset)
-        whole = self.completeness(score)
-        adjusted = self.adjusted()
+    def results_without_score(self, dataset: str, why: str) -> tuple[GateResult, ...]:
+        """Return the failures of a dataset's thresholds, as `why` it has no score."""
+        self._held.add(dataset)
+        found = [
+            self._thresholds.without_score(each, why)
+            for each in self.thresholds(dataset)
+        ]
+        self._record(found)
+        return tuple(found)
+
+    def baseline_without_score(
+        self, dataset: str, folder: Path, why: str
+    ) -> GateResult | None:
+        """Return the failure of a dataset's baseline; None if it has none."""
+        file = self._baselines.find(dataset, folder)
+        if file is None:
+            return None
+        result = GateResult(
+            dataset=dataset,
+            gate="baseline",
+            outcome="failed",
+            file=str(file),
+            message=f"{dataset} is not compared with its baseline {file}. {why}",
+            fails=True,
+        )
+        self._record([result])
+        return result
+
+    def against_baseline(
+        self, score: Score, folder: Path, compare: Callable[[BaselineGate], GateResult]
+    ) -> GateResult:
+        """Return what the baseline of benchmarks in `folder` says of a score.
+
+        `compare` finds the baseline that the gate is to be held against.
+        """
+        name = score.dataset
+        found = self.guard(
+            name, "baseline", lambda: [compare(self._baseline_gate(score, folder))]
+        )
+        return self._keep(name, found)[0]
+
+    def guard(
+        self, dataset: str, gate: Gate, find: Callable[[], Sequence[GateResult]]
+    ) -> list[GateResult]:
+        """Return what a gate found, or its failure after a bug: the others go on."""
+        try:
+            return [*find()]
+        except VlmEvalError:
+            raise
+        except Exception as error:
+            doing = f"The {gate} gate of"
+            message = log_error(self._settings, error, doing, dataset)
+        return [
+            GateResult(
+                dataset=dataset,
+                gate=gate,
+                outcome="failed",
+                message=message,
+                fails=True,
+            )
+        ]
+
+    def _keep(
+        self, dataset: str, found: Sequence[GateResult]
+    ) -> tuple[GateResult, ...]:
+        """Store results, with why there are fewer samples than the dataset has."""
+        stop = self._execution.early.find(dataset)
+        results = (*found, *([as_gate(stop)] if stop else []))
+        self._record(results)
+        return results
+
+    def _record(self, results: Sequence[GateResult]) -> None:
+        self._store.gates.save(self._session_id, self._plan.run_id, results)
+
+    # Completeness
+
+    def _completeness(self, score: Score) -> list[GateResult]:
+        """Return whether a score is about all its samples."""
+        cut_off = self._count_cut_off(score.dataset)
+        missing = score.answered < score.samples
+        unreadable = self._count_unreadable(score.dataset) if missing else 0
+        return check_completeness(
+            score, cut_off, self._settings.gates, unreadable=unreadable
+        )
+
+    def _lacking(self, score: Score) -> list[str]:
+        return [each.message for each in self._completeness(score) if each.fails]
+
+    def _count_cut_off(self, dataset: str) -> int:
+        """Count the samples one of whose answers ended at the token limit."""
+        entry = self._execution.early.narrowed(self._entries[dataset])
+        return sum(
+            any(
+                (stored := self._board.get(entry.fingerprint, index, repeat))
+                and is_cut_off(stored.answer.finish_reason)
+                for repeat in range(self._plan.repeats)
+            )
+            for index in entry.indexes
+        )
+
+    def _count_unreadable(self, dataset: str) -> int:
+        """Count the samples that cannot be asked, for what is in the dataset's file."""
+        entry = self._execution.early.narrowed(self._entries[dataset])
+        prompts = self._library.prompts(dataset)
+        return sum(not prompts.text(index) for index in entry.indexes)
+
+    # Thresholds
+
+    def _held_against(self, score: Score) -> list[GateResult]:
+        stop = self._execution.early.find(score.dataset)
+        adjusted = self._all_adjusted()
         decided = [
             decide(
                 each,
-                inconclusive=self._settings.inconclusive,
+                inconclusive=self._settings.gates.inconclusive,
                 adjusted=adjusted.get(_key(each)),
                 stop=stop if isinstance(stop, Stop) else None,
             )
             for each in self._assess(score)
         ]
-        early = [as_gate(stop)] if stop else []
-        return (*whole, *(decided or [self._without_threshold(score)]), *early)
-
-    def completeness(self, score: Score) -> list[GateResult]:
-        """Return whether a score is about all its samples."""
-        cut_off = self._count_cut_off(score.dataset)
-        missing = score.answered < score.samples
-        unreadable = self._count_unreadable(score.dataset) if missing else 0
-        return check_completeness(score, cut_off, self._settings, unreadable=unreadable)
-
-    def adjusted(self) -> Mapping[Key, Adjusted]:
-        """Return the p-values of all gates, each adjusted to the others.
-
-        Empty where each gate counts by itself; else waits for every score.
-        """
-        accepted = self._settings.false_discoveries
-        if accepted is None:
-            return {}
-        with self._lock:
-            if self._adjusted is None:
-                self._adjusted = adjust(self._all_p_values(), accepted)
-            return self._adjusted
-
-    def _all_p_values(self) -> Mapping[Key, float]:
-        """Return those by which a false alarm may fail a gate."""
-        found: dict[Key, float] = {}
-        for dataset in self._datasets:
-            # Where there is no score, or none of a metric, its own item says why.
-            with suppress(VlmEvalError):
-                score = self._read_score(dataset)
-                found.update(self._compare_baselines(score))
-                for each in self._assess(score) if dataset in self._gated else ():
-                    if each.raises_alarm and each.p_value is not None:
-                        found[_key(each)] = each.p_value
-        return found
+        return decided or [self._without_threshold(score)]
 
     def _assess(self, score: Score) -> Sequence[Assessment]:
         with self._lock:
             if score.dataset not in self._assessed:
-                thresholds = self._thresholds.of(self._model, score.dataset)
-                units = self._find_units(score) if thresholds else None
                 self._assessed[score.dataset] = [
-                    self._compare(score, units, each) for each in thresholds
+                    self._compare(score, each)
+                    for each in self.thresholds(score.dataset)
                 ]
             return self._assessed[score.dataset]
 
-    def _compare(
-        self, score: Score, units: Units | None, threshold: Threshold
-    ) -> Assessment:
-        from pytest_vlmeval.gates.completeness import without_defects
-        from pytest_vlmeval.gates.measures import estimate, find_metric
-        from pytest_vlmeval.gates.thresholds import Assessment
-
-        self._check(score, threshold)
+    def _compare(self, score: Score, threshold: Threshold) -> Assessment:
+        self._check_reachable(score, threshold)
+        units = find_units(self._library, score)
         metric = find_metric(score, threshold.metric)
-        found = None
-        if units is not None:
-            found = estimate(score, units, metric, threshold.level)
         sound = None
         if score.sound is not None and not threshold.accept_defects:
-            left = without_defects(score)
-            sound = self._compare(left, self._find_units(left), threshold)
+            sound = self._compare(without_defects(score), threshold)
         return Assessment(
             score=score,
             threshold=threshold,
             metric=metric,
-            estimate=found,
+            estimate=None
+            if units is None
+            else estimate(score, units, metric, threshold.level),
             worst=() if units is None else units.worst_categories(),
             sound=sound,
         )
 
-    def _check(self, score: Score, threshold: Threshold) -> None:
+    def _check_reachable(self, score: Score, threshold: Threshold) -> None:
         """Raise `VlmEvalError` for a threshold that no score can be held against."""
         if threshold.metric:
-            check_metric(self._thresholds, threshold, score.metrics)
+            self._check_metric(threshold, score.metrics)
         elif threshold.minimum > score.scale:
             raise VlmEvalError(
                 f"{self._thresholds.path}: min = {threshold.minimum:g} for "
@@ -182,10 +270,7 @@ class Gatekeeper:
 
     def _without_threshold(self, score: Score) -> GateResult:
         """Return the result of a score that has no threshold, with its interval."""
-        from pytest_vlmeval.gates.completeness import describe_defects
-        from pytest_vlmeval.gates.measures import estimate, find_metric
-
-        units = self._find_units(score)
+        units = find_units(self._library, score)
         metric = find_metric(score, "")
         found = units and estimate(score, units, metric, DEFAULT_LEVEL)
         value = f"{score.dataset}: {score.main_metric} = {score.value:.2f}"
@@ -213,127 +298,33 @@ class Gatekeeper:
             fails=bool(missed),
         )
 
-
-def check_metric(
-    thresholds: Thresholds,
-    threshold: Threshold,
-    known: Sequence[str] | Mapping[str, float],
-) -> None:
-    """Raise `VlmEvalError` for a metric that a dataset's score does not have."""
-    if threshold.metric and threshold.metric not in known:
-        raise VlmEvalError(
-            f"{thresholds.path}: {threshold.dataset} has no metric "
-            f"{threshold.metric!r}.{did_you_mean(threshold.metric, known)} It has: "
-            f"{', '.join(known)}."
-        )
-
-
-def _key(it: Assessment) -> Key:
-    return (it.score.dataset, "threshold", it.threshold.metric)
-
-
-class SessionGates:
-    """Decides the gates of a session's scores, and records what they found.
-
-    `needed` names the datasets that are scored, `expected` those whose thresholds some
-    test has to hold. `read_score` waits for the score of
-    one, `find_stop` until it is known whether it stopped early, `narrowed` for what is
-    needed of it then. Raises `VlmEvalError` for what is wrong with the thresholds,
-    before a sample is asked.
-    """
-
-    def __init__(
-        self,
-        state: RunState,
-        *,
-        needed: Mapping[str, Needed],
-        expected: Sequence[str],
-        folders: Sequence[Path],
-        baselines: Baselines,
-        read_score: Callable[[str], Score],
-        find_stop: Callable[[str], Stop | Whole | None],
-        narrowed: Callable[[PlanEntry], PlanEntry],
+    def _check_metric(
+        self, threshold: Threshold, known: Sequence[str] | Mapping[str, float]
     ) -> None:
-        settings = state.settings
-        self._library = state.library
-        self._store = state.store
-        self._board = state.board
-        self._plan = state.plan
-        self._session_id = state.session_id
-        self._entries = {entry.dataset: entry for entry in state.plan.entries}
-        self._find_stop = find_stop
-        self._narrowed = narrowed
-        self._model = settings.model or ""
-        self._thresholds = load_thresholds(settings.gates.thresholds, folders)
-        self._check(list(needed))
-        self._held: set[str] = set()
-        self._expected = [name for name in expected if self.thresholds(name)]
-        self._baselines = baselines
-        self._keeper = Gatekeeper(
-            settings.gates,
-            self._model,
-            self._thresholds,
-            list(needed),
-            gated={name for name, need in needed.items() if need.gated},
-            read_score=read_score,
-            find_units=partial(find_units, state.library),
-            count_cut_off=self._count_cut_off,
-            count_unreadable=self._count_unreadable,
-            compare=self._compare,
-            find_stop=find_stop,
-        )
+        """Raise `VlmEvalError` for a metric that a dataset's score does not have."""
+        if threshold.metric and threshold.metric not in known:
+            raise VlmEvalError(
+                f"{self._thresholds.path}: {threshold.dataset} has no metric "
+                f"{threshold.metric!r}.{did_you_mean(threshold.metric, known)} It has: "
+                f"{', '.join(known)}."
+            )
 
-    def thresholds(self, dataset: str) -> Sequence[Threshold]:
-        """Return what a dataset has to reach."""
-        return self._thresholds.of(self._model, dataset)
+    def _check_thresholds(self) -> None:
+        if self._thresholds.path is None:
+            return
+        self._thresholds.check(self._model, self._library.names())
+        for name in self._needed:
+            entry = self._entries[name]
+            known = self._store.scores.metric_names(
+                entry.fingerprint, len(entry.indexes)
+            )
+            for each in self.thresholds(name) if known else ():
+                self._check_metric(each, known)
 
-    def results(self, dataset: str) -> tuple[GateResult, ...]:
-        """Return what the gates of a dataset's score found, and record it."""
-        self._held.add(dataset)
-        results = self._keeper.results(dataset)
-        self._record(results)
-        return results
+    # Baselines
 
-    def results_without_score(self, dataset: str, why: str) -> tuple[GateResult, ...]:
-        """Return the failures of a dataset's thresholds, as `why` it has no score."""
-        self._held.add(dataset)
-        results = tuple(
-            self._thresholds.without_score(each, why)
-            for each in self.thresholds(dataset)
-        )
-        self._record(results)
-        return results
-
-    def baseline_without_score(
-        self, dataset: str, folder: Path, why: str
-    ) -> GateResult | None:
-        """Return the failure of a dataset's baseline; None where it has none."""
-        file = self._baselines.find(dataset, folder)
-        if file is None:
-            return None
-        result = GateResult(
-            dataset=dataset,
-            gate="baseline",
-            outcome="failed",
-            file=str(file),
-            message=f"{dataset} is not compared with its baseline {file}. {why}",
-            fails=True,
-        )
-        self._record([result])
-        return result
-
-    @property
-    def unheld(self) -> Mapping[str, str]:
-        """Datasets with thresholds that nothing was held against, and these."""
-        return {
-            name: self._thresholds.describe(self.thresholds(name))
-            for name in self._expected
-            if name not in self._held
-        }
-
-    def baseline_gate(self, score: Score, folder: Path) -> BaselineGate:
-        """Return the gate of a score among benchmarks in `folder`."""
-        stop = self._find_stop(score.dataset)
+    def _baseline_gate(self, score: Score, folder: Path) -> BaselineGate:
+        stop = self._execution.early.find(score.dataset)
         stopped = stop if isinstance(stop, Stop) else None
         return self._baselines.gate(
             score,
@@ -341,111 +332,64 @@ class SessionGates:
             lacking=self._lacking(score),
             planned=self._entries[score.dataset] if stopped else None,
             stop=stopped,
-            adjusted=self._keeper.adjusted().get(_key_of(score, folder)),
+            adjusted=self._all_adjusted().get(_key_of(score, folder)),
         )
 
-    def record_baseline(self, result: GateResult) -> None:
-        """Keep what the gate of a baseline found for the reports."""
-        stop = self._find_stop(result.dataset)
-        self._record([result, *([as_gate(stop)] if stop else [])])
+    def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
+        """Say why a wrong sample of benchmarks in `folder` fails; None if it need not.
 
-    def _record(self, results: Sequence[GateResult]) -> None:
-        self._store.gates.save(self._session_id, self._plan.run_id, results)
+        Raises `VlmEvalError` for a baseline that cannot be read.
+        """
+        which = self._settings.baselines.gate_samples
+        if which == "all":
+            return "is wrong (--vlm-gate-samples=all)"
+        if which == "none":
+            return None
+        score = self._execution.score(dataset)
+        if index in self._baselines.regressed(score, folder):
+            return (
+                "was right in the baseline and is wrong now "
+                "(--vlm-gate-samples=regressed)"
+            )
+        return None
 
-    def _lacking(self, score: Score) -> list[str]:
-        found = self._keeper.completeness(score)
-        return [each.message for each in found if each.fails]
+    # All gates together
 
-    def _compare(self, score: Score) -> Mapping[Key, float]:
-        """Return the p-values of a score's baselines, of those it is compared with."""
-        if self._lacking(score):
+    def _all_adjusted(self) -> Mapping[Key, Adjusted]:
+        """Return the p-values of all gates, each adjusted to the others.
+
+        Empty if each gate counts by itself; else waits for every score.
+        """
+        accepted = self._settings.gates.false_discoveries
+        if accepted is None:
             return {}
-        found = {
-            _key_of(score, folder): self._baselines.gate(score, folder).p_value(
-                baseline
-            )
-            for folder, baseline in self._baselines.kept(score.dataset).items()
-            if baseline is not None
-        }
-        return {key: p_value for key, p_value in found.items() if p_value is not None}
+        with self._lock:
+            if self._adjusted is None:
+                p_values: dict[Key, float] = {}
+                for dataset, need in self._needed.items():
+                    # Without a score, or a metric, or after a bug its own item says so.
+                    with suppress(Exception):
+                        for key, p_value in self._p_values(dataset, need):
+                            if p_value is not None:
+                                p_values[key] = p_value
+                self._adjusted = adjust(p_values, accepted)
+            return self._adjusted
 
-    def _check(self, datasets: Sequence[str]) -> None:
-        thresholds, model = self._thresholds, self._model
-        if thresholds.path is None:
-            return
-        thresholds.check(model, self._library.names())
-        for name in datasets:
-            entry = self._entries[name]
-            known = self._store.scores.metric_names(
-                entry.fingerprint, len(entry.indexes)
-            )
-            for each in thresholds.of(model, name) if known else ():
-                check_metric(thresholds, each, known)
+    def _p_values(
+        self, dataset: str, need: Needed
+    ) -> Iterator[tuple[Key, float | None]]:
+        """Give those by which a false alarm may fail a gate of a dataset."""
+        score = self._execution.score(dataset)
+        if not self._lacking(score):
+            for folder, baseline in self._baselines.kept(dataset).items():
+                if baseline is not None:
+                    gate = self._baselines.gate(score, folder)
+                    yield _key_of(score, folder), gate.p_value(baseline)
+        for each in self._assess(score) if need.gated else ():
+            if each.rule.may_alarm:
+                yield _key(each), each.p_value
 
-    def _count_cut_off(self, dataset: str) -> int:
-        """Count the samples one of whose answers ended at the token limit."""
-        entry = self._narrowed(self._entries[dataset])
-        return sum(
-            any(
-                (stored := self._board.get(entry.fingerprint, index, repeat))
-                and is_cut_off(stored.answer.finish_reason)
-                for repeat in range(self._plan.repeats)
-            )
-            for index in entry.indexes
-        )
-
-    def _count_unreadable(self, dataset: str) -> int:
-        """Count the samples that cannot be asked, for what is in the dataset's file."""
-        entry = self._narrowed(self._entries[dataset])
-        prompts = self._library.prompts(dataset)
-        return sum(not prompts.text(index) for index in entry.indexes)
-
-
-def _key_of(score: Score, folder: Path) -> Key:
-    return score.dataset, "baseline", str(folder)
-
-
-class Gating:
-    """What the scores of a session have to reach.
-
-    `needed` names the datasets that are scored, `expected` those whose thresholds some
-    test has to hold; `folders` are those of the benchmarks.
-    Raises `VlmEvalError` for what is wrong with the thresholds, before a sample is
-    asked.
-    """
-
-    def __init__(
-        self,
-        execution: Execution,
-        *,
-        needed: Mapping[str, Needed],
-        expected: Sequence[str] = (),
-        folders: Sequence[Path],
-    ) -> None:
-        state = execution.state
-        self._settings = settings = state.settings
-        self._library = library = state.library
-        self._execution = execution
-        self._needed = needed
-        # Else each gate reads its own when it is its turn.
-        ahead = settings.gates.stop_early or settings.gates.false_discoveries
-        self._baselines = Baselines(
-            settings,
-            library,
-            generation_of(settings),
-            partial(find_units, library),
-            {name: need.compared for name, need in needed.items()} if ahead else {},
-        )
-        self._gates = SessionGates(
-            state,
-            needed=needed,
-            expected=expected,
-            folders=folders,
-            baselines=self._baselines,
-            read_score=execution.score,
-            find_stop=execution.early.find,
-            narrowed=execution.early.narrowed,
-        )
+    # Stopping early
 
     def watch_stops(self, entries: Sequence[PlanEntry]) -> list[str]:
         """Let the scored datasets stop early that may; say which may not, and why."""
@@ -471,7 +415,7 @@ class Gating:
             for folder, baseline in baselines.kept(name).items()
             if baseline is not None
         ]
-        thresholds = self._gates.thresholds(name) if self._needed[name].gated else ()
+        thresholds = self.thresholds(name) if self._needed[name].gated else ()
         if thresholds or not found:
             found.insert(
                 0,
@@ -496,50 +440,10 @@ class Gating:
         reasons = (gate.why_whole() for gate in gates)
         return next((why for why in reasons if why is not None), None)
 
-    def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
-        """Say why a wrong sample of benchmarks in `folder` fails; None if it need not.
 
-        Raises `VlmEvalError` for a baseline that cannot be read.
-        """
-        which = self._settings.baselines.gate_samples
-        if which == "all":
-            return "is wrong (--vlm-gate-samples=all)"
-        if which == "none":
-            return None
-        score = self._execution.score(dataset)
-        if index in self._baselines.regressed(score, folder):
-            return (
-                "was right in the baseline and is wrong now "
-                "(--vlm-gate-samples=regressed)"
-            )
-        return None
+def _key(it: Assessment) -> Key:
+    return (it.score.dataset, "threshold", it.threshold.metric)
 
-    def baseline_gate(self, score: Score, folder: Path) -> BaselineGate:
-        """Return what holds a score of benchmarks in `folder` against its baseline."""
-        return self._gates.baseline_gate(score, folder)
 
-    def record_baseline(self, result: GateResult) -> None:
-        """Keep what the gate of a baseline found for the reports."""
-        self._gates.record_baseline(result)
-
-    def results(self, dataset: str) -> tuple[GateResult, ...]:
-        """Return what the gates of a dataset's score found."""
-        return self._gates.results(dataset)
-
-    def results_without_score(self, dataset: str, why: str) -> Sequence[GateResult]:
-        """Return what becomes of a dataset's thresholds where it has no score."""
-        return self._gates.results_without_score(dataset, why)
-
-    def baseline_without_score(
-        self, dataset: str, folder: Path, why: str
-    ) -> GateResult | None:
-        """Return what becomes of the baseline of a dataset without a score.
-
-        None where there is no baseline.
-        """
-        return self._gates.baseline_without_score(dataset, folder, why)
-
-    @property
-    def unheld(self) -> Mapping[str, str]:
-        """The datasets whose thresholds no test has been held against, and which."""
-        return self._gates.unheld
+def _key_of(score: Score, folder: Path) -> Key:
+    return score.dataset, "baseline", str(folder)

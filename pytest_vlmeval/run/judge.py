@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.models.client import OutageError, Request, StoppedError
-from pytest_vlmeval.models.open import NoteLimit, create_judge_pool
+from pytest_vlmeval.models.open import create_judge_pool
 from pytest_vlmeval.models.pool import Concurrency, Pool, StandingPool
 from pytest_vlmeval.records import (
     UNANSWERED,
@@ -58,16 +58,16 @@ MOST_FAILURES = 10
 class Judge:
     """Asks one judge: with retries, breaker and accounts as the model is asked.
 
-    `make_pool` opens its endpoints, those that cannot be asked set aside, and tells
-    changes of their limits. `asking` is what changes each question. What is asked goes
-    to the account of the run and session `asked_in` ("": none).
+    `make_pool` opens its endpoints, those that cannot be asked set aside. `asking` is
+    what changes each question. What is asked goes to the account of the run and session
+    `asked_in` ("": none).
     """
 
     def __init__(
         self,
         name: str,
         store: Store,
-        make_pool: Callable[[NoteLimit, Collection[str]], Pool],
+        make_pool: Callable[[Collection[str]], Pool],
         *,
         retries: int,
         asking: JudgeAsking = AS_ASKED,
@@ -82,9 +82,7 @@ class Judge:
         self._run_id, self._session_id = asked_in
         self._aside: Collection[str] = ()
         self._journal = Journal(name)
-        self._standing = StandingPool(
-            lambda: make_pool(self._journal.note_limit, self._aside)
-        )
+        self._standing = StandingPool(lambda: make_pool(self._aside))
 
     def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked; `VlmEvalError` if none of them can."""
@@ -93,7 +91,7 @@ class Judge:
         return errors
 
     async def _check(self) -> dict[str, str]:
-        pool = self._make_pool(lambda *change: None, ())
+        pool = self._make_pool(())
         try:
             return await pool.check()
         finally:
@@ -166,9 +164,8 @@ class Judge:
             finally:
                 for task in tasks:
                     task.cancel()
-                attempts, changes = self._journal.take()
                 self._store.accounting.record(
-                    self._run_id, self._session_id, attempts, changes
+                    self._run_id, self._session_id, self._journal.take()
                 )
         return dict(found)
 
@@ -234,15 +231,13 @@ def create_judges(
     `asked_in` is the run and the session that pay for what is asked.
     """
 
-    def make_pool(
-        endpoint: JudgeEndpoint, note: NoteLimit, aside: Collection[str]
-    ) -> Pool:
+    def make_pool(endpoint: JudgeEndpoint, aside: Collection[str]) -> Pool:
         placed = replace(
             endpoint, api_bases=servers.judge_addresses(endpoint.api_bases)
         )
         watched = partial(servers.watched, role="judge")
         return create_judge_pool(
-            settings, placed, concurrency, note, watched, aside, servers.learned
+            settings, placed, concurrency, watched, aside, servers.learned
         )
 
     return {

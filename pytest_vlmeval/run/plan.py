@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.datasets.sampling import shuffle
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
+from pytest_vlmeval.models.open import backend_of
 from pytest_vlmeval.records import PlanEntry
 from pytest_vlmeval.sandbox.rows import FILE
 from pytest_vlmeval.settings.groups import AS_IT_IS
@@ -33,18 +34,13 @@ def identify(settings: Settings) -> dict[str, Setting | None]:
     A limit or a temperature that is not sent is None. The name under which a server
     takes the limit changes no answer.
     """
-    local = settings.local.identity() if settings.backend == "local" else {}
-    prompting = settings.prompting.identity()
-    if settings.backend != "endpoint":
-        del prompting["images"]  # how a server is sent them
     return {
         "model": settings.model,
         "backend": settings.backend,
         **({} if settings.preset == NO_PRESET else {"preset": settings.preset}),
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
-        **prompting,
-        **local,
+        **backend_of(settings).identity(settings),
     }
 
 
@@ -227,7 +223,7 @@ def write_request(
 ) -> Request:
     """Return the prompt of a sample; `VlmEvalError` for a row that has none."""
     request = library.request(dataset, index)
-    if settings.backend == "local":
+    if backend_of(settings).is_ours:
         request = replace(request, origin=_origin(library, dataset, index))
     prompting = settings.prompting
     if prompting == AS_IT_IS:

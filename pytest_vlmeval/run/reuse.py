@@ -38,6 +38,7 @@ from pytest_vlmeval.models.evidence import (
     checksums,
     differences,
 )
+from pytest_vlmeval.models.open import backend_of
 from pytest_vlmeval.records import UNANSWERED, Answer, Ask, Origins, SpotCheck
 from pytest_vlmeval.run.engine import Asker, Journal
 from pytest_vlmeval.run.plan import write_request
@@ -290,7 +291,7 @@ class ReuseCheck:
         queue: Queue,
         *,
         settle: Callable[[], Settings],
-        make_pool: Callable[[Settings, Journal], Pool],
+        make_pool: Callable[[Settings], Pool],
     ) -> None:
         self._state = state
         self._queue = queue
@@ -334,7 +335,7 @@ class ReuseCheck:
         if settings.mode == "score":
             return SpotCheck(state="unchecked", why="--vlm-mode=score asks nothing")
         if settings.reuse == "always":
-            if settings.backend == "endpoint" and settings.api_bases:
+            if backend_of(settings).is_served and settings.api_bases:
                 self._sources = self._find_sources()
                 asyncio.run(self._accept_places(settings))
             return SpotCheck(state="unchecked", why="--vlm-reuse=always")
@@ -394,7 +395,7 @@ class ReuseCheck:
 
     async def _ask_again(self, settings: Settings) -> SpotCheck:
         journal = Journal(str(settings.model))
-        aside, now = await self._look(self._make_pool(settings, journal))
+        aside, now = await self._look(self._make_pool(settings))
         state = self._state
         self._store.record_evidence(state.plan.run_id, state.session_id, now)
         for source in self._sources:
@@ -408,7 +409,7 @@ class ReuseCheck:
         try:
             # Each is asked the same: one of them may have another model.
             for one in every:
-                pool = self._make_pool(one, journal)
+                pool = self._make_pool(one)
                 try:
                     asker = Asker(pool, one.retries, journal)
                     for source in unsure:
@@ -426,7 +427,7 @@ class ReuseCheck:
         """Keep in mind where the model lies now, if nothing else tells it from then."""
         if not any(each.found.get(n) for n in PLACES for each in self._said):
             return
-        pool = self._make_pool(settings, Journal(str(settings.model)))
+        pool = self._make_pool(settings)
         try:
             await pool.check()
             now = await pool.describe()
@@ -483,9 +484,7 @@ class ReuseCheck:
             for answer in each.answers
         ]
         self._store.record_answers(*ids, asked)
-        attempts, changes = journal.take()
-        if attempts or changes:
-            state.store.accounting.record(*ids, attempts, changes)
+        state.store.accounting.record(*ids, journal.take())
 
     async def _compare(
         self,
@@ -624,7 +623,8 @@ class ReuseCheck:
 
     @property
     def _remedy(self) -> str:
-        return REMEDY if self._state.settings.backend == "endpoint" else REMEDY_HERE
+        is_served = backend_of(self._state.settings).is_served
+        return REMEDY if is_served else REMEDY_HERE
 
     def _describe(self, source: _Source) -> str:
         return source.describe(named=len(self._sources) > 1)
@@ -640,7 +640,7 @@ def _has_same_weights(source: _Source, now: Sequence[Evidence]) -> bool:
 
 def _one_by_one(settings: Settings, aside: Collection[str]) -> list[Settings]:
     """Return the settings with each of several endpoints alone, but for those aside."""
-    if settings.backend != "endpoint" or settings.cluster is not None:
+    if not backend_of(settings).is_served or settings.cluster is not None:
         return [settings]
     names = dict.fromkeys(map(normalize_api_base, settings.api_bases))
     return [replace(settings, api_bases=(name,)) for name in names if name not in aside]

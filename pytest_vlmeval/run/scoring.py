@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
+from pytest_vlmeval.models.open import backend_of
 from pytest_vlmeval.records import (
     NO_ANSWER,
     Plan,
@@ -403,14 +404,14 @@ class Scorer:
         empty one counts as wrong in corrected scoring; published scoring reads what
         ms-vlmeval's client writes in its place.
         """
-        backend = self._settings.backend
+        ours = backend_of(self._settings).is_ours
         found: list[tuple[str, Sequence[str] | None]] = []
         for index, each in stored.items():
             answer = None if each is None else each.answer
             if answer is None or not (answer.is_usable or _is_empty(answer)):
                 found.append((index, None))
             elif scoring != "corrected":
-                found.append((index, answer.predictions(backend)))
+                found.append((index, answer.predictions(ours=ours)))
             elif answer.is_usable:
                 found.append((index, [reply.strip() for reply in answer.replies]))
             else:

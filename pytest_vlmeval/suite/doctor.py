@@ -20,7 +20,12 @@ from rich.text import Text
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.check import NAMES, REMEDIES, try_media
 from pytest_vlmeval.models.local import find_devices
-from pytest_vlmeval.models.open import NO_MODEL, create_judge_pool, create_pool
+from pytest_vlmeval.models.open import (
+    NO_MODEL,
+    backend_of,
+    create_judge_pool,
+    create_pool,
+)
 from pytest_vlmeval.models.pool import Concurrency, Learned
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.database import Location
@@ -71,7 +76,6 @@ async def find_model(settings: Settings) -> list[Finding]:
         pool = create_pool(
             settings,
             ONE,
-            lambda *change: None,
             lambda client: client,
             learned=Learned(None, notes.append),
         )
@@ -90,7 +94,7 @@ async def _look_at(pool: Pool, settings: Settings) -> list[Finding]:
     for endpoint in pool.endpoints:
         finding = await _check(endpoint, "model", str(settings.model))
         found.append(finding)
-        if finding.state == "ok" and settings.backend == "endpoint":
+        if finding.state == "ok" and backend_of(settings).is_served:
             found += await _media_of(endpoint, settings)
     return found
 
@@ -146,7 +150,6 @@ async def find_judges(settings: Settings) -> list[Finding]:
                 settings,
                 judge,
                 ONE,
-                lambda *change: None,
                 lambda client: client,
                 learned=learned,
             )
@@ -233,7 +236,7 @@ def find_gpus(settings: Settings) -> Finding:
     if devices:
         text = f"{len(devices)} ({', '.join(devices)})"
         return Finding(about="GPU", state="ok", text=text)
-    if settings.backend == "local" or settings.serving.model:
+    if backend_of(settings).is_ours or settings.serving.model:
         return Finding(
             about="GPU",
             state="note",

@@ -229,9 +229,11 @@ class ScoreView:
                 pytest.skip(why)
             _fail(self._baseline.message)
         score = self.record
-        gate = _or_fail(lambda: gating.baseline_gate(score, self._folder))
-        self._baseline = hold_against(gate, other)
-        gating.record_baseline(self._baseline)
+        self._baseline = _or_fail(
+            lambda: gating.against_baseline(
+                score, self._folder, lambda gate: hold_against(gate, other)
+            )
+        )
         if self._baseline.fails:
             _fail(self._baseline.message)
         return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmeval.gates.thresholds import RULES
 from pytest_vlmeval.records import (
     CategoryShare,
     GateOutcome,
@@ -78,7 +79,7 @@ def test_the_newest_result_of_a_session_counts(store: Store) -> None:
 def test_what_fails_a_test(
     outcome: GateOutcome, rule: str, inconclusive: Inconclusive, fails: bool
 ) -> None:
-    assert is_failure(outcome, rule, inconclusive) == fails
+    assert is_failure(outcome, inconclusive, strict=RULES[rule].strict) == fails
 
 
 def test_failures_are_told_together_and_only_they() -> None:

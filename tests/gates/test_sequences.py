@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_vlmeval.gates.early import Bounds, Side, decided_after, log_capital
+from pytest_vlmeval.gates.early import Side, decided_after, log_capital
+from pytest_vlmeval.gates.statistics import Bounds
 
 LEVEL = 0.05
 SAMPLES = 1_500

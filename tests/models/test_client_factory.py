@@ -18,7 +18,7 @@ from pytest_vlmeval.settings import load_settings
 def client_for(pytester: pytest.Pytester, *arguments: str) -> ModelClient:
     settings = load_settings(pytester.parseconfig(*arguments), {})
     two = Concurrency(2, adaptive=False)
-    pool = create_pool(settings, two, lambda *change: None, lambda client: client)
+    pool = create_pool(settings, two, lambda client: client)
     asyncio.run(pool.close())
     (endpoint,) = pool.endpoints
     return endpoint.client

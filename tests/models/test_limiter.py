@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pytest_vlmeval.models.pool import AUTO_CEILING, Concurrency, Limiter
 
 
@@ -10,14 +12,9 @@ class Endpoint:
 
     def __init__(self, ceiling: int = AUTO_CEILING, *, adaptive: bool = True) -> None:
         self.now = 0.0
-        self.changes: list[tuple[int, int, str]] = []
         self.capacity = 10_000
         self.latency_s = 0.1
-        self.limiter = Limiter(
-            Concurrency(ceiling, adaptive),
-            lambda *change: self.changes.append(change),
-            lambda: self.now,
-        )
+        self.limiter = Limiter(Concurrency(ceiling, adaptive), lambda: self.now)
 
     def answer_round(self, wanted: int | None = None) -> int:
         """Fill the slots, at most `wanted`, and answer all; return how many."""
@@ -39,14 +36,12 @@ def test_a_fixed_limit_never_changes() -> None:
         assert endpoint.answer_round() == 16
     endpoint.limiter.note_refusal(None)
     assert endpoint.limiter.limit == 16
-    assert endpoint.changes == [(0, 16, "fixed")]
 
 
 def test_slow_start_doubles_up_to_the_ceiling() -> None:
     endpoint = Endpoint()
     limits = [endpoint.answer_round() for _ in range(8)]
     assert limits == [8, 16, 32, 64, 128, 256, 256, 256]
-    assert endpoint.changes[1] == (8, 16, "a clean round, doubled")
 
 
 def test_grows_only_when_the_slots_were_used() -> None:
@@ -73,7 +68,6 @@ def test_429_cuts_once_then_small_steps() -> None:
     endpoint.limiter.note_refusal(None)
     endpoint.limiter.note_refusal(None)
     assert endpoint.limiter.limit == 51
-    assert endpoint.changes[-1] == (64, 51, "the server answered 429")
     endpoint.answer_round()
     assert endpoint.limiter.limit == 51
     endpoint.now += 15
@@ -92,17 +86,18 @@ def test_retry_after_closes_the_whole_endpoint() -> None:
     assert not endpoint.limiter.has_room()
     endpoint.now = 3.1
     assert endpoint.limiter.has_room()
-    assert endpoint.changes[-1] == (16, 16, "closed for 3 s")
 
 
 def test_latency_that_grows_without_throughput_cuts() -> None:
     endpoint = Endpoint()
     endpoint.capacity = 16
+    limits = []
     for _ in range(200):
         endpoint.answer_round()
-    assert any("95% of the answers" in reason for _, _, reason in endpoint.changes)
+        limits.append(endpoint.limiter.limit)
+    assert any(after < before for before, after in pairwise(limits))
     # 16 at once are as fast as more: it stays about there.
-    later = [after for _, after, _ in endpoint.changes[8:]]
+    later = limits[20:]
     assert max(later) < 32
     assert min(later) >= 16
 

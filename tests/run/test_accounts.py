@@ -12,7 +12,6 @@ from pytest_vlmeval.records import (
     Answer,
     FailedAttempt,
     JudgeQuestion,
-    LimitChange,
     Origins,
     Plan,
     PlanEntry,
@@ -220,20 +219,3 @@ def test_judges_are_counted_by_what_was_asked_for_first(store: Store) -> None:
         ("More", 2),
     ]
     assert account.model.errors == {}
-
-
-def test_changes_of_the_concurrency_are_kept_in_their_order(store: Store) -> None:
-    plan = open_plan(store, "Data")
-    changes = [
-        LimitChange(
-            asked="tiny-vlm",
-            endpoint="http://127.0.0.1:1/v1",
-            before=before,
-            after=after,
-            reason=reason,
-            at=float(after),
-        )
-        for before, after, reason in ((8, 16, "a clean round"), (16, 12, "429"))
-    ]
-    store.accounting.record(plan.run_id, "s1", changes=changes)
-    assert store.accounting.read(plan).changes == tuple(changes)

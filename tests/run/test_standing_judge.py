@@ -18,7 +18,7 @@ def test_a_judge_keeps_what_it_found_out_about_its_server(
     server.control(default="yes", latency_s=0.02)
     opened: list[Pool] = []
 
-    def open_pool(note: object, aside: Collection[str]) -> Pool:
+    def open_pool(aside: Collection[str]) -> Pool:
         adaptive = Concurrency(64, adaptive=True)
         opened.append(make_pool(server.url, concurrency=adaptive, role="judge"))
         return opened[-1]

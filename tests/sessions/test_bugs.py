@@ -147,7 +147,7 @@ ONE = {
     ),
     "completeness": (
         ("run.gating", "check_completeness"),
-        "*The test of MathVision_MINI failed unexpectedly: ",
+        "The completeness gate of MathVision_MINI failed unexpectedly: ",
         1,
     ),
     "the summary": (

@@ -37,7 +37,7 @@ from pytest_vlmeval.models.pool import Concurrency
 from pytest_vlmeval.settings import load_settings
 
 logging.getLogger().setLevel(logging.DEBUG)
-SHARED = Concurrency(1, adaptive=False), lambda *change: None, lambda client: client
+SHARED = Concurrency(1, adaptive=False), lambda client: client
 
 
 def client_of(settings):

@@ -90,7 +90,7 @@ class Asking:
             request=request or ask_for,
             retries=1,
             journal=journal,
-            make_pool=lambda: make_pool(url, concurrency=fixed, journal=journal),
+            make_pool=lambda: make_pool(url, concurrency=fixed),
             refusals=Refusals(
                 {name: name.partition("-")[0] for name in datasets}, self.said.append
             ),

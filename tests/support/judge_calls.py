@@ -26,7 +26,7 @@ def make_judge(
     from pytest_vlmeval.run.judge import Judge
     from tests.support.pool_calls import make_pool
 
-    def open_pool(note: object, aside: Collection[str]) -> Pool:
+    def open_pool(aside: Collection[str]) -> Pool:
         return make_pool(
             url, model=name, timeout_s=5, role="judge", outage_s=2, aside=tuple(aside)
         )

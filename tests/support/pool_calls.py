@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 from pytest_vlmeval.models.endpoint import EndpointClient
 from pytest_vlmeval.models.pool import Concurrency, Endpoint, Limiter, Pool
-from pytest_vlmeval.run.engine import Journal
 
 EIGHT = Concurrency(8, adaptive=False)
 
@@ -19,11 +17,9 @@ def make_pool(
     timeout_s: float = 20,
     outage_s: float = 60,
     role: Literal["model", "judge"] = "model",
-    journal: Journal | None = None,
     aside: tuple[str, ...] = (),
 ) -> Pool:
     """Open the endpoints of a model, as a run does."""
-    journal = journal or Journal(model)
     endpoints = []
     for url in urls:
         client = EndpointClient(
@@ -36,6 +32,5 @@ def make_pool(
             concurrency=concurrency.ceiling,
             role=role,
         )
-        limiter = Limiter(concurrency, partial(journal.note_limit, url))
-        endpoints.append(Endpoint(url, client, limiter))
+        endpoints.append(Endpoint(url, client, Limiter(concurrency)))
     return Pool(endpoints, ceiling=concurrency.ceiling, outage_s=outage_s, aside=aside)

@@ -33,7 +33,6 @@ from pytest_vlmeval.records import (
     FailedAttempt,
     JudgeQuestion,
     JudgeReply,
-    LimitChange,
     Plan,
     RunAccount,
     Said,
@@ -55,7 +54,6 @@ from pytest_vlmeval.run.store.schema import (
     evidence,
     exchanges,
     failed_attempts,
-    limit_changes,
     processes,
     runs,
     spot_answers,
@@ -713,18 +711,15 @@ class Accounting:
         self,
         run_id: str,
         session_id: str,
-        attempts: Sequence[FailedAttempt] = (),
-        changes: Sequence[LimitChange] = (),
+        attempts: Sequence[FailedAttempt],
     ) -> None:
-        """Keep failed attempts and changes of the concurrency, in one transaction."""
+        """Keep failed attempts, in one transaction."""
+        if not attempts:
+            return
         common = {"run_id": run_id, "session_id": session_id}
         with self._database.transaction() as connection:
-            if attempts:
-                rows = [{**common, **asdict(each)} for each in attempts]
-                connection.execute(sa.insert(failed_attempts), rows)
-            if changes:
-                rows = [{**common, **asdict(each)} for each in changes]
-                connection.execute(sa.insert(limit_changes), rows)
+            rows = [{**common, **asdict(each)} for each in attempts]
+            connection.execute(sa.insert(failed_attempts), rows)
 
     def read(self, plan: Plan, session_id: str = "") -> RunAccount:
         """Sum up what the run asked for the datasets of a plan, in all its sessions.
@@ -751,7 +746,6 @@ class Accounting:
             judge = exchanges.c.judge
             judged = _sum_up(connection, exchanges, judge, answered, of_judges)
             errors = _count_errors(connection, plan.run_id, list(names))
-            changes = _changes(connection, plan.run_id)
             now = _asked_in(plan.run_id, session_id, list(names))
             asked_now = _sum_up(
                 connection,
@@ -780,7 +774,6 @@ class Accounting:
                 for fingerprint, dataset in names.items()
                 if (who, fingerprint) in judged
             ),
-            changes=changes,
             now=_account(model, "", "", asked_now, errors_now),
             judges_now=tuple(
                 _account(who, "", "", judged_now, errors_now)
@@ -919,13 +912,3 @@ def _count_errors(
             errors = found.setdefault(key, {})
             errors[kind] = errors.get(kind, 0) + int(count)
     return found
-
-
-def _changes(connection: sa.Connection, run_id: str) -> tuple[LimitChange, ...]:
-    names = LimitChange.__dataclass_fields__
-    rows = connection.execute(
-        sa.select(*(limit_changes.c[name] for name in names))
-        .where(limit_changes.c.run_id == run_id)
-        .order_by(limit_changes.c.number)
-    )
-    return tuple(LimitChange(**row._mapping) for row in rows)

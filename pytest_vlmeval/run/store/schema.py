@@ -317,19 +317,3 @@ failed_attempts = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sqlite_autoincrement=True,
 )
-
-# Every change of how many requests may be in flight (`accounts.LimitChange`).
-limit_changes = sa.Table(
-    "limit_changes",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("run_id", sa.Text, nullable=False, index=True),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("asked", sa.Text, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("before", sa.Integer, nullable=False),
-    sa.Column("after", sa.Integer, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sqlite_autoincrement=True,
-)
