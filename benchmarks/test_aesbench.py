@@ -1,4 +1,4 @@
-"""AesBench: how well a model sees and judges the aesthetics of an image.
+"""AesBench: the perception and judgement of an image's aesthetics.
 
 Huang et al., AesBench, 2024, arXiv 2401.08276. The leaderboard uses the test split,
 more than 20 times the size of the validation split.

@@ -1,7 +1,7 @@
-"""COCO captions: describe a photograph, compared with what five people wrote.
+"""COCO captions: describe a photograph, compared with the captions of five people.
 
-Chen et al., Microsoft COCO Captions, 2015, arXiv 1504.00325. Scored as a whole, by
-BLEU, ROUGE-L and CIDEr.
+Chen et al., Microsoft COCO Captions, 2015, arXiv 1504.00325. All captions are scored
+together, by BLEU, ROUGE-L and CIDEr.
 """
 
 from __future__ import annotations

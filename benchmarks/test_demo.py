@@ -1,6 +1,6 @@
-"""Plain colours, shapes and counts: what the bundled demo model was trained for.
+"""Plain colours, shapes and counts, on which the bundled demo model was trained.
 
-Images and questions are drawn by this project, so that a first run needs no
+This project draws the images and questions, so that a first run needs no
 download: 40 held-out samples each of multiple choice, yes/no and open questions.
 """
 

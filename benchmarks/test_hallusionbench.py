@@ -1,6 +1,6 @@
 """HallusionBench: yes/no questions that expose hallucination and visual illusion.
 
-Guan et al., HallusionBench, CVPR 2024, arXiv 2310.14566. Ranked by the mean of the
+Guan et al., HallusionBench, CVPR 2024, arXiv 2310.14566. The score is the mean of the
 accuracies by question, by figure and by pair.
 """
 
@@ -15,6 +15,6 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.yes_no
 @pytest.mark.core
 class TestHallusionBench(Benchmark):
-    """Figures as they are, and edited."""
+    """Original and edited figures."""
 
     datasets = ("HallusionBench",)

@@ -1,7 +1,7 @@
 """MathVista: mathematics in figures, charts, puzzles and papers.
 
 Lu et al., MathVista, ICLR 2024, arXiv 2310.02255. Without a judge, an answer counts
-only where it matches the reference exactly.
+only if it matches the reference exactly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MLLMGuard: how a model deals with unsafe images and requests.
+"""MLLMGuard: answers to unsafe images and requests.
 
 Gu et al., MLLMGuard, NeurIPS 2024, arXiv 2406.07594. It has no reference answers:
 the answers are collected for its authors' own judges.

@@ -1,4 +1,4 @@
-"""MMBench: abilities of perception and reasoning, each question in all rotations.
+"""MMBench: perception and reasoning, with each question asked in all rotations.
 
 Liu et al., MMBench: Is Your Multi-modal Model an All-around Player?, ECCV 2024,
 arXiv 2307.06281. A question counts only if it is answered right in every rotation of
@@ -17,7 +17,7 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.multiple_choice
 @pytest.mark.core
 class TestMMBenchV11Dev(Benchmark):
-    """The English dev split of V11, the one that is usually reported."""
+    """The English dev split of V11, which is usually reported."""
 
     datasets = ("MMBench_DEV_EN_V11",)
 

@@ -1,6 +1,7 @@
 """MMBench-Video: open questions about long web videos, graded by a judge.
 
-Shown are eight frames of each, or what --vlm-nframe, --vlm-fps or --vlm-video-url say.
+Eight frames of each video are sent; --vlm-nframe, --vlm-fps and --vlm-video-url change
+that.
 
 Fang et al., MMBench-Video, NeurIPS 2024, arXiv 2406.14515.
 """

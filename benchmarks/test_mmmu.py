@@ -14,7 +14,7 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.multiple_choice
 @pytest.mark.core
 class TestMMMU(Benchmark):
-    """Dev and validation splits, ranked by validation."""
+    """Dev and validation splits; the score is that of validation."""
 
     datasets = ("MMMU_DEV_VAL",)
 
@@ -22,7 +22,7 @@ class TestMMMU(Benchmark):
 @pytest.mark.image
 @pytest.mark.multiple_choice
 class TestMMMUTest(Benchmark):
-    """The test split, for the official server."""
+    """The test split, which only the official server scores."""
 
     datasets = ("MMMU_TEST",)
     unscored = "leave out"

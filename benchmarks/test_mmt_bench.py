@@ -1,7 +1,7 @@
 """MMT-Bench: 162 subtasks in 32 groups, from recognition to planning.
 
-Ying et al., MMT-Bench, ICML 2024, arXiv 2404.16006. The names ending in MI give a
-question all of its images, the others one image made of them.
+Ying et al., MMT-Bench, ICML 2024, arXiv 2404.16006. Datasets whose names end
+in MI send all images of a question, the others one image that combines them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.image
 @pytest.mark.multiple_choice
 class TestMMTBench(Benchmark):
-    """Validation, and all with it."""
+    """The validation split, and all questions."""
 
     datasets = (
         "MMT-Bench_VAL",

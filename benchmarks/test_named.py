@@ -2,7 +2,7 @@
 
     pytest --vlm-model=NAME --vlm-data=MMMB_en,my.tsv benchmarks/
 
-`pytest --vlm-list` has the names. A collection (MMMB) stands for its datasets.
+`pytest --vlm-list` lists the names. A collection (MMMB) stands for its datasets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,6 @@ from pytest_vlmeval import Benchmark
 
 
 class TestNamed(Benchmark):
-    """What --vlm-data names and no other selected benchmark has."""
+    """The datasets of --vlm-data that no other selected benchmark has."""
 
     datasets = ("*",)

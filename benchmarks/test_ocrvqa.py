@@ -14,6 +14,6 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.vqa
 @pytest.mark.ocr
 class TestOCRVQA(Benchmark):
-    """Titles, authors, genres; TESTCORE is a part of TEST."""
+    """Titles, authors, genres; TESTCORE is a subset of TEST."""
 
     datasets = ("OCRVQA_TESTCORE", "OCRVQA_TEST")

@@ -1,7 +1,7 @@
 """POPE: is an object in the image? A probe for object hallucination.
 
 Li et al., Evaluating Object Hallucination in Large Vision-Language Models, EMNLP 2023,
-arXiv 2305.10355. Ranked by F1.
+arXiv 2305.10355. The score is the F1.
 """
 
 from __future__ import annotations

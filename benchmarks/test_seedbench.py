@@ -14,6 +14,6 @@ from pytest_vlmeval import Benchmark
 @pytest.mark.image
 @pytest.mark.multiple_choice
 class TestSEEDBench(Benchmark):
-    """Single images, many of several, and text-rich ones."""
+    """Single images, several images, and text-rich images."""
 
     datasets = ("SEEDBench_IMG", "SEEDBench2", "SEEDBench2_Plus")

@@ -1,7 +1,7 @@
 """VCR: restore text that is partly covered in an image.
 
 Zhang et al., VCR: Visual Caption Restoration, ICLR 2025, arXiv 2406.06462. HARD covers
-more of each letter than EASY; the numbers are those of the samples.
+more of each letter than EASY; the numbers in the names count the samples.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Video-MME: multiple choice about videos of seconds to an hour.
 
-Shown are eight frames of each, or what --vlm-nframe, --vlm-fps or --vlm-video-url say.
+Eight frames of each video are sent; --vlm-nframe, --vlm-fps and --vlm-video-url change
+that.
 
 Fu et al., Video-MME, CVPR 2025, arXiv 2405.21075.
 """
