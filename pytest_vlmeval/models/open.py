@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient, Role
     from pytest_vlmeval.models.cluster.recipes import Recipe
     from pytest_vlmeval.models.pool import Learned
-    from pytest_vlmeval.records import Setting
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import (
         ClusterSettings,
@@ -150,10 +149,6 @@ class Backend:
         """Return how many prompts a model answers at once; None if a server knows."""
         return None
 
-    def identity(self, settings: Settings) -> dict[str, Setting | None]:
-        """Return what tells runs apart beside what all models have."""
-        return dict(settings.prompting.identity())
-
     def place(self, settings: Settings) -> str:
         """Say behind the model's name where it is asked."""
         return f" at {', '.join(map(shown_address, settings.api_bases))}"
@@ -188,11 +183,6 @@ class _Demo(Backend):
 
     def batch_size(self, settings: Settings) -> int | None:
         return 1
-
-    def identity(self, settings: Settings) -> dict[str, Setting | None]:
-        identity = super().identity(settings)
-        del identity["images"]  # how a server is sent them
-        return identity
 
     def place(self, settings: Settings) -> str:
         return ""
@@ -234,9 +224,6 @@ class _Local(_Demo):
 
     def batch_size(self, settings: Settings) -> int | None:
         return settings.local.batch_size
-
-    def identity(self, settings: Settings) -> dict[str, Setting | None]:
-        return {**super().identity(settings), **settings.local.identity()}
 
     def place(self, settings: Settings) -> str:
         return f" here, from {settings.local.path or 'its hub'}"

@@ -15,7 +15,6 @@ from pytest_vlmeval.records import PlanEntry
 from pytest_vlmeval.sandbox.rows import FILE
 from pytest_vlmeval.settings.groups import AS_IT_IS
 from pytest_vlmeval.settings.option import OTHERS, dataset_name, is_table
-from pytest_vlmeval.settings.presets import NO_PRESET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,17 +30,12 @@ if TYPE_CHECKING:
 def identify(settings: Settings) -> dict[str, Setting | None]:
     """Return what tells runs apart; the endpoint's address is not in it.
 
-    A limit or a temperature that is not sent is None. The name under which a server
-    takes the limit changes no answer.
+    The name under which a server takes the token limit changes no answer.
     """
-    return {
-        "model": settings.model,
-        "backend": settings.backend,
-        **({} if settings.preset == NO_PRESET else {"preset": settings.preset}),
-        "max_tokens": settings.max_tokens,
-        "temperature": settings.temperature,
-        **backend_of(settings).identity(settings),
-    }
+    identity = settings.identity()
+    if not backend_of(settings).is_served:
+        identity.pop("images", None)  # how a server is sent them
+    return identity
 
 
 def generation_of(settings: Settings) -> dict[str, Setting | None]:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.settings.groups import (
     BaselineSettings,
-    ClusterSettings,
-    GateSettings,
-    LocalModel,
-    Prompting,
     RequestForm,
-    Serving,
     check_key,
-    choose_baselines,
     choose_cluster,
     choose_form,
     choose_gates,
@@ -27,7 +20,6 @@ from pytest_vlmeval.settings.groups import (
     choose_prompting,
     choose_serving,
     read_headers,
-    report_settings,
     split_body,
 )
 from pytest_vlmeval.settings.option import (
@@ -36,114 +28,16 @@ from pytest_vlmeval.settings.option import (
     Option,
     check_together,
     choose_backend,
-    hide_password,
+    fields_of,
     is_table,
 )
 from pytest_vlmeval.settings.presets import fill_in
 from pytest_vlmeval.settings.sources import BY_NAME, Sources, pytest_sources
 from pytest_vlmeval.settings.table import OPTIONS, add_commands
+from pytest_vlmeval.settings.table import Settings as Settings
 
 if TYPE_CHECKING:
     import pytest
-
-    from pytest_vlmeval.records import Hub, Scoring
-    from pytest_vlmeval.settings.groups import JudgeEndpoint
-
-Mode = Literal["all", "infer", "score", "report"]
-# Settings that are an option's value as it is.
-AS_GIVEN = (
-    "model preset limit sample seed nframe fps video_url scoring concurrency repeat "
-    "store max_tokens temperature max_reply_mb retries mode fresh reuse spot_check "
-    "allow_modified_data offline data_mirror data_paths download_max_gb download_only "
-    "sandbox_python media_check"
-).split()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything a run may be told; plain values only.
-
-    `data` holds names and absolute paths of tables. `timeout_s`, `score_timeout_s`:
-    seconds for one request, for one scoring; `outage_s` those to wait for endpoints
-    that do not answer. `concurrency` is None where it is found out. `max_tokens` and
-    `temperature` are None where they are not sent; `form` is how else requests are
-    written. `api_key` is never printed: it is left out of `repr`. `judging` says in
-    words what `judges` there are: none means exact matching. `data_root` is where the
-    dataset files lie, `work_dir` where the store is unless `store` names a database
-    (its URL may hold a password and is never printed as it is), `cache_dir` what can be
-    made again (sandbox environment, prepared datasets). `data_mirror` is a URL or a
-    folder; `download_max_gb` counts 10^9 bytes, `report_max_mb` and `max_reply_mb`
-    10^6. `run` names the stored run that a report is about. Of each video `nframe`
-    frames are shown, or `fps` per second, or with `video_url` the file; `hubs` are
-    where videos come from, first the one ms-vlmeval prefers. `classes` are the classes
-    of ms-vlmeval that a task file names for datasets, `remarks` what there is to say of
-    that file.
-    """
-
-    model: str | None
-    preset: str
-    backend: Backend
-    api_bases: tuple[str, ...]
-    api_key: str | None
-    form: RequestForm
-    serving: Serving
-    prompting: Prompting
-    media_check: Literal["stop", "warn", "off"]
-    local: LocalModel
-    cluster: ClusterSettings | None
-    judges: tuple[JudgeEndpoint, ...]
-    judging: str
-    data: tuple[str, ...]
-    limit: int | None
-    sample: int | None
-    seed: int
-    nframe: int | None
-    fps: float | None
-    video_url: bool
-    scoring: Scoring | None
-    concurrency: int | None
-    repeat: int
-    max_tokens: int | None
-    temperature: float | None
-    timeout_s: float
-    max_reply_mb: float
-    retries: int
-    outage_s: float
-    mode: Mode
-    fresh: bool
-    reuse: Literal["checked", "always"]
-    spot_check: int
-    allow_modified_data: bool
-    data_paths: Literal["any", "inside"]
-    offline: bool
-    data_mirror: str | None
-    download_max_gb: float
-    download_only: bool
-    score_timeout_s: float | None
-    report: Path | None
-    report_max_mb: float
-    export: Path | None
-    predictions: Literal["tsv", "xlsx"]
-    run: str | None
-    work_dir: Path
-    store: str | None
-    cache_dir: Path
-    data_root: Path
-    hubs: tuple[Hub, ...]
-    baselines: BaselineSettings
-    gates: GateSettings
-    sandbox_python: Path | None
-    classes: Mapping[str, str] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """Show the settings that identify a run, never the key."""
-        return f"Settings(model={self.model!r}, backend={self.backend!r})"
-
-    @property
-    def store_name(self) -> str:
-        """What names the store to a reader."""
-        return hide_password(self.store) if self.store else str(self.work_dir)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -208,10 +102,9 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
     values = fill_in(_check_preset(values, backend, sources), sources)
     values, form = _request_form(values, sources)
     check_together(values, backend)
+    values = {**values, "backend": backend}
     return Settings(
-        **{name: values[name.replace("_", "-")] for name in AS_GIVEN},
-        backend=backend,
-        api_bases=values["api-base"],
+        **fields_of(OPTIONS, values),
         api_key=_api_key("api-key", values["api-key-file"], form, sources),
         form=form,
         serving=choose_serving(
@@ -226,22 +119,28 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
         data=_data(values["data"] or (), sources.base_of("data")),
         classes={} if task is None else task.classes,
         remarks=() if task is None else (*task.remarks, *sources.disagreements()),
-        timeout_s=values["timeout"],
-        outage_s=values["outage"],
-        score_timeout_s=values["score-timeout"],
-        **report_settings(values, sources.folder),
+        report=_path(values["report"], sources.folder),
+        export=_path(values["export"], sources.folder),
         work_dir=(sources.root / values["work-dir"].expanduser()).absolute(),
         cache_dir=_cache_dir(values["cache-dir"], environ),
         data_root=_data_root(environ),
         hubs=choose_hubs(environ),
-        baselines=choose_baselines(
-            values,
-            sources.root,
-            write_all=sources.write_all,
-            write_new=sources.write_new,
+        baselines=BaselineSettings(
+            **fields_of(OPTIONS, values, "baselines"),
+            project=sources.root,
+            # As syrupy's own options say.
+            updating="all"
+            if sources.write_all
+            else "new"
+            if sources.write_new
+            else "none",
         ),
         gates=choose_gates(values, sources.base_of("thresholds"), environ),
     )
+
+
+def _path(given: Path | None, folder: Path) -> Path | None:
+    return None if given is None else folder / given.expanduser()
 
 
 def _check_preset(

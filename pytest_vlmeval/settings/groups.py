@@ -23,13 +23,16 @@ from pytest_vlmeval.settings.option import (
     YES_NO,
     ApiKey,
     Option,
+    fields_of,
     make_option,
+    parse_command,
     parse_file_as,
     parse_flag,
     parse_number,
     parse_one_of,
     parse_percent,
     parse_share,
+    parse_whole,
     shown_address,
 )
 
@@ -51,6 +54,11 @@ _NOT_OURS = {
     *("content-type", "content-length", "content-encoding", "transfer-encoding"),
     *("host", "connection", "accept-encoding"),
 }
+# What of a request's body an option adds.
+BODY_ACCEPTS = (
+    "a JSON object without keys or passwords, in which messages, stream and n do not "
+    "stand, and model, max_tokens and temperature only as null, to leave them out"
+)
 Unsent = Literal["none"]
 
 
@@ -213,6 +221,109 @@ NO_PAIRS = "Tags come in pairs"
 _NAME = re.compile(r"[\w:.-]+")
 
 
+@lru_cache(maxsize=8)
+def pair_tags(text: str) -> tuple[TagPair, ...]:
+    """Read tags around thoughts, separated by commas or blanks; ValueError for others.
+
+    A name stands for `<name>` and `</name>`; other tags come in pairs.
+    """
+    words = iter(text.replace(",", " ").split())
+    pairs = []
+    for word in words:
+        if _NAME.fullmatch(word):
+            pairs.append((f"<{word}>", f"</{word}>"))
+            continue
+        closing = next(words, "")
+        if not closing or closing == word or _NAME.fullmatch(closing):
+            raise ValueError(NO_PAIRS)
+        pairs.append((word, closing))
+    if not pairs:
+        raise ValueError(NO_PAIRS)
+    return tuple(pairs)
+
+
+def parse_think_tags(text: str) -> str:
+    """Read tags around thoughts, and write them one way; "none" looks for none."""
+    if text.strip() == NO_TAGS:
+        return NO_TAGS
+    return " ".join(tag for pair in pair_tags(text) for tag in pair)
+
+
+PROMPTING_OPTIONS: tuple[Option, ...] = (
+    make_option(
+        "images",
+        parse_one_of("original", "as-ms-vlmeval"),
+        "original or as-ms-vlmeval",
+        "how images are sent: the dataset's own bytes, or as JPEG with the bytes that "
+        "ms-vlmeval's API models send",
+        default="original",
+        metavar="HOW",
+        field="prompting.images",
+        identity="given",
+    ),
+    make_option(
+        "image-size",
+        parse_whole(1),
+        "a whole number of at least 1 (pixels)",
+        "longest side of an image, in pixels: larger ones are made smaller "
+        "(default: as they are)",
+        metavar="PIXELS",
+        field="prompting.image_size",
+        identity="given",
+    ),
+    make_option(
+        "max-pixels",
+        parse_whole(1),
+        "a whole number of at least 1 (pixels)",
+        "largest area of an image, in pixels: larger ones are made smaller "
+        "(default: as they are)",
+        metavar="PIXELS",
+        field="prompting.max_pixels",
+        identity="given",
+    ),
+    make_option(
+        "image-detail",
+        parse_one_of("low", "high", "auto"),
+        "low, high or auto",
+        "how closely the server shall look at images (default: not sent)",
+        metavar="DETAIL",
+        field="prompting.image_detail",
+        identity="given",
+    ),
+    make_option(
+        "system-prompt",
+        str,
+        "a text",
+        "message of the system ahead of each prompt (default: none of our own)",
+        metavar="TEXT",
+        field="prompting.system_prompt",
+        identity="given",
+    ),
+    make_option(
+        "extra-body",
+        parse_body,
+        BODY_ACCEPTS,
+        "further members of each request's body, such as '{\"top_k\": 1}'; one that is "
+        "null is left out: '{\"temperature\": null}'",
+        metavar="JSON",
+        secret=True,
+        field="prompting.extra_body",
+        identity="given",
+    ),
+    make_option(
+        "think-tags",
+        parse_think_tags,
+        "names of tags, or pairs of them, separated by commas or blanks, or none",
+        "tags around what the model thinks, beside those that are known (<think>, "
+        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>; "
+        "none leaves thoughts in the answer, where they are scored as in ms-vlmeval",
+        metavar="TAGS",
+        field="prompting.think_tags",
+        identity="given",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompting:
     """What is done to each prompt; None and "" leave it as the dataset has it.
@@ -246,15 +357,13 @@ class Prompting:
         bounds = (self.image_size, self.max_pixels)
         return self.images == "original" and bounds == (None, None)
 
-    def identity(self) -> dict[str, str | int]:
-        """Return what tells runs apart, of those that are set."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in values.items() if value}
-
-    def changes(self) -> dict[str, str | int]:
-        """Return what of a prompt is not as the dataset has it."""
-        standing = AS_IT_IS.identity().items()
-        return dict(each for each in self.identity().items() if each not in standing)
+    def changes(self) -> tuple[str, ...]:
+        """Return the names of what of a prompt is not as the dataset has it."""
+        return tuple(
+            name
+            for name in self.__slots__
+            if getattr(self, name) != getattr(AS_IT_IS, name)
+        )
 
 
 AS_IT_IS = Prompting()
@@ -262,15 +371,9 @@ AS_IT_IS = Prompting()
 
 def choose_prompting(values: Mapping[str, Any], backend: str) -> Prompting:
     """Return what the options say; `VlmEvalError` where the model has no use for it."""
-    prompting = Prompting(
-        images=values["images"],
-        image_size=values["image-size"],
-        max_pixels=values["max-pixels"],
-        image_detail=values["image-detail"],
-        system_prompt=values["system-prompt"],
-        extra_body=split_body(values["extra-body"])[0],
-        think_tags=values["think-tags"] or "",
-    )
+    fields = fields_of(PROMPTING_OPTIONS, values, "prompting")
+    body, _ = split_body(values["extra-body"])
+    prompting = Prompting(**(fields | {"extra_body": body}))
     given = [f"--vlm-{name.replace('_', '-')}" for name in prompting.changes()]
     if backend == "demo" and given:
         raise VlmEvalError(
@@ -284,34 +387,6 @@ def choose_prompting(values: Mapping[str, Any], backend: str) -> Prompting:
             "--vlm-image-size, which is its img_size, or leave one of them out."
         )
     return prompting
-
-
-@lru_cache(maxsize=8)
-def pair_tags(text: str) -> tuple[TagPair, ...]:
-    """Read tags around thoughts, separated by commas or blanks; ValueError for others.
-
-    A name stands for `<name>` and `</name>`; other tags come in pairs.
-    """
-    words = iter(text.replace(",", " ").split())
-    pairs = []
-    for word in words:
-        if _NAME.fullmatch(word):
-            pairs.append((f"<{word}>", f"</{word}>"))
-            continue
-        closing = next(words, "")
-        if not closing or closing == word or _NAME.fullmatch(closing):
-            raise ValueError(NO_PAIRS)
-        pairs.append((word, closing))
-    if not pairs:
-        raise ValueError(NO_PAIRS)
-    return tuple(pairs)
-
-
-def parse_think_tags(text: str) -> str:
-    """Read tags around thoughts, and write them one way; "none" looks for none."""
-    if text.strip() == NO_TAGS:
-        return NO_TAGS
-    return " ".join(tag for pair in pair_tags(text) for tag in pair)
 
 
 GateSamples = Literal["none", "regressed", "all"]
@@ -344,6 +419,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         "worse fails with a chance of at most 1 less the level",
         default="0.95",
         metavar="LEVEL",
+        field="baselines.level",
     ),
     make_option(
         "margin",
@@ -353,6 +429,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         "samples)",
         default="0",
         metavar="POINTS",
+        field="baselines.margin",
     ),
     make_option(
         "allow-missing-baseline",
@@ -360,6 +437,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         YES_NO,
         "a score that has no baseline to be compared with passes, and says so",
         default="no",
+        field="baselines.allow_missing",
     ),
     make_option(
         "gate-samples",
@@ -369,6 +447,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         "baseline, or all",
         default="none",
         metavar="WHICH",
+        field="baselines.gate_samples",
     ),
     make_option(
         "compare-with",
@@ -376,6 +455,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         "a run's id, the beginning of it, or a model's name",
         "another run of the store, compared with this one sample by sample at the end",
         metavar="RUN",
+        field="baselines.compare_with",
     ),
 )
 
@@ -403,30 +483,93 @@ class BaselineSettings:
         return round(1 - self.level, 12)
 
 
-def choose_baselines(
-    values: Mapping[str, Any], project: Path, *, write_all: bool, write_new: bool
-) -> BaselineSettings:
-    """Make the settings of the options' values; `project` is pytest's rootdir.
-
-    The others are syrupy's options to write all snapshots, or those that are missing.
-    """
-    return BaselineSettings(
-        level=values["level"],
-        margin=values["margin"],
-        allow_missing=values["allow-missing-baseline"],
-        gate_samples=values["gate-samples"],
-        compare_with=values["compare-with"],
-        project=project,
-        updating="all" if write_all else "new" if write_new else "none",
-    )
-
-
 Value = str | int | float | bool | None
 OWN = ("model-path", "model-class", "model-args")
 # What only requests to a server have.
 REQUESTED = (
     *("images", "image-size", "max-pixels", "image-detail", "extra-body"),
     "serve",
+)
+
+
+def _value(text: str) -> Value:
+    import ast  # this module is loaded in sessions without any model
+
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, Value) else text
+
+
+def parse_arguments(text: str) -> dict[str, Value]:
+    """Read `key=value` pairs, separated by blanks or commas; ValueError for others.
+
+    Values are Python's literals, and else texts.
+    """
+    import shlex
+
+    found: dict[str, Value] = {}
+    words = shlex.shlex(text, posix=True)
+    # A comma in quotes is part of a value.
+    words.whitespace += ","
+    words.whitespace_split, words.commenters = True, ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError
+        found[name] = _value(value)
+    return found
+
+
+LOCAL_OPTIONS: tuple[Option, ...] = (
+    make_option(
+        "model-path",
+        str,
+        "the folder of a checkpoint, or a name on a hub",
+        "weights of a model that runs here (--vlm-backend=local)",
+        metavar="DIR",
+        field="local.path",
+        identity="given",
+    ),
+    make_option(
+        "model-class",
+        str,
+        "the name of a class of ms-vlmeval's vlmeval.vlm",
+        "class that loads a model that runs here (default: that of ms-vlmeval's "
+        "configuration)",
+        metavar="CLASS",
+        field="local.class_name",
+        identity="given",
+    ),
+    make_option(
+        "model-args",
+        parse_arguments,
+        "key=value pairs, separated by blanks or commas",
+        "arguments of the constructor of a model that runs here; may be repeated",
+        metavar="KEY=VALUE",
+        several=True,
+        field="local.arguments",
+        identity="given",
+    ),
+    make_option(
+        "batch-size",
+        parse_whole(1),
+        "a whole number of at least 1 (prompts)",
+        "prompts that a model that runs here answers together, if it can",
+        default="8",
+        metavar="N",
+        field="local.batch_size",
+    ),
+    make_option(
+        "local-python",
+        Path,
+        "a Python interpreter",
+        "interpreter whose environment has torch and transformers, for "
+        "--vlm-backend=local (default: the running one)",
+        metavar="PATH",
+        field="local.python",
+    ),
 )
 
 
@@ -453,12 +596,6 @@ class LocalModel:
     checksums: Path | None = None
     hub_cache: Path | None = None
 
-    def identity(self) -> dict[str, str | None]:
-        """Return what tells runs apart; how many are asked at once does not."""
-        arguments = json.dumps(dict(self.arguments), sort_keys=True)
-        named = {"model_class": self.class_name} if self.class_name else {}
-        return {"model_path": self.path, "model_args": arguments, **named}
-
 
 def choose_local(
     values: Mapping[str, Any], backend: str, visible_devices: str | None
@@ -481,43 +618,8 @@ def choose_local(
                 "example max_pixels=1003520."
             )
     return LocalModel(
-        path=values["model-path"],
-        class_name=values["model-class"] or "",
-        arguments=values["model-args"] or {},
-        batch_size=values["batch-size"],
-        python=values["local-python"],
-        visible_devices=visible_devices,
+        **fields_of(LOCAL_OPTIONS, values, "local"), visible_devices=visible_devices
     )
-
-
-def parse_arguments(text: str) -> dict[str, Value]:
-    """Read `key=value` pairs, separated by blanks or commas; ValueError for others.
-
-    Values are Python's literals, and else texts.
-    """
-    import shlex
-
-    found: dict[str, Value] = {}
-    words = shlex.shlex(text, posix=True)
-    # A comma in quotes is part of a value.
-    words.whitespace += ","
-    words.whitespace_split, words.commenters = True, ""
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError
-        found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> Value:
-    import ast  # this module is loaded in sessions without any model
-
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return value if isinstance(value, Value) else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -583,6 +685,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "whether a score passes that is too close to its threshold to tell (default: "
         "only under the rule confident-below)",
         metavar="HOW",
+        field="gates.inconclusive",
     ),
     make_option(
         "fdr",
@@ -591,6 +694,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "accepted share of false alarms among all failed gates of the run, thresholds "
         "and baselines, by Benjamini-Hochberg; without it each gate counts by itself",
         metavar="SHARE",
+        field="gates.false_discoveries",
     ),
     make_option(
         "stop-early",
@@ -599,6 +703,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "ask samples in random order (--vlm-seed), and of a dataset no more once its "
         "gates, threshold and baseline, are decided at their levels",
         default="no",
+        field="gates.stop_early",
     ),
     make_option(
         "min-answered",
@@ -607,6 +712,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "a score fails where less of its samples has a usable answer, in percent",
         default="100",
         metavar="PERCENT",
+        field="gates.min_answered",
     ),
     make_option(
         "min-judged",
@@ -615,6 +721,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "a score fails where the judge decided less of what it was asked, in percent",
         default="99",
         metavar="PERCENT",
+        field="gates.min_judged",
     ),
     make_option(
         "max-cut-off",
@@ -624,6 +731,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "percent",
         default="1",
         metavar="PERCENT",
+        field="gates.max_cut_off",
     ),
 )
 
@@ -660,13 +768,8 @@ def choose_gates(
     summary = variables.get("GITHUB_STEP_SUMMARY")
     file: Path | None = values["thresholds"]
     return GateSettings(
+        **fields_of(GATE_OPTIONS, values, "gates"),
         thresholds=None if file is None else folder / file.expanduser(),
-        inconclusive=values["inconclusive"] or "rule",
-        false_discoveries=values["fdr"],
-        stop_early=values["stop-early"],
-        min_answered=values["min-answered"],
-        min_judged=values["min-judged"],
-        max_cut_off=values["max-cut-off"],
         step_summary=Path(summary) if summary else None,
     )
 
@@ -687,6 +790,7 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         "that are wrong, changed or failed keep theirs first",
         default="30",
         metavar="MB",
+        field="report_max_mb",
     ),
     make_option(
         "export",
@@ -703,6 +807,7 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         "format of the prediction files of --vlm-export; xlsx needs openpyxl",
         default="tsv",
         metavar="FORMAT",
+        field="predictions",
     ),
     make_option(
         "run",
@@ -711,20 +816,9 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         "run that --vlm-mode=report is about (default: the newest; --vlm-runs lists "
         "them)",
         metavar="RUN",
+        field="run",
     ),
 )
-
-
-def report_settings(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of these options; paths are those from `folder`."""
-    report, export = values["report"], values["export"]
-    return {
-        "report": report and folder / report.expanduser(),
-        "report_max_mb": values["report-max-mb"],
-        "export": export and folder / export.expanduser(),
-        "predictions": values["predictions"],
-        "run": values["run"],
-    }
 
 
 EXACT_MATCHING = "exact_matching"
@@ -913,6 +1007,48 @@ def describe_judges(
     return "exact matching (no judge)"
 
 
+_COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
+
+SERVING_OPTIONS: tuple[Option, ...] = (
+    make_option(
+        "serve",
+        parse_command,
+        _COMMAND,
+        "start this server for the run, if an answer is missing or stored ones are to "
+        "be checked, and end it with the run: swift deploy, vllm serve, lmdeploy, "
+        "sglang, transformers serve; {port} stands for a free port",
+        metavar="COMMAND",
+        field="serving.model",
+    ),
+    make_option(
+        "serve-replicas",
+        parse_whole(1),
+        "a whole number of at least 1 (servers)",
+        "servers that --vlm-serve starts, each on a GPU of its own where there are any",
+        default="1",
+        metavar="N",
+        field="serving.replicas",
+    ),
+    make_option(
+        "serve-timeout",
+        parse_number(0, above=True),
+        "a number above 0 (seconds)",
+        "how long a started server may take until it can be asked, in seconds",
+        default="1800",
+        metavar="SECONDS",
+        field="serving.timeout_s",
+    ),
+    make_option(
+        "judge-serve",
+        parse_command,
+        _COMMAND,
+        "start this server for the judge, if it is needed, and end it with the run",
+        metavar="COMMAND",
+        field="serving.judge",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """Commands, as words, that serve the model and the judge; () where none is given.
@@ -957,11 +1093,7 @@ def choose_serving(
             "--vlm-serve starts, which is not given."
         )
     return Serving(
-        model=values["serve"] or (),
-        judge=values["judge-serve"] or (),
-        replicas=values["serve-replicas"],
-        timeout_s=values["serve-timeout"],
-        visible_devices=visible_devices,
+        **fields_of(SERVING_OPTIONS, values, "serving"), visible_devices=visible_devices
     )
 
 

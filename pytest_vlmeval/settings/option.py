@@ -11,13 +11,17 @@ from urllib.parse import urlsplit
 
 from pytest_vlmeval.errors import VlmEvalError
 
+Identity = Literal["always", "given"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """One setting: its name, its parser, what the parser accepts, its help.
 
-    What is given for a `secret` one is in no message. `several` may be given several
-    times, or as a list.
+    `field` is what has its value in `Settings`, as `limit` or `gates.min_answered`; ""
+    where that takes more than the value. `identity` says whether it tells runs apart:
+    always, or where it is given. What is given for a `secret` one is in no message.
+    `several` may be given several times, or as a list.
     """
 
     name: str
@@ -28,6 +32,8 @@ class Option:
     metavar: str | None = None
     secret: bool = False
     several: bool = False
+    field: str = ""
+    identity: Identity | None = None
 
     @property
     def is_flag(self) -> bool:
@@ -64,6 +70,8 @@ def make_option(
     metavar: str | None = None,
     secret: bool = False,
     several: bool = False,
+    field: str = "",
+    identity: Identity | None = None,
 ) -> Option:
     """Write an option in the order in which one reads about it."""
     return Option(
@@ -75,7 +83,25 @@ def make_option(
         metavar=metavar,
         secret=secret,
         several=several,
+        field=field,
+        identity=identity,
     )
+
+
+def fields_of(
+    options: Iterable[Option], values: Mapping[str, Any], group: str = ""
+) -> dict[str, Any]:
+    """Return the fields of a group of the settings, or of `Settings` itself, by name.
+
+    What is not given in a group is left out, so that the group's own default counts.
+    """
+    found = {}
+    for option in options:
+        place, _, name = option.field.rpartition(".")
+        value = values[option.name]
+        if name and place == group and (value is not None or not group):
+            found[name] = value
+    return found
 
 
 YES_NO = "1, true, yes, on, 0, false, no or off"

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.settings.groups import (
     BASELINE_OPTIONS,
+    BODY_ACCEPTS,
     GATE_OPTIONS,
+    LOCAL_OPTIONS,
+    PROMPTING_OPTIONS,
     REPORT_OPTIONS,
-    parse_arguments,
+    SERVING_OPTIONS,
+    BaselineSettings,
+    ClusterSettings,
+    GateSettings,
+    LocalModel,
+    Prompting,
+    RequestForm,
+    Serving,
     parse_body,
     parse_member,
     parse_query,
     parse_replicas,
-    parse_think_tags,
 )
 from pytest_vlmeval.settings.option import (
     YES_NO,
+    Backend,
     Option,
+    hide_password,
     make_option,
-    parse_command,
     parse_concurrency,
     parse_datasets,
     parse_flag,
@@ -38,48 +52,121 @@ from pytest_vlmeval.settings.option import (
 if TYPE_CHECKING:
     import pytest
 
-_COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
+    from pytest_vlmeval.records import Hub, Scoring, Setting
+    from pytest_vlmeval.settings.groups import JudgeEndpoint
 
-BODY_ACCEPTS = (
-    "a JSON object without keys or passwords, in which messages, stream and n do not "
-    "stand, and model, max_tokens and temperature only as null, to leave them out"
-)
 MEMBER_ACCEPTS = "the name of a member, such as max_completion_tokens"
 QUERY_ACCEPTS = "NAME=VALUE pairs, joined by &"
 
+Mode = Literal["all", "infer", "score", "report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a run may be told; plain values only.
+
+    `data` holds names and absolute paths of tables. `timeout_s`, `score_timeout_s`:
+    seconds for one request, for one scoring; `outage_s` those to wait for endpoints
+    that do not answer. `concurrency` is None where it is found out. `max_tokens` and
+    `temperature` are None where they are not sent; `form` is how else requests are
+    written. `api_key` is never printed: it is left out of `repr`. `judging` says in
+    words what `judges` there are: none means exact matching. `data_root` is where the
+    dataset files lie, `work_dir` where the store is unless `store` names a database
+    (its URL may hold a password and is never printed as it is), `cache_dir` what can be
+    made again (sandbox environment, prepared datasets). `data_mirror` is a URL or a
+    folder; `download_max_gb` counts 10^9 bytes, `report_max_mb` and `max_reply_mb`
+    10^6. `run` names the stored run that a report is about. Of each video `nframe`
+    frames are shown, or `fps` per second, or with `video_url` the file; `hubs` are
+    where videos come from, first the one ms-vlmeval prefers. `classes` are the classes
+    of ms-vlmeval that a task file names for datasets, `remarks` what there is to say of
+    that file.
+    """
+
+    model: str | None
+    preset: str
+    backend: Backend
+    api_bases: tuple[str, ...]
+    api_key: str | None
+    form: RequestForm
+    serving: Serving
+    prompting: Prompting
+    media_check: Literal["stop", "warn", "off"]
+    local: LocalModel
+    cluster: ClusterSettings | None
+    judges: tuple[JudgeEndpoint, ...]
+    judging: str
+    data: tuple[str, ...]
+    limit: int | None
+    sample: int | None
+    seed: int
+    nframe: int | None
+    fps: float | None
+    video_url: bool
+    scoring: Scoring | None
+    concurrency: int | None
+    repeat: int
+    max_tokens: int | None
+    temperature: float | None
+    timeout_s: float
+    max_reply_mb: float
+    retries: int
+    outage_s: float
+    mode: Mode
+    fresh: bool
+    reuse: Literal["checked", "always"]
+    spot_check: int
+    allow_modified_data: bool
+    data_paths: Literal["any", "inside"]
+    offline: bool
+    data_mirror: str | None
+    download_max_gb: float
+    download_only: bool
+    score_timeout_s: float | None
+    report: Path | None
+    report_max_mb: float
+    export: Path | None
+    predictions: Literal["tsv", "xlsx"]
+    run: str | None
+    work_dir: Path
+    store: str | None
+    cache_dir: Path
+    data_root: Path
+    hubs: tuple[Hub, ...]
+    baselines: BaselineSettings
+    gates: GateSettings
+    sandbox_python: Path | None
+    classes: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show the settings that identify a run, never the key."""
+        return f"Settings(model={self.model!r}, backend={self.backend!r})"
+
+    def identity(self) -> dict[str, Setting | None]:
+        """Return what tells runs apart, by the names of the options that say so.
+
+        A limit or a temperature that is not sent is None.
+        """
+        found: dict[str, Setting | None] = {}
+        for option in OPTIONS:
+            if option.identity is not None:
+                value = attrgetter(option.field)(self)
+                if isinstance(value, Mapping):
+                    value = json.dumps(dict(value), sort_keys=True) if value else ""
+                if value or option.identity == "always":
+                    found[option.name.replace("-", "_")] = value
+        if self.preset == "none":
+            del found["preset"]
+        return found
+
+    @property
+    def store_name(self) -> str:
+        """What names the store to a reader."""
+        return hide_password(self.store) if self.store else str(self.work_dir)
+
+
 MODEL_OPTIONS: tuple[Option, ...] = (
-    make_option(
-        "serve",
-        parse_command,
-        _COMMAND,
-        "start this server for the run, if an answer is missing or stored ones are to "
-        "be checked, and end it with the run: swift deploy, vllm serve, lmdeploy, "
-        "sglang, transformers serve; {port} stands for a free port",
-        metavar="COMMAND",
-    ),
-    make_option(
-        "serve-replicas",
-        parse_whole(1),
-        "a whole number of at least 1 (servers)",
-        "servers that --vlm-serve starts, each on a GPU of its own where there are any",
-        default="1",
-        metavar="N",
-    ),
-    make_option(
-        "serve-timeout",
-        parse_number(0, above=True),
-        "a number above 0 (seconds)",
-        "how long a started server may take until it can be asked, in seconds",
-        default="1800",
-        metavar="SECONDS",
-    ),
-    make_option(
-        "judge-serve",
-        parse_command,
-        _COMMAND,
-        "start this server for the judge, if it is needed, and end it with the run",
-        metavar="COMMAND",
-    ),
+    *SERVING_OPTIONS,
     make_option(
         "preset",
         parse_one_of("none", "evalscope"),
@@ -89,55 +176,10 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "models and Gemini take",
         default="none",
         metavar="PRESET",
+        field="preset",
+        identity="given",
     ),
-    make_option(
-        "images",
-        parse_one_of("original", "as-ms-vlmeval"),
-        "original or as-ms-vlmeval",
-        "how images are sent: the dataset's own bytes, or as JPEG with the bytes that "
-        "ms-vlmeval's API models send",
-        default="original",
-        metavar="HOW",
-    ),
-    make_option(
-        "image-size",
-        parse_whole(1),
-        "a whole number of at least 1 (pixels)",
-        "longest side of an image, in pixels: larger ones are made smaller "
-        "(default: as they are)",
-        metavar="PIXELS",
-    ),
-    make_option(
-        "max-pixels",
-        parse_whole(1),
-        "a whole number of at least 1 (pixels)",
-        "largest area of an image, in pixels: larger ones are made smaller "
-        "(default: as they are)",
-        metavar="PIXELS",
-    ),
-    make_option(
-        "image-detail",
-        parse_one_of("low", "high", "auto"),
-        "low, high or auto",
-        "how closely the server shall look at images (default: not sent)",
-        metavar="DETAIL",
-    ),
-    make_option(
-        "system-prompt",
-        str,
-        "a text",
-        "message of the system ahead of each prompt (default: none of our own)",
-        metavar="TEXT",
-    ),
-    make_option(
-        "extra-body",
-        parse_body,
-        BODY_ACCEPTS,
-        "further members of each request's body, such as '{\"top_k\": 1}'; one that is "
-        "null is left out: '{\"temperature\": null}'",
-        metavar="JSON",
-        secret=True,
-    ),
+    *PROMPTING_OPTIONS,
     make_option(
         "max-tokens-name",
         parse_member,
@@ -164,15 +206,6 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="FILE",
     ),
     make_option(
-        "think-tags",
-        parse_think_tags,
-        "names of tags, or pairs of them, separated by commas or blanks, or none",
-        "tags around what the model thinks, beside those that are known (<think>, "
-        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>; "
-        "none leaves thoughts in the answer, where they are scored as in ms-vlmeval",
-        metavar="TAGS",
-    ),
-    make_option(
         "max-reply-mb",
         parse_number(0, above=True),
         "a number above 0 (MB)",
@@ -180,6 +213,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "one is no answer",
         default="32",
         metavar="MB",
+        field="max_reply_mb",
     ),
     make_option(
         "media-check",
@@ -190,6 +224,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "with one request for each",
         default="stop",
         metavar="ACTION",
+        field="media_check",
     ),
     make_option(
         "concurrency",
@@ -199,6 +234,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "finds out how many the endpoints can take, up to 256",
         default="auto",
         metavar="N",
+        field="concurrency",
     ),
     make_option(
         "timeout",
@@ -207,6 +243,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "deadline of one request, in seconds",
         default="300",
         metavar="SECONDS",
+        field="timeout_s",
     ),
     make_option(
         "retries",
@@ -215,6 +252,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "how often a request that may still succeed is sent again",
         default="5",
         metavar="N",
+        field="retries",
     ),
     make_option(
         "outage",
@@ -224,38 +262,9 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "before the run is stopped",
         default="120",
         metavar="SECONDS",
+        field="outage_s",
     ),
-    make_option(
-        "model-path",
-        str,
-        "the folder of a checkpoint, or a name on a hub",
-        "weights of a model that runs here (--vlm-backend=local)",
-        metavar="DIR",
-    ),
-    make_option(
-        "model-class",
-        str,
-        "the name of a class of ms-vlmeval's vlmeval.vlm",
-        "class that loads a model that runs here (default: that of ms-vlmeval's "
-        "configuration)",
-        metavar="CLASS",
-    ),
-    make_option(
-        "model-args",
-        parse_arguments,
-        "key=value pairs, separated by blanks or commas",
-        "arguments of the constructor of a model that runs here; may be repeated",
-        metavar="KEY=VALUE",
-        several=True,
-    ),
-    make_option(
-        "batch-size",
-        parse_whole(1),
-        "a whole number of at least 1 (prompts)",
-        "prompts that a model that runs here answers together, if it can",
-        default="8",
-        metavar="N",
-    ),
+    *LOCAL_OPTIONS,
     make_option(
         "engine",
         parse_one_of("process", "ray"),
@@ -274,14 +283,6 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "cluster, or one per node where there are none)",
         metavar="N",
     ),
-    make_option(
-        "local-python",
-        Path,
-        "a Python interpreter",
-        "interpreter whose environment has torch and transformers, for "
-        "--vlm-backend=local (default: the running one)",
-        metavar="PATH",
-    ),
 )
 
 
@@ -293,6 +294,8 @@ OPTIONS: tuple[Option, ...] = (
         "model to evaluate, by the name its server serves it under; "
         "'demo' is the tiny model that ships with the plugin",
         metavar="NAME",
+        field="model",
+        identity="always",
     ),
     make_option(
         "config",
@@ -310,6 +313,8 @@ OPTIONS: tuple[Option, ...] = (
         "bundled demo model; auto: demo for --vlm-model=demo, else endpoint",
         default="auto",
         metavar="BACKEND",
+        field="backend",
+        identity="always",
     ),
     make_option(
         "api-base",
@@ -321,6 +326,7 @@ OPTIONS: tuple[Option, ...] = (
         default="http://127.0.0.1:8000/v1",
         metavar="URL",
         several=True,
+        field="api_bases",
     ),
     make_option(
         "api-key-file",
@@ -424,6 +430,7 @@ OPTIONS: tuple[Option, ...] = (
         "a whole number of at least 1 (samples)",
         "only the first N samples of each dataset",
         metavar="N",
+        field="limit",
     ),
     make_option(
         "sample",
@@ -431,6 +438,7 @@ OPTIONS: tuple[Option, ...] = (
         "a whole number of at least 1 (samples)",
         "only N samples of each dataset, drawn at random from all its categories",
         metavar="N",
+        field="sample",
     ),
     make_option(
         "seed",
@@ -440,6 +448,7 @@ OPTIONS: tuple[Option, ...] = (
         "the same for the same number",
         default="0",
         metavar="S",
+        field="seed",
     ),
     make_option(
         "nframe",
@@ -447,6 +456,7 @@ OPTIONS: tuple[Option, ...] = (
         "a whole number of at least 1 (frames)",
         "frames shown of each video (default: 8), but for presets: their names say it",
         metavar="N",
+        field="nframe",
     ),
     make_option(
         "fps",
@@ -454,6 +464,7 @@ OPTIONS: tuple[Option, ...] = (
         "a number above 0 (frames per second)",
         "frames shown for each second of a video, instead of --vlm-nframe",
         metavar="F",
+        field="fps",
     ),
     make_option(
         "video-url",
@@ -461,6 +472,7 @@ OPTIONS: tuple[Option, ...] = (
         YES_NO,
         "send the file of each video, of presets too, instead of frames",
         default="no",
+        field="video_url",
     ),
     make_option(
         "scoring",
@@ -470,6 +482,7 @@ OPTIONS: tuple[Option, ...] = (
         "with known errors corrected (default: published, and corrected for tables of "
         "one's own)",
         metavar="METHOD",
+        field="scoring",
     ),
     make_option(
         "repeat",
@@ -479,6 +492,7 @@ OPTIONS: tuple[Option, ...] = (
         "over the repeats, with their spread",
         default="1",
         metavar="K",
+        field="repeat",
     ),
     make_option(
         "max-tokens",
@@ -488,6 +502,8 @@ OPTIONS: tuple[Option, ...] = (
         "sent without a limit",
         default="2048",
         metavar="N",
+        field="max_tokens",
+        identity="always",
     ),
     make_option(
         "temperature",
@@ -496,6 +512,8 @@ OPTIONS: tuple[Option, ...] = (
         "sampling temperature; none: not sent, so that the server's own counts",
         default="0",
         metavar="T",
+        field="temperature",
+        identity="always",
     ),
     make_option(
         "mode",
@@ -505,6 +523,7 @@ OPTIONS: tuple[Option, ...] = (
         "only write the reports of a stored run",
         default="all",
         metavar="MODE",
+        field="mode",
     ),
     *REPORT_OPTIONS,
     make_option(
@@ -523,6 +542,7 @@ OPTIONS: tuple[Option, ...] = (
         "of the file in --vlm-work-dir; a password is better left to PGPASSWORD, "
         "~/.pgpass or VLM_STORE",
         metavar="URL",
+        field="store",
     ),
     make_option(
         "cache-dir",
@@ -539,6 +559,7 @@ OPTIONS: tuple[Option, ...] = (
         "interpreter in whose environment ms-vlmeval is installed, "
         "instead of the environment the plugin builds",
         metavar="PATH",
+        field="sandbox_python",
     ),
     make_option(
         "score-timeout",
@@ -547,6 +568,7 @@ OPTIONS: tuple[Option, ...] = (
         "deadline of the scoring of one dataset, in seconds (default: 600, and 0.1 "
         "more for each sample)",
         metavar="SECONDS",
+        field="score_timeout_s",
     ),
     make_option(
         "fresh",
@@ -554,6 +576,7 @@ OPTIONS: tuple[Option, ...] = (
         YES_NO,
         "start over: ask every sample again (earlier answers stay in the store)",
         default="no",
+        field="fresh",
     ),
     make_option(
         "reuse",
@@ -563,6 +586,7 @@ OPTIONS: tuple[Option, ...] = (
         "at hand, or always, unchecked",
         default="checked",
         metavar="WHEN",
+        field="reuse",
     ),
     make_option(
         "spot-check",
@@ -572,6 +596,7 @@ OPTIONS: tuple[Option, ...] = (
         "of them have changed",
         default="16",
         metavar="N",
+        field="spot_check",
     ),
     make_option(
         "allow-modified-data",
@@ -580,6 +605,7 @@ OPTIONS: tuple[Option, ...] = (
         "accept dataset files, downloaded ones too, whose checksum is none that is "
         "published; their scores are marked as modified",
         default="no",
+        field="allow_modified_data",
     ),
     make_option(
         "data-paths",
@@ -589,6 +615,7 @@ OPTIONS: tuple[Option, ...] = (
         "anywhere; other datasets never read files outside of their own folders",
         default="any",
         metavar="WHERE",
+        field="data_paths",
     ),
     make_option(
         "offline",
@@ -596,6 +623,7 @@ OPTIONS: tuple[Option, ...] = (
         YES_NO,
         "never touch the network, except for the model's endpoint",
         default="no",
+        field="offline",
     ),
     make_option(
         "data-mirror",
@@ -604,6 +632,7 @@ OPTIONS: tuple[Option, ...] = (
         "take missing dataset files from here, under their published file names, "
         "not their published addresses; a hub's OWNER/NAME only from a folder's",
         metavar="URL|DIR",
+        field="data_mirror",
     ),
     make_option(
         "download-max-gb",
@@ -612,6 +641,7 @@ OPTIONS: tuple[Option, ...] = (
         "refuse to start where more than this is to be downloaded, in GB (10^9 bytes)",
         default="20",
         metavar="GB",
+        field="download_max_gb",
     ),
     make_option(
         "download-only",
@@ -619,6 +649,7 @@ OPTIONS: tuple[Option, ...] = (
         YES_NO,
         "download the files of the selected datasets, then stop",
         default="no",
+        field="download_only",
     ),
     *BASELINE_OPTIONS,
     *GATE_OPTIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,56 @@ def test_every_option_has_the_three_names() -> None:
         flag.removeprefix("--").replace("-", "_") == ini == env.lower()
         for flag, ini, env in names
     )
+
+
+# Their values are not settings as they are: several make one, or a file is read.
+MADE = {
+    *("config", "api-key-file", "max-tokens-name", "api-query", "api-header-file"),
+    *("engine", "replicas", "judge", "judge-api-base", "judge-api-key-file"),
+    *("judge-api-query", "judge-api-header-file", "judge-max-tokens-name"),
+    *("judge-max-tokens", "judge-temperature", "judge-extra-body", "data", "report"),
+    *("export", "work-dir", "cache-dir", "thresholds"),
+}
+
+
+def test_every_option_says_its_field(load: Load) -> None:
+    settings = load()
+    assert {option.name for option in OPTIONS if not option.field} == MADE
+    for option in OPTIONS:
+        if option.field:
+            attrgetter(option.field)(settings)
+
+
+def test_the_options_say_what_tells_runs_apart(load: Load) -> None:
+    plain = {"model": None, "backend": "endpoint", "max_tokens": 2048}
+    assert load().identity() == {**plain, "temperature": 0.0, "images": "original"}
+    other = load(
+        "--vlm-model=m",
+        "--vlm-preset=evalscope",
+        "--vlm-temperature=none",
+        "--vlm-image-size=512",
+        '--vlm-extra-body={"top_k": 1}',
+        "--vlm-concurrency=3",
+    )
+    assert other.identity() == {
+        "model": "m",
+        "backend": "endpoint",
+        "preset": "evalscope",
+        "images": "as-ms-vlmeval",
+        "image_size": 512,
+        "image_detail": "high",
+        "extra_body": '{"top_k": 1}',
+        "max_tokens": 2048,
+        "temperature": None,
+    }
+    local = load("--vlm-model=m", "--vlm-backend=local", "--vlm-model-args=a=1 b=x")
+    assert local.identity() == {
+        "model": "m",
+        "backend": "local",
+        "max_tokens": 2048,
+        "temperature": 0.0,
+        "model_args": '{"a": 1, "b": "x"}',
+    }
 
 
 def test_dataset_names_may_be_repeated_and_listed(load: Load) -> None:
