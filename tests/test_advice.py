@@ -24,7 +24,9 @@ ADVICE = re.compile(r"--vlm-[a-z]|pytest --|swift deploy|pip install|--snapshot-
 HELP = {
     "models/endpoint:option_prefix",
     "settings/groups:GATE_OPTIONS",
+    "settings/groups:LOCAL_OPTIONS",
     "settings/groups:REPORT_OPTIONS",
+    "settings/groups:SERVING_OPTIONS",
     "settings/table:COMMANDS",
     "settings/table:MODEL_OPTIONS",
     "settings/table:OPTIONS",
@@ -237,7 +239,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/inside/scoring:NEEDS_JUDGE",
         ),
     },
-    "test_judge_settings.py": {
+    "test_groups.py": {
         "test_what_names_no_judge_costs_nothing": ("settings/groups:describe_judges",),
     },
     "test_library.py": {
@@ -326,7 +328,8 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/own:check_exists",
         ),
     },
-    "test_task_errors.py": {
+    "test_task_file.py": {
+        "test_a_class_that_is_not_there": ("models/local:find_class",),
         "test_what_refusals_of_a_task_advise_is_accepted": (
             "settings/task_file:Reading._check_further",
             "settings/task_fields:_read_text",
@@ -334,9 +337,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_task_runs.py": {
         "test_a_class_that_is_another": ("datasets/library:Library.check_classes",),
-    },
-    "test_tasks.py": {
-        "test_a_class_that_is_not_there": ("models/local:find_class",),
     },
     "test_thresholds.py": {
         "test_what_a_refusal_advises_is_accepted": (

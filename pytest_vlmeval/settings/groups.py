@@ -30,8 +30,6 @@ from pytest_vlmeval.settings.option import (
     parse_flag,
     parse_number,
     parse_one_of,
-    parse_percent,
-    parse_share,
     parse_whole,
     shown_address,
 )
@@ -394,26 +392,10 @@ GateSamples = Literal["none", "regressed", "all"]
 Updating = Literal["none", "new", "all"]
 
 
-def parse_level(text: str) -> float:
-    """Read a confidence: at least one half, below 1."""
-    level = parse_number(0.5)(text)
-    if level >= 1:
-        raise ValueError
-    return level
-
-
-def parse_margin(text: str) -> float:
-    """Read a tolerated drop in points: from 0 to below 100."""
-    margin = parse_number(0)(text)
-    if margin >= 100:
-        raise ValueError
-    return margin
-
-
 BASELINE_OPTIONS: tuple[Option, ...] = (
     make_option(
         "level",
-        parse_level,
+        parse_number(0.5, below=1),
         "a confidence: a number from 0.5 to below 1",
         "confidence of comparisons with a baseline or another run: a model that is no "
         "worse fails with a chance of at most 1 less the level",
@@ -423,7 +405,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "margin",
-        parse_margin,
+        parse_number(0, below=100),
         "a number from 0 to below 100 (points)",
         "drop below the baseline that is tolerated, in points (hundredths of the "
         "samples)",
@@ -689,7 +671,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "fdr",
-        parse_share,
+        parse_number(0, above=True, below=1),
         "a number above 0 and below 1",
         "accepted share of false alarms among all failed gates of the run, thresholds "
         "and baselines, by Benjamini-Hochberg; without it each gate counts by itself",
@@ -707,7 +689,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "min-answered",
-        parse_percent,
+        parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
         "a score fails where less of its samples has a usable answer, in percent",
         default="100",
@@ -716,7 +698,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "min-judged",
-        parse_percent,
+        parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
         "a score fails where the judge decided less of what it was asked, in percent",
         default="99",
@@ -725,7 +707,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
     ),
     make_option(
         "max-cut-off",
-        parse_percent,
+        parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
         "a score fails where more of its answers were cut off at --vlm-max-tokens, in "
         "percent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -131,32 +132,27 @@ def parse_concurrency(text: str) -> int | None:
     return None if text == "auto" else parse_whole(1)(text)
 
 
-def parse_number(minimum: float, *, above: bool = False) -> Callable[[str], float]:
-    """Give the parser of finite numbers from `minimum` on, or `above` it."""
+def parse_number(
+    minimum: float,
+    *,
+    above: bool = False,
+    below: float = math.inf,
+    maximum: float = math.inf,
+) -> Callable[[str], float]:
+    """Give the parser of numbers from `minimum`, or `above` it, to `maximum`.
+
+    They are finite, and `below` another number where there is one.
+    """
 
     def parse(text: str) -> float:
         value = float(text)
-        if not minimum <= value < float("inf") or (above and value == minimum):
+        if not minimum <= value <= maximum or not value < below:
+            raise ValueError
+        if above and value == minimum:
             raise ValueError
         return value
 
     return parse
-
-
-def parse_percent(text: str) -> float:
-    """Read a number from 0 to 100."""
-    value = parse_number(0)(text)
-    if value > 100:
-        raise ValueError
-    return value
-
-
-def parse_share(text: str) -> float:
-    """Read a number above 0 and below 1."""
-    value = parse_number(0, above=True)(text)
-    if value >= 1:
-        raise ValueError
-    return value
 
 
 def parse_one_of(*choices: str) -> Callable[[str], str]:

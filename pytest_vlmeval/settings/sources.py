@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_vlmeval.settings.option import Option
-    from pytest_vlmeval.settings.task_file import Task
+    from pytest_vlmeval.settings.task_fields import Task
 
 Place = Literal["command", "task", "ini", "environment"]
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
@@ -359,7 +359,7 @@ def call_sources(
     tree = None
     config = given.get("config")
     if isinstance(config, Mapping):
-        from pytest_vlmeval.settings.task_file import write_mapping
+        from pytest_vlmeval.settings.task_fields import write_mapping
 
         tree = write_mapping(config)
         del given["config"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.settings.groups import EXACT_MATCHING, OFFICIAL, find_secret
 from pytest_vlmeval.settings.option import ApiKey, list_datasets
 from pytest_vlmeval.settings.task_fields import (
@@ -35,7 +34,6 @@ from pytest_vlmeval.settings.task_fields import (
     kind_of,
     read_json_tree,
     read_tree,
-    write_mapping,
 )
 
 SHOWN_TEXT = 80
@@ -175,7 +173,8 @@ class Reading:
         for name in given:
             if name in fields.model_fields:
                 continue
-            near = _nearest(name, fields.model_fields, 0.85)
+            shortened = name[:SHOWN_TEXT]
+            near = did_you_mean(shortened, fields.model_fields, cutoff=0.85)
             if near or not name.isidentifier():
                 raise self._unknown(fields, name, place)
             if SECRET.search(name):
@@ -193,20 +192,13 @@ class Reading:
                 )
 
     def _unknown(self, fields: type[BaseModel], name: str, place: str) -> VlmEvalError:
-        near = _nearest(name, fields.model_fields, 0.6)
-        question = f" Did you mean {near}?" if near else ""
+        shortened = name[:SHOWN_TEXT]
+        question = did_you_mean(shortened, fields.model_fields, most=1)
         known = ", ".join(fields.model_fields)
         return self.error(
-            f"{place}{name[:SHOWN_TEXT]!r}"
-            if not name.isidentifier()
-            else place + name,
+            place + (name if name.isidentifier() else repr(shortened)),
             f" is no field that is known here.{question} Known are: {known}.",
         )
-
-
-def _nearest(name: str, names: Iterable[str], cutoff: float) -> str:
-    near = difflib.get_close_matches(name[:SHOWN_TEXT], list(names), n=1, cutoff=cutoff)
-    return near[0] if near else ""
 
 
 SUBTITLED = "Video-MME"
@@ -755,6 +747,3 @@ def _take_vlmevalkit(
     if entry is not None:
         take_model(reading, entry)
     return classes, entry
-
-
-__all__ = ["Task", "load_mapping", "load_task", "write_mapping"]

@@ -1,14 +1,20 @@
-"""What the endpoint client sends, and what it makes of answers."""
+"""The endpoint's client: what it sends, what it makes of answers, and its errors."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import socket
+import time
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.models.client import Reply, Request
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import Reply, Request, RequestError
 from pytest_vlmeval.records import PromptPart
 from tests.support.endpoint_calls import (
     ask,
@@ -212,3 +218,282 @@ def test_no_answer_in_a_200(
     error = error_by(server, **rule)
     assert facts(error) == ("protocol", None, True)
     assert str(error) == f"{server.url} answered 200 with {words}"
+
+
+def test_refused() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        error = ask_error(url)
+    assert facts(error) == ("connection", None, True)
+    assert str(error) == f"the connection to {url} failed: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("reset", "Connection reset by peer"),
+        ("broken_body", "broken off in the middle of an answer"),
+    ],
+)
+def test_lost(server: ServerProcess, fault: str, reason: str) -> None:
+    error = error_by(server, fault=fault)
+    assert facts(error) == ("connection", None, True)
+    assert str(error) == f"the connection to {server.url} failed: {reason}"
+
+
+def test_name_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    error = ask_error("http://model.invalid:8000/v1")
+    assert facts(error) == ("connection", None, True)
+    assert "model.invalid" in str(error)
+
+
+def test_server_that_dies_and_comes_back(
+    vlm_server: Callable[..., ServerProcess],
+) -> None:
+    server = vlm_server(rules=[{"fault": "exit", "after": 1}])
+
+    async def run() -> None:
+        client = client_of(server.url)
+        await client.ask(text_request("?"))
+        for _ in range(2):  # while it dies, and when it is dead
+            with pytest.raises(RequestError, match="the connection to") as caught:
+                await client.ask(text_request("?"))
+            assert facts(caught.value) == ("connection", None, True)
+        server.kill()
+        server.start()
+        assert (await client.ask(text_request("?"))).text == "A"
+        await client.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang_body"])
+def test_deadline(server: ServerProcess, fault: str) -> None:
+    server.control(rules=[{"fault": fault, "first": 1}])
+
+    async def run() -> float:
+        client = client_of(server.url, timeout_s=0.5)
+        started = time.monotonic()
+        with pytest.raises(RequestError) as caught:
+            await client.ask(text_request("?"))
+        waited_s = time.monotonic() - started
+        assert facts(caught.value) == ("timeout", None, True)
+        assert str(caught.value) == f"{server.url} gave no answer within 0.5 s"
+        assert (await client.ask(text_request("?"))).text == "A"
+        await client.close()
+        return waited_s
+
+    assert 0.5 <= asyncio.run(run()) < 2
+
+
+def test_deadline_holds_though_bytes_keep_coming() -> None:
+    """A server that sends a byte now and then never trips a timeout of reads."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        try:
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            writer.close()
+
+    async def run() -> None:
+        dripping = await asyncio.start_server(drip, "127.0.0.1", 0)
+        port = dripping.sockets[0].getsockname()[1]
+        client = client_of(f"http://127.0.0.1:{port}", timeout_s=0.5)
+        with pytest.raises(RequestError) as caught:
+            await client.ask(text_request("?"))
+        assert caught.value.kind == "timeout"
+        await client.close()
+        dripping.close()
+        await asyncio.sleep(0.2)  # until its writer has seen the end
+
+    asyncio.run(run())
+
+
+def test_what_is_not_http() -> None:
+    async def babble(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail.example ESMTP\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        other = await asyncio.start_server(babble, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        client = client_of(f"http://127.0.0.1:{port}")
+        with pytest.raises(RequestError) as caught:
+            await client.ask(text_request("?"))
+        assert facts(caught.value) == ("connection", None, True)
+        assert "\n" not in str(caught.value)
+        await client.close()
+        other.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("key", ["line\nbreak", "schlüssel"])
+def test_key_that_cannot_be_sent(key: str) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        client_of("http://127.0.0.1:1/v1", api_key=key)
+    assert str(caught.value) == (
+        "The API key holds a line break or another character that cannot be "
+        "sent. Set VLM_API_KEY, or give a file that holds the key with "
+        "--vlm-api-key-file."
+    )
+
+
+QUOTED_KEY = 'sk-"secret"/key+0123456789'
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [
+        (400, False),
+        (401, False),
+        (403, False),
+        (404, False),
+        (422, False),
+        (408, True),
+        (409, True),
+        (429, True),
+        (500, True),
+        (502, True),
+        (503, True),
+    ],
+)
+def test_what_may_pass_another_time(
+    server: ServerProcess, status: int, retryable: bool
+) -> None:
+    error = error_by(server, status=status, message="because")
+    assert facts(error) == ("status", status, retryable)
+    assert str(error) == f"{server.url} answered {status}: because"
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            {"status": 400, "message": "row(0) is larger than the max_length(8)"},
+            "row(0) is larger than the max_length(8)",
+        ),
+        ({"status": 404, "shape": "openai", "message": "no such"}, "no such"),
+        ({"status": 422, "shape": "detail", "message": "bad"}, "body: bad"),
+        (
+            {"status": 500, "shape": "plain", "message": "Internal\n Error"},
+            "Internal Error",
+        ),
+        ({"status": 400, "message": ""}, "no message"),
+        ({"status": 502, "shape": "empty"}, "no message"),
+        ({"status": 400, "message": "lang " * 200}, ("lang " * 200)[:499] + "…"),
+    ],
+)
+def test_says_the_servers_words(
+    server: ServerProcess, rule: dict[str, object], words: str
+) -> None:
+    error = error_by(server, **rule)
+    assert str(error) == f"{server.url} answered {rule['status']}: {words}"
+
+
+def test_unknown_model(server: ServerProcess) -> None:
+    error = ask_error(server.url, model="other")
+    assert facts(error) == ("status", 400, False)
+    assert "`other` is not in the model_list: `['tiny-vlm']`." in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "shape"),
+    [
+        (200, "openai"),
+        (400, "swift"),
+        (401, "openai"),
+        (422, "detail"),
+        (500, "plain"),
+    ],
+)
+def test_key_and_base64_never_appear(
+    server: ServerProcess, status: int, shape: str
+) -> None:
+    data = b64encode(IMAGE).decode()
+    said = f"key {QUOTED_KEY} and data:image/png;base64,{data[:40]} and {data}."
+    rule = {"status": status, "shape": shape, "message": said}
+    server.control(rules=[rule | {"fault": "error_body"} if status == 200 else rule])
+    error = ask_error(server.url, api_key=QUOTED_KEY)
+    text = str(error) + repr(error)
+    assert QUOTED_KEY not in text
+    assert json.dumps(QUOTED_KEY)[1:-1] not in text
+    assert data[:20] not in text
+    assert "key *** and <base64 data> and <base64 data>." in text
+
+
+@pytest.mark.parametrize(
+    ("header", "low_s", "high_s"),
+    [
+        ("2", 2, 2),
+        ("0.5", 0.5, 0.5),
+        ("86400", 300, 300),
+        ("date+60", 50, 60),
+        ("date+-60", 0, 0),
+        ("date+86400", 300, 300),
+    ],
+)
+def test_retry_after(
+    server: ServerProcess, header: str, low_s: float, high_s: float
+) -> None:
+    error = error_by(server, status=429, retry_after=header)
+    assert error.retry_after_s is not None
+    assert low_s <= error.retry_after_s <= high_s
+
+
+@pytest.mark.parametrize("header", [None, "soon", "", "nan", "-1", "1e9"])
+def test_no_usable_retry_after(server: ServerProcess, header: str | None) -> None:
+    error = error_by(server, status=429, retry_after=header)
+    assert error.retry_after_s is None
+
+
+def test_fresh_connection_after_a_500(server: ServerProcess) -> None:
+    server.control(rules=[{"status": 500, "times": 1}, {"status": 400, "times": 1}])
+
+    async def run() -> None:
+        client = client_of(server.url)
+        with pytest.raises(RequestError, match="answered 500"):
+            await client.ask(text_request("?"))
+        with pytest.raises(RequestError, match="answered 400"):
+            await client.ask(text_request("?"))
+        await client.ask(text_request("?"))
+        await client.close()
+
+    asyncio.run(run())
+    first, *others = (record["connection"] for record in server.requests())
+    assert first not in others
+    assert len(set(others)) == 1
+
+
+def test_a_500_disturbs_no_request_under_way(server: ServerProcess) -> None:
+    server.control(
+        rules=[{"contains": "bad", "status": 500}], default="fine", latency_s=0.2
+    )
+
+    async def run() -> list[Reply | BaseException]:
+        client = client_of(server.url)
+        names = ["good", "bad", "good", "good", "bad", "good"]
+        try:
+            return await asyncio.gather(
+                *(client.ask(text_request(name)) for name in names),
+                return_exceptions=True,
+            )
+        finally:
+            await client.close()
+
+    found = asyncio.run(run())
+    assert sum(isinstance(reply, Reply) for reply in found) == 4
+    assert sum(isinstance(reply, RequestError) for reply in found) == 2

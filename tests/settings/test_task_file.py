@@ -1,32 +1,320 @@
-"""Task files that cannot be used: one message each, with file and field, never more."""
+"""Task files of EvalScope and VLMEvalKit: what each field becomes, and mistakes."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
-from collections.abc import Iterator
+import string
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.local import order_of
+from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.settings.groups import parse_arguments
 from pytest_vlmeval.settings.sources import BY_NAME, Given, Sources
 from pytest_vlmeval.settings.task_fields import (
     ApiModel,
     EvalConfig,
     EvalScopeTask,
-    read_tree,
-)
-from pytest_vlmeval.settings.task_file import (
+    LocalModel,
     Task,
-    load_mapping,
-    load_task,
+    read_tree,
     write_mapping,
 )
+from pytest_vlmeval.settings.task_file import load_mapping, load_task
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
 from tests.support.task_files import LOCAL, SERVED, read_task, swift_task, write_task
+
+SettingsOf = Callable[..., Settings]
+
+
+@pytest.fixture
+def settings_of(pytester: pytest.Pytester) -> SettingsOf:
+    """Return what loads the settings of a task, with options beside it."""
+
+    def settings_of(
+        task: object,
+        *arguments: str,
+        ini: str = "",
+        environ: dict[str, str] | None = None,
+        name: str = "task.yaml",
+    ) -> Settings:
+        write_task(pytester.path / name, task)
+        pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{ini}")
+        config = pytester.parseconfig(f"--vlm-config={name}", *arguments)
+        return load_settings(config, {"HOME": "/nowhere", **(environ or {})})
+
+    return settings_of
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "task.yml", "task.json"])
+def test_a_task_for_a_served_model(
+    settings_of: SettingsOf, pytester: pytest.Pytester, name: str
+) -> None:
+    task = swift_task(
+        top={"work_dir": "outputs"},
+        model={"key": "sk-1", "retry": 3, "timeout": 60, "top_p": 0.9},
+        mode="eval",
+        judge="qwen3",
+        judge_base_url="http://127.0.0.1:8866/v1",
+        judge_key="sk-2",
+    )
+    settings = settings_of(task, name=name)
+    assert settings.model == "qwen-vl-chat"
+    assert settings.backend == "endpoint"
+    assert settings.api_bases == ("http://127.0.0.1:8000/v1/chat/completions",)
+    assert settings.api_key == "sk-1"
+    assert settings.temperature == 0
+    assert settings.max_tokens == 512
+    assert settings.prompting.image_size == 224
+    assert settings.prompting.image_detail == "low"
+    assert settings.prompting.system_prompt == "Answer in one word."
+    assert json.loads(settings.prompting.extra_body) == {"top_p": 0.9}
+    assert not settings.video_url
+    assert (settings.retries, settings.timeout_s) == (3, 60)
+    assert settings.data == ("MathVision_MINI",)
+    assert (settings.mode, settings.limit, settings.concurrency) == ("score", 2, 4)
+    assert not settings.fresh
+    assert settings.work_dir == pytester.path / "outputs"
+    (judge,) = settings.judges
+    assert (judge.name, judge.api_key) == ("qwen3", "sk-2")
+    assert judge.api_bases == ("http://127.0.0.1:8866/v1",)
+    assert settings.remarks == ()
+
+
+def test_a_task_for_a_local_model(
+    settings_of: SettingsOf, sandbox_environment: SandboxEnvironment
+) -> None:
+    model = {**LOCAL, "max_new_tokens": 1024, "prompt": "it's, 'so'", "n_layers": 2}
+    settings = settings_of(
+        swift_task() | {"eval_config": {"model": [model], "data": ["MME"]}}
+    )
+    assert (settings.model, settings.backend) == ("qwen_chat", "local")
+    assert settings.local.path == "models/Qwen-VL-Chat"
+    assert settings.max_tokens == 1024
+    given = {"max_new_tokens": 1024, "prompt": "it's, 'so'", "n_layers": 2}
+    assert settings.local.arguments == given
+    # As ms-vlmeval's own configuration has it, with the file's fields on top.
+    python = sandbox_environment.python
+    order, _, _ = order_of("qwen_chat", _with_python(settings, python))
+    assert order["class_name"] == "QwenVLChat"
+    assert order["arguments"] == {**given, "model_path": "models/Qwen-VL-Chat"}
+
+
+def _with_python(settings: Settings, python: Path) -> Any:
+    from dataclasses import replace
+
+    return replace(settings.local, python=python)
+
+
+def test_names_alone_are_local_models_or_served_at_base_url(
+    settings_of: SettingsOf,
+) -> None:
+    config: dict[str, Any] = {"model": ["qwen_chat"], "data": ["MME"]}
+    task = {"eval_backend": "VLMEvalKit", "eval_config": config}
+    assert settings_of(task).backend == "local"
+    config |= {"base_url": "http://h:1/v1", "key": "k", "top_k": 4, "video_llm": True}
+    config |= {"extra_body": '{"min_p": 0.1}', "temperature": 0.5}
+    settings = settings_of(task)
+    assert (settings.model, settings.backend) == ("qwen_chat", "endpoint")
+    assert settings.api_bases == ("http://h:1/v1",)
+    assert settings.api_key == "k"
+    assert json.loads(settings.prompting.extra_body) == {"top_k": 4, "min_p": 0.1}
+    assert settings.video_url
+    # What ms-vlmeval takes there where nothing is said.
+    assert (settings.temperature, settings.max_tokens) == (0.5, 2**15)
+    assert settings.timeout_s == 1800
+    assert settings_of(task, environ={"VLM_MAX_TOKENS": "9"}).max_tokens == 9
+
+
+def test_a_configuration_of_vlmevalkit(
+    settings_of: SettingsOf, sandbox_environment: SandboxEnvironment
+) -> None:
+    task: dict[str, Any] = {
+        "model": {
+            "cold": {"class": "GPT4V", "model": "m", "api_base": "http://h/v1"},
+            "warm": {
+                "class": "CustomAPIModel",
+                "model": "m",
+                "api_base": "OFFICIAL",
+                "temperature": 1.0,
+            },
+            "mine": {"class": "QwenVLChat", "model_path": "weights"},
+            "Qwen2-VL-2B-Instruct": {},
+        },
+        "data": {
+            "MMBench": {"class": "ImageMCQDataset", "dataset": "MMBench_DEV_EN_V11"},
+            "Video-MME_64frame": {},
+            "V16": {"class": "VideoMME", "dataset": "Video-MME", "nframe": 16},
+        },
+    }
+    cold = settings_of(task, "--vlm-model=cold", name="c.json")
+    assert (cold.model, cold.api_bases) == ("m", ("http://h/v1",))
+    assert (cold.temperature, cold.prompting.image_detail) == (0, "low")
+    assert cold.data == ("MMBench_DEV_EN_V11", "Video-MME_64frame", "Video-MME")
+    assert cold.nframe == 16
+    assert cold.classes == {
+        "MMBench_DEV_EN_V11": "ImageMCQDataset",
+        "Video-MME": "VideoMME",
+    }
+    warm = settings_of(task, "--vlm-model=warm", name="c.json")
+    assert (warm.model, warm.temperature) == ("m", 1)
+    assert warm.api_bases == ("https://api.openai.com/v1",)
+    assert warm.prompting.image_detail == "high"
+    mine = settings_of(task, "--vlm-model=mine", name="c.json")
+    assert (mine.model, mine.backend, mine.local.path) == ("mine", "local", "weights")
+    order, _, _ = order_of("mine", _with_python(mine, sandbox_environment.python))
+    assert (order["class_name"], order["module"]) == ("QwenVLChat", "qwen_vl")
+    shortcut = settings_of(task, "--vlm-model=Qwen2-VL-2B-Instruct", name="c.json")
+    assert (shortcut.model, shortcut.backend) == ("Qwen2-VL-2B-Instruct", "local")
+
+
+def test_gpt4v_is_openai_s_where_no_address_is_given(settings_of: SettingsOf) -> None:
+    task = {"model": {"a": {"class": "GPT4V", "model": "gpt-4o"}}, "data": {"MME": {}}}
+    assert settings_of(task, name="c.json").api_bases == ("https://api.openai.com/v1",)
+    mine = settings_of(task, name="c.json", environ={"VLM_API_BASE": "http://h/v1"})
+    assert (mine.api_bases, mine.remarks) == (("http://h/v1",), ())
+
+
+def test_a_class_that_is_not_there(
+    settings_of: SettingsOf, sandbox_environment: SandboxEnvironment
+) -> None:
+    task = {"model": {"m": {"class": "Qwen2VLChatt"}}, "data": {"MME": {}}}
+    settings = settings_of(task, name="c.json")
+    with pytest.raises(VlmEvalError) as caught:
+        order_of("m", _with_python(settings, sandbox_environment.python))
+    assert str(caught.value) == (
+        "ms-vlmeval has no class 'Qwen2VLChatt' that loads a model. Did you mean "
+        "Qwen2VLChat or QwenVLChat or Qwen3VLChat? A model behind an API is asked by "
+        "the address of an OpenAI-compatible endpoint: --vlm-api-base, in a task file "
+        "name: CustomAPIModel with type and api_base."
+    )
+    right = {"model": {"m": {"class": "Qwen2VLChat"}}, "data": {"MME": {}}}
+    settings = settings_of(right, name="c.json")
+    order, *_ = order_of("m", _with_python(settings, sandbox_environment.python))
+    assert order["class_name"] == "Qwen2VLChat"
+    url = "http://127.0.0.1:9/v1"
+    model = {"name": "CustomAPIModel", "type": "m", "api_base": url}
+    settings = settings_of(
+        {"eval_backend": "VLMEvalKit", "eval_config": {"model": [model]}}
+    )
+    assert (settings.backend, settings.api_bases) == ("endpoint", (url,))
+    settings = settings_of(
+        {"data": {"MME": {}}}, f"--vlm-api-base={url}", "--vlm-model=m"
+    )
+    assert (settings.backend, settings.api_bases) == ("endpoint", (url,))
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "base", "key"),
+    [
+        (
+            {"LOCAL_LLM": "q", "OPENAI_API_BASE": "http://j/v1"},
+            "q",
+            "http://j/v1",
+            None,
+        ),
+        (
+            {"judge": "gpt-4o", "LOCAL_LLM": "q", "OPENAI_API_BASE": "http://j/v1"},
+            "q",
+            "http://j/v1",
+            None,
+        ),
+        (
+            {"judge": "gpt-4o", "OPENAI_API_KEY": "sk-3"},
+            "gpt-4o",
+            "https://api.openai.com/v1",
+            "sk-3",
+        ),
+        (
+            {"judge": "j", "judge_base_url": "http://a/v1", "judge_key": "EMPTY"},
+            "j",
+            "http://a/v1",
+            None,
+        ),
+    ],
+)
+def test_the_judge(
+    settings_of: SettingsOf,
+    given: dict[str, Any],
+    name: str,
+    base: str,
+    key: str | None,
+) -> None:
+    (judge,) = settings_of(swift_task(**given), environ={"LOCAL_LLM": "other"}).judges
+    assert (judge.name, judge.api_bases, judge.api_key) == (name, (base,), key)
+
+
+def test_exact_matching_is_no_judge(settings_of: SettingsOf) -> None:
+    task = swift_task(judge="exact_matching", LOCAL_LLM="q")
+    settings = settings_of(task, environ={"LOCAL_LLM": "other"})
+    assert settings.judges == ()
+    (remark,) = settings.remarks
+    assert remark.endswith(
+        "task.yaml: eval_config.LOCAL_LLM has no effect here: there is no judge: "
+        "answers are matched exactly"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "data", "nframe", "fps"),
+    [
+        ({"nframe": 16, "fps": -1}, "Video-MME", 16, None),
+        ({"fps": 0.5}, "Video-MME", None, 0.5),
+        ({"use_subtitle": True}, "Video-MME_8frame_subs", None, None),
+        ({"use_subtitle": True, "fps": 0.5}, "Video-MME_0.5fps_subs", None, None),
+    ],
+)
+def test_how_videos_are_shown(
+    settings_of: SettingsOf,
+    given: dict[str, Any],
+    data: str,
+    nframe: int | None,
+    fps: float | None,
+) -> None:
+    settings = settings_of(swift_task(data=["Video-MME"], **given))
+    assert (settings.data, settings.nframe, settings.fps) == ((data,), nframe, fps)
+
+
+def test_reuse_false_starts_over(settings_of: SettingsOf) -> None:
+    assert settings_of(swift_task(reuse=False)).fresh
+    assert settings_of(swift_task(reuse=None, rerun=True)).fresh
+    assert not settings_of(swift_task(reuse=False), "-o", "vlm_fresh=no").fresh
+
+
+def test_fields_of_a_known_name_take_what_they_read_elsewhere(tmp_path: Path) -> None:
+    task = read_task(tmp_path, swift_task(api_nproc=9, nproc=5, temperature=0.5))
+    assert task.values["concurrency"].text == "5"
+    assert [remark.split(": ", 1)[1] for remark in task.remarks] == [
+        "eval_config.api_nproc has no effect here: eval_config.nproc says it already",
+        "eval_config.temperature has no effect here: it belongs to base_url",
+    ]
+
+
+def test_an_eval_config_in_a_file_of_its_own(tmp_path: Path) -> None:
+    write_task(tmp_path / "inner.json", {"model": [SERVED], "data": "MME"})
+    task = read_task(
+        tmp_path, {"eval_backend": "VLMEvalKit", "eval_config": "inner.json"}
+    )
+    assert task.values["data"].text == "MME"
+    text = json.dumps({"model": [SERVED], "data": ["POPE"]})
+    task = read_task(tmp_path, {"eval_backend": "VLMEvalKit", "eval_config": text})
+    assert task.values["data"].text == "POPE"
+
+
+def test_arguments_keep_commas_in_quotes() -> None:
+    assert parse_arguments("a=1, b='x, y' c=True") == {"a": 1, "b": "x, y", "c": True}
+
 
 CANARY = "sk-canary-4d1f"
 SEVERAL = swift_task()["eval_config"] | {
@@ -316,10 +604,10 @@ def test_no_value_is_in_any_message(tmp_path: Path) -> None:
             for name in place[:-1]:
                 parent = parent[name]
             parent[place[-1]] = wrong
-            for given in (True, False):
+            for in_file in (True, False):
                 try:
                     text = json.dumps(task)
-                    if given:
+                    if in_file:
                         path = write_task(tmp_path / "task.json", task)
                         read = load_task(path, None, tmp_path)
                     else:
@@ -435,3 +723,88 @@ def test_no_traceback_shows_a_key_of_a_task(tmp_path: Path) -> None:
     assert CANARY not in repr(tree)
     assert tree["eval_config"]["judge_key"] == CANARY
     assert CANARY not in repr(write_mapping(task))
+
+
+FUZZED_NAMES = st.sampled_from(
+    sorted({*EvalScopeTask.model_fields, *EvalConfig.model_fields})
+    + sorted({*ApiModel.model_fields, *LocalModel.model_fields, "class", "dataset"})
+) | st.text(string.printable, max_size=8)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["CustomAPIModel", "VLMEvalKit", "MME", "http://h/v1", "EMPTY"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(FUZZED_NAMES, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+TASKS = st.one_of(
+    VALUES,
+    st.builds(
+        lambda config: {"eval_backend": "VLMEvalKit", "eval_config": config},
+        st.dictionaries(FUZZED_NAMES, VALUES, max_size=6) | VALUES,
+    ),
+    st.builds(
+        lambda model, more: swift_task(model=model, **more),
+        st.dictionaries(FUZZED_NAMES, VALUES, max_size=3),
+        st.dictionaries(
+            FUZZED_NAMES.filter(lambda n: n not in ("model", "top")), VALUES
+        ),
+    ),
+    st.fixed_dictionaries(
+        {
+            "model": st.dictionaries(st.text(max_size=5), VALUES, max_size=2),
+            "data": st.dictionaries(st.text(max_size=5), VALUES, max_size=2),
+        }
+    ),
+)
+
+
+def check_task(folder: Path, name: str, content: bytes) -> None:
+    """Read a file: what comes of it is a task or one error that names the file."""
+    # A name of its own, as files may change within the resolution of the clock.
+    path = folder / hashlib.sha256(content).hexdigest() / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    try:
+        task = load_task(path, None, folder)
+    except VlmEvalError as error:
+        said = str(error)
+        if name not in said or len(said) > 3_000:
+            raise AssertionError(said) from None
+    else:
+        assert isinstance(task, Task)
+        assert set(task.values) <= set(BY_NAME)
+        assert all(isinstance(value.text, str) for value in task.values.values())
+
+
+@settings(max_examples=120, deadline=None)
+@given(task=TASKS)
+def test_any_values_are_a_task_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, task: object
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    text = json.dumps(task, allow_nan=True).encode()
+    check_task(folder, "fuzz.json", text)
+    check_task(
+        folder,
+        "fuzz.yaml",
+        yaml.dump(task, allow_unicode=True).encode("utf-8", "surrogatepass"),
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_any_bytes_are_a_task_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    whole = yaml.safe_dump(swift_task()).encode()
+    at = data.draw(st.integers(0, len(whole)))
+    middle = data.draw(st.binary(max_size=30))
+    rest = data.draw(st.sampled_from([whole[at:], b"", whole[: at // 2]]))
+    check_task(folder, "fuzz.yaml", whole[:at] + middle + rest)
+    check_task(folder, "fuzz.json", json.dumps(swift_task()).encode()[:at] + middle)

@@ -1,10 +1,11 @@
-"""How requests are written: members renamed or left out, query, headers; redirects."""
+"""How a model and its judges are asked: members, queries, headers, keys, addresses."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from pytest_vlmeval.models.client import OutageError, RequestError
 from pytest_vlmeval.models.endpoint import EndpointClient
 from pytest_vlmeval.models.pool import Learned
 from pytest_vlmeval.models.refusals import MemberRefusal, read_refusal
-from pytest_vlmeval.settings.groups import PLAIN, RequestForm, parse_query, read_headers
+from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.settings.groups import (
+    OFFICIAL,
+    PLAIN,
+    RequestForm,
+    parse_query,
+    read_headers,
+)
 from tests.support.endpoint_calls import text_request
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
@@ -554,3 +562,205 @@ def test_redirects_that_lead_nowhere(
     host = server.url.removesuffix("/v1")
     assert str(caught.value) == said.format(url=server.url, host=host)
     assert (caught.value.kind, caught.value.retryable) == ("status", False)
+
+
+LoadJudges = Callable[..., Settings]
+OURS = "--vlm-judge-api-base=http://judge/v1"
+
+
+@pytest.fixture
+def load_judges(pytester: pytest.Pytester) -> LoadJudges:
+    """Return what loads settings from arguments and environment."""
+
+    def load_judges(*arguments: str, **environ: str) -> Settings:
+        return load_settings(pytester.parseconfig(*arguments), environ)
+
+    return load_judges
+
+
+def judges(settings: Settings) -> list[tuple[str, str, str | None]]:
+    return [
+        (each.name, " ".join(each.api_bases), each.api_key) for each in settings.judges
+    ]
+
+
+def test_without_any_it_is_exact_matching(load_judges: LoadJudges) -> None:
+    assert load_judges().judges == ()
+    assert load_judges().judging == "exact matching (no judge)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        (
+            [],
+            {
+                "LOCAL_LLM": "qwen",
+                "OPENAI_API_BASE": "http://own:1/v1/chat/completions",
+            },
+            ("qwen", "http://own:1/v1/chat/completions", None),
+        ),
+        (
+            [],
+            {
+                "LOCAL_LLM": "qwen",
+                "OPENAI_API_BASE": "http://own",
+                "OPENAI_API_KEY": "k",
+            },
+            ("qwen", "http://own", "k"),
+        ),
+        # The command line comes first.
+        (
+            ["--vlm-judge=other", OURS],
+            {
+                "LOCAL_LLM": "qwen",
+                "OPENAI_API_BASE": "http://own",
+                "OPENAI_API_KEY": "k",
+            },
+            ("other", "http://judge/v1", None),
+        ),
+        (
+            ["--vlm-judge=other", OURS],
+            {"VLM_JUDGE_API_KEY": "own", "OPENAI_API_KEY": "k"},
+            ("other", "http://judge/v1", "own"),
+        ),
+        (
+            [OURS],
+            {"LOCAL_LLM": "qwen", "OPENAI_API_BASE": "http://own"},
+            ("qwen", "http://judge/v1", None),
+        ),
+        # Named and paid for.
+        (
+            ["--vlm-judge=gpt-4o-mini"],
+            {"OPENAI_API_KEY": "k"},
+            ("gpt-4o-mini", OFFICIAL, "k"),
+        ),
+        (
+            ["--vlm-judge=gpt-4o-mini", f"--vlm-judge-api-base={OFFICIAL}"],
+            {"OPENAI_API_KEY": "k"},
+            ("gpt-4o-mini", OFFICIAL, "k"),
+        ),
+        (
+            [],
+            {
+                "VLM_JUDGE": "gpt-4o-mini",
+                "OPENAI_API_BASE": "OFFICIAL",
+                "OPENAI_API_KEY": "k",
+            },
+            ("gpt-4o-mini", OFFICIAL, "k"),
+        ),
+    ],
+)
+def test_one_judge(
+    load_judges: LoadJudges,
+    arguments: list[str],
+    environ: dict[str, str],
+    expected: tuple[str, str, str | None],
+) -> None:
+    settings = load_judges(*arguments, **environ)
+    assert judges(settings) == [expected]
+    assert settings.judging == f"judge {expected[0]} at {expected[1]}"
+
+
+def test_a_key_is_not_shown(load_judges: LoadJudges) -> None:
+    settings = load_judges("--vlm-judge=j", OURS, VLM_JUDGE_API_KEY="sk-secret")
+    assert settings.judges[0].api_key == "sk-secret"
+    assert "sk-secret" not in repr(settings.judges)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (
+            [],
+            {"OPENAI_API_KEY": "k"},
+            "OPENAI_API_KEY names none, --vlm-judge=NAME does",
+        ),
+        (
+            [],
+            {"OPENAI_API_KEY": "k", "OPENAI_API_BASE": "http://own"},
+            "OPENAI_API_KEY and OPENAI_API_BASE name none, --vlm-judge=NAME does",
+        ),
+    ],
+)
+def test_what_names_no_judge_costs_nothing(
+    load_judges: LoadJudges, arguments: list[str], environ: dict[str, str], said: str
+) -> None:
+    settings = load_judges(*arguments, **environ)
+    assert settings.judges == ()
+    assert settings.judging == f"exact matching (no judge: {said})"
+    # What that advises is the judge, at the address that is there.
+    (named,) = load_judges("--vlm-judge=NAME", **environ).judges
+    address = environ.get("OPENAI_API_BASE", "https://api.openai.com/v1")
+    assert (named.name, named.api_bases) == ("NAME", (address,))
+
+
+def test_exact_matching_is_forced(load_judges: LoadJudges) -> None:
+    settings = load_judges(
+        "--vlm-judge=exact_matching", LOCAL_LLM="q", OPENAI_API_BASE="http://own"
+    )
+    assert (settings.judges, settings.judging) == ((), "exact matching (no judge)")
+
+
+def test_several_judges_and_where_they_are(load_judges: LoadJudges) -> None:
+    names = ["--vlm-judge=a", "--vlm-judge=b"]
+    assert judges(load_judges(*names, OURS)) == [
+        ("a", "http://judge/v1", None),
+        ("b", "http://judge/v1", None),
+    ]
+    settings = load_judges(
+        "--vlm-judge=a,b", OURS, "--vlm-judge-api-base=http://second/v1"
+    )
+    assert settings.judging == "judge a at http://judge/v1, judge b at http://second/v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "message"),
+    [
+        (
+            ["--vlm-judge=qwen"],
+            {},
+            "--vlm-judge=qwen names a judge, and nothing says where it is. Give its "
+            "URL with --vlm-judge-api-base or OPENAI_API_BASE, or set OPENAI_API_KEY "
+            "for https://api.openai.com/v1.",
+        ),
+        (
+            [],
+            {"LOCAL_LLM": "qwen", "OPENAI_API_KEY": "k"},
+            "LOCAL_LLM=qwen names a judge, and nothing says where it is. Give its URL "
+            "with --vlm-judge-api-base or OPENAI_API_BASE, or do without with "
+            "--vlm-judge=exact_matching.",
+        ),
+        (
+            ["--vlm-judge=a,exact_matching"],
+            {},
+            "--vlm-judge=a,exact_matching: exact_matching means to have no judge, and "
+            "stands alone.",
+        ),
+        (
+            ["--vlm-judge=a", "--vlm-judge=a", OURS],
+            {},
+            "--vlm-judge=a,a names a judge twice. Several judges are different models.",
+        ),
+        (
+            ["--vlm-judge=a,b,c", OURS, OURS],
+            {},
+            "--vlm-judge names 3 judges and --vlm-judge-api-base 2 URLs. Give one URL "
+            "for all, or one for each in this order.",
+        ),
+        (
+            ["--vlm-judge=a", OURS, "--vlm-judge-api-key-file=/no/such"],
+            {},
+            # It may be the key itself.
+            "--vlm-judge-api-key-file=*** cannot be read (No such file or directory). "
+            "Give a readable text file that holds only the key, or set "
+            "VLM_JUDGE_API_KEY.",
+        ),
+    ],
+)
+def test_what_does_not_go_together(
+    load_judges: LoadJudges, arguments: list[str], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(VlmEvalError) as error:
+        load_judges(*arguments, **environ)
+    assert str(error.value) == message
