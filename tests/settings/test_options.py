@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.run.plan import identify
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.sources import call_sources, pytest_sources
 from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
@@ -127,7 +128,7 @@ def test_every_option_says_its_field(load: Load) -> None:
 
 def test_the_options_say_what_tells_runs_apart(load: Load) -> None:
     plain = {"model": None, "backend": "endpoint", "max_tokens": 2048}
-    assert load().identity() == {**plain, "temperature": 0.0, "images": "original"}
+    assert identify(load()) == {**plain, "temperature": 0.0, "images": "original"}
     other = load(
         "--vlm-model=m",
         "--vlm-preset=evalscope",
@@ -136,7 +137,7 @@ def test_the_options_say_what_tells_runs_apart(load: Load) -> None:
         '--vlm-extra-body={"top_k": 1}',
         "--vlm-concurrency=3",
     )
-    assert other.identity() == {
+    assert identify(other) == {
         "model": "m",
         "backend": "endpoint",
         "preset": "evalscope",
@@ -148,7 +149,7 @@ def test_the_options_say_what_tells_runs_apart(load: Load) -> None:
         "temperature": None,
     }
     local = load("--vlm-model=m", "--vlm-backend=local", "--vlm-model-args=a=1 b=x")
-    assert local.identity() == {
+    assert identify(local) == {
         "model": "m",
         "backend": "local",
         "max_tokens": 2048,
