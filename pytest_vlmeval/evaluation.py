@@ -15,8 +15,8 @@ from pytest_vlmeval.datasets.own import write_frame
 from pytest_vlmeval.datasets.unscored import explain_refusal
 from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.run import Run
-from pytest_vlmeval.run.plan import Needed
-from pytest_vlmeval.run.queue import Share
+from pytest_vlmeval.run.plan import Need
+from pytest_vlmeval.run.queue import ProcessShare
 from pytest_vlmeval.settings import environment, load_from
 from pytest_vlmeval.settings.option import is_table
 from pytest_vlmeval.settings.sources import call_sources
@@ -226,11 +226,14 @@ class _Call:
             self._tell(remark)
         session_id = secrets.token_hex(16)
         self._run = run = Run(
-            settings, session_id=session_id, share=Share(0, 1), announce=self._tell
+            settings,
+            session_id=session_id,
+            share=ProcessShare(0, 1),
+            announce=self._tell,
         )
         try:
             names = _take(run, settings.data)
-            whole = Needed(whole=True, indexes=frozenset())
+            whole = Need(whole=True, indexes=frozenset())
             run.begin(dict.fromkeys(names, whole))
             unscored = {name: why for name in names if (why := _finish(run, name))}
             return self._load(settings, session_id, unscored)

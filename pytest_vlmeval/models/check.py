@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient
     from pytest_vlmeval.models.pool import Endpoint
     from pytest_vlmeval.records import Ask, Plan
-    from pytest_vlmeval.run.queue import Board, Queue, RunState
+    from pytest_vlmeval.run.queue import Board, Queue
+    from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import Prompting
 
 # An image, several of them in one prompt, the file of a video.
@@ -164,11 +165,13 @@ class MediaCheck:
     `announce` is told what could not be found out.
     """
 
-    def __init__(self, state: RunState, announce: Callable[[str], None]) -> None:
-        self._settings = state.settings
-        self._store = state.store
-        self._run_id = state.plan.run_id
-        self._session_id = state.session_id
+    def __init__(
+        self, settings: Settings, board: Board, announce: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._store = board.store
+        self._run_id = board.plan.run_id
+        self._session_id = board.session_id
         self._announce = announce
 
     async def check(self, endpoint: Endpoint, needs: Needs) -> None:

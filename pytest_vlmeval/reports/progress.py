@@ -199,7 +199,7 @@ class Watch:
     def results(self) -> list[DatasetResult]:
         """Return what became of each dataset."""
         self._board.refresh()
-        stored = StoredScores(self._store, self._board, self._plan)
+        stored = StoredScores(self._board)
         results = []
         for entry in self._plan.entries:
             found = stored.outcome(entry, brief=True)

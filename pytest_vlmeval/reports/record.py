@@ -309,7 +309,7 @@ class _Loader:
         plan = replace(session.plan, entries=(entry,))
         board = Board(self._store, plan, session.session_id)
         board.refresh()
-        stored = StoredScores(self._store, board, plan)
+        stored = StoredScores(board)
         found = stored.outcome(entry)
         score = found if isinstance(found, Score) else None
         folder = find_prepared(self._cache_dir, entry.dataset, entry.fingerprint)

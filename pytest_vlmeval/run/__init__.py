@@ -12,7 +12,7 @@ from pytest_vlmeval.datasets.unscored import NO_REFERENCES, foresee, why_no_adap
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.models.server import Servers
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
-from pytest_vlmeval.run.plan import Choice, Needed, plan_entry
+from pytest_vlmeval.run.plan import Choice, Need, plan_entry
 from pytest_vlmeval.settings.option import is_table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.run.execution import Execution
     from pytest_vlmeval.run.gating import Gatekeeper
     from pytest_vlmeval.run.judge import JudgePanel
-    from pytest_vlmeval.run.queue import Share
+    from pytest_vlmeval.run.queue import ProcessShare
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.settings import Settings
@@ -43,7 +43,7 @@ class Run:
         settings: Settings,
         *,
         session_id: str,
-        share: Share,
+        share: ProcessShare,
         announce: Callable[[str], None],
     ) -> None:
         self.settings = settings
@@ -148,7 +148,7 @@ class Run:
 
     # Beginning and ending
 
-    def begin(self, needed: Mapping[str, Needed], folders: Sequence[Path] = ()) -> None:
+    def begin(self, needed: Mapping[str, Need], folders: Sequence[Path] = ()) -> None:
         """Open the store, start to ask what has no answer; `VlmEvalError` if it can't.
 
         `needed` maps the names of prepared datasets to what the items need of them;
@@ -184,7 +184,7 @@ class Run:
         local = replace(self.settings.local, replica=number, replicas=processes)
         return replace(self.settings, local=local)
 
-    def _entry(self, dataset: str, need: Needed) -> PlanEntry:
+    def _entry(self, dataset: str, need: Need) -> PlanEntry:
         prepared, rows = self.library.prepared(dataset), self.rows(dataset)
         unscored = self.why_unscored(dataset) or ""
         return plan_entry(self.settings, prepared, rows, need, unscored=unscored)
@@ -193,7 +193,7 @@ class Run:
         self,
         execution: Execution,
         entries: Sequence[PlanEntry],
-        needed: Mapping[str, Needed],
+        needed: Mapping[str, Need],
         folders: Sequence[Path],
     ) -> Gatekeeper:
         from pytest_vlmeval.run.gating import Gatekeeper
@@ -223,7 +223,7 @@ class Run:
     def abandon(self, reason: str) -> None:
         """Tell who waits for an answer that none will come, and why."""
         if self._execution is not None:
-            self._execution.state.board.fail(VlmEvalError(reason))
+            self._execution.board.fail(VlmEvalError(reason))
 
     def halt(self) -> None:
         """Ask nothing more, as the session ends; from any thread."""

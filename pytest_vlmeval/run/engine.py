@@ -294,8 +294,8 @@ class Work:
     `request` reads the prompt of (fingerprint, index) and raises `VlmEvalError` for
     a row that cannot be asked. `retries` is how often one is sent again. `make_pool`
     opens the endpoints, which bound the requests in flight. `refusals` ends the asking
-    of a dataset. `keep` writes what `journal` holds to the store. `release` lets go of
-    what is needed for asking alone. `log` keeps the traceback of what nobody expects.
+    of a dataset. `journal` has what failed. `release` lets go of what
+    is needed for asking alone. `log` keeps the traceback of what nobody expects.
     """
 
     request: Callable[[str, str], Request]
@@ -303,7 +303,6 @@ class Work:
     journal: Journal
     make_pool: Callable[[], Pool]
     refusals: Refusals
-    keep: Callable[[Sequence[FailedAttempt]], None]
     release: Callable[[], None]
     log: LogBug
 
@@ -571,8 +570,7 @@ class _Drain:
         """
         new = [self._received.popleft() for _ in range(len(self._received))]
         try:
-            if attempts := self._work.journal.take():
-                self._work.keep(attempts)
+            self._queue.record_failures(self._work.journal.take())
             if new:
                 self._queue.record([answer for answer, _ in new])
         except BaseException:

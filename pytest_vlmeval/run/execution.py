@@ -19,7 +19,7 @@ from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.run.engine import Engine, Journal, Work
 from pytest_vlmeval.run.judge import create_judges
 from pytest_vlmeval.run.plan import find_revision, identify, tell_apart, write_request
-from pytest_vlmeval.run.queue import Board, Queue, RunState, part_of
+from pytest_vlmeval.run.queue import Board, Queue, part_of
 from pytest_vlmeval.run.reuse import ReuseCheck
 from pytest_vlmeval.run.scoring import Scorer, StoredScores, write_submission
 from pytest_vlmeval.run.stopping import EarlyStops
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.check import Needs
     from pytest_vlmeval.models.pool import Pool
     from pytest_vlmeval.models.server import Servers
-    from pytest_vlmeval.run.queue import Share
+    from pytest_vlmeval.run.queue import ProcessShare
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.settings import Settings
 
@@ -47,195 +47,6 @@ STOPPED = (
     "Another process of this session found that no endpoint answers, so that nothing "
     "more is asked."
 )
-
-
-class Inference:
-    """This process's part of the asking: its engine, and its part of the requests.
-
-    Nothing is asked before `start`. The answers go to the store and the board.
-    """
-
-    def __init__(
-        self,
-        state: RunState,
-        *,
-        share: Share,
-        servers: Servers,
-        announce: Callable[[str], None],
-    ) -> None:
-        self._state = state
-        # Those of the state, but for servers that are started for the run.
-        self._settings = state.settings
-        self._share = share
-        self._servers = servers
-        self._announce = announce
-        self._concurrency = share.concurrency(state.settings.concurrency)
-        self._engine: Engine | None = None
-        self._part = 0
-        self._halted = False
-        self._dividing = threading.Lock()
-
-    def check_reuse(self) -> None:
-        """Raise `VlmEvalError` unless stored answers are those of the model at hand."""
-        ReuseCheck(
-            self._state,
-            self._make_queue(),
-            settle=self._settle,
-            make_pool=self._make_pool,
-        ).check()
-
-    def _settle(self) -> Settings:
-        """Return the settings with the servers that are started for the run."""
-        if self._settings.cluster is not None and self._share.processes > 1:
-            raise VlmEvalError(ONE_PROCESS)
-        self._settings = self._servers.settle(self._settings)
-        return self._settings
-
-    def start(self) -> None:
-        """Begin to ask; `VlmEvalError` if the model cannot be asked."""
-        self._settle()
-        names, queue = self._names, self._make_queue()
-        aside = asyncio.run(self._check_model(self._find_needs(queue)))
-        self._engine = Engine(self._work(names, aside), queue, self._state.board)
-        self.divide()
-
-    def divide(self) -> None:
-        """Take this process's part of the requests, as others come and go.
-
-        One without any part claims nothing yet: the engine starts with the first.
-        """
-        try:
-            self._divide()
-        except VlmEvalError:
-            raise
-        except Exception as error:
-            line = log_error(self._settings, error, "Sharing the requests")
-            self._state.board.fail(VlmEvalError(line))
-
-    def _divide(self) -> None:
-        members = self._state.store.leases.members(self._state.session_id)
-        if any(member.state == "stopped" for member in members):
-            self._break_off()
-            return
-        total = self._settings.concurrency or AUTO_CEILING
-        part = part_of(total, self._state.owner, members, self._share.processes)
-        with self._dividing:
-            if self._engine is None or self._halted or part in (0, self._part):
-                return
-            before, self._part = self._part, part
-            self._concurrency = self._concurrency._replace(ceiling=part)
-            if before:
-                self._engine.set_ceiling(part)
-            else:
-                self._engine.start()
-
-    def _break_off(self) -> None:
-        with self._dividing:
-            if self._engine is not None and not self._engine.outage:
-                self._engine.break_off(STOPPED)
-
-    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
-        state, journal = self._state, Journal(str(self._settings.model))
-        return Work(
-            request=lambda name, index: write_request(
-                state.library, self._settings, names[name], index
-            ),
-            retries=self._settings.retries,
-            log=lambda error, name, index: log_error(
-                self._settings, error, "Asking", names.get(name, ""), index
-            ),
-            journal=journal,
-            make_pool=lambda: self._make_pool(self._settings, aside),
-            refusals=Refusals(names, self._announce),
-            release=state.library.release_prompts,
-            keep=partial(
-                state.store.accounting.record, state.plan.run_id, state.session_id
-            ),
-        )
-
-    @property
-    def _names(self) -> Mapping[str, str]:
-        """The names of datasets by their fingerprints."""
-        return {entry.fingerprint: entry.dataset for entry in self._state.plan.entries}
-
-    def _make_queue(self) -> Queue:
-        prompts, names = self._state.library.prompts, self._names
-        return Queue(
-            self._state,
-            read_prompt=lambda name, index: prompts(names[name]).text(index),
-            identity=identify(self._settings),
-            cached=not self._settings.fresh,
-        )
-
-    def _make_pool(self, settings: Settings, aside: Collection[str] = ()) -> Pool:
-        watched = partial(self._servers.watched, role="model")
-        return create_pool(
-            settings, self._concurrency, watched, aside, self._servers.learned
-        )
-
-    def _find_needs(self, queue: Queue) -> Needs:
-        """Return what has to be tried of an endpoint; nothing of other models."""
-        if (
-            not backend_of(self._settings).is_served
-            or self._settings.media_check == "off"
-        ):
-            return {}
-        state = self._state
-        return find_needs(state.plan, state.board, queue, state.library.prompts)
-
-    async def _check_model(self, needs: Needs) -> Collection[str]:
-        """Return the endpoints that cannot be asked now, where others can."""
-        pool = self._make_pool(self._settings)
-        try:
-            errors = await pool.check()
-            announce_errors(errors, self._announce)
-            ids = self._state.plan.run_id, self._state.session_id
-            found = await pool.describe()
-            self._state.store.reuse.record_evidence(*ids, found)
-            if needs:
-                media = MediaCheck(self._state, self._announce)
-                usable = [each for each in pool.endpoints if each.name not in errors]
-                await media.check(usable[0], needs)
-        finally:
-            await pool.close()
-        return errors
-
-    @property
-    def outage(self) -> str:
-        """Say why nothing more is asked; "" as long as endpoints answer."""
-        return self._engine.outage if self._engine is not None else ""
-
-    def halt(self, reason: str) -> None:
-        """Ask nothing more, as the session ends; what is in flight is still kept."""
-        self._halted = True
-        engine = self._engine
-        if engine is not None:
-            engine.halt(reason)
-
-    def drain(self) -> None:
-        """Wait for what was in flight when it was halted, as long as that may take."""
-        engine = self._engine
-        if engine is None:
-            return
-        engine.join(DRAIN_QUIETLY_S)
-        count = engine.in_flight
-        if count:
-            self._announce(
-                f"interrupted: waits for {count} answer{'s'[: count > 1]} in flight. "
-                "Ctrl-C again drops them."
-            )
-        engine.join(self._settings.timeout_s)
-
-    def close(self, *, finish: bool) -> None:
-        """End the engine, or let it `finish` what is asked."""
-        with self._dividing:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            try:
-                if finish:
-                    engine.finish(self._settings.timeout_s)
-            finally:
-                engine.stop()
 
 
 def announce_errors(errors: Mapping[str, str], announce: Callable[[str], None]) -> None:
@@ -269,55 +80,50 @@ class Execution:
         *,
         session_id: str,
         entries: Sequence[PlanEntry],
-        share: Share,
+        share: ProcessShare,
         servers: Servers,
         announce: Callable[[str], None],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
+        self.library = library
         self._announce = announce
         self._entries = {entry.dataset: entry for entry in entries}
-        self._is_first = share.number == 0
-        self.state = state = self._begin(library, session_id, share.number)
+        self._share = share
+        self._servers = servers
+        # With the addresses of servers that are started for the run.
+        self._placed = settings
+        self._concurrency = share.concurrency(settings.concurrency)
+        self._engine: Engine | None = None
+        self._part = 0
+        self._halted = False
+        self._dividing = threading.Lock()
+        self.board = board = self._begin(session_id, share.number)
         self._judges = create_judges(
             settings,
-            state.store,
-            share.concurrency(settings.concurrency),
+            board.store,
+            self._concurrency,
             servers,
-            asked_in=(state.plan.run_id, session_id),
+            asked_in=(board.plan.run_id, session_id),
         )
-        self._inference = Inference(
-            state, share=share, servers=servers, announce=announce
-        )
-        self._heartbeat = Heartbeat(
-            state.store.leases, state.owner, self._inference.divide
-        )
-        self._scorer = Scorer(state, self._judges)
-        self._stored = StoredScores(state.store, state.board, state.plan)
-        narrow = partial(state.store.runs.narrow_plan, session_id)
-        self.early = EarlyStops(settings, library, state.board, self._scorer, narrow)
+        self._heartbeat = Heartbeat(board.store.leases, board.owner, self.divide)
+        self._scorer = Scorer(settings, library, board, self._judges)
+        self._stored = StoredScores(board)
+        self.early = EarlyStops(settings, library, board, self._scorer)
 
-    def _begin(self, library: Library, session_id: str, number: int) -> RunState:
+    def _begin(self, session_id: str, number: int) -> Board:
         """Open the store, find the run or make it, and join it."""
         owner = make_owner()
-        settings = self._settings
-        scorer = library.scorer
+        settings = self.settings
+        scorer = self.library.scorer
         store = Store(settings.work_dir, settings.store, self._announce)
         plan = self._open_run(store, scorer, session_id)
         store.leases.join(owner, session_id, plan.run_id, number)
-        board = Board(store, plan, session_id)
+        board = Board(store, plan, session_id, owner=owner)
         board.refresh()
-        return RunState(
-            settings=self._settings,
-            library=library,
-            store=store,
-            board=board,
-            plan=plan,
-            session_id=session_id,
-            owner=owner,
-        )
+        return board
 
     def _open_run(self, store: Store, scorer: str, session_id: str) -> Plan:
-        settings = self._settings
+        settings = self.settings
         store.leases.release_dead()
         self._check_other(store)
         run_id = store.runs.open(identify(settings), session_id, fresh=settings.fresh)
@@ -333,12 +139,12 @@ class Execution:
 
     def _check_other(self, store: Store) -> None:
         """Tell a wrong run to be compared with now, not when all is asked."""
-        name = self._settings.baselines.compare_with
+        name = self.settings.baselines.compare_with
         if name is None:
             return
         own = None
-        if not self._settings.fresh:
-            own = store.runs.find(identify(self._settings))
+        if not self.settings.fresh:
+            own = store.runs.find(identify(self.settings))
         try:
             store.history.find_other(own, name)
         except VlmEvalError:
@@ -348,8 +154,8 @@ class Execution:
     @property
     def unlike(self) -> list[str]:
         """How other runs of this model, going on in the store, differ from this."""
-        others = self.state.store.runs.others(self.state.plan.run_id)
-        return tell_apart(identify(self._settings), others)
+        others = self.board.store.runs.others(self.board.plan.run_id)
+        return tell_apart(identify(self.settings), others)
 
     def start(self) -> None:
         """Begin to ask what has no answer.
@@ -359,17 +165,28 @@ class Execution:
         """
         self._heartbeat.start()
         self._check_judges()
-        self._inference.check_reuse()
-        if self._settings.mode == "score":
-            self.state.board.fail(VlmEvalError(NOT_STORED))
+        ReuseCheck(
+            self._placed,
+            self.library,
+            self.board,
+            self._make_queue(),
+            settle=self._settle,
+            make_pool=self._make_pool,
+        ).check()
+        if self.settings.mode == "score":
+            self.board.fail(VlmEvalError(NOT_STORED))
             return
         self.early.start()
-        board, entries = self.state.board, self._entries.values()
+        board, entries = self.board, self._entries.values()
         if not any(board.is_wanting(entry.fingerprint) for entry in entries):
             return
-        self._inference.start()
+        self._settle()
+        names, queue = self._names, self._make_queue()
+        aside = asyncio.run(self._check_model(self._find_needs(queue)))
+        self._engine = Engine(self._work(names, aside), queue, board)
+        self.divide()
         # One is enough: others start one where they are the first to score.
-        if self._settings.mode == "all" and self._is_first:
+        if self.settings.mode == "all" and self._share.number == 0:
             self._start_sandboxes()
 
     def _start_sandboxes(self) -> None:
@@ -377,11 +194,11 @@ class Execution:
         for name in self._entries:
             # One that cannot be had is told by the score that needs it.
             with suppress(VlmEvalError):
-                self.state.library.sandbox_for(name).start()
+                self.library.sandbox_for(name).start()
 
     def _check_judges(self) -> None:
         """Check every judge of a dataset that has no complete score by it yet."""
-        if self._settings.mode == "infer":
+        if self.settings.mode == "infer":
             return
         for name, judge in self._judges.items():
             if any(self._awaits(entry, name) for entry in self._entries.values()):
@@ -395,40 +212,164 @@ class Execution:
             verdict.state == "judge_failed" for verdict in score.verdicts
         )
 
+    # Asking
+
+    def _settle(self) -> Settings:
+        """Return the settings with the servers that are started for the run."""
+        if self._placed.cluster is not None and self._share.processes > 1:
+            raise VlmEvalError(ONE_PROCESS)
+        self._placed = self._servers.settle(self._placed)
+        return self._placed
+
+    def divide(self) -> None:
+        """Take this process's part of the requests, as others come and go.
+
+        One without any part claims nothing yet: the engine starts with the first.
+        """
+        try:
+            self._divide()
+        except VlmEvalError:
+            raise
+        except Exception as error:
+            line = log_error(self._placed, error, "Sharing the requests")
+            self.board.fail(VlmEvalError(line))
+
+    def _divide(self) -> None:
+        members = self.board.store.leases.members(self.board.session_id)
+        if any(member.state == "stopped" for member in members):
+            self._break_off()
+            return
+        total = self._placed.concurrency or AUTO_CEILING
+        part = part_of(total, self.board.owner, members, self._share.processes)
+        with self._dividing:
+            if self._engine is None or self._halted or part in (0, self._part):
+                return
+            before, self._part = self._part, part
+            self._concurrency = self._concurrency._replace(ceiling=part)
+            if before:
+                self._engine.set_ceiling(part)
+            else:
+                self._engine.start()
+
+    def _break_off(self) -> None:
+        with self._dividing:
+            if self._engine is not None and not self._engine.outage:
+                self._engine.break_off(STOPPED)
+
+    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
+        journal = Journal(str(self._placed.model))
+        return Work(
+            request=lambda name, index: write_request(
+                self.library, self._placed, names[name], index
+            ),
+            retries=self._placed.retries,
+            log=lambda error, name, index: log_error(
+                self._placed, error, "Asking", names.get(name, ""), index
+            ),
+            journal=journal,
+            make_pool=lambda: self._make_pool(self._placed, aside),
+            refusals=Refusals(names, self._announce),
+            release=self.library.release_prompts,
+        )
+
+    def _make_queue(self) -> Queue:
+        prompts, names = self.library.prompts, self._names
+        return Queue(
+            self.board,
+            read_prompt=lambda name, index: prompts(names[name]).text(index),
+            identity=identify(self._placed),
+            cached=not self._placed.fresh,
+        )
+
+    def _make_pool(self, settings: Settings, aside: Collection[str] = ()) -> Pool:
+        watched = partial(self._servers.watched, role="model")
+        return create_pool(
+            settings, self._concurrency, watched, aside, self._servers.learned
+        )
+
+    def _find_needs(self, queue: Queue) -> Needs:
+        """Return what has to be tried of an endpoint; nothing of other models."""
+        if not backend_of(self._placed).is_served or self._placed.media_check == "off":
+            return {}
+        board = self.board
+        return find_needs(board.plan, board, queue, self.library.prompts)
+
+    async def _check_model(self, needs: Needs) -> Collection[str]:
+        """Return the endpoints that cannot be asked now, where others can."""
+        pool = self._make_pool(self._placed)
+        try:
+            errors = await pool.check()
+            announce_errors(errors, self._announce)
+            ids = self.board.plan.run_id, self.board.session_id
+            found = await pool.describe()
+            self.board.store.reuse.record_evidence(*ids, found)
+            if needs:
+                media = MediaCheck(self._placed, self.board, self._announce)
+                usable = [each for each in pool.endpoints if each.name not in errors]
+                await media.check(usable[0], needs)
+        finally:
+            await pool.close()
+        return errors
+
+    @property
+    def _names(self) -> Mapping[str, str]:
+        """The names of datasets by their fingerprints."""
+        return {entry.fingerprint: entry.dataset for entry in self.board.plan.entries}
+
     @property
     def outage(self) -> str:
         """Say why nothing more is asked; "" as long as endpoints answer."""
-        return self._inference.outage
+        return self._engine.outage if self._engine is not None else ""
 
     def halt(self) -> None:
         """Ask nothing more, as the session ends; from any thread."""
-        self._inference.halt(INTERRUPTED)
+        self._halted = True
+        engine = self._engine
+        if engine is not None:
+            engine.halt(INTERRUPTED)
         for judge in self._judges.values():
             judge.halt()
 
     def drain(self) -> None:
-        """Wait for the answers that were in flight when it was halted."""
-        self._inference.drain()
+        """Wait for what was in flight when it was halted, as long as that may take."""
+        engine = self._engine
+        if engine is None:
+            return
+        engine.join(DRAIN_QUIETLY_S)
+        count = engine.in_flight
+        if count:
+            self._announce(
+                f"interrupted: waits for {count} answer{'s'[: count > 1]} in flight. "
+                "Ctrl-C again drops them."
+            )
+        engine.join(self.settings.timeout_s)
 
     def close(self, *, finish: bool = False) -> None:
         """End the asking, or let it `finish` what is asked; close the store."""
         stopped = bool(self.outage)
-        self._inference.close(finish=finish)
+        with self._dividing:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            try:
+                if finish:
+                    engine.finish(self.settings.timeout_s)
+            finally:
+                engine.stop()
         self.early.stop()
         for judge in self._judges.values():
             judge.close()
         self._heartbeat.stop(stopped=stopped)
-        self.state.store.close()
+        self.board.store.close()
 
     def answer(self, dataset: str, index: str) -> Answer:
         """Wait for the answer of a sample; `VlmEvalError` if none will come."""
         entry = self._asked(dataset, index)
-        return self.state.board.wait(entry.fingerprint, index).answer
+        return self.board.wait(entry.fingerprint, index).answer
 
     def answers(self, dataset: str, index: str) -> tuple[Answer, ...]:
         """Wait for the answers of a sample, one for each time it is asked."""
         entry = self._asked(dataset, index)
-        stored = self.state.board.wait_all(entry.fingerprint, index)
+        stored = self.board.wait_all(entry.fingerprint, index)
         return tuple(each.answer for each in stored)
 
     def score(self, dataset: str) -> Score:
@@ -440,13 +381,13 @@ class Execution:
         entry = self._entries[dataset]
         answers = {index: self.answer(dataset, index) for index in entry.indexes}
         usable = {
-            index: answer.predicted(ours=backend_of(self._settings).is_ours)
+            index: answer.predicted(ours=backend_of(self.settings).is_ours)
             for index, answer in answers.items()
             if answer.is_usable
         }
         if not usable:
             return None
-        return write_submission(self._settings, self.state.library, dataset, usable)
+        return write_submission(self.settings, self.library, dataset, usable)
 
     def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
         """Return the score of each judge, where there are several."""

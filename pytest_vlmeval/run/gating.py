@@ -28,7 +28,7 @@ from pytest_vlmeval.gates.thresholds import (
 )
 from pytest_vlmeval.models.endings import is_cut_off
 from pytest_vlmeval.records import Gate, GateResult
-from pytest_vlmeval.run.plan import Needed, generation_of
+from pytest_vlmeval.run.plan import Need, generation_of
 
 if TYPE_CHECKING:
     from pytest_vlmeval.gates.baseline import BaselineGate
@@ -51,20 +51,20 @@ class Gatekeeper:
         self,
         execution: Execution,
         *,
-        needed: Mapping[str, Needed],
+        needed: Mapping[str, Need],
         expected: Sequence[str],
         folders: Sequence[Path],
     ) -> None:
-        state = execution.state
+        board = execution.board
         self._execution = execution
-        self._settings = settings = state.settings
-        self._library = state.library
-        self._store = state.store
-        self._board = state.board
-        self._plan = state.plan
-        self._session_id = state.session_id
+        self._settings = settings = execution.settings
+        self._library = execution.library
+        self._board = board
+        self._store = board.store
+        self._plan = board.plan
+        self._session_id = board.session_id
         self._needed = needed
-        self._entries = {entry.dataset: entry for entry in state.plan.entries}
+        self._entries = {entry.dataset: entry for entry in board.plan.entries}
         self._model = settings.model or ""
         self._thresholds = load_thresholds(settings.gates.thresholds, folders)
         self._check_thresholds()
@@ -375,9 +375,7 @@ class Gatekeeper:
                 self._adjusted = adjust(p_values, accepted)
             return self._adjusted
 
-    def _p_values(
-        self, dataset: str, need: Needed
-    ) -> Iterator[tuple[Key, float | None]]:
+    def _p_values(self, dataset: str, need: Need) -> Iterator[tuple[Key, float | None]]:
         """Give those by which a false alarm may fail a gate of a dataset."""
         score = self._execution.score(dataset)
         if not self._lacking(score):

@@ -164,7 +164,7 @@ def _any_is(asked: Iterable[str], dataset: str) -> bool:
     return any(each in (dataset, dataset_name(dataset)) for each in asked)
 
 
-class Needed(NamedTuple):
+class Need(NamedTuple):
     """What the selected items need of a dataset: all of it, or only these samples.
 
     `gated` says that its score is held against thresholds, `compared` in which folders
@@ -182,7 +182,7 @@ def plan_entry(
     settings: Settings,
     prepared: PreparedDataset,
     rows: Sequence[IndexRow],
-    need: Needed,
+    need: Need,
     *,
     unscored: str = "",
 ) -> PlanEntry:

@@ -8,19 +8,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.pool import AUTO_CEILING, Concurrency
-from pytest_vlmeval.records import Answer, AnswerState, Ask, Origins, Plan
+from pytest_vlmeval.records import (
+    Answer,
+    AnswerState,
+    Ask,
+    FailedAttempt,
+    Origins,
+    Plan,
+)
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.asking import StoredAnswer, counts
 from pytest_vlmeval.run.store.database import Member
-
-if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.settings import Settings
 
 # How many answers are looked up in the cache at once.
 LOOK_UP = 256
@@ -40,21 +43,21 @@ class Queue:
 
     def __init__(
         self,
-        state: RunState,
+        board: Board,
         *,
         read_prompt: ReadPrompt,
         identity: Mapping[str, object],
         cached: bool,
     ) -> None:
-        self._plan = plan = state.plan
-        self._store = state.store
-        self._board = state.board
-        self._session_id = state.session_id
-        self._owner = state.owner
+        self._plan = board.plan
+        self._store = board.store
+        self._board = board
+        self._session_id = board.session_id
+        self._owner = board.owner
         self._read_prompt = read_prompt
         self._identity = json.dumps(identity, sort_keys=True).encode()
         self._cached = cached
-        self._cache_after = state.store.runs.cache_after(plan.run_id)
+        self._cache_after = board.store.runs.cache_after(board.plan.run_id)
         # Of what this process has claimed and not yet recorded.
         self._keys: dict[tuple[str, Ask], str] = {}
 
@@ -128,6 +131,10 @@ class Queue:
         for each in asked:
             self._keys.pop(each, None)
 
+    def record_failures(self, attempts: Sequence[FailedAttempt]) -> None:
+        """Keep requests that got no answer."""
+        self._store.accounting.record(self._plan.run_id, self._session_id, attempts)
+
     def release_dead(self) -> None:
         """Free what processes of this machine held that are gone."""
         self._store.leases.release_dead()
@@ -156,7 +163,7 @@ def _serve(stored: StoredAnswer, fingerprint: str, ask: Ask) -> Answer:
     )
 
 
-class Share(NamedTuple):
+class ProcessShare(NamedTuple):
     """Which of how many processes of the session this one is."""
 
     number: int
@@ -209,8 +216,9 @@ DAY_S = 86_400.0
 
 
 class Board:
-    """A view on the store's answers for one session's plan, kept up to date.
+    """A view on the `store`'s answers for one session's `plan`, kept up to date.
 
+    `session_id` names the session in the store, `owner` this process.
     Answers of this process arrive through `add`; those of others are read from the
     store while somebody waits. Thread-safe. A `brief` one keeps of each answer only
     its place in the store, its state and its origin, for those that only count.
@@ -224,6 +232,7 @@ class Board:
         plan: Plan,
         session_id: str,
         *,
+        owner: str = "",
         brief: bool = False,
         on_new: Callable[[StoredAnswer], None] = lambda stored: None,
     ) -> None:
@@ -233,9 +242,10 @@ class Board:
         # Of a brief one: the same answer for all of a dataset that have the same state
         # and origin.
         self._states: dict[tuple[object, ...], Answer] = {}
-        self._store = store
-        self._run_id = plan.run_id
-        self._session_id = session_id
+        self.store = store
+        self.plan = plan
+        self.session_id = session_id
+        self.owner = owner
         self._repeats = plan.repeats
         self._wanted = {
             entry.fingerprint: frozenset(entry.indexes) for entry in plan.entries
@@ -261,7 +271,7 @@ class Board:
                 # What follows what is known without a gap need not be read again.
                 self._last_seq += stored.seq == self._last_seq + 1
                 answer = stored.answer
-                if self._asks and not counts(stored, self._session_id):
+                if self._asks and not counts(stored, self.session_id):
                     continue
                 if answer.index not in self._wanted.get(answer.fingerprint, ()):
                     continue
@@ -298,7 +308,7 @@ class Board:
     def _with_origin(self, stored: StoredAnswer) -> StoredAnswer:
         """Mark what this session has not asked itself, for this or an equal prompt."""
         answer = stored.answer
-        if (answer.asked_in or stored.session_id) == self._session_id:
+        if (answer.asked_in or stored.session_id) == self.session_id:
             return stored
         return replace(stored, answer=replace(answer, from_store=True))
 
@@ -333,7 +343,7 @@ class Board:
 
     def refresh(self) -> None:
         """Read what other processes recorded since the last time."""
-        new = self._store.answers.after(self._run_id, self._wanted, self._last_seq)
+        new = self.store.answers.after(self.plan.run_id, self._wanted, self._last_seq)
         for part in new:
             self.add(part)
             with self._changed:
@@ -411,20 +421,3 @@ class Board:
         """Return how many wanted asks have an answer, by fingerprint."""
         with self._changed:
             return {name: sum(map(len, known)) for name, known in self._known.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """One session's part in a run, in this process.
-
-    `plan` is what the session, `session_id`, needs of the run, `board` what is known
-    here of the answers in the `store`, where `owner` names this process.
-    """
-
-    settings: Settings
-    library: Library
-    store: Store
-    board: Board
-    plan: Plan
-    session_id: str
-    owner: str

@@ -46,13 +46,14 @@ from pytest_vlmeval.run.queue import LOOK_UP
 from pytest_vlmeval.run.store.asking import INTERRUPTED
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.models.pool import Pool
-    from pytest_vlmeval.run.queue import Queue, RunState
+    from pytest_vlmeval.run.queue import Board, Queue
     from pytest_vlmeval.run.store.asking import StoredAnswer
     from pytest_vlmeval.settings import Settings
 
 T = TypeVar("T")
-Decision = Literal["same", "changed", "few", "more"]
+SpotDecision = Literal["same", "changed", "few", "more"]
 
 # A likelihood ratio of 1,000 is reached by chance with a probability of at most 0.001,
 # whenever one looks (Ville's inequality). The last look, where no more can be asked,
@@ -97,7 +98,7 @@ class Tally:
 
 def decide(
     tally: Tally, rates: Rates, *, block: int, is_all: bool, tests: int = 1
-) -> Decision:
+) -> SpotDecision:
     """Return what the answers so far show.
 
     `is_all`: there are no more stored answers. "few" says that they are too few to
@@ -262,7 +263,7 @@ class _Round:
     def __init__(self, source: _Source) -> None:
         self.source = source
         self.again: list[_Again] = []
-        self.state: Decision = "more"
+        self.state: SpotDecision = "more"
 
     def count(self, outcome: str) -> int:
         """Return how many samples came out so."""
@@ -287,34 +288,38 @@ class ReuseCheck:
 
     def __init__(
         self,
-        state: RunState,
+        settings: Settings,
+        library: Library,
+        board: Board,
         queue: Queue,
         *,
         settle: Callable[[], Settings],
         make_pool: Callable[[Settings], Pool],
     ) -> None:
-        self._state = state
+        self._settings = settings
+        self._library = library
+        self._board = board
         self._queue = queue
         self._settle = settle
         self._make_pool = make_pool
-        self._store = state.store.reuse
-        self._entries = {entry.fingerprint: entry for entry in state.plan.entries}
+        self._store = board.store.reuse
+        self._entries = {entry.fingerprint: entry for entry in board.plan.entries}
         self._rounds: list[_Round] = []
         self._sources: list[_Source] = []
 
     def check(self) -> None:
         """Find out, or wait for the process that does; `VlmEvalError` if refused."""
-        state = self._state
-        run_id, session_id = state.plan.run_id, state.session_id
-        while found := self._store.begin(run_id, session_id, state.owner):
+        board = self._board
+        run_id, session_id = board.plan.run_id, board.session_id
+        while found := self._store.begin(run_id, session_id, board.owner):
             if found.state == "refused":
                 raise VlmEvalError(found.words)
             if found.state == "settled":
                 # New answers may count by now.
-                state.board.refresh()
+                board.refresh()
                 return
             time.sleep(POLL_S)
-            state.store.leases.release_dead()
+            board.store.leases.release_dead()
         try:
             result = self._find_out()
         except VlmEvalError as error:
@@ -331,7 +336,7 @@ class ReuseCheck:
         """Return what was found out, None where no stored answer would be used."""
         if next(self._candidates(), None) is None:
             return None
-        settings = self._state.settings
+        settings = self._settings
         if settings.mode == "score":
             return SpotCheck(state="unchecked", why="--vlm-mode=score asks nothing")
         if settings.reuse == "always":
@@ -347,7 +352,7 @@ class ReuseCheck:
     def _candidates(self) -> Iterator[_Candidate]:
         """Give the stored answers that would be used, dataset by dataset."""
         served = self._queue.may_serve()
-        for each in shuffled(self._entries, self._state.settings.seed):
+        for each in shuffled(self._entries, self._settings.seed):
             yield from self._of_dataset(each, served=served)
 
     def _find_sources(self) -> list[_Source]:
@@ -356,7 +361,7 @@ class ReuseCheck:
         What a session took from the cache is a source of its own: what its endpoint
         said then is not evidence of those answers.
         """
-        most = (MOST_BLOCKS + 1) * self._state.settings.spot_check
+        most = (MOST_BLOCKS + 1) * self._settings.spot_check
         found: dict[tuple[str, bool], _Source] = {}
         candidates = list(self._candidates())
         evidence = self._store.evidence_of(
@@ -379,9 +384,9 @@ class ReuseCheck:
         entry = self._entries[fingerprint]
         make = partial(_Candidate, dataset=entry.dataset, fingerprint=fingerprint)
         missing = []
-        for index in shuffled(entry.indexes, self._state.settings.seed):
-            for repeat in range(self._state.plan.repeats):
-                stored = self._state.board.get(fingerprint, index, repeat)
+        for index in shuffled(entry.indexes, self._settings.seed):
+            for repeat in range(self._board.plan.repeats):
+                stored = self._board.get(fingerprint, index, repeat)
                 if stored is None:
                     missing.append(Ask(index, repeat))
                 elif stored.answer.from_store:
@@ -396,8 +401,8 @@ class ReuseCheck:
     async def _ask_again(self, settings: Settings) -> SpotCheck:
         journal = Journal(str(settings.model))
         aside, now = await self._look(self._make_pool(settings))
-        state = self._state
-        self._store.record_evidence(state.plan.run_id, state.session_id, now)
+        board = self._board
+        self._store.record_evidence(board.plan.run_id, board.session_id, now)
         for source in self._sources:
             if new := differences(source.evidence, now, IDENTIFYING):
                 raise VlmEvalError(self._explain_evidence(source, new, now))
@@ -444,9 +449,9 @@ class ReuseCheck:
             and not differences(source.evidence, now, others)
             for session_id in source.sessions
         }
-        state = self._state
-        self._store.record_evidence(state.plan.run_id, state.session_id, now)
-        self._store.accept_evidence(moved, state.session_id)
+        board = self._board
+        self._store.record_evidence(board.plan.run_id, board.session_id, now)
+        self._store.accept_evidence(moved, board.session_id)
 
     @property
     def _said(self) -> list[Evidence]:
@@ -472,19 +477,19 @@ class ReuseCheck:
             ) from None
 
     def _is_wanting(self) -> bool:
-        return any(map(self._state.board.is_wanting, self._entries))
+        return any(map(self._board.is_wanting, self._entries))
 
     def _keep(self, journal: Journal) -> None:
         """Write down what was asked again, and which requests failed."""
-        state = self._state
-        ids = state.plan.run_id, state.session_id
+        board = self._board
+        ids = board.plan.run_id, board.session_id
         asked = [
             (each.candidate.stored.seq, answer)
             for each in self._all
             for answer in each.answers
         ]
         self._store.record_answers(*ids, asked)
-        state.store.accounting.record(*ids, journal.take())
+        board.store.accounting.record(*ids, journal.take())
 
     async def _compare(
         self,
@@ -527,7 +532,7 @@ class ReuseCheck:
         answers: list[Answer] = []
         make = partial(_Again, candidate=candidate)
         same = partial(is_same, sampled=settings.temperature != 0)
-        library = self._state.library
+        library = self._library
         try:
             request = write_request(library, settings, candidate.dataset, ask.sample)
         except VlmEvalError:
@@ -578,10 +583,10 @@ class ReuseCheck:
         }
         if not new:
             return
-        state = self._state
-        state.board.add(
-            state.store.answers.record(
-                state.plan.run_id, state.session_id, list(new.values())
+        board = self._board
+        board.add(
+            board.store.answers.record(
+                board.plan.run_id, board.session_id, list(new.values())
             )
         )
 
@@ -623,7 +628,7 @@ class ReuseCheck:
 
     @property
     def _remedy(self) -> str:
-        is_served = backend_of(self._state.settings).is_served
+        is_served = backend_of(self._settings).is_served
         return REMEDY if is_served else REMEDY_HERE
 
     def _describe(self, source: _Source) -> str:

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply, Scoring
     from pytest_vlmeval.run.judge import Judge
-    from pytest_vlmeval.run.queue import Board, RunState
-    from pytest_vlmeval.run.store import Store
+    from pytest_vlmeval.run.queue import Board
     from pytest_vlmeval.run.store.asking import StoredAnswer
     from pytest_vlmeval.settings import Settings
 
@@ -147,10 +146,10 @@ if TYPE_CHECKING:
 class StoredScores:
     """Finds them by the answers that a board knows."""
 
-    def __init__(self, store: Store, board: Board, plan: Plan) -> None:
-        self._store = store
+    def __init__(self, board: Board) -> None:
+        self._store = board.store
         self._board = board
-        self._plan = plan
+        self._plan = board.plan
 
     def find(
         self, entry: PlanEntry, judge: str = "", *, brief: bool = False
@@ -209,14 +208,20 @@ DEAD_S = 2.0
 class Scorer:
     """Scores what a session selected of each dataset, or reads the stored score."""
 
-    def __init__(self, state: RunState, judges: Mapping[str, Judge]) -> None:
-        self._settings = state.settings
-        self._plan = state.plan
-        self._store = state.store
-        self._board = state.board
-        self._library = state.library
-        self._session_id = state.session_id
-        self._owner = state.owner
+    def __init__(
+        self,
+        settings: Settings,
+        library: Library,
+        board: Board,
+        judges: Mapping[str, Judge],
+    ) -> None:
+        self._settings = settings
+        self._library = library
+        self._board = board
+        self._plan = board.plan
+        self._store = board.store
+        self._session_id = board.session_id
+        self._owner = board.owner
         self._judges = judges
         self._scores: dict[str, Score | VlmEvalError] = {}
         self._verdicts: dict[str, Mapping[str, Verdict]] = {}

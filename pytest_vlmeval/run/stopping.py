@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -39,8 +39,7 @@ class EarlyStops:
     """Which datasets of a plan stop early, and when.
 
     The looks are at the same samples in every process of a session, and their scores
-    are shared through the store, so that all find the same. `narrow` records that
-    a session needs fewer samples of a dataset.
+    are shared through the store, so that all find the same.
     """
 
     def __init__(
@@ -49,13 +48,11 @@ class EarlyStops:
         library: Library,
         board: Board,
         scorer: Scorer,
-        narrow: Callable[[PlanEntry], None],
     ) -> None:
         self._settings = settings
         self._library = library
         self._board = board
         self._scorer = scorer
-        self._narrow = narrow
         self._watched: dict[str, _Watched] = {}
         self._found: dict[str, Stop | Whole] = {}
         self._thread = threading.Thread(
@@ -170,7 +167,8 @@ class EarlyStops:
                 self._found[entry.dataset] = found
                 if isinstance(found, Stop):
                     self._board.hold(entry.fingerprint, size, more=False)
-                    self._narrow(first)
+                    runs = self._board.store.runs
+                    runs.narrow_plan(self._board.session_id, first)
                 return True
         return True
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.datasets.unscored import Unscored
     from pytest_vlmeval.run import Run
-    from pytest_vlmeval.run.plan import Needed
+    from pytest_vlmeval.run.plan import Need
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.suite.views import SampleView, ScoreView
 
@@ -327,9 +327,9 @@ class _Partial:
         return self._known[key]
 
 
-def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
+def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Need]:
     """Return what the items need of each dataset, in the order of the items."""
-    from pytest_vlmeval.run.plan import Needed
+    from pytest_vlmeval.run.plan import Need
 
     whole: set[str] = set()
     gated: set[str] = set()
@@ -354,7 +354,7 @@ def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Needed]:
             if getattr(item, "function", None) is not Benchmark.test_no_regression:
                 gated.add(parameter.dataset)
     return {
-        name: Needed(
+        name: Need(
             whole=name in whole,
             indexes=frozenset() if name in whole else frozenset(found),
             gated=name in gated,

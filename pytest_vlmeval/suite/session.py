@@ -31,7 +31,7 @@ from pytest_vlmeval.suite.forecast import DownloadOnly, Forecast, LeftOut, SetUp
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server import ServerKeeper
     from pytest_vlmeval.run import Run
-    from pytest_vlmeval.run.queue import Share
+    from pytest_vlmeval.run.queue import ProcessShare
 
 SCREEN_KEY = pytest.StashKey[Screen | Relay]()
 RUN_KEY = pytest.StashKey["Run"]()
@@ -116,14 +116,14 @@ def get_run(config: pytest.Config) -> Run:
     return config.stash[RUN_KEY]
 
 
-def _share(config: pytest.Config) -> Share:
-    from pytest_vlmeval.run.queue import Share
+def _share(config: pytest.Config) -> ProcessShare:
+    from pytest_vlmeval.run.queue import ProcessShare
 
     if not is_worker(config):
-        return Share(0, 1)
+        return ProcessShare(0, 1)
     given = _worker(config).workerinput
     number = given["workerid"].removeprefix("gw")
-    return Share(int(number), int(given["workercount"]))
+    return ProcessShare(int(number), int(given["workercount"]))
 
 
 def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import GateResult
 
 
-class Comparison:
+class HeldScore:
     """A score that syrupy holds against its baseline; `result` is what came of it.
 
     While a baseline is `updating`, only the very same one matches.
@@ -54,7 +54,7 @@ class BaselineExtension(SingleFileSnapshotExtension):
 
     def serialize(self, data: Any, **_: Any) -> str:
         """Return the text of the score's baseline."""
-        assert isinstance(data, Comparison)
+        assert isinstance(data, HeldScore)
         self._comparison = data
         return data.text
 
@@ -95,7 +95,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
         return gate.incomplete(updating=updating)
     if not there and not updating and gate.settings.allow_missing:
         return gate.missing(command_of(config))
-    comparison = Comparison(gate, updating=updating)
+    comparison = HeldScore(gate, updating=updating)
     path = gate.place.own if updating else gate.place.found
     name = str(path.with_suffix(""))
     held = snapshot.use_extension(BaselineExtension)(name=name)

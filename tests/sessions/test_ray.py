@@ -254,12 +254,12 @@ def requests_in(folder: Path) -> Callable[..., Request]:
 
 
 def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
-    from pytest_vlmeval.models.cluster.replica import Copies, Shelf
+    from pytest_vlmeval.models.cluster.replica import Copies, SharedMedia
 
     nodes.have(1)
     ray.init(nodes.address, log_to_driver=False, logging_level=logging.ERROR)
     request = requests_in(tmp_path)
-    shelf = Shelf()
+    shelf = SharedMedia()
     first, media = shelf.pack(request("aa.png"))
     assert str(tmp_path) not in repr(first)
     assert first.origin is not None
@@ -285,7 +285,7 @@ def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
         assert (folder / "bb.png").exists()
 
     asyncio.run(fetch())
-    small = Shelf(limit=12)
+    small = SharedMedia(limit=12)
     small.pack(request("aa.png"))
     small.pack(request("bb.png"))
     small.pack(request("aa.png"))

@@ -15,7 +15,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -33,7 +32,6 @@ from tests.support.pool_calls import make_pool
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.run.queue import RunState
     from pytest_vlmeval.settings import Settings
 
 CONCURRENCY = 8
@@ -74,12 +72,9 @@ class Asking:
         owner = make_owner()
         self.store.leases.release_dead()
         self.store.leases.join(owner, owner, "r", 0)
-        self.board = Board(self.store, plan, owner)
-        state = SimpleNamespace(
-            plan=plan, store=self.store, board=self.board, session_id=owner, owner=owner
-        )
+        self.board = Board(self.store, plan, owner, owner=owner)
         queue = Queue(
-            cast("RunState", state),
+            self.board,
             read_prompt=lambda fingerprint, index: "",
             identity={},
             cached=False,
@@ -94,7 +89,6 @@ class Asking:
             refusals=Refusals(
                 {name: name.partition("-")[0] for name in datasets}, self.said.append
             ),
-            keep=partial(self.store.accounting.record, "r", owner),
             release=lambda: None,
             log=lambda error, name, index: log_error(
                 cast("Settings", SimpleNamespace(work_dir=folder)),

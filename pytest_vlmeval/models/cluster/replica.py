@@ -33,7 +33,7 @@ SHELF_BYTES = 500_000_000
 COPIES_BYTES = 4_000_000_000
 
 
-class Shelf:
+class SharedMedia:
     """What the process with the questions has put into Ray's object store.
 
     Of each file there is one object, shared by all actors; the oldest are let go where
@@ -223,7 +223,7 @@ class Crew:
     """What the replicas of one model share: the media, and that one has answered."""
 
     def __init__(self) -> None:
-        self.shelf = Shelf()
+        self.shelf = SharedMedia()
         self.answered = False
 
 
