@@ -150,27 +150,28 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _Demand(_Strict):
-    """What one metric has to reach."""
+class _Terms(_Strict):
+    """How it is decided whether a minimum is reached."""
 
-    min: FiniteFloat
     rule: RuleName = DEFAULT_RULE.name
     level: Level = DEFAULT_LEVEL
     source: str = ""
     accept_defects: bool = False
 
 
-class _DatasetDemands(_Strict):
+class _Demand(_Terms):
+    """What one metric has to reach."""
+
+    min: FiniteFloat
+
+
+class _DatasetDemands(_Terms):
     """What a dataset's score has to reach, and its further metrics.
 
     An empty table says that it has to reach nothing.
     """
 
     min: FiniteFloat | None = None
-    rule: RuleName = DEFAULT_RULE.name
-    level: Level = DEFAULT_LEVEL
-    source: str = ""
-    accept_defects: bool = False
     metrics: dict[str, _Demand] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -395,28 +396,23 @@ def _explain(path: Path, error: ValidationError) -> str:
 def _thresholds(
     pattern: str, dataset: str, demands: _DatasetDemands
 ) -> Sequence[Threshold]:
-    named: list[tuple[str, _Demand]] = list(demands.metrics.items())
+    named: list[tuple[str, float, _Terms]] = [
+        (name, each.min, each) for name, each in demands.metrics.items()
+    ]
     if demands.min is not None:
-        own = _Demand(
-            min=demands.min,
-            rule=demands.rule,
-            level=demands.level,
-            source=demands.source,
-            accept_defects=demands.accept_defects,
-        )
-        named.insert(0, ("", own))
+        named.insert(0, ("", demands.min, demands))
     return [
         Threshold(
             dataset,
-            name,
-            each.min,
-            each.rule,
-            each.level,
+            metric,
+            minimum,
+            terms.rule,
+            terms.level,
             pattern,
-            each.source,
-            each.accept_defects,
+            terms.source,
+            terms.accept_defects,
         )
-        for name, each in named
+        for metric, minimum, terms in named
     ]
 
 

@@ -48,7 +48,19 @@ class _Asked(NamedTuple):
     temperature: float | None
     role: Role
     form: RequestForm
-    learned: Learned | None
+
+
+class Opening(NamedTuple):
+    """How the endpoints of a model or judge are opened, whatever they are.
+
+    `aside` names those that could not be asked at the start; `learned` is what the
+    session has found out of them.
+    """
+
+    concurrency: Concurrency
+    watched: Watch
+    aside: Collection[str] = ()
+    learned: Learned | None = None
 
 
 def create_pool(
@@ -69,7 +81,8 @@ def create_pool(
         raise VlmEvalError(NO_MODEL)
     if settings.cluster is not None:
         return _cluster_pool(settings, settings.cluster, concurrency, aside)
-    return backend_of(settings).open(settings, concurrency, watched, aside, learned)
+    it = Opening(concurrency, watched, aside, learned)
+    return backend_of(settings).open(settings, it)
 
 
 def create_judge_pool(
@@ -91,9 +104,9 @@ def create_judge_pool(
         temperature=None,
         role="judge",
         form=judge.asking.form,
-        learned=learned,
     )
-    return _endpoint_pool(asked, judge.api_bases, settings, concurrency, watched, aside)
+    it = Opening(concurrency, watched, aside, learned)
+    return _endpoint_pool(asked, judge.api_bases, settings, it)
 
 
 class Backend:
@@ -107,14 +120,7 @@ class Backend:
     is_served = True
     is_ours = False
 
-    def open(
-        self,
-        settings: Settings,
-        concurrency: Concurrency,
-        watched: Watch,
-        aside: Collection[str],
-        learned: Learned | None,
-    ) -> Pool:
+    def open(self, settings: Settings, it: Opening) -> Pool:
         """Open the pool."""
         asked = _Asked(
             name=str(settings.model),
@@ -123,11 +129,8 @@ class Backend:
             temperature=settings.temperature,
             role="model",
             form=settings.form,
-            learned=learned,
         )
-        return _endpoint_pool(
-            asked, settings.api_bases, settings, concurrency, watched, aside
-        )
+        return _endpoint_pool(asked, settings.api_bases, settings, it)
 
     def recipes(self, settings: Settings) -> Sequence[Recipe]:
         """Return what the replicas of a cluster are made by, in turn."""
@@ -159,18 +162,11 @@ class _Demo(Backend):
 
     is_served = False
 
-    def open(
-        self,
-        settings: Settings,
-        concurrency: Concurrency,
-        watched: Watch,
-        aside: Collection[str],
-        learned: Learned | None,
-    ) -> Pool:
+    def open(self, settings: Settings, it: Opening) -> Pool:
         from pytest_vlmeval.models.demo import DemoClient, count_threads
 
         # More at once only wait for a processor.
-        most = count_threads(concurrency.ceiling)
+        most = count_threads(it.concurrency.ceiling)
         assert settings.max_tokens is not None
         client = DemoClient(max_tokens=settings.max_tokens, concurrency=most)
         return _pool_of("demo", client, most, settings)
@@ -193,14 +189,7 @@ class _Local(_Demo):
 
     is_ours = True
 
-    def open(
-        self,
-        settings: Settings,
-        concurrency: Concurrency,
-        watched: Watch,
-        aside: Collection[str],
-        learned: Learned | None,
-    ) -> Pool:
+    def open(self, settings: Settings, it: Opening) -> Pool:
         from pytest_vlmeval.models.local import LocalClient
 
         local = _local(settings)
@@ -298,9 +287,7 @@ def _endpoint_pool(
     asked: _Asked,
     api_bases: Sequence[str],
     settings: Settings,
-    concurrency: Concurrency,
-    watched: Watch,
-    aside: Collection[str] = (),
+    it: Opening,
 ) -> Pool:
     from pytest_vlmeval.models.endpoint import EndpointClient
 
@@ -319,13 +306,13 @@ def _endpoint_pool(
             max_reply_mb=settings.max_reply_mb,
             role=asked.role,
             form=asked.form,
-            learned=asked.learned,
+            learned=it.learned,
         )
-        limiter = Limiter(concurrency)
-        endpoints.append(Endpoint(client.api_base, watched(client), limiter))
+        limiter = Limiter(it.concurrency)
+        endpoints.append(Endpoint(client.api_base, it.watched(client), limiter))
     return Pool(
         endpoints,
-        ceiling=concurrency.ceiling,
+        ceiling=it.concurrency.ceiling,
         outage_s=settings.outage_s,
-        aside=aside,
+        aside=it.aside,
     )

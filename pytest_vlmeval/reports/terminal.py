@@ -170,8 +170,9 @@ def format_account(account: RunAccount) -> list[str]:
     Those of each dataset are in the report.
     """
     lines = []
-    if account.origins and _is_told(account.origins, account.spot_check):
-        lines.append(describe_origins(account.origins, account.spot_check))
+    origins, check = account.origins, account.spot_check
+    if origins and (origins.equal or origins.stored or check):
+        lines.append(describe_origins(origins, check))
     if account.now is not None and account.now.requests:
         lines.append(f"asked: {describe_account(account.now)}")
     lines += [
@@ -179,10 +180,6 @@ def format_account(account: RunAccount) -> list[str]:
         for judge in account.judges_now
     ]
     return lines
-
-
-def _is_told(origins: Origins, check: SpotCheck | None) -> bool:
-    return bool(origins.equal or origins.stored or check)
 
 
 def describe_origins(origins: Origins, check: SpotCheck | None) -> str:

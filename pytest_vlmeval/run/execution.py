@@ -237,7 +237,9 @@ class Execution:
     def _divide(self) -> None:
         members = self.board.store.leases.members(self.board.session_id)
         if any(member.state == "stopped" for member in members):
-            self._break_off()
+            with self._dividing:
+                if self._engine is not None and not self._engine.outage:
+                    self._engine.break_off(STOPPED)
             return
         total = self._placed.concurrency or AUTO_CEILING
         part = part_of(total, self.board.owner, members, self._share.processes)
@@ -250,11 +252,6 @@ class Execution:
                 self._engine.set_ceiling(part)
             else:
                 self._engine.start()
-
-    def _break_off(self) -> None:
-        with self._dividing:
-            if self._engine is not None and not self._engine.outage:
-                self._engine.break_off(STOPPED)
 
     def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
         journal = Journal(str(self._placed.model))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from pytest_vlmeval.errors import VlmEvalError, describe
+from pytest_vlmeval.errors import VlmEvalError, describe, log_error
 from pytest_vlmeval.models.client import OutageError, Request, StoppedError
 from pytest_vlmeval.models.open import create_judge_pool
 from pytest_vlmeval.models.pool import Concurrency, Pool, StandingPool
@@ -40,7 +40,7 @@ from pytest_vlmeval.records import (
     is_right,
     lose,
 )
-from pytest_vlmeval.run.engine import Asker, Journal, failed_answer
+from pytest_vlmeval.run.engine import Asker, Journal, LogBug, failed_answer
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.asking import identify_question
 from pytest_vlmeval.run.store.database import is_of_store
@@ -72,6 +72,7 @@ class Judge:
         retries: int,
         asking: JudgeAsking = AS_ASKED,
         asked_in: tuple[str, str] = ("", ""),
+        log: LogBug | None = None,
     ) -> None:
         self.name = name
         self._asking = asking
@@ -80,6 +81,7 @@ class Judge:
         self._make_pool = make_pool
         self._retries = retries
         self._run_id, self._session_id = asked_in
+        self._log = log
         self._aside: Collection[str] = ()
         self._journal = Journal(name)
         self._standing = StandingPool(lambda: make_pool(self._aside))
@@ -129,7 +131,7 @@ class Judge:
     async def _ask_all(
         self, questions: Mapping[str, JudgeQuestion], fingerprint: str, pool: Pool
     ) -> dict[str, JudgeReply]:
-        asker = Asker(pool, self._retries, self._journal)
+        asker = Asker(pool, self._retries, self._journal, log=self._log)
         failures = _Failures(pool)
         loop = asyncio.get_running_loop()
 
@@ -240,6 +242,12 @@ def create_judges(
             settings, placed, concurrency, watched, aside, servers.learned
         )
 
+    def log_bug(
+        doing: str, error: BaseException, fingerprint: str, question: str
+    ) -> str:
+        dataset = fingerprint.rpartition("-")[0]
+        return log_error(settings, error, doing, dataset, question)
+
     return {
         endpoint.label: Judge(
             endpoint.label,
@@ -248,6 +256,7 @@ def create_judges(
             retries=settings.retries,
             asking=endpoint.asking,
             asked_in=asked_in,
+            log=partial(log_bug, f"Asking the judge {endpoint.label} about"),
         )
         for endpoint in settings.judges
     }

@@ -468,16 +468,13 @@ class ReuseCheck:
         try:
             return await pool.check()
         except VlmEvalError as error:
-            if self._is_wanting():
+            if any(map(self._board.is_wanting, self._entries)):
                 raise
             raise VlmEvalError(
                 f"{error}\nAll answers are stored, but whether they are this model's "
                 "can only be found out by asking it. --vlm-mode=score or "
                 "--vlm-reuse=always uses them unchecked."
             ) from None
-
-    def _is_wanting(self) -> bool:
-        return any(map(self._board.is_wanting, self._entries))
 
     def _keep(self, journal: Journal) -> None:
         """Write down what was asked again, and which requests failed."""

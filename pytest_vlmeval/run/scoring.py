@@ -31,7 +31,7 @@ from pytest_vlmeval.sandbox.process import SandboxFault
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.records import Answer, JudgeQuestion, JudgeReply, Scoring
+    from pytest_vlmeval.records import Answer, Scoring
     from pytest_vlmeval.run.judge import Judge
     from pytest_vlmeval.run.queue import Board
     from pytest_vlmeval.run.store.asking import StoredAnswer
@@ -368,7 +368,9 @@ class Scorer:
             prepared,
             self._read_answers(stored, scoring),
             empty=_find_empty(stored),
-            judge=None if judge is None else _for_dataset(judge, entry.fingerprint),
+            judge=None
+            if judge is None
+            else partial(judge.ask, fingerprint=entry.fingerprint),
             scoring=scoring,
             deadline_s=self._settings.score_timeout_s,
         )
@@ -422,13 +424,6 @@ class Scorer:
             else:
                 found.append((index, None))
         return found
-
-
-def _for_dataset(
-    judge: Judge | MajorityJudge, fingerprint: str
-) -> Callable[[Sequence[JudgeQuestion]], list[JudgeReply]]:
-    """Return what asks a judge on account of a dataset."""
-    return partial(judge.ask, fingerprint=fingerprint)
 
 
 def _is_empty(answer: Answer) -> bool:

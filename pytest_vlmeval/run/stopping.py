@@ -101,7 +101,8 @@ class EarlyStops:
 
     def find(self, dataset: str) -> Stop | Whole | None:
         """Return what became of a dataset, once that is known; None where it is off."""
-        self._wait(dataset)
+        if dataset in self._watched:
+            self._watched[dataset].settled.wait()
         return self._found.get(dataset)
 
     def narrowed(self, entry: PlanEntry) -> PlanEntry:
@@ -118,10 +119,6 @@ class EarlyStops:
         if isinstance(found, Stop) and index not in narrowed.indexes:
             raise NotAskedError(f"not asked: {found.reason}")
         return narrowed
-
-    def _wait(self, dataset: str) -> None:
-        if dataset in self._watched:
-            self._watched[dataset].settled.wait()
 
     def _run(self) -> None:
         for watched in self._watched.values():

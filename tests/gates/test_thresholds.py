@@ -8,6 +8,8 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.thresholds import (
+    RULES,
+    Rule,
     Threshold,
     Thresholds,
     is_typo,
@@ -247,3 +249,14 @@ def test_an_empty_table_says_that_models_differ(tmp_path: Path) -> None:
 )
 def test_what_is_a_typo(pattern: str, model: str, typo: bool) -> None:
     assert is_typo(pattern, model) == typo
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_each_rule_decides_early_or_says_why_not(rule: Rule) -> None:
+    if rule.why_whole:
+        assert rule.why_whole.startswith(f"the rule {rule.name} ")
+        return
+    bounds = rule.bounds(0.6, [1] * 500, 0.95)
+    assert bounds.passes is not None
+    assert bounds.fails is not None
+    assert bounds.fails <= 0.6 <= bounds.passes

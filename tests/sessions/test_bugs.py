@@ -150,6 +150,21 @@ ONE = {
         "The completeness gate of MathVision_MINI failed unexpectedly: ",
         1,
     ),
+    "a threshold": (
+        ("run.gating", "Gatekeeper._held_against"),
+        "The threshold gate of MathVision_MINI failed unexpectedly: ",
+        1,
+    ),
+    "judging": (
+        ("run.judge", "Judge.ask"),
+        "*Scoring MathVision_MINI failed unexpectedly: ",
+        1,
+    ),
+    "asking the judge": (
+        ("models.endpoint", "EndpointClient._deliver", "args[0]._role == 'judge'"),
+        "*Asking the judge tiny-vlm about MathVision_MINI-* failed unexpectedly: ",
+        1,
+    ),
     "the summary": (
         ("reports.terminal", "format_table"),
         "The summary failed unexpectedly: ",
@@ -187,7 +202,9 @@ def test_what_breaks_a_session_is_a_line(
     server.control(default="B")
     break_(project, *broken)
     reports = ["--vlm-report=page.html", "--vlm-export=results"]
-    result = project.ask(server.url, *reports, "--vlm-media-check=warn")
+    judge = ["--vlm-judge=tiny-vlm", f"--vlm-judge-api-base={server.url}"]
+    options = [*reports, "--vlm-media-check=warn", *(judge if "judg" in place else ())]
+    result = project.ask(server.url, *options)
     output = result.stdout.str() + result.stderr.str()
     assert result.ret == code, output
     lines = result.stderr if code == 4 and "beginning" in place else result.stdout
