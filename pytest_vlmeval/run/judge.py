@@ -246,7 +246,7 @@ def create_judges(
         doing: str, error: BaseException, fingerprint: str, question: str
     ) -> str:
         dataset = fingerprint.rpartition("-")[0]
-        return log_error(settings, error, doing, dataset, question)
+        return log_error(settings, error, doing, dataset)
 
     return {
         endpoint.label: Judge(

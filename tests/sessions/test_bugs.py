@@ -162,7 +162,7 @@ ONE = {
     ),
     "asking the judge": (
         ("models.endpoint", "EndpointClient._deliver", "args[0]._role == 'judge'"),
-        "*Asking the judge tiny-vlm about MathVision_MINI-* failed unexpectedly: ",
+        "*Asking the judge tiny-vlm about MathVision_MINI failed unexpectedly: ",
         1,
     ),
     "the summary": (
@@ -208,7 +208,7 @@ def test_what_breaks_a_session_is_a_line(
     output = result.stdout.str() + result.stderr.str()
     assert result.ret == code, output
     lines = result.stderr if code == 4 and "beginning" in place else result.stdout
-    lines.fnmatch_lines([f"{line}{ITEM}"])
+    lines.fnmatch_lines([f"{line}{ITEM}*"])
     for word in ("Traceback", "INTERNALERROR", "broken("):
         assert word not in output
     assert "in broken\n" in log_of(project)
