@@ -17,6 +17,8 @@ from pytest_vlmeval.settings.presets import NO_PRESET
 from pytest_vlmeval.suite.session import (
     RUN_KEY,
     SCREEN_KEY,
+    defer,
+    expand_tests,
     get_settings,
     is_given,
     is_model_given,
@@ -99,6 +101,24 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     from pytest_vlmeval.suite import note_deselected
 
     note_deselected(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Collector, name: str, obj: object
+) -> Generator[None, object, object]:
+    """Let a test over datasets have its items when all others are collected."""
+    made = yield
+    return defer(collector, name, obj, made)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, items: list[pytest.Item]
+) -> Generator[None]:
+    """Make the items of tests over datasets, before anything selects among them."""
+    expand_tests(session, items)
+    return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

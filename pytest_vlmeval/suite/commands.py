@@ -362,7 +362,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
         "",
         f"{len(rows)} {noun}, {on_disk} on disk. scored: by judge: with --vlm-judge "
         "only; no refs: no reference answers; not yet:",
-        "no scoring here. Those two are only asked with --vlm-mode=infer. ?: not known "
+        "no scoring here. Those two are only asked with --vlm-mode=infer. ?: unknown "
         "before a download. --vlm-list=json has more.",
     ]
     return "\n".join(lines)

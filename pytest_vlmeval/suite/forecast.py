@@ -1,16 +1,16 @@
 """Which datasets a session needs, and what of them is to be downloaded, ahead of it.
 
-Datasets are prepared while pytest collects, one class after the other. So before the
-first one, the modules that the command line names are looked through once more than
-pytest does, noting names only; then the sum of the downloads is known before the first
-byte, and may be refused.
+A dataset's items are known once it is prepared. So while pytest collects, a test over
+datasets only notes their names, and has no items. When all are collected the sum of the
+downloads is known, before the first byte, and may be refused; then the tests get their
+items, where pytest would have put them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -19,9 +19,9 @@ from pytest_vlmeval.datasets.unscored import explain_left_out, explain_refusal
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.settings.option import OTHERS
 from pytest_vlmeval.suite.selection import (
-    argument_path,
     is_narrowed,
     named_datasets,
+    named_ids,
     selected_datasets,
 )
 
@@ -30,8 +30,25 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.run import Run
 
-# What a module does while it is imported or collected; the real collection tells it.
-FAULTS = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+    Collected = pytest.Item | pytest.Collector
+
+
+class DeferredTest(pytest.Collector):
+    """A test over datasets, whose items are made once what all tests need is known.
+
+    Where the command line names one of its items, it has the name of that, and no
+    other.
+    """
+
+    def __init__(self, *, test: str, obj: object, forecast: Forecast, **given: Any):
+        super().__init__(**given)
+        self.test = test
+        self.obj = obj
+        self._forecast = forecast
+
+    def collect(self) -> Iterable[Collected]:
+        """Return the items, none while needs are noted."""
+        return self._forecast.items_of(self)
 
 
 class LeftOut(NamedTuple):
@@ -49,20 +66,27 @@ class LeftOut(NamedTuple):
 class Forecast:
     """The names of the datasets that a session's tests need, noted ahead of them.
 
-    `noting` is true while tests are only looked through; `refusal` is why the session
-    is to end before its first download. A session that `only_collects` asks nothing,
-    so what cannot be scored is no reason.
+    `noting` is true until all tests are collected; `refusal` is why the session is to
+    end before its first download. A session that `only_collects` asks nothing, so what
+    cannot be scored is no reason. With `names_only` no test gets an item.
     """
 
-    def __init__(self, *, only_collects: bool = False) -> None:
+    def __init__(
+        self, *, only_collects: bool = False, names_only: bool = False
+    ) -> None:
         self.only_collects = only_collects
+        self.names_only = names_only
         self.names: dict[str, None] = {}
         # Of benchmarks that leave out what cannot be scored.
         self.left_out: dict[str, LeftOut] = {}
-        self.noting = False
+        self.noting = True
         self.refusal: str | None = None
         # Those that run over what others do not, looked at when all others are known.
         self._open: list[tuple[pytest.Metafunc, list[str]]] = []
+        # Each with how many items were collected before it, since the first.
+        self._deferred: list[tuple[DeferredTest, int]] = []
+        self._collected = 0
+        self._made: dict[tuple[pytest.Collector, str], Sequence[Collected]] = {}
 
     def note(self, metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
         """Note the datasets of a test, which gets one item that shows nothing."""
@@ -72,9 +96,7 @@ class Forecast:
             self._open.append((metafunc, datasets))
         else:
             self._add(metafunc, datasets, run)
-        metafunc.parametrize(
-            fixture, [suite.UnselectedParameter()], indirect=True, ids=["unselected"]
-        )
+        metafunc.parametrize(fixture, [suite.UnselectedParameter()], indirect=True)
 
     def _add(self, metafunc: pytest.Metafunc, datasets: list[str], run: Run) -> None:
         found = selected_datasets(metafunc, datasets, run)
@@ -89,16 +111,73 @@ class Forecast:
             elif scored:
                 left.gated.add(folder)
 
-    def look_ahead(self, session: pytest.Session, run: Run) -> None:
-        """Note the datasets of all tests that the command line names."""
-        self.noting = True
-        try:
-            for node in _named_nodes(session):
-                _look_through(node)
-        finally:
-            self.noting = False
+    def defer(
+        self, collector: pytest.Collector, test: str, obj: object, made: object
+    ) -> object:
+        """Put a test without items in the place of those that show nothing."""
+        if not isinstance(made, list) or not any(map(suite.parameter_of, made)):
+            return made
+        options = {"test": test, "obj": obj, "forecast": self}
+        whole = DeferredTest.from_parent(collector, name=test, **options)
+        return [
+            DeferredTest.from_parent(collector, name=f"{test}[{each}]", **options)
+            for each in sorted(named_ids(whole) or ())
+        ] or [whole]
+
+    def pytest_itemcollected(self) -> None:
+        """Count what is collected between the tests whose items are still to come."""
+        self._collected += 1
+
+    def items_of(self, node: DeferredTest) -> Sequence[Collected]:
+        """Return the items of a test; none while names are noted."""
+        if self.noting:
+            self._deferred.append((node, self._collected))
+            return ()
+        parent = node.parent
+        assert parent is not None
+        key = parent, node.test
+        if key not in self._made:
+            # By the hook, as pytest does: it asks for the parameters once more.
+            self._made[key] = parent.ihook.pytest_pycollect_makeitem(
+                collector=parent, name=node.test, obj=node.obj
+            )
+        if node.name == node.test:
+            return self._made[key]
+        return [item for item in self._made[key] if item.name == node.name]
+
+    def end_noting(self, run: Run) -> None:
+        """Take up the tests that run over what no other does."""
+        self.noting = False
         for metafunc, datasets in self._open:
             self._add(metafunc, datasets, run)
+
+    def expand(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Put the items of the tests where they would have been collected.
+
+        Raises `pytest.UsageError` for one that the command line names and none has.
+        """
+        count, taken = self._collected, 0
+        found: list[pytest.Item] = []
+        for node, before in self._deferred:
+            place = len(items) - (count - before)
+            found += items[taken:place]
+            taken = place
+            assert node.parent is not None
+            # pytest keeps what a node had, so another one is asked.
+            again = DeferredTest.from_parent(
+                node.parent, name=node.name, test=node.test, obj=node.obj, forecast=self
+            )
+            made = [*session.genitems(again)]
+            if (
+                not made
+                and node.name != node.test
+                and (node.parent, node.test) in self._made
+            ):
+                raise pytest.UsageError(
+                    f"not found: {node.nodeid}\n(no match in any of [{node.parent!r}])"
+                )
+            found += made
+        items[:] = [*found, *items[taken:]]
 
     def check(self, run: Run, announce: Callable[[str], None]) -> None:
         """Say what is to be downloaded, and what is left out.
@@ -163,7 +242,7 @@ def _known(run: Run, names: Iterable[str]) -> Iterator[DatasetInfo]:
 
 
 class DownloadOnly:
-    """Stands in for collecting and running tests: `--vlm-download-only`."""
+    """Stands in for running tests: `--vlm-download-only`."""
 
     def __init__(
         self,
@@ -176,10 +255,9 @@ class DownloadOnly:
         self._announce = announce
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self, session: pytest.Session) -> bool:
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Download what the tests need; each dataset that fails counts as a test."""
         run = self._get_run()
-        self._forecast.look_ahead(session, run)
         names = list(self._forecast.names)
         try:
             run.check_names()
@@ -189,12 +267,7 @@ class DownloadOnly:
         if plan.downloads:
             self._announce(plan.summary())
         session.testscollected = len(names)
-        session.testsfailed = sum(not self._fetch(run, name) for name in names)
-        return True
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self) -> bool:
-        """Run nothing."""
+        session.testsfailed += sum(not self._fetch(run, name) for name in names)
         return True
 
     def _fetch(self, run: Run, name: str) -> bool:
@@ -208,9 +281,9 @@ class DownloadOnly:
 
 
 class SetUpOnly:
-    """Stands in for collecting and running tests: `--vlm-setup`.
+    """Stands in for running tests: `--vlm-setup`.
 
-    `looks` says whether paths are given, whose tests are looked through; else what
+    `looks` says whether paths are given, whose tests are collected; else what
     `--vlm-data` names is set up by itself.
     """
 
@@ -228,12 +301,16 @@ class SetUpOnly:
         self._looks = looks
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self, session: pytest.Session) -> bool:
+    def pytest_collection(self) -> bool | None:
+        """Collect nothing, unless paths are given."""
+        return None if self._looks else True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Build the environments that the datasets need."""
         run = self._get_run()
         try:
             if self._looks:
-                self._forecast.look_ahead(session, run)
                 run.check_names()
                 names = [*self._forecast.names, *self._forecast.left_out]
             else:
@@ -246,44 +323,3 @@ class SetUpOnly:
             self._announce(f"sandbox environment ready: {python}{told}")
         session.testscollected = len(ready)
         return True
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self) -> bool:
-        """Run nothing."""
-        return True
-
-
-def _named_nodes(session: pytest.Session) -> Iterator[pytest.Collector]:
-    """Give new nodes for the arguments, so that pytest's own know nothing of them."""
-    config = session.config
-    for path in {argument_path(config, each): None for each in config.args}:
-        if path.is_dir():
-            yield _directory(session, path)
-        elif path.suffix == ".py" and path.is_file():
-            parent = _directory(session, path.parent)
-            yield pytest.Module.from_parent(parent, path=path)
-
-
-def _directory(session: pytest.Session, path: Path) -> pytest.Dir:
-    root = session.config.rootpath
-    inside = path != root and path.is_relative_to(root)
-    parent = _directory(session, path.parent) if inside else session
-    return pytest.Dir.from_parent(parent, path=path)
-
-
-def _look_through(node: pytest.Item | pytest.Collector) -> None:
-    children: Iterable[pytest.Item | pytest.Collector] = ()
-    try:
-        if isinstance(node, pytest.Directory):
-            # By the hook, which also loads the folder's conftest.py.
-            report = node.ihook.pytest_make_collect_report(collector=node)
-            children = report.result if report.passed else ()
-        elif isinstance(node, pytest.Module):
-            # Past the methods that would make its fixtures known for this node.
-            children = super(pytest.Module, node).collect()
-        elif type(node) is pytest.Class:
-            children = super(pytest.Class, node).collect()
-    except FAULTS:
-        return
-    for child in children:
-        _look_through(child)

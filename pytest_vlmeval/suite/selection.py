@@ -38,7 +38,7 @@ def may_select(function: pytest.Function, dataset: str) -> bool:
     return (
         _may_match(option.keyword, _keyword_terms(function, dataset))
         and _may_match(option.markexpr, _marker_terms(function))
-        and _ids_allow(_named_ids(function), dataset)
+        and _ids_allow(named_ids(function), dataset)
         and _ids_allow(_last_failed_ids(function), dataset)
     )
 
@@ -135,7 +135,7 @@ def argument_path(config: pytest.Config, argument: str) -> Path:
     return (config.invocation_params.dir / (found or name)).resolve()
 
 
-def _named_ids(function: pytest.Function) -> set[str] | None:
+def named_ids(function: Node) -> set[str] | None:
     """Return the parameter ids that the command line names; None if it names none."""
     config = function.config
     ids = set()
@@ -175,7 +175,7 @@ def is_in_ids(config: pytest.Config, dataset: str) -> bool:
     return False
 
 
-def _id_of(function: pytest.Function, names: str) -> set[str] | None:
+def _id_of(function: Node, names: str) -> set[str] | None:
     """Return the id in `Class::test[id]`, none of another test, None for no id."""
     name, _, parameter = names.partition("[")
     chain = "::".join(function.nodeid.split("::")[1:])

@@ -143,17 +143,44 @@ def _parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     run = get_run(config)
     if FORECAST_KEY not in config.stash:
         only_collects = bool(config.option.collectonly)
-        config.stash[FORECAST_KEY] = forecast = Forecast(only_collects=only_collects)
-        forecast.look_ahead(metafunc.definition.session, run)
-        announce = config.stash[SCREEN_KEY].announce
-        # One of several processes speaks.
-        first = _share(config).number == 0
-        forecast.check(run, announce if first else lambda line: None)
+        _register_forecast(config, Forecast(only_collects=only_collects))
     forecast = config.stash[FORECAST_KEY]
-    if forecast.noting or forecast.refusal is not None:
+    if forecast.noting:
         forecast.note(metafunc, fixture, run)
     else:
         suite.parametrize(metafunc, fixture, run)
+
+
+def _register_forecast(config: pytest.Config, forecast: Forecast) -> None:
+    config.stash[FORECAST_KEY] = forecast
+    config.pluginmanager.register(forecast, "vlmeval-forecast")
+
+
+def defer(collector: pytest.Collector, test: str, obj: object, made: object) -> object:
+    """Return what stands for a test until it is known what all tests need."""
+    forecast = collector.config.stash.get(FORECAST_KEY, None)
+    if forecast is None or not forecast.noting:
+        return made
+    return forecast.defer(collector, test, obj, made)
+
+
+def expand_tests(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Give the tests over datasets their items, once what they need may be had."""
+    config = session.config
+    forecast = config.stash.get(FORECAST_KEY, None)
+    if forecast is None:
+        return
+    run = get_run(config)
+    forecast.end_noting(run)
+    if forecast.names_only:
+        items.clear()
+        return
+    announce = config.stash[SCREEN_KEY].announce
+    # One of several processes speaks.
+    first = _share(config).number == 0
+    forecast.check(run, announce if first else lambda line: None)
+    if forecast.refusal is None:
+        forecast.expand(session, items)
 
 
 def begin_run(session: pytest.Session) -> None:
@@ -508,7 +535,7 @@ def _register_download_only(config: pytest.Config, screen: Screen) -> None:
         raise pytest.UsageError(
             "--vlm-download-only works in one process: leave -n out, or give -n 0."
         )
-    config.stash[FORECAST_KEY] = forecast = Forecast()
+    _register_forecast(config, forecast := Forecast(names_only=True))
     download = DownloadOnly(forecast, lambda: get_run(config), screen.announce)
     config.pluginmanager.register(download, "vlmeval-download-only")
 
@@ -530,7 +557,7 @@ def _names_paths(config: pytest.Config) -> bool:
 
 
 def _register_setup(config: pytest.Config, screen: Screen) -> None:
-    config.stash[FORECAST_KEY] = forecast = Forecast()
+    _register_forecast(config, forecast := Forecast(names_only=True))
     setup = SetUpOnly(
         forecast,
         lambda: get_run(config),

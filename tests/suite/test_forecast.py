@@ -147,7 +147,7 @@ def test_modules_that_cannot_be_imported_are_left_to_pytest(
     result.assert_outcomes(errors=1, skipped=1)
 
 
-def test_fixtures_of_a_module_are_its_own_after_the_look_ahead(
+def test_fixtures_of_a_module_are_set_up_once(
     project: Project,
 ) -> None:
     project.pytester.makepyfile(
@@ -175,6 +175,71 @@ def test_fixtures_of_a_module_are_its_own_after_the_look_ahead(
     result.assert_outcomes(passed=2)
     text = result.stdout.str()
     assert text.count("once\n") == text.count("set up") == 1
+
+
+ORDERED = """
+import pytest
+from pytest_vlmeval import Benchmark
+
+def test_before():
+    pass
+
+class TestDemo(Benchmark):
+    datasets = ["DemoYesNo", "DemoChoice"]
+
+    def test_own(self):
+        pass
+
+@pytest.mark.vlm("DemoOpen")
+@pytest.mark.parametrize("style", ["a", "b"])
+def test_styles(vlm_score, style):
+    pass
+
+def test_after():
+    pass
+"""
+
+
+def collected(project: Project, *arguments: str) -> list[str]:
+    """Return the names of the items that are collected, in their order."""
+    more = ["--vlm-model=demo", "--vlm-limit=2", "--collect-only", "-q", *arguments]
+    lines = project.run(*more).outlines
+    return [line.partition("::")[2] for line in lines if line.startswith("test_order")]
+
+
+def test_items_lie_where_their_test_does(project: Project) -> None:
+    project.pytester.makepyfile(test_order=ORDERED)
+    found = collected(project)
+    names = ("DemoYesNo", "DemoChoice")
+    samples = [
+        [each for each in found if f"test_sample[{name}-" in each] for name in names
+    ]
+    assert [len(each) for each in samples] == [2, 2]
+    assert found == [
+        "test_before",
+        *(each for both in samples for each in both),
+        *(f"TestDemo::test_score[{name}]" for name in names),
+        "TestDemo::test_own",
+        "test_styles[DemoOpen-a]",
+        "test_styles[DemoOpen-b]",
+        "test_after",
+    ]
+
+
+def test_items_that_are_named_are_collected_alone(project: Project) -> None:
+    project.pytester.makepyfile(test_order=ORDERED)
+    first, second = [each for each in collected(project) if "[DemoChoice-" in each][:2]
+    named = [second, "test_styles[DemoOpen-b]", "test_after"]
+    assert collected(project, *(f"test_order.py::{each}" for each in named)) == named
+    both = collected(project, *(f"test_order.py::{each}" for each in (second, first)))
+    assert sorted(both) == [first, second]
+    absent = first.replace("]", "00]")
+    result = project.run("--vlm-model=demo", f"test_order.py::{absent}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines[:2] == [
+        f"ERROR: not found: test_order.py::{absent}",
+        "(no match in any of [<Class TestDemo>])",
+    ]
 
 
 def test_download_only(benchmarks: Project, file_server: FileServer) -> None:

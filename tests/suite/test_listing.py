@@ -58,7 +58,7 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
     assert lines[-2:] == [
         "728 datasets, 4 on disk. scored: by judge: with --vlm-judge only; no refs: no "
         "reference answers; not yet:",
-        "no scoring here. Those two are only asked with --vlm-mode=infer. ?: not known "
+        "no scoring here. Those two are only asked with --vlm-mode=infer. ?: unknown "
         "before a download. --vlm-list=json has more.",
     ]
 

@@ -40,7 +40,7 @@ def test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named(
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     assert (
         f"is not built yet ({offline}/sandbox/{addon.name}), and --vlm-offline forbids "
-        "to download it. Build it once while online by the same command with "
+        "downloading it. Build it once while online by the same command with "
         "--vlm-setup and without --vlm-offline"
     ) in refused.stderr.str()
     # What is there once it is built, by whatever installer.
