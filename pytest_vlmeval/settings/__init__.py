@@ -25,7 +25,6 @@ from pytest_vlmeval.settings.groups import (
 from pytest_vlmeval.settings.option import (
     ApiKey,
     Backend,
-    Option,
     check_together,
     choose_backend,
     fields_of,
@@ -48,7 +47,9 @@ def add_options(parser: pytest.Parser) -> None:
         "ini file as vlm_NAME or in the environment as VLM_NAME)",
     )
     for option in OPTIONS:
-        text = option.help if option.default is None else _with_default(option)
+        text = option.help
+        if option.default is not None:
+            text += f" (default: {option.default})"
         if option.is_flag:
             group.addoption(
                 option.flag, action="store_const", const="yes", default=None, help=text
@@ -63,10 +64,6 @@ def add_options(parser: pytest.Parser) -> None:
             )
         parser.addini(option.ini, f"default of {option.flag}", default=None)
     add_commands(group)
-
-
-def _with_default(option: Option) -> str:
-    return f"{option.help} (default: {option.default})"
 
 
 def session_sources(config: pytest.Config) -> Sources:
@@ -102,10 +99,12 @@ def _make_settings(values: Mapping[str, Any], sources: Sources) -> Settings:
     values = fill_in(_check_preset(values, backend, sources), sources)
     values, form = _request_form(values, sources)
     check_together(values, backend)
+    api_key = sources.api_key("api-key", values["api-key-file"])
+    check_key(api_key, form.headers)
     values = {**values, "backend": backend}
     return Settings(
         **fields_of(OPTIONS, values),
-        api_key=_api_key("api-key", values["api-key-file"], form, sources),
+        api_key=api_key,
         form=form,
         serving=choose_serving(
             values,
@@ -184,15 +183,6 @@ def _request_form(
 def _headers(name: str, values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     file = values[name]
     return () if file is None else read_headers(file, f"--vlm-{name}={file}")
-
-
-def _api_key(
-    name: str, file: Path | None, form: RequestForm, sources: Sources
-) -> str | None:
-    """Return a key; `VlmEvalError` where a header is in its place."""
-    key = sources.api_key(name, file)
-    check_key(key, form.headers, judge=name.startswith("judge"))
-    return key
 
 
 def _data(names: Sequence[str], folder: Path) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from pytest_vlmeval.settings.option import (
     ApiKey,
     Option,
     fields_of,
-    make_option,
     parse_command,
     parse_file_as,
     parse_flag,
@@ -248,7 +247,7 @@ def parse_think_tags(text: str) -> str:
 
 
 PROMPTING_OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "images",
         parse_one_of("original", "as-ms-vlmeval"),
         "original or as-ms-vlmeval",
@@ -259,7 +258,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         field="prompting.images",
         identity="given",
     ),
-    make_option(
+    Option(
         "image-size",
         parse_whole(1),
         "a whole number of at least 1 (pixels)",
@@ -269,7 +268,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         field="prompting.image_size",
         identity="given",
     ),
-    make_option(
+    Option(
         "max-pixels",
         parse_whole(1),
         "a whole number of at least 1 (pixels)",
@@ -279,7 +278,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         field="prompting.max_pixels",
         identity="given",
     ),
-    make_option(
+    Option(
         "image-detail",
         parse_one_of("low", "high", "auto"),
         "low, high or auto",
@@ -288,7 +287,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         field="prompting.image_detail",
         identity="given",
     ),
-    make_option(
+    Option(
         "system-prompt",
         str,
         "a text",
@@ -297,7 +296,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         field="prompting.system_prompt",
         identity="given",
     ),
-    make_option(
+    Option(
         "extra-body",
         parse_body,
         BODY_ACCEPTS,
@@ -308,7 +307,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         field="prompting.extra_body",
         identity="given",
     ),
-    make_option(
+    Option(
         "think-tags",
         parse_think_tags,
         "names of tags, or pairs of them, separated by commas or blanks, or none",
@@ -393,7 +392,7 @@ Updating = Literal["none", "new", "all"]
 
 
 BASELINE_OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "level",
         parse_number(0.5, below=1),
         "a confidence: a number from 0.5 to below 1",
@@ -403,7 +402,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         metavar="LEVEL",
         field="baselines.level",
     ),
-    make_option(
+    Option(
         "margin",
         parse_number(0, below=100),
         "a number from 0 to below 100 (points)",
@@ -413,7 +412,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         metavar="POINTS",
         field="baselines.margin",
     ),
-    make_option(
+    Option(
         "allow-missing-baseline",
         parse_flag,
         YES_NO,
@@ -421,7 +420,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         default="no",
         field="baselines.allow_missing",
     ),
-    make_option(
+    Option(
         "gate-samples",
         parse_one_of("none", "regressed", "all"),
         "none, regressed or all",
@@ -431,7 +430,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         metavar="WHICH",
         field="baselines.gate_samples",
     ),
-    make_option(
+    Option(
         "compare-with",
         str,
         "a run's id, the beginning of it, or a model's name",
@@ -505,7 +504,7 @@ def parse_arguments(text: str) -> dict[str, Value]:
 
 
 LOCAL_OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "model-path",
         str,
         "the folder of a checkpoint, or a name on a hub",
@@ -514,7 +513,7 @@ LOCAL_OPTIONS: tuple[Option, ...] = (
         field="local.path",
         identity="given",
     ),
-    make_option(
+    Option(
         "model-class",
         str,
         "the name of a class of ms-vlmeval's vlmeval.vlm",
@@ -524,7 +523,7 @@ LOCAL_OPTIONS: tuple[Option, ...] = (
         field="local.class_name",
         identity="given",
     ),
-    make_option(
+    Option(
         "model-args",
         parse_arguments,
         "key=value pairs, separated by blanks or commas",
@@ -534,7 +533,7 @@ LOCAL_OPTIONS: tuple[Option, ...] = (
         field="local.arguments",
         identity="given",
     ),
-    make_option(
+    Option(
         "batch-size",
         parse_whole(1),
         "a whole number of at least 1 (prompts)",
@@ -543,7 +542,7 @@ LOCAL_OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="local.batch_size",
     ),
-    make_option(
+    Option(
         "local-python",
         Path,
         "a Python interpreter",
@@ -652,7 +651,7 @@ def parse_replicas(text: str) -> int | str:
 
 
 GATE_OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "thresholds",
         Path,
         "a TOML file",
@@ -660,7 +659,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "beside the benchmarks)",
         metavar="FILE",
     ),
-    make_option(
+    Option(
         "inconclusive",
         parse_one_of("pass", "fail"),
         "pass or fail",
@@ -669,7 +668,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         metavar="HOW",
         field="gates.inconclusive",
     ),
-    make_option(
+    Option(
         "fdr",
         parse_number(0, above=True, below=1),
         "a number above 0 and below 1",
@@ -678,7 +677,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         metavar="SHARE",
         field="gates.false_discoveries",
     ),
-    make_option(
+    Option(
         "stop-early",
         parse_flag,
         "1, true, yes, on, 0, false, no or off",
@@ -687,7 +686,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         default="no",
         field="gates.stop_early",
     ),
-    make_option(
+    Option(
         "min-answered",
         parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
@@ -696,7 +695,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         metavar="PERCENT",
         field="gates.min_answered",
     ),
-    make_option(
+    Option(
         "min-judged",
         parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
@@ -705,7 +704,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         metavar="PERCENT",
         field="gates.min_judged",
     ),
-    make_option(
+    Option(
         "max-cut-off",
         parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
@@ -757,14 +756,14 @@ def choose_gates(
 
 
 REPORT_OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "report",
         parse_file_as(".html", ".htm"),
         "a file that ends in .html",
         "write one HTML file with scores, samples and images at the end of the run",
         metavar="FILE",
     ),
-    make_option(
+    Option(
         "report-max-mb",
         parse_number(0),
         "a number of at least 0 (MB)",
@@ -774,7 +773,7 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         metavar="MB",
         field="report_max_mb",
     ),
-    make_option(
+    Option(
         "export",
         Path,
         "a folder",
@@ -782,7 +781,7 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         "files into this folder at the end of the run",
         metavar="DIR",
     ),
-    make_option(
+    Option(
         "predictions",
         parse_one_of("tsv", "xlsx"),
         "tsv or xlsx",
@@ -791,7 +790,7 @@ REPORT_OPTIONS: tuple[Option, ...] = (
         metavar="FORMAT",
         field="predictions",
     ),
-    make_option(
+    Option(
         "run",
         str,
         "a run's id, the beginning of it, or a model's name",
@@ -992,7 +991,7 @@ def describe_judges(
 _COMMAND = "a command with {port} in it, such as 'vllm serve MODEL --port {port}'"
 
 SERVING_OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "serve",
         parse_command,
         _COMMAND,
@@ -1002,7 +1001,7 @@ SERVING_OPTIONS: tuple[Option, ...] = (
         metavar="COMMAND",
         field="serving.model",
     ),
-    make_option(
+    Option(
         "serve-replicas",
         parse_whole(1),
         "a whole number of at least 1 (servers)",
@@ -1011,7 +1010,7 @@ SERVING_OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="serving.replicas",
     ),
-    make_option(
+    Option(
         "serve-timeout",
         parse_number(0, above=True),
         "a number above 0 (seconds)",
@@ -1020,7 +1019,7 @@ SERVING_OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         field="serving.timeout_s",
     ),
-    make_option(
+    Option(
         "judge-serve",
         parse_command,
         _COMMAND,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from pytest_vlmeval.errors import VlmEvalError
 Identity = Literal["always", "given"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """One setting: its name, its parser, what the parser accepts, its help.
 
@@ -26,10 +26,11 @@ class Option:
     """
 
     name: str
-    default: str | None
     parse: Callable[[str], Any]
     accepts: str
     help: str
+    _: KW_ONLY
+    default: str | None = None
     metavar: str | None = None
     secret: bool = False
     several: bool = False
@@ -59,34 +60,6 @@ class Option:
     def env(self) -> str:
         """The name in the environment."""
         return self.ini.upper()
-
-
-def make_option(
-    name: str,
-    parse: Callable[[str], Any],
-    accepts: str,
-    help: str,
-    *,
-    default: str | None = None,
-    metavar: str | None = None,
-    secret: bool = False,
-    several: bool = False,
-    field: str = "",
-    identity: Identity | None = None,
-) -> Option:
-    """Write an option in the order in which one reads about it."""
-    return Option(
-        name=name,
-        default=default,
-        parse=parse,
-        accepts=accepts,
-        help=help,
-        metavar=metavar,
-        secret=secret,
-        several=several,
-        field=field,
-        identity=identity,
-    )
 
 
 def fields_of(

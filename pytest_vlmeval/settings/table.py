@@ -34,7 +34,6 @@ from pytest_vlmeval.settings.option import (
     Backend,
     Option,
     hide_password,
-    make_option,
     parse_concurrency,
     parse_datasets,
     parse_flag,
@@ -167,7 +166,7 @@ class Settings:
 
 MODEL_OPTIONS: tuple[Option, ...] = (
     *SERVING_OPTIONS,
-    make_option(
+    Option(
         "preset",
         parse_one_of("none", "evalscope"),
         "none or evalscope",
@@ -180,7 +179,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         identity="given",
     ),
     *PROMPTING_OPTIONS,
-    make_option(
+    Option(
         "max-tokens-name",
         parse_member,
         MEMBER_ACCEPTS,
@@ -188,7 +187,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "asks for that refuses it, such as max_completion_tokens)",
         metavar="NAME",
     ),
-    make_option(
+    Option(
         "api-query",
         parse_query,
         QUERY_ACCEPTS,
@@ -197,7 +196,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="QUERY",
         secret=True,
     ),
-    make_option(
+    Option(
         "api-header-file",
         Path,
         "a readable file",
@@ -205,7 +204,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "api-key for Azure; they are never shown",
         metavar="FILE",
     ),
-    make_option(
+    Option(
         "max-reply-mb",
         parse_number(0, above=True),
         "a number above 0 (MB)",
@@ -215,7 +214,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="MB",
         field="max_reply_mb",
     ),
-    make_option(
+    Option(
         "media-check",
         parse_one_of("stop", "warn", "off"),
         "stop, warn or off",
@@ -226,7 +225,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="ACTION",
         field="media_check",
     ),
-    make_option(
+    Option(
         "concurrency",
         parse_concurrency,
         "a whole number of at least 1 (requests), or auto",
@@ -236,7 +235,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="concurrency",
     ),
-    make_option(
+    Option(
         "timeout",
         parse_number(0, above=True),
         "a number above 0 (seconds)",
@@ -245,7 +244,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         field="timeout_s",
     ),
-    make_option(
+    Option(
         "retries",
         parse_whole(0),
         "a whole number of at least 0",
@@ -254,7 +253,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="retries",
     ),
-    make_option(
+    Option(
         "outage",
         parse_number(0),
         "a number of at least 0 (seconds)",
@@ -265,7 +264,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         field="outage_s",
     ),
     *LOCAL_OPTIONS,
-    make_option(
+    Option(
         "engine",
         parse_one_of("process", "ray"),
         "process or ray",
@@ -275,7 +274,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         default="process",
         metavar="ENGINE",
     ),
-    make_option(
+    Option(
         "replicas",
         parse_replicas,
         "a whole number of at least 1 (replicas), or auto",
@@ -287,7 +286,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
 
 
 OPTIONS: tuple[Option, ...] = (
-    make_option(
+    Option(
         "model",
         str,
         "a model's served name, or demo",
@@ -297,7 +296,7 @@ OPTIONS: tuple[Option, ...] = (
         field="model",
         identity="always",
     ),
-    make_option(
+    Option(
         "config",
         Path,
         "a .yaml, .yml or .json file",
@@ -305,7 +304,7 @@ OPTIONS: tuple[Option, ...] = (
         "VLMEvalKit, that is run as it is; other options win over it",
         metavar="FILE",
     ),
-    make_option(
+    Option(
         "backend",
         parse_one_of("auto", "endpoint", "demo", "local"),
         "auto, endpoint, demo or local",
@@ -316,7 +315,7 @@ OPTIONS: tuple[Option, ...] = (
         field="backend",
         identity="always",
     ),
-    make_option(
+    Option(
         "api-base",
         parse_urls,
         "http or https URLs, separated by commas",
@@ -328,7 +327,7 @@ OPTIONS: tuple[Option, ...] = (
         several=True,
         field="api_bases",
     ),
-    make_option(
+    Option(
         "api-key-file",
         Path,
         "a readable file",
@@ -337,7 +336,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FILE",
     ),
     *MODEL_OPTIONS,
-    make_option(
+    Option(
         "judge",
         parse_names,
         "names of judges, separated by commas, or exact_matching",
@@ -347,7 +346,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAME",
         several=True,
     ),
-    make_option(
+    Option(
         "judge-api-base",
         parse_names,
         "http or https URLs, separated by commas",
@@ -357,7 +356,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="URL",
         several=True,
     ),
-    make_option(
+    Option(
         "judge-api-key-file",
         Path,
         "a readable file",
@@ -365,7 +364,7 @@ OPTIONS: tuple[Option, ...] = (
         "OPENAI_API_KEY for its own endpoint)",
         metavar="FILE",
     ),
-    make_option(
+    Option(
         "judge-api-query",
         parse_query,
         QUERY_ACCEPTS,
@@ -373,7 +372,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="QUERY",
         secret=True,
     ),
-    make_option(
+    Option(
         "judge-api-header-file",
         Path,
         "a readable file",
@@ -381,7 +380,7 @@ OPTIONS: tuple[Option, ...] = (
         "(Name: value); they are never shown",
         metavar="FILE",
     ),
-    make_option(
+    Option(
         "judge-max-tokens-name",
         parse_member,
         MEMBER_ACCEPTS,
@@ -389,7 +388,7 @@ OPTIONS: tuple[Option, ...] = (
         "a server asks for that refuses it)",
         metavar="NAME",
     ),
-    make_option(
+    Option(
         "judge-max-tokens",
         parse_or_none(parse_whole(1)),
         "a whole number of at least 1 (tokens), or none",
@@ -397,7 +396,7 @@ OPTIONS: tuple[Option, ...] = (
         "what the question of ms-vlmeval or of the test says)",
         metavar="N",
     ),
-    make_option(
+    Option(
         "judge-temperature",
         parse_or_none(parse_number(0)),
         "a number of at least 0, or none",
@@ -405,7 +404,7 @@ OPTIONS: tuple[Option, ...] = (
         "question of ms-vlmeval or of the test says, mostly 0)",
         metavar="T",
     ),
-    make_option(
+    Option(
         "judge-extra-body",
         parse_body,
         BODY_ACCEPTS,
@@ -414,7 +413,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
         secret=True,
     ),
-    make_option(
+    Option(
         "data",
         parse_datasets,
         "dataset names or paths of TSV files, separated by commas, and in quotes where "
@@ -424,7 +423,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAMES",
         several=True,
     ),
-    make_option(
+    Option(
         "limit",
         parse_whole(1),
         "a whole number of at least 1 (samples)",
@@ -432,7 +431,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="limit",
     ),
-    make_option(
+    Option(
         "sample",
         parse_whole(1),
         "a whole number of at least 1 (samples)",
@@ -440,7 +439,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="sample",
     ),
-    make_option(
+    Option(
         "seed",
         parse_whole(0),
         "a whole number of at least 0",
@@ -450,7 +449,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="S",
         field="seed",
     ),
-    make_option(
+    Option(
         "nframe",
         parse_whole(1),
         "a whole number of at least 1 (frames)",
@@ -458,7 +457,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="nframe",
     ),
-    make_option(
+    Option(
         "fps",
         parse_number(0, above=True),
         "a number above 0 (frames per second)",
@@ -466,7 +465,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="F",
         field="fps",
     ),
-    make_option(
+    Option(
         "video-url",
         parse_flag,
         YES_NO,
@@ -474,7 +473,7 @@ OPTIONS: tuple[Option, ...] = (
         default="no",
         field="video_url",
     ),
-    make_option(
+    Option(
         "scoring",
         parse_one_of("published", "vlmevalkit", "corrected"),
         "published, vlmevalkit or corrected",
@@ -484,7 +483,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="METHOD",
         field="scoring",
     ),
-    make_option(
+    Option(
         "repeat",
         parse_whole(1),
         "a whole number of at least 1 (times)",
@@ -494,7 +493,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="K",
         field="repeat",
     ),
-    make_option(
+    Option(
         "max-tokens",
         parse_unless_none(parse_whole(1)),
         "a whole number of at least 1 (tokens), or none",
@@ -505,7 +504,7 @@ OPTIONS: tuple[Option, ...] = (
         field="max_tokens",
         identity="always",
     ),
-    make_option(
+    Option(
         "temperature",
         parse_unless_none(parse_number(0)),
         "a number of at least 0, or none",
@@ -515,7 +514,7 @@ OPTIONS: tuple[Option, ...] = (
         field="temperature",
         identity="always",
     ),
-    make_option(
+    Option(
         "mode",
         parse_one_of("all", "infer", "score", "report"),
         "all, infer, score or report",
@@ -526,7 +525,7 @@ OPTIONS: tuple[Option, ...] = (
         field="mode",
     ),
     *REPORT_OPTIONS,
-    make_option(
+    Option(
         "work-dir",
         Path,
         "a folder",
@@ -534,7 +533,7 @@ OPTIONS: tuple[Option, ...] = (
         default=".vlmeval",
         metavar="DIR",
     ),
-    make_option(
+    Option(
         "store",
         parse_store,
         "postgresql://USER@HOST:PORT/DATABASE",
@@ -544,7 +543,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="URL",
         field="store",
     ),
-    make_option(
+    Option(
         "cache-dir",
         Path,
         "a folder",
@@ -552,7 +551,7 @@ OPTIONS: tuple[Option, ...] = (
         "(default: $XDG_CACHE_HOME or ~/.cache, there pytest-vlmeval)",
         metavar="DIR",
     ),
-    make_option(
+    Option(
         "sandbox-python",
         Path,
         "a Python interpreter",
@@ -561,7 +560,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="PATH",
         field="sandbox_python",
     ),
-    make_option(
+    Option(
         "score-timeout",
         parse_number(0, above=True),
         "a number above 0 (seconds)",
@@ -570,7 +569,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         field="score_timeout_s",
     ),
-    make_option(
+    Option(
         "fresh",
         parse_flag,
         YES_NO,
@@ -578,7 +577,7 @@ OPTIONS: tuple[Option, ...] = (
         default="no",
         field="fresh",
     ),
-    make_option(
+    Option(
         "reuse",
         parse_one_of("checked", "always"),
         "checked or always",
@@ -588,7 +587,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         field="reuse",
     ),
-    make_option(
+    Option(
         "spot-check",
         parse_whole(1),
         "a whole number of at least 1 (samples)",
@@ -598,7 +597,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         field="spot_check",
     ),
-    make_option(
+    Option(
         "allow-modified-data",
         parse_flag,
         YES_NO,
@@ -607,7 +606,7 @@ OPTIONS: tuple[Option, ...] = (
         default="no",
         field="allow_modified_data",
     ),
-    make_option(
+    Option(
         "data-paths",
         parse_one_of("any", "inside"),
         "any or inside",
@@ -617,7 +616,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHERE",
         field="data_paths",
     ),
-    make_option(
+    Option(
         "offline",
         parse_flag,
         YES_NO,
@@ -625,7 +624,7 @@ OPTIONS: tuple[Option, ...] = (
         default="no",
         field="offline",
     ),
-    make_option(
+    Option(
         "data-mirror",
         parse_mirror,
         "an http or https URL without a password, or a folder that exists",
@@ -634,7 +633,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="URL|DIR",
         field="data_mirror",
     ),
-    make_option(
+    Option(
         "download-max-gb",
         parse_number(0),
         "a number of at least 0 (GB)",
@@ -643,7 +642,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="GB",
         field="download_max_gb",
     ),
-    make_option(
+    Option(
         "download-only",
         parse_flag,
         YES_NO,

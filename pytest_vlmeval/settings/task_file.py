@@ -486,18 +486,13 @@ def choose_entry(
 def take_model(reading: Reading, entry: Entry) -> None:
     """Read the fields of the model that is evaluated."""
     place = f"{entry.place}."
-    reading.set("model", entry.served, _name_field(entry), entry.served)
+    named = [name for name in ("type", "model", "name") if name in entry.fields]
+    field = f"{place}{named[0]}" if named else entry.place
+    reading.set("model", entry.served, field, entry.served)
     if entry.is_remote:
         _take_remote(reading, entry, place)
     else:
         _take_local(reading, entry, place)
-
-
-def _name_field(entry: Entry) -> str:
-    if not entry.fields:
-        return entry.place
-    given = [name for name in ("type", "model", "name") if name in entry.fields]
-    return f"{entry.place}.{given[0]}" if given else entry.place
 
 
 def _take_remote(reading: Reading, entry: Entry, place: str) -> None:
@@ -689,7 +684,10 @@ def _take_evalscope(
     if entry is not None and not served:
         take_model(reading, entry)
     take_judge(reading, left, place)
-    _place_work_dir(reading, folder)
+    known = reading.values.pop("work-dir", None)
+    if known is not None:
+        work_dir = str(folder / Path(known.text).expanduser())
+        reading.set("work-dir", work_dir, known.field, known.text)
     return {}, entry
 
 
@@ -724,14 +722,6 @@ def _eval_config(reading: Reading, given: object, folder: Path) -> dict[str, Any
             "fields, or the path of a .yaml or .json file that holds one.",
         )
     return given
-
-
-def _place_work_dir(reading: Reading, folder: Path) -> None:
-    known = reading.values.get("work-dir")
-    if known is not None:
-        del reading.values["work-dir"]
-        place = str(folder / Path(known.text).expanduser())
-        reading.set("work-dir", place, known.field, known.text)
 
 
 def _take_vlmevalkit(
