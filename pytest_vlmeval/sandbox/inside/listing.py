@@ -50,7 +50,7 @@ def list_datasets() -> dict[str, Any]:
     for cls in package.DATASET_CLASSES:
         names = cls.supported_datasets()
         for name in sorted(names) if cls.__name__ in UNORDERED else names:
-            # The first class that supports a name builds it (dataset/__init__.py:381).
+            # The first class that supports a name builds it (dataset/__init__.py:391).
             if name not in found:
                 found[name] = _describe(name, cls, {})
     return {"datasets": list(found.values())}
