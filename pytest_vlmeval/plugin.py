@@ -150,16 +150,17 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail what no test held; let a worker end what it asks for the others."""
-    from pytest_vlmeval.suite.session import note_unheld
+    from pytest_vlmeval.suite.session import guard, note_unheld
 
-    note_unheld(session)
-    run = session.config.stash.get(RUN_KEY, None)
+    config = session.config
+    guard(config, "Looking for thresholds not held", lambda: note_unheld(session))
+    run = config.stash.get(RUN_KEY, None)
     if (
         run is not None
-        and is_worker(session.config)
+        and is_worker(config)
         and exitstatus != pytest.ExitCode.INTERRUPTED
     ):
-        run.close(finish=True)
+        guard(config, "Ending the run", lambda: run.close(finish=True))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -319,19 +319,23 @@ def note_unheld(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def guard(config: pytest.Config, doing: str, act: Callable[[], None]) -> None:
+    """Do something outside of any item; what nobody expects of it is one line."""
+    try:
+        act()
+    except VlmEvalError as error:
+        config.stash[SCREEN_KEY].announce(str(error))
+    except Exception as error:
+        line = log_error(get_settings(config), error, doing)
+        config.stash[SCREEN_KEY].announce(line)
+
+
 def close_run(config: pytest.Config) -> None:
     """End the engine and the helpers of this process."""
-    endings: list[Callable[[], None]] = []
     if (run := config.stash.get(RUN_KEY, None)) is not None:
-        endings.append(run.close)
+        guard(config, "Ending the run", run.close)
     if (keeper := config.stash.get(KEEPER_KEY, None)) is not None:
-        endings.append(keeper.close)
-    for end in endings:
-        try:
-            end()
-        except Exception as error:
-            line = log_error(get_settings(config), error, "Ending the run")
-            config.stash[SCREEN_KEY].announce(line)
+        guard(config, "Ending the servers", keeper.close)
     screen = config.stash.get(SCREEN_KEY, None)
     if screen is not None:
         screen.close()

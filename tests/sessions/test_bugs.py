@@ -218,6 +218,23 @@ def test_what_breaks_a_session_is_a_line(
         assert len(written & {"page.html", "results"}) == 1
 
 
+@pytest.mark.slow
+def test_what_breaks_the_end_of_workers_is_a_line(
+    project: Project, server: ServerProcess
+) -> None:
+    project.write_math(2)
+    server.control(default="B")
+    break_(project, "run.execution", "Execution.close")
+    result = project.ask(server.url, "-n", "2")
+    result.assert_outcomes(passed=2, xfailed=1)
+    output = result.stdout.str() + result.stderr.str()
+    result.stdout.fnmatch_lines(
+        [f"*vlmeval: Ending the run failed unexpectedly: {ITEM}"]
+    )
+    for word in ("Traceback", "INTERNALERROR", "broken("):
+        assert word not in output
+
+
 def test_a_users_own_exception_keeps_its_traceback(
     project: Project, server: ServerProcess
 ) -> None:
