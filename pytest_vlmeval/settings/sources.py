@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlencode
@@ -65,11 +65,11 @@ class Sources:
 
     command: Callable[[Option], str | None]
     ini: Mapping[str, object]
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)  # keys are among them
     folder: Path
     root: Path
     keywords: bool = False
-    tree: str | None = None
+    tree: str | None = field(default=None, repr=False)
     write_all: bool = False
     write_new: bool = False
 

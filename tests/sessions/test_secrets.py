@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_vlmeval.settings.sources import pytest_sources
 from tests.support.canaries import CANARIES, Watched, forms, leaks
 from tests.support.canaries import watched as watched
 from tests.support.file_server import FileServer
@@ -89,6 +90,12 @@ def test_the_search_finds_a_leak_in_any_form() -> None:
                 f"a file: {name}: b'xxx"
             ) or leaks({"a file": form})
     assert leaks({"a file": b"canary"}) == []
+
+
+def test_what_a_session_was_given_shows_no_variable(pytester: pytest.Pytester) -> None:
+    given = pytest_sources(pytester.parseconfig(), {"VLM_API_KEY": CANARIES["key"]})
+    assert given.variables["VLM_API_KEY"] == CANARIES["key"]
+    assert CANARIES["key"] not in repr(given)
 
 
 def echoing(secret: str) -> list[dict[str, object]]:
