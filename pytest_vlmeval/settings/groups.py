@@ -282,7 +282,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         "image-detail",
         parse_one_of("low", "high", "auto"),
         "low, high or auto",
-        "how closely the server shall look at images (default: not sent)",
+        "detail that requests ask the server to read images in (default: not sent)",
         metavar="DETAIL",
         field="prompting.image_detail",
         identity="given",
@@ -291,7 +291,7 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         "system-prompt",
         str,
         "a text",
-        "message of the system ahead of each prompt (default: none of our own)",
+        "system message before each prompt (default: none is added)",
         metavar="TEXT",
         field="prompting.system_prompt",
         identity="given",
@@ -311,9 +311,10 @@ PROMPTING_OPTIONS: tuple[Option, ...] = (
         "think-tags",
         parse_think_tags,
         "names of tags, or pairs of them, separated by commas or blanks, or none",
-        "tags around what the model thinks, beside those that are known (<think>, "
-        "[THINK], gpt-oss' channels and others): mull stands for <mull> and </mull>; "
-        "none leaves thoughts in the answer, where they are scored as in ms-vlmeval",
+        "tags that enclose the model's reasoning, beside those that are known "
+        "(<think>, [THINK], gpt-oss' channels and others): mull stands for <mull> and "
+        "</mull>; none leaves thoughts in the answer, where they are scored as in "
+        "ms-vlmeval",
         metavar="TAGS",
         field="prompting.think_tags",
         identity="given",
@@ -416,7 +417,7 @@ BASELINE_OPTIONS: tuple[Option, ...] = (
         "allow-missing-baseline",
         parse_flag,
         YES_NO,
-        "a score that has no baseline to be compared with passes, and says so",
+        "a score without a baseline passes, and the report says so",
         default="no",
         field="baselines.allow_missing",
     ),
@@ -663,7 +664,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "inconclusive",
         parse_one_of("pass", "fail"),
         "pass or fail",
-        "whether a score passes that is too close to its threshold to tell (default: "
+        "whether a score that is too close to its threshold to tell passes (default: "
         "only under the rule confident-below)",
         metavar="HOW",
         field="gates.inconclusive",
@@ -690,7 +691,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "min-answered",
         parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
-        "a score fails where less of its samples has a usable answer, in percent",
+        "a score fails if fewer of its samples have a usable answer, in percent",
         default="100",
         metavar="PERCENT",
         field="gates.min_answered",
@@ -699,7 +700,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "min-judged",
         parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
-        "a score fails where the judge decided less of what it was asked, in percent",
+        "a score fails if the judge decided less of what it was asked, in percent",
         default="99",
         metavar="PERCENT",
         field="gates.min_judged",
@@ -708,7 +709,7 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "max-cut-off",
         parse_number(0, maximum=100),
         "a number from 0 to 100 (percent)",
-        "a score fails where more of its answers were cut off at --vlm-max-tokens, in "
+        "a score fails if more of its answers were cut off at --vlm-max-tokens, in "
         "percent",
         default="1",
         metavar="PERCENT",

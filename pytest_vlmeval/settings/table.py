@@ -218,9 +218,9 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "media-check",
         parse_one_of("stop", "warn", "off"),
         "stop, warn or off",
-        "what to do where the endpoint refuses images, several of them in a prompt, "
-        "or videos, and a selected dataset needs that; it is tried before the run, "
-        "with one request for each",
+        "what to do if the endpoint refuses images, several images in a prompt, or "
+        "videos that a selected dataset needs; one request for each finds out before "
+        "the run",
         default="stop",
         metavar="ACTION",
         field="media_check",
@@ -248,7 +248,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "retries",
         parse_whole(0),
         "a whole number of at least 0",
-        "how often a request that may still succeed is sent again",
+        "how often a request with a transient error is sent again",
         default="5",
         metavar="N",
         field="retries",
@@ -257,8 +257,8 @@ MODEL_OPTIONS: tuple[Option, ...] = (
         "outage",
         parse_number(0),
         "a number of at least 0 (seconds)",
-        "how long to wait for endpoints none of which answers any more, in seconds, "
-        "before the run is stopped",
+        "how long the run waits if no endpoint answers any more before it stops, in "
+        "seconds",
         default="120",
         metavar="SECONDS",
         field="outage_s",
@@ -301,7 +301,7 @@ OPTIONS: tuple[Option, ...] = (
         Path,
         "a .yaml, .yml or .json file",
         "task file of EvalScope (eval_backend: VLMEvalKit), or configuration of "
-        "VLMEvalKit, that is run as it is; other options win over it",
+        "VLMEvalKit, that is run as it is; other options override it",
         metavar="FILE",
     ),
     Option(
@@ -341,8 +341,8 @@ OPTIONS: tuple[Option, ...] = (
         parse_names,
         "names of judges, separated by commas, or exact_matching",
         "model that reads answers which do not match exactly, by the name its server "
-        "serves it under; may be repeated, then all judge and the majority counts; "
-        "exact_matching: no judge (default: LOCAL_LLM, else none)",
+        "serves it under; may be repeated, then all of them judge and the majority "
+        "decides; exact_matching: no judge (default: LOCAL_LLM, else none)",
         metavar="NAME",
         several=True,
     ),
@@ -453,7 +453,7 @@ OPTIONS: tuple[Option, ...] = (
         "nframe",
         parse_whole(1),
         "a whole number of at least 1 (frames)",
-        "frames shown of each video (default: 8), but for presets: their names say it",
+        "frames sent of each video (default: 8); the names of presets fix theirs",
         metavar="N",
         field="nframe",
     ),
@@ -461,7 +461,7 @@ OPTIONS: tuple[Option, ...] = (
         "fps",
         parse_number(0, above=True),
         "a number above 0 (frames per second)",
-        "frames shown for each second of a video, instead of --vlm-nframe",
+        "frames sent for each second of a video, instead of --vlm-nframe",
         metavar="F",
         field="fps",
     ),
@@ -573,7 +573,7 @@ OPTIONS: tuple[Option, ...] = (
         "fresh",
         parse_flag,
         YES_NO,
-        "start over: ask every sample again (earlier answers stay in the store)",
+        "ask every sample again (earlier answers stay in the store)",
         default="no",
         field="fresh",
     ),
@@ -581,8 +581,8 @@ OPTIONS: tuple[Option, ...] = (
         "reuse",
         parse_one_of("checked", "always"),
         "checked or always",
-        "use stored answers once a spot check has found them to be those of the model "
-        "at hand, or always, unchecked",
+        "use stored answers once a spot check has shown that they are the current "
+        "model's, or always, unchecked",
         default="checked",
         metavar="WHEN",
         field="reuse",
@@ -591,8 +591,8 @@ OPTIONS: tuple[Option, ...] = (
         "spot-check",
         parse_whole(1),
         "a whole number of at least 1 (samples)",
-        "stored answers that are asked again before any is used; more are where some "
-        "of them have changed",
+        "samples that are asked again before their stored answers are used; more if "
+        "some answers have changed",
         default="16",
         metavar="N",
         field="spot_check",
@@ -610,8 +610,8 @@ OPTIONS: tuple[Option, ...] = (
         "data-paths",
         parse_one_of("any", "inside"),
         "any or inside",
-        "where the images lie that a table of your own may name: inside its folder, or "
-        "anywhere; other datasets never read files outside of their own folders",
+        "where the images that your own tables name may be: inside the table's folder, "
+        "or anywhere; other datasets never read files outside of their own folders",
         default="any",
         metavar="WHERE",
         field="data_paths",
@@ -637,7 +637,7 @@ OPTIONS: tuple[Option, ...] = (
         "download-max-gb",
         parse_number(0),
         "a number of at least 0 (GB)",
-        "refuse to start where more than this is to be downloaded, in GB (10^9 bytes)",
+        "refuse to start if more than this is to be downloaded, in GB (10^9 bytes)",
         default="20",
         metavar="GB",
         field="download_max_gb",
@@ -658,10 +658,10 @@ OPTIONS: tuple[Option, ...] = (
 # What runs instead of tests: on the command line only, and not a setting of a run.
 COMMANDS: dict[str, str] = {
     "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
-    "--vlm-doctor": "look at all that a run with these options needs (endpoint, judge, "
-    "folders, GPU, sandbox, store), say what to fix, then stop",
-    "--vlm-setup": "build the sandbox environment ahead of the first run, anew where "
-    "it does not work, with what the datasets of the given paths or of --vlm-data "
+    "--vlm-doctor": "check everything that a run with these options needs (endpoint, "
+    "judge, folders, GPU, sandbox, store), report what to fix, then stop",
+    "--vlm-setup": "build the sandbox environment before the first run, or rebuild it "
+    "if it does not work, with what the datasets of the given paths or of --vlm-data "
     "need, then stop",
     "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
     "(separated by commas) are part of the name, family, kind or modality of; "

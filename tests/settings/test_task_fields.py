@@ -106,9 +106,9 @@ def describe(fate: Fate) -> str:
         note = f"; {fate.note}" if fate.note else ""
         return f"`{BY_NAME[fate.option].flag}`{note}"
     if isinstance(fate, Idle):
-        return f"no effect, named: {fate.reason}"
+        return f"no effect, reported: {fate.reason}"
     if isinstance(fate, Refused):
-        return f"an error, unless it is off: {fate.reason}"
+        return f"an error unless it is off: {fate.reason}"
     return fate.note
 
 
