@@ -281,6 +281,23 @@ def test_download_only_goes_on_after_a_failure(
     )
 
 
+def test_download_only_reports_a_module_that_cannot_be_imported(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    (benchmarks.pytester.path / "test_broken.py").write_text("import no_such_module")
+    result = benchmarks.run(
+        *mirror(file_server, "--vlm-download-only", "--vlm-data=POPE")
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            f"vlmeval: POPE: {benchmarks.data_root / 'POPE.tsv'}",
+            "*ERROR collecting test_broken.py*",
+            "E   ModuleNotFoundError: No module named 'no_such_module'",
+        ]
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
