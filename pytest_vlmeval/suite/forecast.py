@@ -115,7 +115,7 @@ class Forecast:
         self, collector: pytest.Collector, test: str, obj: object, made: object
     ) -> object:
         """Put a test without items in the place of those that show nothing."""
-        if not isinstance(made, list) or not any(map(suite.parameter_of, made)):
+        if not any(map(suite.parameter_of, _as_list(made))):
             return made
         options = {"test": test, "obj": obj, "forecast": self}
         whole = DeferredTest.from_parent(collector, name=test, **options)
@@ -138,9 +138,10 @@ class Forecast:
         key = parent, node.test
         if key not in self._made:
             # By the hook, as pytest does: it asks for the parameters once more.
-            self._made[key] = parent.ihook.pytest_pycollect_makeitem(
+            made = parent.ihook.pytest_pycollect_makeitem(
                 collector=parent, name=node.test, obj=node.obj
             )
+            self._made[key] = _as_list(made)
         if node.name == node.test:
             return self._made[key]
         return [item for item in self._made[key] if item.name == node.name]
@@ -178,6 +179,8 @@ class Forecast:
                 )
             found += made
         items[:] = [*found, *items[taken:]]
+        # What is deselected now goes.
+        self._made.clear()
 
     def check(self, run: Run, announce: Callable[[str], None]) -> None:
         """Say what is to be downloaded, and what is left out.
@@ -199,6 +202,11 @@ class Forecast:
         else:
             if plan.downloads:
                 announce(plan.summary())
+
+
+def _as_list(made: Any) -> list[Any]:
+    """Return what was made of a test; a plugin may have given one item, or nothing."""
+    return made if isinstance(made, list) else [made] if made else []
 
 
 def find_unscored(run: Run, names: Iterable[str]) -> dict[str, str]:
