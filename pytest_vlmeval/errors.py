@@ -142,7 +142,7 @@ def _masked(text: str, settings: Settings) -> str:
 
 
 def _secrets(value: object) -> Iterator[str]:
-    """Give the texts of settings that do not show themselves, and their forms."""
+    """Yield the texts of settings that do not show themselves, and their forms."""
     import json
     from dataclasses import fields, is_dataclass
     from urllib.parse import quote, unquote, urlsplit

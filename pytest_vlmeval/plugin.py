@@ -72,7 +72,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say what is evaluated."""
+    """Describe what is evaluated."""
     return header(config)
 
 
@@ -171,7 +171,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def tell_remarks(config: pytest.Config) -> None:
-    """Say what of a task file has no effect, and what does not count of it."""
+    """Describe what of a task file has no effect, and what does not count of it."""
     if is_given("config", config) and not is_worker(config):
         for remark in get_settings(config).remarks:
             config.stash[SCREEN_KEY].announce(remark)

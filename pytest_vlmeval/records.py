@@ -167,7 +167,7 @@ class DatasetInfo:
     members: tuple[str, ...] = ()
 
     def is_published(self, checksum: str) -> bool:
-        """Whether a file of that MD5 is a published one, as far as can be known."""
+        """Return whether a file of that MD5 is a published one, as far as is known."""
         known = {self.md5, *(each.md5 for each in self.versions)}
         return self.md5 is None or checksum in known
 
@@ -178,7 +178,7 @@ class DatasetInfo:
 
     @property
     def published(self) -> str:
-        """Say which MD5 is published, or which are, with their dates."""
+        """Describe which MD5 is published, or which are, with their dates."""
         known = [f"{each.md5} of {each.date}" for each in self.versions]
         if self.md5 not in [each.md5 for each in self.versions]:
             known.append(str(self.md5))
@@ -356,7 +356,7 @@ RIGHT_FROM = 0.5
 
 
 def is_right(value: float | None) -> bool:
-    """Whether the value of a verdict counts as right."""
+    """Return whether the value of a verdict counts as right."""
     return value is not None and value >= RIGHT_FROM
 
 
@@ -570,7 +570,7 @@ class Origins:
 
     @property
     def described(self) -> str:
-        """Say from when the stored ones are and what gave them, "" without any."""
+        """Describe from when the stored ones are and what gave them, "" without any."""
         times = (self.oldest, self.newest) if self.stored else ()
         days = [f"{datetime.fromtimestamp(at, UTC):%d %b %Y}" for at in times if at]
         parts = [" to ".join(dict.fromkeys(days)), ", ".join(self.endpoints)]
@@ -728,7 +728,7 @@ class GateResult:
 def is_failure(
     outcome: GateOutcome, inconclusive: Inconclusive, *, strict: bool = False
 ) -> bool:
-    """Whether an outcome fails its test.
+    """Return whether an outcome fails its test.
 
     If nothing else is said, an inconclusive gate fails only under a `strict` rule, one
     that wants proof of a good value.

@@ -60,7 +60,7 @@ class Card(NamedTuple):
     by_class: Mapping[str, CardEntry]
 
     def find(self, name: str, class_name: str) -> CardEntry | None:
-        """Give what is known of a dataset, if anything is."""
+        """Return what is known of a dataset, if anything is."""
         return self.by_name.get(name) or self.by_class.get(class_name)
 
 
@@ -151,7 +151,7 @@ class VlmevalPackage(NamedTuple):
 
 
 def demo_datasets() -> dict[str, DatasetInfo]:
-    """Give the datasets that come with this package."""
+    """Return the datasets that come with this package."""
     entries: list[tuple[str, str, str, Kind, JudgeNeed]] = [
         ("DemoChoice", "ImageMCQDataset", "image_mcq", "multiple_choice", "optional"),
         ("DemoYesNo", "ImageYORNDataset", "image_yorn", "yes_no", "optional"),
@@ -207,7 +207,7 @@ def unknown_dataset(
 
 
 def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
-    """Say which files may be meant: of another spelling, suffix, or folder."""
+    """Describe which files may be meant: of another spelling, suffix, or folder."""
     found = []
     for place in dict.fromkeys((data_root, folder)):
         with suppress(OSError):
@@ -229,7 +229,7 @@ def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
 
 
 def _is_like(known: str, name: str) -> bool:
-    """Whether a name is a file's but for its spelling, or a part of it.
+    """Return whether a name is a file's but for its spelling, or a part of it.
 
     A name with blanks or commas that is given without quotes comes in its parts.
     """
@@ -238,7 +238,7 @@ def _is_like(known: str, name: str) -> bool:
 
 
 def _spelling(name: str) -> str:
-    """Give what names have in common that differ in case, blanks, '-' and '_'."""
+    """Return what names have in common that differ in case, blanks, '-' and '_'."""
     return re.sub(r"[\s_.-]+", "", name.casefold())
 
 
@@ -270,7 +270,7 @@ def locate_package(python: Path, cache_dir: Path | None = None) -> VlmevalPackag
 def load_catalog(
     environment: SandboxEnvironment, cache_dir: Path
 ) -> dict[str, DatasetInfo]:
-    """Give every dataset that the ms-vlmeval of an environment names.
+    """Return every dataset that the ms-vlmeval of an environment names.
 
     Those of the version that this package pins are in a file of it. Another version
     is imported in its sandbox, which takes seconds, so the result is kept in
@@ -414,7 +414,7 @@ def _as_info(entry: Mapping[str, Any]) -> DatasetInfo:
 
 
 def _as_entry(info: DatasetInfo) -> dict[str, Any]:
-    """Give what is known of a dataset, without what is the same for most."""
+    """Return what is known of a dataset, without what is the same for most."""
     plain = DatasetInfo(
         name=info.name, class_name=info.class_name, module=info.module, kind=info.kind
     )

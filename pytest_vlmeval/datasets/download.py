@@ -43,12 +43,12 @@ GB = 10**9
 
 
 def data_path(info: DatasetInfo, data_root: Path) -> Path:
-    """Give where a dataset's file lies, or will lie."""
+    """Return where a dataset's file lies, or will lie."""
     return info.path or data_root / f"{info.settings.get('dataset', info.name)}.tsv"
 
 
 def source_of(info: DatasetInfo, mirror: str | None) -> str | None:
-    """Give the URL or, with a folder as mirror, the path a file is taken from."""
+    """Return the URL or, with a folder as mirror, the path a file is taken from."""
     if mirror is None:
         return info.url
     published = urllib.parse.urlsplit(info.url or f"{info.name}.tsv").path
@@ -64,7 +64,7 @@ def is_url(source: str) -> bool:
 
 
 def md5_of_file(path: Path, cache_dir: Path) -> str:
-    """Give the MD5 of a file, remembered until its size or time changes.
+    """Return the MD5 of a file, remembered until its size or time changes.
 
     MD5 because ms-vlmeval publishes it; it tells versions apart, no more.
     """
@@ -92,7 +92,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def size_text(size: int) -> str:
-    """Give bytes as `480 MB` or `12.3 GB` (10^6 and 10^9 bytes)."""
+    """Return bytes as `480 MB` or `12.3 GB` (10^6 and 10^9 bytes)."""
     if size >= GB:
         return f"{size / GB:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 10**6 else "< 1 MB"
@@ -154,7 +154,7 @@ class PartFile:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self, url: str) -> str:
-        """Give the version of `url` that this is the start of; empty for none."""
+        """Return the version of `url` that this is the start of; empty for none."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             note = json.loads(self._note.read_text(encoding="utf-8"))
             if note["url"] == url:
@@ -268,7 +268,7 @@ def _version(headers: Message) -> str:
 
 
 def _continues(headers: Message, have: int, version: str) -> bool:
-    """Whether a partial answer goes on where the part ends, in the same version."""
+    """Return whether a partial answer continues the part, in the same version."""
     given = headers.get("Content-Range", "")
     found = (headers.get("ETag"), headers.get("Last-Modified"))
     return given.startswith(f"bytes {have}-") and (
@@ -365,7 +365,7 @@ class _Meter:
 
 
 def progress_line(name: str, have: int, total: int | None, speed: float) -> str:
-    """Give `downloading NAME: 120 of 480 MB, 12 MB/s, 0:30 left`; bytes, bytes/s."""
+    """Return `downloading NAME: 120 of 480 MB, 12 MB/s, 0:30 left`; bytes, bytes/s."""
     speed_text = f"{speed / 1e6:.{0 if speed >= 1e7 else 1}f} MB/s"
     if total is None:
         return f"downloading {name}: {have / 1e6:.0f} MB, {speed_text}"
@@ -403,7 +403,7 @@ class DatasetFile(NamedTuple):
 def fetch_dataset(
     info: DatasetInfo, access: FileAccess, place: Path | None = None
 ) -> DatasetFile:
-    """Give the dataset's file, downloading it to `data_root/NAME.tsv` if missing.
+    """Return the dataset's file, downloading it to `data_root/NAME.tsv` if missing.
 
     `place` is where else it lies. A mirror stands in for the published address, under
     the same file name. A file that is there is never overwritten. Raises VlmEvalError
@@ -456,7 +456,7 @@ def _drop_part(info: DatasetInfo, path: Path, locks: Path) -> None:
 def fetch_file(
     info: DatasetInfo, url: str, path: Path, md5: str | None, access: FileAccess
 ) -> Path:
-    """Give a further file of a dataset, in the same way; raises VlmEvalError."""
+    """Return a further file of a dataset, in the same way; raises VlmEvalError."""
     return fetch_dataset(
         replace(info, url=url, md5=md5, versions=(), path=None), access, path
     ).path
@@ -553,7 +553,7 @@ class _Bringing(NamedTuple):
 
 
 def _may_be_table(path: Path) -> bool:
-    """Whether a file begins with names of columns, with tabs between, and goes on."""
+    """Return whether a file begins as a table: names with tabs between, and rows."""
     with path.open("rb") as file:
         return b"\t" in file.readline() and bool(file.readline().strip())
 

@@ -67,7 +67,7 @@ class HubAccess(NamedTuple):
     announce: Announce
 
     def bring(self, request: SnapshotRequest, dataset: str) -> Path:
-        """Give the folder with a repository's files; raises VlmEvalError."""
+        """Return the folder with a repository's files; raises VlmEvalError."""
         source = self.mirrored(request)
         if source is not None:
             return self._link_mirror(source, request, dataset)
@@ -85,7 +85,7 @@ class HubAccess(NamedTuple):
     def _link_mirror(
         self, source: Path, request: SnapshotRequest, dataset: str
     ) -> Path:
-        """Give a folder with links to a mirror's files, which may be read-only.
+        """Return a folder with links to a mirror's files, which may be read-only.
 
         ms-vlmeval unpacks archives beside them.
         """
@@ -179,7 +179,7 @@ class _Progress:
 
 
 def is_cached(repository: str, hubs: Sequence[Hub]) -> bool:
-    """Whether a hub's cache has files of a repository; not whether it has all."""
+    """Return whether a hub's cache has any file of a repository."""
     owner, _, name = repository.partition("/")
     for hub in hubs:
         folders = (
@@ -203,7 +203,7 @@ def _has_entries(folder: Path) -> bool:
 
 
 def repository_size(repository: str, hub: Hub, timeout_s: float) -> int | None:
-    """Ask a hub how large a repository is, in bytes; None where it does not say."""
+    """Ask a hub how large a repository is, in bytes; None if it does not say."""
     read = _size_at_huggingface if hub.kind == "huggingface" else _size_at_modelscope
     with suppress(OSError, http.client.HTTPException, ValueError, TypeError, KeyError):
         return read(f"{hub.endpoint.rstrip('/')}", repository, timeout_s)
@@ -278,7 +278,7 @@ def locate_files(
     sandbox: Sandbox,
     access: FileAccess,
 ) -> DatasetFiles | None:
-    """Give all files of a dataset, bringing what its class wants beside its `table`.
+    """Return all files of a dataset, bringing what its class wants beside its `table`.
 
     What was found is remembered until one of the files is gone or changed, so that
     the next time needs neither network nor sandbox. None where there is no table, and
@@ -329,7 +329,7 @@ class _Search(NamedTuple):
     access: FileAccess
 
     def find(self) -> dict[str, Any]:
-        """Give what was found before, or find it and remember it."""
+        """Return what was found before, or find it and remember it."""
         from filelock import FileLock
 
         cache_dir = self.access.cache_dir
@@ -412,7 +412,7 @@ class _Search(NamedTuple):
         shelf["snapshots"].append(snapshot)
 
     def _recall(self, memory: Path) -> dict[str, Any] | None:
-        """Give what was found before, if all of it is still there as it was."""
+        """Return what was found before, if all of it is still there as it was."""
         cache_dir = self.access.cache_dir
         with suppress(OSError, ValueError, KeyError, TypeError):
             found: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))
@@ -450,7 +450,7 @@ class _Search(NamedTuple):
 
 
 def _content(shelf: Shelf, cache_dir: Path) -> str:
-    """Give a digest of what the repositories and files hold, tables by their bytes.
+    """Return a digest of what the repositories and files hold, tables by their bytes.
 
     What ms-vlmeval unpacked into a repository's folder is no link and does not count,
     where the repository's own files are links.
@@ -479,7 +479,7 @@ def _check_published(
     *,
     allow_modified: bool,
 ) -> bool:
-    """Tell whether a table is neither the published one nor made by ms-vlmeval."""
+    """Return whether a table is neither the published one nor made by ms-vlmeval."""
     modified = False
     for table in tables:
         if table["made"] or table["published"] in ("", table["checksum"]):

@@ -362,7 +362,7 @@ class Library:
         return prompts
 
     def prompt_texts(self, name: str) -> Iterator[str]:
-        """Give the prompt of each sample as it is kept, in order; "" for none."""
+        """Return the prompt of each sample as it is kept, in order; "" for none."""
         from pytest_vlmeval.datasets.prepare import read_prompts
 
         return read_prompts(self.prepared(name))
@@ -422,7 +422,7 @@ class DownloadPlan(NamedTuple):
         return sum(each.size or 0 for each in self.downloads)
 
     def summary(self) -> str:
-        """Give one line for all."""
+        """Return one line for all."""
         unknown = [each.name for each in self.downloads if each.size is None]
         known = len(self.downloads) - len(unknown)
         parts = []

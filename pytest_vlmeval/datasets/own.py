@@ -102,7 +102,7 @@ def read_facts(path: Path) -> TableFacts:
 
 
 def faults_text(path: Path, faults: Sequence[str], rule: str = "") -> str:
-    """Give one message for the faults of several rows."""
+    """Return one message for the faults of several rows."""
     lines = [f"  {fault}" for fault in faults[:SHOWN_FAULTS]]
     if len(faults) > SHOWN_FAULTS:
         more = len(faults) - SHOWN_FAULTS
@@ -148,7 +148,7 @@ def _damaged(path: Path, error: Exception) -> VlmEvalError:
 
 
 def _read_rows(path: Path) -> Iterator[list[str]]:
-    """Give the lines that are not blank, split as pandas does."""
+    """Yield the lines that are not blank, split as pandas does."""
     count = 0
     try:
         for row in read_cells(path):
@@ -287,7 +287,7 @@ class _Reading:
             self._images.setdefault(path, number)
 
     def finish(self) -> TableFacts:
-        """Say what the table is; raises VlmEvalError with all faults."""
+        """Describe what the table is; raises VlmEvalError with all faults."""
         if not self._rows:
             raise VlmEvalError(f"{self._path} has no rows below the line of names.")
         has_references = len(self._without_answer) < self._rows
@@ -395,7 +395,7 @@ class OwnAccess(NamedTuple):
 
 
 def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
-    """Give the record of the dataset in `path`, which is read row by row.
+    """Return the record of the dataset in `path`, which is read row by row.
 
     What was found is kept by the file's checksum, so that only a changed file is read
     again. Raises VlmEvalError with the faults and their rows, counted from 1 below
@@ -501,7 +501,7 @@ class _Images(NamedTuple):
     access: OwnAccess
 
     def check_places(self) -> None:
-        """Say which folders beside the table's are read; VlmEvalError where none may.
+        """Announce folders beside the table's that are read; VlmEvalError if none may.
 
         Where a file lies is where its symlinks lead.
         """
@@ -530,7 +530,7 @@ class _Images(NamedTuple):
         )
 
     def add_to(self, checksum: str) -> str:
-        """Give the checksum of a table with its images.
+        """Return the checksum of a table with its images.
 
         Raises VlmEvalError for images that do not exist or are no regular files.
         """
@@ -579,7 +579,7 @@ class _Images(NamedTuple):
 
 
 def _state_of(file: Path) -> list[object]:
-    """Give what tells that a file has changed; raises OSError for what is none."""
+    """Return what tells that a file has changed; raises OSError for what is none."""
     status = file.stat()
     check_regular(file, status)
     if status.st_size > MOST_IMAGE_BYTES:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 def fetch_files(
     info: DatasetInfo, sandbox: Sandbox, access: FileAccess
 ) -> DatasetFiles:
-    """Give a dataset's files, downloading what is missing; raises VlmEvalError.
+    """Return a dataset's files, downloading what is missing; raises VlmEvalError.
 
     Only the first time of a dataset that may want more than its table needs the
     sandbox.
@@ -87,14 +87,14 @@ DEFAULT_FRAMES = 8
 
 
 def is_preset(info: DatasetInfo) -> bool:
-    """Whether a dataset's name fixes how its videos are shown."""
+    """Return whether a dataset's name fixes how its videos are shown."""
     return "dataset" in info.settings
 
 
 def show_videos(
     info: DatasetInfo, nframe: int | None, fps: float | None
 ) -> DatasetInfo:
-    """Give a video dataset with the settings of its frames; a preset keeps its own."""
+    """Return a video dataset with its frames' settings; a preset keeps its own."""
     if info.modality != "video" or is_preset(info):
         return info
     frames = {"nframe": nframe or DEFAULT_FRAMES} if fps is None else {"fps": fps}
@@ -141,12 +141,12 @@ class IndexRow:
 
 
 def read_samples(prepared: PreparedDataset) -> list[Sample]:
-    """Give all samples in the dataset's order."""
+    """Return all samples in the dataset's order."""
     return read_samples_of(prepared.folder, prepared.info.name)
 
 
 def read_samples_of(folder: Path, name: str) -> list[Sample]:
-    """Give all samples of the dataset that was prepared in a folder."""
+    """Return all samples of the dataset that was prepared in a folder."""
     rows = (
         dict(zip(COLUMNS, row, strict=True))
         for row in read_samples_rows(folder, COLUMNS)
@@ -158,7 +158,7 @@ def read_samples_of(folder: Path, name: str) -> list[Sample]:
 
 
 def read_references(folder: Path) -> Iterator[tuple[str, str | None]]:
-    """Give each sample's index, with what its answer is compared with."""
+    """Yield each sample's index, with what its answer is compared with."""
     for index, reference in read_samples_rows(folder, ("index", "reference")):
         yield sys.intern(index), reference
 
@@ -193,7 +193,7 @@ class Prompts:
 
 
 def read_index(prepared: PreparedDataset) -> list[IndexRow]:
-    """Give what names the samples, in the dataset's order, without their prompts."""
+    """Return what names the samples, in the dataset's order, without their prompts."""
     # A category is that of thousands of samples: kept once.
     once: dict[str | None, str | None] = {}
     return [
@@ -203,13 +203,13 @@ def read_index(prepared: PreparedDataset) -> list[IndexRow]:
 
 
 def read_prompts(prepared: PreparedDataset) -> Iterator[str]:
-    """Give what names all of each prompt, in the dataset's order; "" for none."""
+    """Yield what names all of each prompt, in the dataset's order; "" for none."""
     for error, prompt in read_samples_rows(prepared.folder, ("error", "prompt")):
         yield "" if error is not None else prompt
 
 
 def read_shown(prepared: PreparedDataset) -> list[frozenset[int]]:
-    """Give the images and videos that each sample shows, by number, in order."""
+    """Return the images and videos that each sample shows, by number, in order."""
     numbers: dict[str, int] = {}
     # The same for samples that show the same: kept once.
     once: dict[frozenset[int], frozenset[int]] = {}
@@ -239,7 +239,7 @@ def prepare_dataset(
     video_url: bool = False,
     on_progress: Progress | None = None,
 ) -> PreparedDataset:
-    """Give the dataset ready to be asked, without the sandbox if it was before.
+    """Return the dataset ready to be asked, without the sandbox if it was before.
 
     `video_url` keeps videos where else their frames are cut. Raises VlmEvalError for
     a file that is missing, not the published one, or no table that ms-vlmeval reads.
@@ -345,7 +345,7 @@ class _Preparation(NamedTuple):
 
 
 def read_splits(prepared: PreparedDataset) -> dict[str, str]:
-    """Give the split of each sample; empty where the dataset has none."""
+    """Return the split of each sample; empty where the dataset has none."""
     texts = read_texts(prepared.folder / FILE, ("index", "split"))
     if "split" not in texts:
         return {}

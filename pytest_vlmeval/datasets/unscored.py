@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_scored(info: DatasetInfo) -> bool:
-    """Whether there is an adapter for the class of a dataset."""
+    """Return whether there is an adapter for the class of a dataset."""
     return info.class_name in FAMILIES
 
 
@@ -25,14 +25,14 @@ _PLAIN = re.compile(r"[\w.+-]+")
 
 
 def why_no_adapter(info: DatasetInfo) -> str | None:
-    """Say why no answers to a dataset can be scored here; None if they can."""
+    """Explain why no answers to a dataset can be scored here; None if they can."""
     if is_scored(info):
         return None
     return f"the scoring of ms-vlmeval's {info.class_name} cannot be used here yet"
 
 
 def foresee(info: DatasetInfo) -> str | None:
-    """Say why a dataset cannot be scored, as far as that is known without its file.
+    """Explain why a dataset cannot be scored, as far as that is known without its file.
 
     None for a collection, each of whose datasets has a reason of its own.
     """
@@ -43,7 +43,7 @@ def foresee(info: DatasetInfo) -> str | None:
 
 
 def explain_refusal(reasons: Mapping[str, str], *, call: bool = False) -> str:
-    """Say why datasets are not asked, and what to do; `call` for `evaluate()`."""
+    """Explain why datasets are not asked, and what to do; `call` for `evaluate()`."""
     names = list(reasons)
     one = len(names) == 1
     lines = [f"{name} cannot be scored: {why}." for name, why in reasons.items()]
@@ -65,7 +65,7 @@ def explain_refusal(reasons: Mapping[str, str], *, call: bool = False) -> str:
 
 
 def explain_gated(dataset: str, why: str, gates: str) -> str:
-    """Say that a dataset which is left out has a threshold or a baseline: `gates`."""
+    """Explain that a dataset that is left out has a threshold or a baseline."""
     out = "deselect it"
     if _PLAIN.fullmatch(dataset):
         out += f" (-k 'not {dataset}')"
@@ -77,7 +77,7 @@ def explain_gated(dataset: str, why: str, gates: str) -> str:
 
 
 def explain_left_out(reasons: Mapping[str, str]) -> str:
-    """Say which datasets a benchmark leaves out, and how to ask them all the same."""
+    """Name the datasets that a benchmark leaves out, and how to ask them."""
     by_reason: dict[str, list[str]] = {}
     for name, why in reasons.items():
         by_reason.setdefault(why, []).append(name)

@@ -72,7 +72,7 @@ def decide(it: Comparison, adjusted: Adjusted | None = None) -> GateOutcome:
 
 
 def describe_comparison(it: Comparison, adjusted: Adjusted | None) -> list[Line]:
-    """Say what changed, how sure that is, and what could have been seen."""
+    """Describe what changed, how sure that is, and what could have been seen."""
     interval = (
         f"[{100 * it.low:+.2f}, {100 * it.high:+.2f}], "
         f"{100 * (1 - 2 * it.alpha):g} % {it.interval_method}"
@@ -95,7 +95,7 @@ def describe_comparison(it: Comparison, adjusted: Adjusted | None) -> list[Line]
 
 
 def lost_line(lost: Sequence[str]) -> Line | None:
-    """Name the samples that were lost; None where none was."""
+    """Name the samples that were lost; None if none was."""
     if not lost:
         return None
     named = ", ".join(lost[:MOST_NAMED])
@@ -149,18 +149,18 @@ class BaselineGate:
         return result if result.fails else self._sound(baseline, pair[0], result)
 
     def p_value(self, baseline: Baseline) -> float | None:
-        """Return that of a drop by chance; None where verdicts are not compared."""
+        """Return that of a drop by chance; None if verdicts are not compared."""
         if self.differences(baseline):
             return None
         pair = self.pair(baseline)
         return None if pair is None else self._test(*pair).p_value
 
     def differences(self, baseline: Baseline) -> list[str]:
-        """Say in what the runs differ so that they cannot be compared."""
+        """Describe in what the runs differ so that they cannot be compared."""
         return find_differences(baseline, self.current, self.selected)
 
     def pair(self, baseline: Baseline) -> tuple[Units, Units] | None:
-        """Return what was asked before and now; None where it has no verdicts."""
+        """Return what was asked before and now; None if it has no verdicts."""
         before, now = self._units(baseline), self._units(self.current)
         return None if before is None or now is None else (before, now)
 

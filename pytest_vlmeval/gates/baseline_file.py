@@ -86,7 +86,7 @@ class Baseline:
         return {verdict.index: verdict.value for verdict in self.verdicts}
 
     def was_right(self, index: str) -> bool:
-        """Whether a sample was right; false where it was not asked."""
+        """Return whether a sample was right; false where it was not asked."""
         return is_right(self.values.get(index))
 
 
@@ -135,7 +135,7 @@ def write_baseline(baseline: Baseline) -> str:
 
 
 def unusable(path: Path, error: Exception) -> str:
-    """Say that a baseline's file is there and cannot be opened, or is no text."""
+    """Explain that a baseline's file is there and cannot be opened, or is no text."""
     return f"{path} cannot be used ({error}). Fix it, or remove it."
 
 
@@ -370,7 +370,7 @@ def _scoring(score: Score, package_version: str) -> Mapping[str, str]:
 def _describe(
     rows: Iterable[IndexRow], verdicts: Mapping[str, Verdict]
 ) -> Iterator[BaselineVerdict]:
-    """Give the verdict of each sample that was asked."""
+    """Yield the verdict of each sample that was asked."""
     for row in rows:
         if (verdict := verdicts.get(row.index)) is not None:
             value = verdict.value
@@ -396,7 +396,7 @@ def digest_prompts(asked: Iterable[tuple[IndexRow, str]]) -> str:
 def find_differences(
     baseline: Baseline, current: Baseline, selected: Collection[str] | None = None
 ) -> list[str]:
-    """Say in what two runs differ so that their verdicts cannot be compared.
+    """Describe in what two runs differ so that their verdicts cannot be compared.
 
     `selected` are the samples of the current one, where not all of them were asked.
     """

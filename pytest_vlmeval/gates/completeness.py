@@ -68,7 +68,7 @@ def _answered(
 
 
 def _but_for_empty(score: Score) -> str:
-    """Say how many empty answers the published score counts, if any."""
+    """Describe how many empty answers the published score counts, if any."""
     counted = sum(
         verdict.reason == NO_ANSWER and bool(verdict.value)
         for verdict in score.verdicts
@@ -154,7 +154,7 @@ def name_defect(score: Score) -> str:
 
 
 def describe_defects(score: Score) -> str | None:
-    """Say how many published verdicts corrected scoring does not give; None for none.
+    """Count the published verdicts that corrected scoring does not give; None if none.
 
     Those that are too good come first: a score should not rest on them.
     """

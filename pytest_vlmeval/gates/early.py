@@ -65,7 +65,7 @@ class Stop:
 
     @property
     def reason(self) -> str:
-        """Say that it stopped, after how many samples, why and how surely."""
+        """Explain that it stopped, after how many samples, why and how surely."""
         claims = "; ".join(each.claim for each in self.decisions)
         return (
             f"{self.dataset} stopped after {self.asked:,} of {self.total:,} samples: "
@@ -73,7 +73,7 @@ class Stop:
         )
 
     def outcome(self, gate: Gate) -> Decided | None:
-        """Return what was decided of a gate; None where nothing was asked of it."""
+        """Return what was decided of a gate; None if nothing was asked of it."""
         found = {each.gate: each.outcome for each in self.decisions}
         return found.get(gate)
 
@@ -95,7 +95,7 @@ class EarlyGate(Protocol):
     """A gate that may be decided by the first samples of a dataset."""
 
     def why_whole(self) -> str | None:
-        """Say why it cannot be decided early; None if it may be."""
+        """Explain why it cannot be decided early; None if it may be."""
 
     def decide(self, score: Score) -> Decision | Whole | None:
         """Return what the score of the first samples decides; None for nothing.
@@ -263,7 +263,7 @@ def find_paired_bounds(
 
 
 def _is_enumerated(samples: int, margin: float) -> bool:
-    """Whether the exact test with a margin is used, which is slow to invert."""
+    """Return whether the exact test with a margin is used, which is slow to invert."""
     from pytest_vlmeval.gates.paired import MOST_ENUMERATED
 
     return margin > 0 and samples <= MOST_ENUMERATED
@@ -353,7 +353,7 @@ class EarlyBaseline:
     make_gate: Callable[[Score], BaselineGate]
 
     def why_whole(self) -> str | None:
-        """Say why it cannot be decided early; None if it may be."""
+        """Explain why it cannot be decided early; None if it may be."""
         if not look_sizes(self.library, self.entry):
             return f"it has no more than {FIRST_LOOK} samples"
         return None
@@ -433,7 +433,7 @@ class EarlyThreshold:
     thresholds: Sequence[Threshold]
 
     def why_whole(self) -> str | None:
-        """Say why they cannot be decided early; None if they may be."""
+        """Explain why they cannot be decided early; None if they may be."""
         info = self.library.prepared(self.entry.dataset).info
         if not self.thresholds:
             return "it has no threshold"
@@ -495,7 +495,7 @@ def _decide_threshold(
 
 
 def is_share(score: Score, values: np.ndarray) -> bool:
-    """Whether a score is the mean of these values, on its scale."""
+    """Return whether a score is the mean of these values, on its scale."""
     mean = float(values.mean()) * score.scale
     # ms-vlmeval rounds some scores to two digits.
     alike = abs(mean - score.value) <= 0.0051 * score.scale / 100

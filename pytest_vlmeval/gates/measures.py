@@ -110,7 +110,7 @@ def make_units(
     shown: Iterable[Shown],
     splits: Callable[[], Splits],
 ) -> Units | None:
-    """Return the units of a score; None where single samples have no verdicts.
+    """Return the units of a score; None if single samples have no verdicts.
 
     `shown` has what each of the rows shows: the numbers of images and videos.
     """
@@ -140,7 +140,7 @@ def find_units(library: Library, score: Score) -> Units | None:
 
 
 def shares_verdicts(info: DatasetInfo) -> bool:
-    """Whether the samples of a group, rotations of a question, have one verdict."""
+    """Return whether the rotations of a question have one verdict."""
     return info.class_name == "ImageMCQDataset"
 
 
@@ -187,7 +187,7 @@ def _value(verdict: Verdict) -> float:
 def _number_clusters(
     samples: Iterable[tuple[IndexRow, Shown]],
 ) -> Iterator[Numbered]:
-    """Give those samples one number that share an image, a video or a group."""
+    """Number the samples, alike if they share an image, a video or a group."""
     parents: list[int] = []
 
     def root(number: int) -> int:
@@ -308,7 +308,7 @@ def _mme(units: Sequence[Unit], name: str, factor: float) -> Remade:
 
 
 def _hallusion(units: Units, name: str) -> Remade:
-    """Give the shares of right questions (a), figures (f) and question groups (q).
+    """Return the shares of right questions (a), figures (f) and question groups (q).
 
     dataset/utils/yorn.py:98 Hallusion_rating. A set is a cluster: its figures and its
     questions cross.
@@ -343,7 +343,7 @@ def _set_of(unit: Unit) -> str:
 
 
 def _pope(units: Sequence[Unit], name: str) -> Remade:
-    """Give F1, precision, recall or accuracy; a row counts once in each category.
+    """Return F1, precision, recall or accuracy; a row counts once in each category.
 
     dataset/utils/yorn.py:145 POPE_rating: said yes or not, and what is right.
     """
@@ -399,7 +399,7 @@ def _rounding(value: float) -> float:
 def estimate(
     score: Score, units: Units, metric: Metric, level: float
 ) -> Estimate | None:
-    """Return how sure a metric is; None where it cannot be made of the verdicts."""
+    """Return how sure a metric is; None if it cannot be made of the verdicts."""
     for remade in _ways(score, units, metric):
         if len(remade.units) == 0:
             continue
@@ -428,7 +428,7 @@ def _estimate(remade: Remade, totals: Numbers, level: float) -> Estimate | None:
 
 
 def _ways(score: Score, units: Units, metric: Metric) -> Iterator[Remade]:
-    """Give the ways in which a metric may have been made, the likeliest first."""
+    """Yield the ways in which a metric may have been made, the likeliest first."""
     name = metric.name or score.main_metric
     special = remake_yes_no(units, name, main=not metric.name)
     if special is not None:

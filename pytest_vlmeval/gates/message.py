@@ -17,7 +17,7 @@ def write_block(title: str, lines: Sequence[Line | None]) -> str:
 
 
 def value_line(value: float, scale: float | None, interval: Interval | None) -> Line:
-    """Say what a value is, and between which it lies."""
+    """Describe what a value is, and between which it lies."""
     of = "" if scale is None else f" of {scale:g}"
     if interval is None:
         return "value", f"{value:.2f}{of}, no interval: single verdicts do not make it"
@@ -32,7 +32,7 @@ def samples_line(samples: int, clusters: int) -> Line:
 
 
 def worst_line(worst: Sequence[CategoryShare]) -> Line | None:
-    """Name the worst categories; None where there are none to compare."""
+    """Name the worst categories; None if there are none to compare."""
     if not worst:
         return None
     said = (
@@ -44,7 +44,7 @@ def worst_line(worst: Sequence[CategoryShare]) -> Line | None:
 
 
 def needed_line(needed: int | None, samples: int) -> Line | None:
-    """Say how many samples would tell; None where no number would."""
+    """Describe how many samples would tell; None if no number would."""
     if needed is None or needed <= samples:
         return None
     return "needed", (
@@ -53,7 +53,7 @@ def needed_line(needed: int | None, samples: int) -> Line | None:
 
 
 def see_line(dataset: str) -> Line:
-    """Say where the samples are seen."""
+    """Describe where the samples are seen."""
     return "see", (
         f"the same command with -k 'test_sample and {dataset}' -rx lists the wrong "
         "answers, from the store"

@@ -350,7 +350,7 @@ class _Units:
 def _are_right_or_wrong(
     verdicts: np.ndarray, unit: np.ndarray, sizes: np.ndarray
 ) -> bool:
-    """Whether all samples of each unit are right, or all are wrong."""
+    """Return whether all samples of each unit are right, or all are wrong."""
     means = np.bincount(unit, verdicts) / sizes
     return bool(np.isin(verdicts, (0, 1)).all() and np.isin(means, (0, 1)).all())
 

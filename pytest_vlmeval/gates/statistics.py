@@ -52,7 +52,7 @@ class Estimate(Protocol):
         """Return the p-value of "the true value is at most `expected`"."""
 
     def needed(self, expected: float) -> int | None:
-        """Return how many samples tell this difference; None where it is none."""
+        """Return how many samples tell this difference; None if it is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -255,7 +255,7 @@ class Thresholds:
         )
 
     def explain_missed(self, model: str, dataset: str) -> str:
-        """Say that a dataset's thresholds are all of other models, and what to do.
+        """Explain that a dataset's thresholds are all of other models, and what to do.
 
         "" where it has none, and where an empty table says so: one of the model and
         the dataset, or of the model. One of a pattern says nothing of a model whose
@@ -430,7 +430,7 @@ def _letters(name: str) -> str:
 
 
 def is_typo(pattern: str, model: str) -> bool:
-    """Whether two names differ by what no two models do.
+    """Return whether two names differ by what no two models do.
 
     That is by case and signs between words, by the owner's name before a slash, or in
     one word of four letters and more, slightly. Numbers tell models apart, as do single

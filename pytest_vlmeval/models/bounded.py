@@ -42,7 +42,7 @@ class BoundedStream(httpx2.AsyncByteStream):
         self._cut = cut
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the body in parts."""
+        """Yield the body in parts."""
         received = unpacked = 0
         async for chunk in self._stream:
             received += len(chunk)
@@ -66,7 +66,7 @@ class BoundedStream(httpx2.AsyncByteStream):
 
 class _Plain:
     def unpack(self, chunk: bytes, most: int) -> Iterator[bytes]:
-        """Give the chunk as it is."""
+        """Yield the chunk as it is."""
         yield chunk[:most]
 
 
@@ -77,7 +77,7 @@ class _Zipped:
         self._inflate = zlib.decompressobj(_ANY_HEADER)
 
     def unpack(self, chunk: bytes, most: int) -> Iterator[bytes]:
-        """Give what a chunk unpacks to, at most so many bytes."""
+        """Yield what a chunk unpacks to, at most so many bytes."""
         while chunk and most > 0:
             if self._inflate.eof:
                 self._inflate = zlib.decompressobj(_ANY_HEADER)

@@ -242,7 +242,7 @@ class BodyWriter:
         self._opening = self._open(max_tokens, temperature, None, "")
 
     def sends(self, member: Member, request: Request) -> bool:
-        """Whether the body of a request has a token limit, or a temperature."""
+        """Return whether the body of a request has a token limit, or a temperature."""
         own = {"max_tokens": self._max_tokens, "temperature": self._temperature}
         value = getattr(request, member)
         value = own[member] if value is None else value
@@ -255,7 +255,7 @@ class BodyWriter:
         system: str | None,
         extra_body: str,
     ) -> bytes:
-        """Give a body as far as the first message of the user."""
+        """Return a body as far as the first message of the user."""
         members: dict[str, object] = {
             "model": self._model,
             "max_tokens": max_tokens,
@@ -288,7 +288,7 @@ class BodyWriter:
         )
 
     def write(self, request: Request) -> bytes:
-        """Give the JSON body of a prompt; `RequestError` if an image is unreadable.
+        """Return the JSON body of a prompt; `RequestError` if an image is unreadable.
 
         Images and videos are the bytes of their files, but for images that the
         request bounds, or sends as ms-vlmeval does.
@@ -304,7 +304,7 @@ class BodyWriter:
 
 
 def _turn_pieces(turn: Turn, request: Request) -> Iterator[bytes]:
-    """Give a message of the user; one of texts alone is one string.
+    """Yield a message of the user; one of texts alone is one string.
 
     It is joined by line breaks as ms-vlmeval's API classes do.
     """
@@ -342,7 +342,7 @@ def _part_pieces(part: PromptPart, request: Request) -> tuple[bytes, ...]:
 
 
 def _fit(part: PromptPart, data: bytes, prompting: Prompting) -> tuple[bytes, str]:
-    """Give an image as the options send it."""
+    """Return an image as the options send it."""
     if prompting.leaves_images:
         return data, part.media_type
 
@@ -495,7 +495,7 @@ class ReplyReader:
         )
 
     def is_filtered(self, body: bytes) -> bool:
-        """Whether an error body says that a filter stopped the prompt."""
+        """Return whether an error body says that a filter stopped the prompt."""
         try:
             value = json.loads(body)
         except (ValueError, RecursionError):
@@ -519,7 +519,7 @@ class ReplyReader:
         return None
 
     def words(self, body: bytes) -> str:
-        """Give an error body's own words in one line, "" if there are none.
+        """Return an error body's own words in one line, "" if there are none.
 
         Reads OpenAI's `error.message`, swift's bare `message`, FastAPI's `detail`,
         else the text as it is. At most `WORDS_LIMIT` characters, without the
@@ -545,7 +545,7 @@ class ReplyReader:
     def _first_choice(
         self, body: bytes
     ) -> tuple[dict[str, object], dict[str, object], str]:
-        """Give the first choice of a completion, its usage and system fingerprint."""
+        """Return the first choice of a completion, its usage and system fingerprint."""
         try:
             completion = json.loads(body)
         except RecursionError:
@@ -596,7 +596,7 @@ def _read_content(content: object) -> _Content | None:
 
 
 def _kind(part: Mapping[str, object]) -> str:
-    """Say what a part of a content is: "text", "reasoning" or "refusal"."""
+    """Describe what a part of a content is: "text", "reasoning" or "refusal"."""
     kind = str(part.get("type", "text")).lower()
     if kind == "refusal":
         return kind
@@ -689,7 +689,7 @@ _KEPT = {"image/jpeg": "JPEG", "image/webp": "WEBP", "image/png": "PNG"}
 
 
 def target_size(width: int, height: int, prompting: Prompting) -> tuple[int, int]:
-    """Give the size, in pixels, of an image within both bounds; never a larger one.
+    """Return the size, in pixels, of an image within both bounds; never a larger one.
 
     The longest side is bounded as `img_size` of ms-vlmeval's API models does, the area
     as `max_pixels` of Qwen's processors.
@@ -706,7 +706,7 @@ def target_size(width: int, height: int, prompting: Prompting) -> tuple[int, int
 
 
 def fit_image(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
-    """Give an image within the bounds, and its media type.
+    """Return an image within the bounds, and its media type.
 
     One that is within them stays as it is, byte by byte. Raises OSError for what PIL
     cannot read, ValueError for more pixels than it takes.
@@ -743,7 +743,7 @@ def _fit_bytes(data: bytes, media_type: str, prompting: Prompting) -> tuple[byte
 
 
 def as_ms_vlmeval(data: bytes, saved_as: str, image_size: int | None) -> bytes:
-    """Give the bytes that an API model of ms-vlmeval sends for an image: a JPEG.
+    """Return the bytes that an API model of ms-vlmeval sends for an image: a JPEG.
 
     It writes what a table's cell holds to a file, whose suffix is `saved_as`, and
     encodes that file anew (smp/vlm.py:159, :103); with "" the file is `data` itself.

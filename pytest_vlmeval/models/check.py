@@ -221,7 +221,7 @@ class MediaCheck:
 
 
 def explain_lack(name: str, lacking: Sequence[Finding], needs: Needs) -> str:
-    """Say what an endpoint refuses, which datasets need it, and what to do."""
+    """Describe what an endpoint refuses, which datasets need it, and what to do."""
     shown = list(lacking)
     if any(finding.capability == "image" for finding in lacking):
         # What takes no image takes no several ones.

@@ -141,7 +141,7 @@ Role = Literal["model", "judge"]
 
 
 def normalize_api_base(url: str, role: Role = "model") -> str:
-    """Give the base below which `/chat/completions` and `/models` lie.
+    """Return the base below which `/chat/completions` and `/models` lie.
 
     `/chat/completions` and slashes at the end are taken off; a URL without any path
     gets `/v1`, every other path is kept. Raises `VlmEvalError` for what is not an
@@ -204,7 +204,7 @@ def origin(url: str) -> str:
 
 
 def _netloc(host: str | None, port: int | None) -> str:
-    """Give `host:port` as it stands in a URL, "" for a host that cannot be one."""
+    """Return `host:port` as it stands in a URL, "" for a host that cannot be one."""
     if not host or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
         return ""
     name = f"[{host}]" if ":" in host else host
@@ -212,7 +212,7 @@ def _netloc(host: str | None, port: int | None) -> str:
 
 
 def is_loopback(api_base: str) -> bool:
-    """Whether a base points at this machine, where no proxy can reach for us."""
+    """Return whether a base points at this machine, where no proxy can reach for us."""
     host = urlsplit(api_base).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True

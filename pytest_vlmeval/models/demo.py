@@ -93,7 +93,7 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
 def encode_chat(
     tokenizer: Tokenizer, special: SpecialTokens, texts: Sequence[str | None]
 ) -> list[int]:
-    """Give the ids of Qwen2-VL's chat template for one user turn.
+    """Return the ids of Qwen2-VL's chat template for one user turn.
 
     `texts` holds the parts of the turn in order, None where an image stands.
     """
@@ -122,7 +122,7 @@ def encode_chat(
 
 
 def rope_positions(ids: Sequence[int], image: int) -> NDArray[np.int64]:
-    """Give Qwen2-VL's rotary positions (time, row, column), shape (3, len(ids)).
+    """Return Qwen2-VL's rotary positions (time, row, column), shape (3, len(ids)).
 
     Tokens of text count up in all three; those of an image stand on its grid, and
     the text after it goes on behind the grid's longer side.
@@ -232,7 +232,7 @@ class DemoModel:
     def _embed(
         self, ids: Sequence[int], images: Sequence[bytes]
     ) -> NDArray[np.float32]:
-        """Give the embeddings of a prompt, shape (len(ids), width)."""
+        """Return the embeddings of a prompt, shape (len(ids), width)."""
         import numpy as np
 
         embeddings = self._embeddings[ids]

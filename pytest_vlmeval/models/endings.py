@@ -59,15 +59,15 @@ def find_ending(finish_reason: str) -> Ending:
 
 
 def is_cut_off(finish_reason: str) -> bool:
-    """Whether a limit of tokens ended the answer, or the thoughts before it."""
+    """Return whether a limit of tokens ended the answer, or the thoughts before it."""
     return find_ending(finish_reason) == "cut_off"
 
 
 def calls_tools(finish_reason: str) -> bool:
-    """Whether a finish_reason says that the model called a tool."""
+    """Return whether a finish_reason says that the model called a tool."""
     return _normalize(finish_reason) in _TOOLS
 
 
 def is_filter_code(code: object) -> bool:
-    """Whether an error's code says that a filter stopped the prompt."""
+    """Return whether an error's code says that a filter stopped the prompt."""
     return isinstance(code, str) and code.lower() in _FILTER_CODES

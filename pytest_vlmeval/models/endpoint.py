@@ -81,7 +81,7 @@ def option_prefix(role: Role) -> str:
 
 
 def key_advice(role: Role) -> str:
-    """Say how the key of a model or a judge is given."""
+    """Describe how the key of a model or a judge is given."""
     if role == "judge":
         return (
             "Set VLM_JUDGE_API_KEY, or give a file that holds the key with "
@@ -134,7 +134,7 @@ class ServerCheck:
         self._named_by_path = model.startswith("/")
 
     def no_server(self, reason: str) -> VlmEvalError:
-        """Say how to start a server where none answered."""
+        """Describe how to start a server where none answered."""
         parts = urlsplit(self._api_base)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         whose = "judge's " if self._role == "judge" else ""
@@ -190,11 +190,11 @@ class ServerCheck:
         return Listing(problem=f"answered with what is not a list of models: {words}")
 
     def is_settled(self, listing: Listing) -> bool:
-        """Whether no request is needed to know that the model can be asked."""
+        """Return whether no request is needed to know that the model can be asked."""
         return self._named_by_path or listing.find(self._model) is not None
 
     def explain(self, listing: Listing, error: RequestError | None) -> str:
-        """Say how it goes on after a real request; raise where it cannot.
+        """Describe how it goes on after a real request; raise where it cannot.
 
         `error` is why that got no answer, None where it got one.
         """
@@ -217,7 +217,7 @@ class ServerCheck:
         )
 
     def _may_be_of_the_request(self, error: RequestError) -> bool:
-        """Whether a refusal is about this small request, and not about the model."""
+        """Return whether a refusal is about the request, and not about the model."""
         if error.status == 429:
             return True
         words = str(error)
@@ -517,7 +517,7 @@ class EndpointClient:
         )
 
     def _refuse(self, error: _MemberRefusedError) -> OutageError:
-        """Say which option sends a member otherwise; nothing more is asked."""
+        """Describe which option sends a member otherwise; nothing more is asked."""
         prefix, said = option_prefix(self._role), str(error).rstrip(".")
         if error.refusal.member == "max_tokens":
             return OutageError(
@@ -771,7 +771,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def _reason(error: BaseException) -> str:
-    """Give the cause of a lost connection in the system's words where it has any.
+    """Return the cause of a lost connection in the system's words where it has any.
 
     openai says "Connection error." of everything, and its transport calls a reset
     connection a timeout: what happened stands at the end of the chain of causes. What

@@ -70,7 +70,7 @@ def _short(value: object) -> str:
 
 
 def checksums(evidence: Sequence[Evidence]) -> frozenset[tuple[str, str]]:
-    """Return the checksums that every endpoint gives, none where one gives others."""
+    """Return the checksums that every endpoint gives, None if one gives others."""
     found = {
         frozenset((name, each.found[name]) for name in CHECKSUMS if name in each.found)
         for each in evidence
@@ -81,7 +81,7 @@ def checksums(evidence: Sequence[Evidence]) -> frozenset[tuple[str, str]]:
 def differences(
     then: Sequence[Evidence], now: Sequence[Evidence], names: Iterable[str]
 ) -> list[str]:
-    """Say what of `names` is seen now and was not seen then, where both say anything.
+    """Describe what of `names` is new since then, if both say anything.
 
     Several endpoints may say several things: what none of them said before differs.
     """

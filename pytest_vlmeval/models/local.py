@@ -126,7 +126,7 @@ def _plain_arguments(call: ast.Call) -> dict[str, Any]:
 
 
 def _plain(node: ast.expr) -> Any:
-    """Give the value of an expression of constants, None for another."""
+    """Return the value of an expression of constants, None for another."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         factors = _plain(node.left), _plain(node.right)
         if all(isinstance(factor, int | float) for factor in factors):
@@ -142,7 +142,7 @@ QUERY_LIMIT_S = 30.0
 
 
 def find_devices(visible: str | None) -> tuple[str, ...]:
-    """Give what CUDA_VISIBLE_DEVICES calls each GPU; none where there is no driver.
+    """Return what CUDA_VISIBLE_DEVICES calls each GPU; None if there is no driver.
 
     `visible` is that variable's own value, None if it is unset.
     """
@@ -166,7 +166,7 @@ def find_devices(visible: str | None) -> tuple[str, ...]:
 
 
 def choose_devices(replicas: int, visible: str | None) -> Sequence[str | None]:
-    """Give each replica its GPU, None for what it finds by itself.
+    """Return the GPU of each replica, None for what it finds by itself.
 
     One replica alone takes all there is. Without any GPU each runs on the processor.
     Raises `VlmEvalError` for more replicas than GPUs.

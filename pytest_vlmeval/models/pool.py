@@ -106,7 +106,7 @@ class Limiter:
             self.limit = min(START, ceiling)
 
     def has_room(self) -> bool:
-        """Whether another request may be sent now."""
+        """Return whether another request may be sent now."""
         return self.in_flight < self.limit and self._clock() >= self.closed_until
 
     def begin(self, held: int = 0) -> None:
@@ -224,7 +224,7 @@ class Endpoint:
         self.probe_s = FIRST_PROBE_S
 
     def is_free(self) -> bool:
-        """Whether the next request may go here."""
+        """Return whether the next request may go here."""
         return not (self.aside or self.emptying) and self.limiter.has_room()
 
     @property
@@ -394,7 +394,7 @@ class Pool:
             await endpoint.client.close()
 
     def place(self) -> Place:
-        """Give what keeps the replies that nobody has stored yet within bounds.
+        """Return what keeps the replies that nobody has stored yet within bounds.
 
         `async with` waits for one of as many places as requests may be in flight.
         Whoever asks keeps it until the reply is stored: so after a crash no more is
@@ -420,7 +420,7 @@ class Pool:
             raise
 
     def leave_place(self) -> None:
-        """Give a place back."""
+        """Free a place."""
         self._places -= 1
         self._let_in()
 
@@ -470,7 +470,7 @@ class Pool:
         return max(0, self._places - self.in_flight) // max(1, healthy)
 
     def _serve(self) -> None:
-        """Give free slots to what waits, first what has to be alone."""
+        """Hand free slots to what waits, first to what has to be alone."""
         self._let_in()
         self._serve_alone()
         while self._waiting:

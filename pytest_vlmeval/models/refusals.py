@@ -223,7 +223,7 @@ class _Row:
     samples: set[str] = field(default_factory=set)
 
     def takes(self, status: int | None, words: tuple[str, ...]) -> bool:
-        """Whether a refusal is like those of the row.
+        """Return whether a refusal is like those of the row.
 
         Words may repeat the prompt, or name the request: what surrounds that is alike.
         """
@@ -268,11 +268,11 @@ class Refusals:
         self.confirming = asyncio.Lock()
 
     def why_given_up(self, fingerprint: str) -> str:
-        """Say why nothing more is asked of a dataset; "" as long as it is."""
+        """Explain why nothing more is asked of a dataset; "" as long as it is."""
         return self._given_up.get(fingerprint, "")
 
     def is_suspect(self, fingerprint: str) -> bool:
-        """Whether a sample had better be asked alone at once."""
+        """Return whether a sample had better be asked alone at once."""
         row = self._rows.get(fingerprint)
         return row is not None and len(row.samples) >= ALONE_FROM
 

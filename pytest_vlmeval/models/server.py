@@ -60,14 +60,14 @@ _NO_PAGE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on at this moment."""
+    """Return a port that nobody listens on at this moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def find_address(log: str) -> str | None:
-    """Give the base URL that a server's log says it listens at, None before it does.
+    """Return the base URL that a server's log says it listens at, None before it does.
 
     A server may take another port than it was given: swift takes the next one where
     that is busy.
@@ -146,7 +146,7 @@ class Server:
         )
 
     def explain_end(self) -> str:
-        """Say that it ended, with the last lines of its log."""
+        """Explain that it ended, with the last lines of its log."""
         return (
             f"The {self.role}'s server ended with exit status {self.status}. It was "
             f"started by\n    {self.shown}\n{self._last_lines()}"
@@ -182,7 +182,7 @@ class Server:
 
 
 def _probe(address: str) -> str:
-    """Say why a server cannot be asked yet, "" if it can.
+    """Explain why a server cannot be asked yet, "" if it can.
 
     Its health page and its list of models are asked. Where it has no health page, the
     list must be there; else it may be missing, as `transformers serve` has none of a
@@ -198,7 +198,7 @@ def _probe(address: str) -> str:
 
 
 def _status(url: str) -> int | str:
-    """Give the status of a page, or why there is none."""
+    """Return the status of a page, or why there is none."""
     # A proxy of the environment does not reach this machine's loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -303,7 +303,7 @@ class ServerKeeper:
         return server
 
     def _report_ended(self) -> None:
-        """Say which servers have ended by themselves; once each."""
+        """Describe which servers have ended by themselves; once each."""
         for server in [each for each in self._servers if each.status is not None]:
             self._servers.remove(server)
             ended = server.explain_end()
@@ -330,7 +330,7 @@ class Servers:
         self._folder = servers_folder(settings, session_id)
 
     def settle(self, settings: Settings) -> Settings:
-        """Give the settings with the address of the model's server, if there is one.
+        """Return the settings with the address of the model's server, if there is one.
 
         Waits until it is up, which starts it if nothing has; `VlmEvalError` if it
         cannot be had.
@@ -340,11 +340,11 @@ class Servers:
         return replace(settings, api_bases=self._addresses("model"))
 
     def judge_addresses(self, api_bases: tuple[str, ...]) -> tuple[str, ...]:
-        """Give the address of the judge's server, `api_bases` if it is not ours."""
+        """Return the address of the judge's server, `api_bases` if it is not ours."""
         return self._addresses("judge") if self._serving.judge else api_bases
 
     def watched(self, client: ModelClient, role: Role) -> ModelClient:
-        """Give a client that stops to ask once the server of that role has ended."""
+        """Return a client that stops to ask once the server of that role has ended."""
         served = self._serving.model if role == "model" else self._serving.judge
         return ServedClient(client, _end(self._folder, role)) if served else client
 

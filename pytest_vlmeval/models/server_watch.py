@@ -105,7 +105,7 @@ def _alive(pid: int) -> bool:
 
 
 def _descendants() -> set[int]:
-    """Give all processes below this one, where /proc tells them."""
+    """Return all processes below this one, where /proc tells them."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):

@@ -36,7 +36,7 @@ def format_comparison(report: RunReport) -> list[str]:
 
 
 def compare_samples(samples: Sequence[SampleReport]) -> Comparison | None:
-    """Compare the samples that both runs have; None where there is none.
+    """Compare the samples that both runs have; None if there is none.
 
     Those that share a group, or all their images, are not independent.
     """
@@ -120,7 +120,7 @@ def compare_alike(new: RunReport, old: RunReport) -> tuple[RunReport, list[str]]
 
 
 def _why_unlike(new: DatasetReport, old: DatasetReport | None) -> str:
-    """Say what makes verdicts of two runs tell nothing of their models; "" if none."""
+    """Explain why the verdicts of two runs cannot be compared; "" if they can."""
     if old is None:
         return "the other run did not ask it"
     if new.fingerprint != old.fingerprint:

@@ -334,7 +334,7 @@ def write_export(
 
 
 def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
-    """Give a row for each sample, the columns of results.csv and samples.parquet."""
+    """Yield a row for each sample, the columns of results.csv and samples.parquet."""
     for dataset in report.datasets:
         for sample in dataset.samples:
             answer, verdict = sample.answer, sample.verdict
@@ -368,7 +368,7 @@ def sample_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
 
 
 def score_rows(report: RunReport) -> Iterator[dict[str, Cell]]:
-    """Give a row for each metric of each dataset, the columns of scores.parquet."""
+    """Yield a row for each metric of each dataset, the columns of scores.parquet."""
     for dataset in report.datasets:
         score = dataset.score
         if score is None:

@@ -36,7 +36,7 @@ _WORD = re.compile(r"\w+")
 
 
 def looks_right(reference: str, text: str) -> bool | None:
-    """Tell at a glance whether an answer is right; None where a glance cannot.
+    """Tell at a glance whether an answer is right; None if a glance cannot.
 
     Only for references that are a letter or yes and no: the first letter that stands
     alone, or the first word. ms-vlmeval scores all answers together in the end, by
@@ -85,7 +85,7 @@ class Tally:
 
     @property
     def right(self) -> Share | None:
-        """How many answers look right, with the interval; None where none can tell."""
+        """How many answers look right, with the interval; None if none can tell."""
         if not self._right:
             return None
         return find_share(sum(self._right.values()), len(self._right))
@@ -301,7 +301,7 @@ def _bars(datasets: Sequence[DatasetProgress], width: int) -> Table:
 
 
 def _right(share: Share | None) -> str:
-    """Say how many answers look right, and between what the truth may lie."""
+    """Describe how many answers look right, and between what the truth may lie."""
     if share is None:
         return ""
     low, high = 100 * share.low, 100 * share.high
@@ -413,20 +413,20 @@ class LiveProgress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self) -> None:
-        """Give way to the name of a test."""
+        """Clear the line for the name of a test."""
         self._give_way()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self) -> None:
-        """Give way to the outcome of a test."""
+        """Clear the line for the outcome of a test."""
         self._give_way()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        """Give way to the message of an interruption."""
+        """Clear the line for the message of an interruption."""
         self._give_way()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Give way to the summary."""
+        """Clear the line for the summary."""
         self.stop()

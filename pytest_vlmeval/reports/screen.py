@@ -71,7 +71,7 @@ class Screen:
         return f"\r\x1b[2K{up}\x1b[1A\x1b[{self._column() + 1}G"
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         with self._lock:
             self.erase()
             self._file.close()

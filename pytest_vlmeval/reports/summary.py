@@ -245,13 +245,13 @@ def _interval(dataset: DatasetReport) -> tuple[float, float] | None:
 
 
 def _is_share(score: Score) -> bool:
-    """Whether the main metric is the share of right answers, as far as one can see."""
+    """Return whether the main metric seems to be the share of right answers."""
     share = score.scale * score.correct / score.samples
     return abs(share - score.value) < 0.0001 * score.scale
 
 
 def describe_unread(score: Score) -> str | None:
-    """Say how many answers named no option; None if all did."""
+    """Describe how many answers named no option; None if all did."""
     if not score.unread:
         return None
     alone = score.judge == "exact_matching"

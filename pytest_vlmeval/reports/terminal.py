@@ -183,7 +183,7 @@ def format_account(account: RunAccount) -> list[str]:
 
 
 def describe_origins(origins: Origins, check: SpotCheck | None) -> str:
-    """Say how many answers come from the store, and whether they are the model's."""
+    """Count the answers from the store, and report how their check ended."""
     total = origins.asked + origins.equal + origins.stored
     words = [f"{origins.asked} asked now"]
     if origins.equal:
@@ -196,7 +196,7 @@ def describe_origins(origins: Origins, check: SpotCheck | None) -> str:
 
 
 def describe_check(check: SpotCheck | None) -> str:
-    """Say what the spot check of the stored answers has shown."""
+    """Describe what the spot check of the stored answers has shown."""
     if check is None:
         return NOT_COMPARED
     if check.state == "unchecked":
@@ -425,7 +425,7 @@ class TerminalReport:
             terminalreporter.write_line(printable(line))
 
     def _refusal(self) -> list[str]:
-        """Say why the stored answers do not count, where their check has not passed."""
+        """Explain why stored answers do not count, if their check did not pass."""
         assert self._store is not None
         refusal = self._store.reuse.refusal(self._session_id)
         return [refusal] if refusal else []
@@ -552,6 +552,6 @@ class ReportWriter:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
-        """Say what was written, or why it was not."""
+        """Describe what was written, or why it was not."""
         for line in self._lines:
             terminalreporter.write_line(f"vlmeval: {printable(line)}")

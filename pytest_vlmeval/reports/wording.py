@@ -31,7 +31,7 @@ def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
 
 
 def describe_repeats(verdict: Verdict) -> str:
-    """Say how often a sample was answered right."""
+    """Describe how often a sample was answered right."""
     return f"{verdict.right} of {len(verdict.repeats)} times"
 
 
@@ -45,14 +45,14 @@ def describe_verdict(verdict: Verdict) -> str:
 
 
 def describe_corrected(verdict: Verdict) -> str | None:
-    """Say what corrected scoring makes of a published verdict; None for the same."""
+    """Describe the corrected verdict, if it is another; None for the same."""
     if verdict.corrected is None:
         return None
     return describe_verdict(replace(verdict, value=verdict.corrected))
 
 
 def why_undecided(verdict: Verdict) -> str:
-    """Say why the judge decided nothing, and what to do."""
+    """Explain why the judge decided nothing, and what to do."""
     remedies = {
         "judge_failed": " The same command asks the judge again.",
         "judge_unclear": " Its prompt and all replies are in the store; another "
@@ -63,7 +63,7 @@ def why_undecided(verdict: Verdict) -> str:
 
 
 def describe_cut_off(answer: Answer) -> str:
-    """Say that an answer whose text is scored was cut off, and what to do."""
+    """Explain that an answer whose text is scored was cut off, and what to do."""
     # Those of several turns are counted together.
     after = f" after {answer.completion_tokens} tokens" if answer.turns == 1 else ""
     return f"cut off at the token limit{after}: raise --vlm-max-tokens"

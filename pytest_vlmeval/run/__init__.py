@@ -66,7 +66,7 @@ class Run:
         return Library(self.settings, self._announce)
 
     def has_references(self, dataset: str) -> bool:
-        """Whether there is anything to compare the answers with."""
+        """Return whether there is anything to compare the answers with."""
         if dataset not in self._with_references:
             self._with_references[dataset] = any(
                 row.reference is not None for row in self.rows(dataset)
@@ -74,14 +74,14 @@ class Run:
         return self._with_references[dataset]
 
     def why_unscored(self, dataset: str) -> str | None:
-        """Say why a prepared dataset cannot be scored; None if it can."""
+        """Explain why a prepared dataset cannot be scored; None if it can."""
         why = why_no_adapter(self.library.prepared(dataset).info)
         if why is None and not self.has_references(dataset):
             return NO_REFERENCES
         return why
 
     def foresee_unscored(self, dataset: str) -> str | None:
-        """Say why a dataset cannot be scored, where that is known before its file.
+        """Explain why a dataset cannot be scored, where that is known before its file.
 
         None also for one that cannot be had: preparing it says why.
         """
@@ -91,7 +91,7 @@ class Run:
             return None
 
     def foresee_unusable(self, dataset: str) -> str | None:
-        """Say that a dataset's table has no column of answers; None if it has one.
+        """Explain that a dataset's table has no column of answers; None if it has one.
 
         Unlike empty answers that may be a mistake, so no benchmark leaves it out.
         """
@@ -104,7 +104,7 @@ class Run:
         return None
 
     def is_scored_as_a_whole(self, dataset: str) -> bool:
-        """Whether there are no verdicts on a dataset's samples: captions."""
+        """Return whether there are no verdicts on a dataset's samples: captions."""
         return self.library.prepared(dataset).info.kind == "caption"
 
     def check_names(self) -> None:
@@ -272,7 +272,7 @@ class Run:
 
     @property
     def outage(self) -> str:
-        """Say why nothing more is asked; "" as long as endpoints answer."""
+        """Explain why nothing more is asked; "" as long as endpoints answer."""
         return self._execution.outage if self._execution is not None else ""
 
     def answer(self, dataset: str, index: str) -> Answer:

@@ -210,7 +210,7 @@ class Asker:
         )
 
     def _delays(self) -> Iterator[float]:
-        """Give the seconds before each retry: exponential with jitter.
+        """Yield the seconds before each retry: exponential with jitter.
 
         What a server itself asks for (Retry-After) closes it in the pool.
         """

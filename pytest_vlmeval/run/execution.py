@@ -315,7 +315,7 @@ class Execution:
 
     @property
     def outage(self) -> str:
-        """Say why nothing more is asked; "" as long as endpoints answer."""
+        """Explain why nothing more is asked; "" as long as endpoints answer."""
         return self._engine.outage if self._engine is not None else ""
 
     def halt(self) -> None:
@@ -374,7 +374,7 @@ class Execution:
         return self._scorer.score(self.early.narrowed(self._entries[dataset]))
 
     def submission(self, dataset: str) -> Submission | None:
-        """Wait for all answers and write them down; None where none is usable."""
+        """Wait for all answers and write them down; None if none is usable."""
         entry = self._entries[dataset]
         answers = {index: self.answer(dataset, index) for index in entry.indexes}
         usable = {

@@ -336,7 +336,7 @@ class Gatekeeper:
         )
 
     def why_gated(self, dataset: str, index: str, folder: Path) -> str | None:
-        """Say why a wrong sample of benchmarks in `folder` fails; None if it need not.
+        """Explain why a wrong sample in `folder` fails; None if it does not.
 
         Raises `VlmEvalError` for a baseline that cannot be read.
         """
@@ -376,7 +376,7 @@ class Gatekeeper:
             return self._adjusted
 
     def _p_values(self, dataset: str, need: Need) -> Iterator[tuple[Key, float | None]]:
-        """Give those by which a false alarm may fail a gate of a dataset."""
+        """Yield those by which a false alarm may fail a gate of a dataset."""
         score = self._execution.score(dataset)
         if not self._lacking(score):
             for folder, baseline in self._baselines.kept(dataset).items():
@@ -424,7 +424,7 @@ class Gatekeeper:
         return found
 
     def _why_whole(self, dataset: str, gates: Sequence[EarlyGate]) -> str | None:
-        """Say why all samples of a dataset are asked; None if it may stop early."""
+        """Explain why all samples of a dataset are asked; None if it may stop early."""
         settings = self._settings.baselines
         if settings.gate_samples != "none":
             return f"--vlm-gate-samples={settings.gate_samples} looks at every sample"

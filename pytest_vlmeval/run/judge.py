@@ -325,7 +325,7 @@ class Form(BaseModel):
 
 
 def write_instruction(form: type[Form]) -> str:
-    """Say how to reply, from the schema that will read it."""
+    """Describe how to reply, from the schema that will read it."""
     schema = form.model_json_schema()
     schema.pop("title", None)
     schema.pop("description", None)
@@ -545,7 +545,7 @@ def compare_judges(scores: Sequence[Score]) -> list[Agreement]:
 
 
 def describe_agreement(agreement: Agreement) -> str:
-    """Say how far two judges agree."""
+    """Describe how far two judges agree."""
     counts = f"{agreement.agreed} of {agreement.samples} judged alike"
     if agreement.kappa is None:
         return f"{counts}, Cohen's kappa undefined"

@@ -88,7 +88,7 @@ class Choice:
         self._declared.update(datasets)
 
     def names(self, dataset: str) -> bool:
-        """Whether --vlm-data names a dataset."""
+        """Return whether --vlm-data names a dataset."""
         return _any_is(map(dataset_name, self._asked), dataset)
 
     def named(self) -> list[str]:
@@ -160,7 +160,7 @@ class Choice:
 
 
 def _any_is(asked: Iterable[str], dataset: str) -> bool:
-    """Whether one of the names means the dataset: as it is, or a table by its stem."""
+    """Return whether one of the names is the dataset's, or its table's stem."""
     return any(each in (dataset, dataset_name(dataset)) for each in asked)
 
 
@@ -226,7 +226,7 @@ def write_request(
 
 
 def _origin(library: Library, dataset: str, index: str) -> dict[str, str]:
-    """Say where a prompt comes from, to classes that write prompts of their own."""
+    """Describe a prompt's origin for classes that write their own prompts."""
     prepared = library.prepared(dataset)
     return {
         "dataset": dataset,

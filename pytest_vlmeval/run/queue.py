@@ -98,7 +98,7 @@ class Queue:
         return [ask for ask in mine if keys[ask] not in found]
 
     def sends_any(self, fingerprint: str, asks: Sequence[Ask]) -> bool:
-        """Whether any of `asks` would be sent, as the cache has no answer to it."""
+        """Return whether any of `asks` would be sent: the cache lacks its answer."""
         if not self._cached:
             return bool(asks)
         for start in range(0, len(asks), LOOK_UP):
@@ -118,7 +118,7 @@ class Queue:
         return {ask: found[key] for ask, key in keys.items() if key in found}
 
     def may_serve(self) -> bool:
-        """Whether the run has usable answers beyond those that the plan wants."""
+        """Return whether the run has more usable answers than the plan wants."""
         known = sum(self._board.progress().values())
         return self._cached and self._store.answers.count(self._plan.run_id) > known
 
@@ -381,7 +381,7 @@ class Board:
             self._open[fingerprint] = (count, more)
 
     def is_wanting(self, fingerprint: str) -> bool:
-        """Whether anything has to be asked of a dataset, now or maybe later."""
+        """Return whether anything has to be asked of a dataset, now or maybe later."""
         with self._changed:
             held = self._open.get(fingerprint, (0, False))[1]
         return held or bool(self.missing(fingerprint))

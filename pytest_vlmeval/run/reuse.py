@@ -128,7 +128,7 @@ def tail(count: int, least: int, rate: float) -> float:
 
 
 def is_same(one: Answer, other: Answer, *, sampled: bool) -> bool:
-    """Whether two answers say the same, of all turns.
+    """Return whether two answers say the same, of all turns.
 
     But for white space they are equal; where they are `sampled`, a text that begins
     with the letter of an option counts as that letter. One that was cut off and one
@@ -149,7 +149,7 @@ def _plain(text: str, sampled: bool) -> str:
 
 
 def take_turns(parts: Iterable[Iterator[T]]) -> Iterator[T]:
-    """Give one of each part in turn, until all are at their end."""
+    """Yield one item of each part in turn, until all are at their end."""
     left = list(parts)
     while left:
         still = []
@@ -234,11 +234,11 @@ class _Source:
         self.is_from_cache |= answer.from_cache
 
     def candidates(self) -> Iterator[_Candidate]:
-        """Give its answers, of each dataset in turn."""
+        """Return its answers, of each dataset in turn."""
         return take_turns(map(iter, self._parts.values()))
 
     def describe(self, *, named: bool) -> str:
-        """Say how many answers these are, from when and where, and of what."""
+        """Describe how many answers these are, from when and where, and of what."""
         oldest, newest = self._times
         origins = Origins(
             asked=0,
@@ -333,7 +333,7 @@ class ReuseCheck:
         self._store.end(session_id, result)
 
     def _find_out(self) -> SpotCheck | None:
-        """Return what was found out, None where no stored answer would be used."""
+        """Return what was found out, None if no stored answer would be used."""
         if next(self._candidates(), None) is None:
             return None
         settings = self._settings
@@ -350,7 +350,7 @@ class ReuseCheck:
     # Which answers
 
     def _candidates(self) -> Iterator[_Candidate]:
-        """Give the stored answers that would be used, dataset by dataset."""
+        """Yield the stored answers that would be used, dataset by dataset."""
         served = self._queue.may_serve()
         for each in shuffled(self._entries, self._settings.seed):
             yield from self._of_dataset(each, served=served)
@@ -633,7 +633,7 @@ class ReuseCheck:
 
 
 def _has_same_weights(source: _Source, now: Sequence[Evidence]) -> bool:
-    """Whether checksums tell that the answers of a source are this model's."""
+    """Return whether checksums tell that the answers of a source are this model's."""
     if source.is_from_cache or not (now and source.evidence):
         return False
     weights = {each.found.get("weights") for each in (*now, *source.evidence)}

@@ -427,7 +427,7 @@ class Scorer:
 
 
 def _is_empty(answer: Answer) -> bool:
-    """Whether an answer has no text; a conversation that broke off is no answer."""
+    """Return whether an answer has no text; a broken conversation is no answer."""
     return answer.state == "empty" and answer.turns == 1
 
 

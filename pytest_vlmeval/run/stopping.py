@@ -77,11 +77,11 @@ class EarlyStops:
 
     @property
     def asked_whole(self) -> list[str]:
-        """Say which datasets cannot stop early, and why."""
+        """Describe which datasets cannot stop early, and why."""
         return [each.reason for each in self._found.values() if isinstance(each, Whole)]
 
     def start(self) -> None:
-        """Look at what is answered already, then in a thread at what comes."""
+        """Examine what is answered already, then in a thread at what comes."""
         for watched in self._watched.values():
             self._settle(watched, waiting=False)
         if any(not each.settled.is_set() for each in self._watched.values()):
@@ -100,7 +100,7 @@ class EarlyStops:
                 self._scorer.forget(look)
 
     def find(self, dataset: str) -> Stop | Whole | None:
-        """Return what became of a dataset, once that is known; None where it is off."""
+        """Return what became of a dataset, once that is known; None if it is off."""
         if dataset in self._watched:
             self._watched[dataset].settled.wait()
         return self._found.get(dataset)

@@ -71,7 +71,7 @@ class ScoredDataset:
 
 
 def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
-    """Give the versions inside; raises VlmEvalError if ms-vlmeval is not there."""
+    """Return the versions inside; raises VlmEvalError if ms-vlmeval is not there."""
     found = sandbox.call(
         "describe", {}, task="Starting the sandbox", deadline_s=DESCRIBE_S
     )
@@ -100,7 +100,7 @@ class ListedDataset(NamedTuple):
 
 
 def list_in_sandbox(sandbox: Sandbox) -> list[ListedDataset]:
-    """Give all datasets that ms-vlmeval names, in its order.
+    """Return all datasets that ms-vlmeval names, in its order.
 
     Afterwards the process is good for nothing else: it takes packages that are absent
     for installed ones.
@@ -142,7 +142,7 @@ def prepare_in_sandbox(
 
 
 def digest_in_sandbox(sandbox: Sandbox, files: Sequence[Path]) -> list[tuple[str, str]]:
-    """Give of each file a digest of what it holds, or "" and what is wrong with it."""
+    """Return a digest of each file's content, or "" and what is wrong with it."""
     size_mb = sum(file.stat().st_size for file in files) / 2**20
     found = sandbox.call(
         "digest",
@@ -228,7 +228,7 @@ def score_in_sandbox(
     deadline_s: float | None = None,
     on_progress: Progress | None = None,
 ) -> ScoredDataset:
-    """Score answers, each an index and the replies, None where none are usable.
+    """Score answers, each an index and the replies, None if none are usable.
 
     There is a reply for each turn of the prompt; those at the `empty` indexes stand for
     no text, and count as wrong where published scoring is held against corrected.

@@ -82,7 +82,7 @@ def addons_for(info: DatasetInfo) -> frozenset[str]:
 
 
 def read_requirements(addons: frozenset[str]) -> str:
-    """Give the pins of the light environment followed by those of the add-ons.
+    """Return the pins of the light environment followed by those of the add-ons.
 
     What several of them need is named once.
     """
@@ -93,7 +93,7 @@ def read_requirements(addons: frozenset[str]) -> str:
 
 
 def digest_of_all() -> str:
-    """Give a short hash that changes with the pins of any add-on."""
+    """Return a short hash that changes with the pins of any add-on."""
     pins = read_requirements(VIDEO.union(*ADDONS.values()))
     return hashlib.sha256(pins.encode()).hexdigest()[:12]
 
@@ -140,7 +140,7 @@ def ensure_environment(
     announce: Announce,
     addons: frozenset[str] = LIGHT,
 ) -> SandboxEnvironment:
-    """Give the sandbox's environment, building it in `cache_dir` when first needed.
+    """Return the sandbox's environment, building it in `cache_dir` when first needed.
 
     `python` is the user's own interpreter (`--vlm-sandbox-python`). Without one, the
     running interpreter is used if ms-vlmeval is installed in its environment. Both
@@ -167,7 +167,7 @@ def ensure_environment(
 def ensure_built(
     root: Path, requirements: str, *, offline: bool, announce: Announce
 ) -> SandboxEnvironment:
-    """Give the environment of these requirements below `root`, building it if absent.
+    """Return the environment of these requirements below `root`, building it if absent.
 
     An environment is there as a whole or not at all; of several processes one
     builds it and the others wait. Raises VlmEvalError.
@@ -361,7 +361,7 @@ class HeldFolder:
             self._lock = None
 
     def __enter__(self) -> Path:
-        """Give its path."""
+        """Return its path."""
         return self.path
 
     def __exit__(

@@ -28,7 +28,7 @@ def bring(
     ignore: list[str] | None,
     offline: bool,
 ) -> str:
-    """Give the folder of a dataset repository's files, downloading what is missing."""
+    """Return the folder of a repository's files, downloading what is missing."""
     client = import_module(CLIENTS[hub])
     folder = client.snapshot_download(
         repository,

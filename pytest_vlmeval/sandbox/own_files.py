@@ -63,12 +63,12 @@ def _place_of(number: int, path: Path) -> Path:
 
 
 def lies_within(path: Path, folders: Sequence[Path]) -> bool:
-    """Whether a path without symlinks is one of these, or below."""
+    """Return whether a path without symlinks is one of these, or below."""
     return any(path.is_relative_to(folder) for folder in folders)
 
 
 def replacing(path: Path, snapshots: Sequence[Mapping[str, Any]]) -> str:
-    """Say how a file that is not the published one is replaced by it.
+    """Describe how a file that is not the published one is replaced by it.
 
     A mirror's files are its owner's. huggingface_hub keeps what it downloaded beside a
     link, and only links to it again where the link alone is removed.
@@ -102,7 +102,7 @@ def check_regular(path: Path, status: os.stat_result) -> None:
 
 
 def read_cells(path: Path) -> Iterator[list[str]]:
-    """Give the lines of a TSV that are not blank, each as its cells; also of a `.gz`.
+    """Yield the lines of a TSV that are not blank, each as its cells; also of a `.gz`.
 
     Raises csv.Error, UnicodeDecodeError, EOFError or OSError where it is none.
     """

@@ -76,7 +76,7 @@ class Helper:
         return ended is None
 
     def send(self, message: dict[str, Any]) -> None:
-        """Give the process one message; that it is gone shows when it is read."""
+        """Send the process a message; reading shows whether it is gone."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -95,7 +95,7 @@ class Helper:
         return message
 
     def last_output(self) -> str:
-        """Give the end of what the process wrote beside its messages."""
+        """Return the end of what the process wrote beside its messages."""
         return bytes(self._tail).decode(errors="replace").strip()
 
     def stop(self) -> None:

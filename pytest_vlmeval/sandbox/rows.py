@@ -138,7 +138,7 @@ def read_samples_table(folder: Path, columns: Sequence[str]) -> pa.Table:
 def read_samples_rows(
     folder: Path, columns: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """Give these columns of each sample in a prepared folder, row by row."""
+    """Yield these columns of each sample in a prepared folder, row by row."""
     with _opened(folder / SAMPLES) as file:
         parts = file.iter_batches(AT_ONCE, columns=list(columns), use_threads=False)
         for part in parts:
@@ -189,7 +189,7 @@ def _encode(text: str) -> bytes:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say what a damaged folder of the cache means; it is never replaced unasked."""
+    """Explain a damaged folder of the cache; it is never replaced unasked."""
     import pyarrow as pa
 
     try:
@@ -235,7 +235,7 @@ def _unused(name: str, fields: Collection[str]) -> str:
 def _as_field(
     values: pd.Series[Any], cells: Sequence[str]
 ) -> tuple[str, pa.Array | None]:
-    """Return the kind of a column and what to write; None where the texts are that."""
+    """Return the kind of a column and what to write; None if the texts are that."""
     import pyarrow as pa
 
     if values.dtype.kind in "biuf":

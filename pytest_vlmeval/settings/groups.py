@@ -344,7 +344,7 @@ class Prompting:
 
     @property
     def tag_pairs(self) -> tuple[TagPair, ...] | None:
-        """The tags in pairs; None where no tags are looked for."""
+        """The tags in pairs; None if no tags are looked for."""
         if self.think_tags == NO_TAGS:
             return None
         return pair_tags(self.think_tags) if self.think_tags else ()
@@ -827,7 +827,7 @@ class JudgeAsking:
         return replace(question, **self.changes)  # type: ignore[arg-type]
 
     def describe(self) -> str:
-        """Say what is different from what questions say themselves, "" for nothing."""
+        """Describe what differs from the questions' own values, "" for nothing."""
         said = [
             f"{name}={NONE if value is None else value}"
             for name, value in sorted(self.changes.items())
@@ -1080,7 +1080,7 @@ def choose_serving(
 
 
 def choose_hubs(variables: Mapping[str, str]) -> tuple[Hub, ...]:
-    """Give the hubs, first the one that ms-vlmeval would take.
+    """Return the hubs, first the one that ms-vlmeval would take.
 
     `variables` holds the variables by which their own clients are told where to look
     and where to keep what they have.

@@ -89,7 +89,7 @@ TABLES = set(".tsv .csv .txt .xlsx .xls .json .jsonl .parquet .gz .zip".split())
 
 
 def parse_whole(minimum: int) -> Callable[[str], int]:
-    """Give the parser of whole numbers from `minimum` on."""
+    """Return the parser of whole numbers from `minimum` on."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -112,7 +112,7 @@ def parse_number(
     below: float = math.inf,
     maximum: float = math.inf,
 ) -> Callable[[str], float]:
-    """Give the parser of numbers from `minimum`, or `above` it, to `maximum`.
+    """Return the parser of numbers from `minimum`, or `above` it, to `maximum`.
 
     They are finite, and `below` another number where there is one.
     """
@@ -129,7 +129,7 @@ def parse_number(
 
 
 def parse_one_of(*choices: str) -> Callable[[str], str]:
-    """Give the parser that takes one of these words."""
+    """Return the parser that takes one of these words."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -140,7 +140,7 @@ def parse_one_of(*choices: str) -> Callable[[str], str]:
 
 
 def parse_file_as(*suffixes: str) -> Callable[[str], Path]:
-    """Give the parser of a file's path that ends in one of these."""
+    """Return the parser of a file's path that ends in one of these."""
 
     def parse(text: str) -> Path:
         if Path(text).suffix.lower() not in suffixes:
@@ -160,12 +160,12 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_unless_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Give the parser that takes the word none too, for what is not to be sent."""
+    """Return the parser that takes the word none too, for what is not to be sent."""
     return lambda text: None if text.lower() == "none" else parse(text)
 
 
 def parse_or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Give the parser that keeps the word none, where None is that nothing is given."""
+    """Return the parser that keeps the word none, as None means not given."""
     return lambda text: "none" if text.lower() == "none" else parse(text)
 
 
@@ -211,12 +211,12 @@ def parse_urls(text: str) -> tuple[str, ...]:
 
 
 def is_table(name: str) -> bool:
-    """Whether a dataset's name is the path of a file of one's own."""
+    """Return whether a dataset's name is the path of a file of one's own."""
     return "/" in name or "\\" in name or Path(name).suffix.lower() in TABLES
 
 
 def dataset_name(name: str) -> str:
-    """Give the name of a dataset that may be named by its file."""
+    """Return the name of a dataset that may be named by its file."""
     if not is_table(name):
         return name
     path = Path(name)
@@ -224,7 +224,7 @@ def dataset_name(name: str) -> str:
 
 
 def can_be_name(name: str) -> bool:
-    """Whether a dataset may have this name, which is part of test ids."""
+    """Return whether a dataset may have this name, which is part of test ids."""
     return (
         name.strip() == name != ""
         and "::" not in name

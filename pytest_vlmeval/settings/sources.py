@@ -75,7 +75,7 @@ class Sources:
 
     @property
     def task(self) -> Task | None:
-        """What the task file says, None where none is named; `VlmEvalError`."""
+        """What the task file says, None if none is named; `VlmEvalError`."""
         given = self._plain(BY_NAME["config"])
         if given is None and self.tree is None:
             return None
@@ -89,7 +89,7 @@ class Sources:
         return load_task(path, chosen, self.folder)
 
     def all(self, option: Option) -> Iterator[Given]:
-        """Give every place that has an option, the one that counts first."""
+        """Yield every place that has an option, the one that counts first."""
         task = None if option.name == "config" else self.task
         text = self.command(option)
         # It may choose among the models of the file, by a name of its own there.
@@ -107,7 +107,7 @@ class Sources:
             yield Given(value.text, "task", value.shown, assumed=True)
 
     def find(self, option: Option) -> Given | None:
-        """Return where an option is given; None where it is not."""
+        """Return where an option is given; None if it is not."""
         if option.name == "config":
             return self._plain(option)
         return next(self.all(option), None)
@@ -174,7 +174,7 @@ class Sources:
             ) from None
 
     def disagreements(self) -> tuple[str, ...]:
-        """Say where the task file and another place say different things."""
+        """Describe where the task file and another place say different things."""
         found = []
         for option in OPTIONS:
             places = list(self.all(option)) if self.task else []
@@ -232,7 +232,7 @@ class Sources:
 
 
 def _is_value(option: Option, text: str, value: object) -> bool:
-    """Whether the text of a number, or of true or false, is read as just that."""
+    """Return whether the text of a number, true or false is read as such."""
     try:
         return bool(option.parse(text) == value)
     except ValueError:
@@ -404,7 +404,7 @@ def _option(keyword: str) -> Option:
 
 
 def _text(keyword: str, value: object) -> str:
-    """Give a value as it would stand on the command line."""
+    """Return a value as it would stand on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if keyword in MAPPINGS and isinstance(value, Mapping):

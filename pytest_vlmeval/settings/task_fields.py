@@ -133,7 +133,7 @@ def _cover(value: Any, name: str) -> Any:
 
 
 def kind_of(value: object) -> str:
-    """Say what kind of value it is, in the words of the file."""
+    """Describe what kind of value it is, in the words of the file."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -335,12 +335,12 @@ Fate = Becomes | Read | Idle | Refused
 
 
 def whether(value: object) -> str:
-    """Give the text of a flag."""
+    """Return the text of a flag."""
     return "yes" if value else "no"
 
 
 def unless(nothing: object) -> Callable[[object], str | None]:
-    """Give what reads a value that means nothing where it is `nothing`."""
+    """Return what reads a value that means nothing where it is `nothing`."""
     return lambda value: None if value == nothing else str(value)
 
 

@@ -108,7 +108,7 @@ class Reading:
         return left
 
     def idle(self, field: str, fate: Idle, value: object) -> None:
-        """Say that a field changes nothing, unless its value asks for nothing."""
+        """Explain that a field changes nothing, unless its value asks for nothing."""
         if not any(value is each or value == each for each in fate.unless):
             self.remark(field, fate.reason)
 
@@ -125,7 +125,7 @@ class Reading:
         *,
         assumed: bool = False,
     ) -> None:
-        """Give an option its text, once; None is nothing."""
+        """Set an option's text, once; None is nothing."""
         if text is None:
             return
         known = self.values.get(option)

@@ -255,7 +255,7 @@ def gate_folders(items: Iterable[pytest.Item]) -> list[Path]:
 
 
 def wants_judge(item: pytest.Item) -> bool:
-    """Whether a test asks a judge by itself."""
+    """Return whether a test asks a judge by itself."""
     return "vlm_judge" in getattr(item, "fixturenames", ())
 
 

@@ -45,7 +45,7 @@ class Attachments:
         return report
 
     def _images(self, item: pytest.Item) -> Iterator[tuple[str, str]]:
-        """Give the images of an item's sample, with their names, if it has one."""
+        """Yield the images of an item's sample, with their names, if it has one."""
         from pytest_vlmeval.records import parts_of
         from pytest_vlmeval.reports.html import Tier, encode
         from pytest_vlmeval.suite.views import SampleView

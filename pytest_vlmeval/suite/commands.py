@@ -138,7 +138,7 @@ def _is_mode_given(config: pytest.Config) -> bool:
 
 
 def run_doctor(config: pytest.Config, write: Callable[[str], None]) -> int:
-    """Look at all that a run needs; the `--vlm-doctor` command."""
+    """Examine all that a run needs; the `--vlm-doctor` command."""
     from pytest_vlmeval.suite.doctor import examine, from_error, write_findings
 
     try:
@@ -234,7 +234,7 @@ class Places(NamedTuple):
 def list_datasets(
     infos: Iterable[DatasetInfo], words: Sequence[str], places: Places
 ) -> str:
-    """Give the datasets that all `words` fit, as a table; as JSON if one is `json`.
+    """Return the datasets that all `words` fit, as a table; as JSON if one is `json`.
 
     A word fits if it is part of the name, family, kind or modality, in any case.
     Raises VlmEvalError when none fits.
@@ -289,7 +289,7 @@ def _entry(info: DatasetInfo, places: Places) -> dict[str, Any]:
 def _is_on_disk(
     info: DatasetInfo, size: int | None, hubs: Sequence[Hub]
 ) -> bool | None:
-    """Tell whether a dataset's files are there; None where it is not known which."""
+    """Return whether a dataset's files are there; None if it is not known which."""
     if not info.repository:
         unknown = info.modality == "video" or not (info.url or info.path)
         return None if unknown else size is not None

@@ -64,7 +64,7 @@ ONE = Concurrency(1, adaptive=False)
 
 
 async def find_model(settings: Settings) -> list[Finding]:
-    """Look at the model: each endpoint by itself, then what it takes."""
+    """Examine the model: each endpoint by itself, then what it takes."""
     if settings.model is None:
         return [Finding(about="model", state="note", text=NO_MODEL)]
     if settings.serving.model:
@@ -136,7 +136,7 @@ def _describe(name: str, it: Tried) -> Finding:
 
 
 async def find_judges(settings: Settings) -> list[Finding]:
-    """Look whether each judge is served."""
+    """Check whether each judge is served."""
     if settings.serving.judge:
         return [_find_command("judge", settings.serving.judge)]
     if not settings.judges:
@@ -192,7 +192,7 @@ def find_versions() -> Finding:
 
 
 def find_folders(settings: Settings) -> Iterator[Finding]:
-    """Look whether each folder can be written, and has room."""
+    """Check whether each folder can be written, and has room."""
     folders = {
         "data root": settings.data_root,
         "cache": settings.cache_dir,
@@ -302,7 +302,7 @@ def find_store(settings: Settings) -> Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Give a finding after the other; nothing is changed, and no sample asked."""
+    """Yield the findings; nothing is changed, and no sample asked."""
     yield find_versions()
     yield from asyncio.run(find_model(settings))
     yield from asyncio.run(find_judges(settings))

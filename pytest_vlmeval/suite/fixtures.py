@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def vlm_run(request: pytest.FixtureRequest) -> Run:
-    """Give the run of this session: its settings, datasets, answers and scores."""
+    """Return the run of this session: its settings, datasets, answers and scores."""
     return get_run(request.config)
 
 
 @pytest.fixture(scope="session")
 def vlm_judge(vlm_run: Run) -> JudgePanel:
-    """Give the judge of this session, or all of several; skips where there is none."""
+    """Return the judge of this session, or all of several; skips without one."""
     if not vlm_run.settings.judges:
         pytest.skip(
             "vlm_judge needs a judge, and there is none: name one with "
@@ -41,7 +41,7 @@ def vlm_judge(vlm_run: Run) -> JudgePanel:
 def vlm_sample(
     request: pytest.FixtureRequest,
 ) -> Iterator[SampleView | UnpreparedView]:
-    """Give one sample of a dataset, with its answer and verdict."""
+    """Yield one sample of a dataset, with its answer and verdict."""
     parameter: SampleParameter | UnpreparedParameter = request.param
     if isinstance(parameter, UnpreparedParameter):
         yield UnpreparedView(parameter.error)
@@ -57,7 +57,7 @@ def vlm_sample(
 def vlm_score(
     request: pytest.FixtureRequest,
 ) -> Iterator[ScoreView | UnpreparedView]:
-    """Give the score of a dataset, with its metrics and verdicts."""
+    """Yield the score of a dataset, with its metrics and verdicts."""
     parameter: ScoreParameter | UnpreparedParameter = request.param
     if isinstance(parameter, UnpreparedParameter):
         yield UnpreparedView(parameter.error)

@@ -183,7 +183,7 @@ class Forecast:
         self._made.clear()
 
     def check(self, run: Run, announce: Callable[[str], None]) -> None:
-        """Say what is to be downloaded, and what is left out.
+        """Describe what is to be downloaded, and what is left out.
 
         Refuses the session where that is too much, or what is asked for cannot be
         scored.
@@ -220,7 +220,7 @@ def find_unscored(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 
 def plan_session(run: Run, names: Iterable[str]) -> DownloadPlan:
-    """Give what is missing of these datasets.
+    """Return what is missing of these datasets.
 
     Raises VlmEvalError if it is too much, or if an option does not apply to them.
     """

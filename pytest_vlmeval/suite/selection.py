@@ -30,7 +30,7 @@ Known = Callable[[str], bool | None]
 
 
 def may_select(function: pytest.Function, dataset: str) -> bool:
-    """Whether an item `function[dataset]` or `function[dataset-INDEX]` can be selected.
+    """Return whether `function[dataset]` or `function[dataset-INDEX]` can be selected.
 
     `function` is the definition that pytest is about to parametrize.
     """
@@ -96,7 +96,7 @@ def _keyword_terms(function: pytest.Function, dataset: str) -> Known:
 
 
 def _has_keyword(node: Node) -> bool:
-    """Whether `-k` looks at a node's name: not at the session's, nor its folder's."""
+    """Return whether `-k` looks at a node's name, as not at the session's."""
     in_session = isinstance(node.parent, pytest.Session)
     return not isinstance(node, pytest.Session) and not (
         isinstance(node, pytest.Directory) and in_session
@@ -104,7 +104,7 @@ def _has_keyword(node: Node) -> bool:
 
 
 def _may_reach_index(start: str, term: str) -> bool:
-    """Whether `term` can be part of `start` followed by a sample's index and `]`.
+    """Return whether `term` can be part of `start`, a sample's index and `]`.
 
     A term that lies within the index is taken for one if it has a digit and no
     hyphen: those that do are other datasets' ids.
@@ -154,7 +154,7 @@ def named_ids(function: Node) -> set[str] | None:
 
 
 def is_narrowed(config: pytest.Config, folder: Path) -> bool:
-    """Whether the command line selects less than all tests of a folder."""
+    """Return whether the command line selects less than all tests of a folder."""
     given = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf")
     if any(getattr(config.option, name, None) for name in given):
         return True
@@ -167,7 +167,7 @@ def is_narrowed(config: pytest.Config, folder: Path) -> bool:
 
 
 def is_in_ids(config: pytest.Config, dataset: str) -> bool:
-    """Whether the command line has the id of an item of a dataset."""
+    """Return whether the command line has the id of an item of a dataset."""
     for argument in config.args:
         parameter = argument.partition("::")[2].partition("[")[2].removesuffix("]")
         if parameter == dataset or parameter.startswith(f"{dataset}-"):
@@ -185,7 +185,7 @@ def _id_of(function: Node, names: str) -> set[str] | None:
 
 
 def _last_failed_ids(function: pytest.Function) -> set[str] | None:
-    """Return the ids that `--lf` selects; None where it selects everything."""
+    """Return the ids that `--lf` selects; None if it selects everything."""
     config = function.config
     if not config.getoption("lf", False) or config.cache is None:
         return None
@@ -242,7 +242,7 @@ def selected_datasets(
 def may_leave_out(
     config: pytest.Config, benchmark: type | None, dataset: str, run: Run
 ) -> bool:
-    """Whether a dataset of a benchmark is left out where it cannot be scored.
+    """Return whether a dataset of a benchmark is left out where it cannot be scored.
 
     What the command line names is not: it is refused.
     """

@@ -55,7 +55,7 @@ INTERRUPTED = "interrupted"
 
 
 def is_worker(config: pytest.Config) -> bool:
-    """Whether this process is one of xdist's workers."""
+    """Return whether this process is one of xdist's workers."""
     return hasattr(config, "workerinput")
 
 
@@ -65,7 +65,7 @@ def _worker(config: pytest.Config) -> Any:
 
 
 def is_controller(config: pytest.Config) -> bool:
-    """Whether this process hands its tests to xdist's workers."""
+    """Return whether this process hands its tests to xdist's workers."""
     return not is_worker(config) and bool(config.getoption("dist", "no") != "no")
 
 
@@ -77,7 +77,7 @@ def get_sources(config: pytest.Config) -> Sources:
 
 
 def is_given(name: str, config: pytest.Config) -> bool:
-    """Whether the option `name` was given anywhere, whatever its value."""
+    """Return whether the option `name` was given anywhere, whatever its value."""
     return get_sources(config).find(BY_NAME[name]) is not None
 
 
@@ -165,7 +165,7 @@ def defer(collector: pytest.Collector, test: str, obj: object, made: object) -> 
 
 
 def expand_tests(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Give the tests over datasets their items, once what they need may be had."""
+    """Parametrize the tests over datasets, once what they need is there."""
     config = session.config
     forecast = config.stash.get(FORECAST_KEY, None)
     if forecast is None:
@@ -398,7 +398,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give all workers one name in the store, and each a way to say something."""
+        """Send all workers one name in the store, and each a way to announce."""
         node.workerinput[SESSION_ID] = self._session_id
         node.workerinput[LINES] = channel = node.gateway.newchannel()
         ended = threading.Event()
@@ -436,7 +436,7 @@ class Controller:
             return (yield)
 
     def say_once(self, line: str) -> None:
-        """Say what one process found out, or all of them, in the one terminal."""
+        """Describe what one process found out, or all of them, in the one terminal."""
         with self._announcing:
             if line not in self._announced:
                 self._announced.add(line)
@@ -545,7 +545,7 @@ def _register_download_only(config: pytest.Config, screen: Screen) -> None:
 
 
 def selects_for_setup(config: pytest.Config) -> bool:
-    """Whether `--vlm-setup` is for certain datasets: by paths, or with --vlm-data."""
+    """Return whether paths or --vlm-data choose what `--vlm-setup` sets up."""
     return _names_paths(config) or is_given("data", config)
 
 
@@ -582,5 +582,5 @@ def build_environment(config: pytest.Config, announce: Callable[[str], None]) ->
 
 
 def is_model_given(config: pytest.Config) -> bool:
-    """Whether a model is named, so that a session without benchmarks costs nothing."""
+    """Return whether a model is named: other sessions must cost nothing."""
     return is_given("model", config)

@@ -34,7 +34,7 @@ class HeldScore:
         self.result: GateResult | None = None
 
     def matches(self, text: str) -> bool:
-        """Whether the baseline in `text` does not fail the score."""
+        """Return whether the baseline in `text` does not fail the score."""
         if self._updating:
             return text == self.text
         try:
@@ -59,7 +59,7 @@ class BaselineExtension(SingleFileSnapshotExtension):
         return data.text
 
     def matches(self, *, serialized_data: Any, snapshot_data: Any) -> bool:
-        """Whether the score passes its baseline."""
+        """Return whether the score passes its baseline."""
         return self._comparison.matches(snapshot_data)
 
     @classmethod
@@ -73,7 +73,7 @@ class BaselineExtension(SingleFileSnapshotExtension):
     def matches_test_location(
         cls, *, test_location: PyTestLocation, snapshot_location: str
     ) -> bool:
-        """Whether the test may have this baseline: any that it names."""
+        """Return whether the test may have this baseline: any that it names."""
         return True
 
     def discover_snapshots(self, **_: Any) -> SnapshotCollections:

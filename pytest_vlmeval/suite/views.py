@@ -59,7 +59,7 @@ def _or_fail(read: Callable[[], T], *, may_skip: bool = True) -> T:
 
 @lru_cache(maxsize=1_000)
 def _describe_origin(answer: Answer) -> list[tuple[str, object]]:
-    """Say whether the session asked itself, or what answered when."""
+    """Return whether the session asked itself, or what answered when."""
     if not answer.from_store:
         return [("answer_from", "this session")]
     at = datetime.fromtimestamp(answer.answered_at, UTC).isoformat(timespec="seconds")
@@ -118,7 +118,7 @@ class SampleView:
                 )
 
     def _lacks_judge(self) -> bool:
-        """Whether only a judge could score the answer, and there is none."""
+        """Return whether only a judge could score the answer, and there is none."""
         try:
             self._run.verdict(self.dataset, self.index)
         except NeedsJudgeError:

@@ -127,7 +127,7 @@ class Copies:
             (self.folder / name).unlink()
 
     def leave(self, media: Media) -> None:
-        """Say that a request is done with its files."""
+        """Explain that a request is done with its files."""
         self._used.subtract(media.keys())
 
 
@@ -170,7 +170,7 @@ class Host:
         self._copies = Copies(folder)
 
     async def check(self) -> Refusal | None:
-        """Say why the model cannot be asked on this node, None if it can."""
+        """Explain why the model cannot be asked on this node, None if it can."""
         try:
             await self._client.check()
         except VlmEvalError as error:
@@ -361,6 +361,6 @@ def _lost(name: str, reason: str) -> RequestError:
 
 
 def _reason(error: RayError) -> str:
-    """Give the first and the last line of what Ray says, often a whole traceback."""
+    """Return the first and the last line of what Ray says, often a whole traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(dict.fromkeys([lines[0], lines[-1]])) if lines else repr(error)

@@ -30,7 +30,7 @@ class Checkpoint:
         self._ends = set(ends if isinstance(ends, list) else [ends])
 
     def describe(self) -> str:
-        """Say what was loaded, and where."""
+        """Describe what was loaded, and where."""
         return f"{type(self._model).__name__} on {self._device}"
 
     def answer(self, prompts: list[Prompt]) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def _message(role: str, text: str) -> dict[str, Any]:
 
 
 def _content(part: dict[str, str], images: list[Image.Image]) -> dict[str, str]:
-    """Give a part as the chat template takes it, and add its image to the others."""
+    """Return a part as the chat template takes it, and add its image to the others."""
     if part["kind"] == "video":
         raise ValueError("videos are not taken here, only their frames")
     if part["kind"] == "text":

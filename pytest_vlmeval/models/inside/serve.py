@@ -27,7 +27,7 @@ def load(order: dict[str, Any]) -> Any:
 
 
 def explain(error: BaseException) -> str:
-    """Give an error in one line; its traceback goes to the log."""
+    """Return an error in one line; its traceback goes to the log."""
     traceback.print_exc(file=sys.stderr)
     return " ".join(f"{type(error).__name__}: {error}".split())[:600]
 

@@ -73,7 +73,7 @@ class VlmevalModel:
                 settings["temperature"] = order["temperature"]
 
     def describe(self) -> str:
-        """Say what was loaded, and where."""
+        """Describe what was loaded, and where."""
         return f"{type(self._model).__name__} of ms-vlmeval on {self._device}"
 
     def answer(self, prompts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ class VlmevalModel:
         return self._model.chat_inner(messages, dataset=dataset)
 
     def _message(self, prompt: dict[str, Any]) -> list[dict[str, str]]:
-        """Give the prompt as the class wants it: its own where it builds one."""
+        """Return the prompt as the class wants it: its own where it builds one."""
         dataset, model = prompt["dataset"], self._model
         (turn,) = prompt["turns"]
         own = getattr(model, "use_custom_prompt", lambda dataset: False)
@@ -122,7 +122,7 @@ class VlmevalModel:
 
 
 def _values(turn: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Give a turn as ms-vlmeval's classes take it."""
+    """Return a turn as ms-vlmeval's classes take it."""
     return [
         {"type": part["kind"], "value": part.get("text") or part.get("path", "")}
         for part in turn
@@ -138,7 +138,7 @@ def rows(path: str) -> dict[str, Any]:
 
 @cache
 def _row_format() -> Any:
-    """Give the module that reads rows, without the packages that it is part of."""
+    """Return the module that reads rows, without the packages that it is part of."""
     project = Path(__file__).resolve().parents[2]
     for name in ("pytest_vlmeval", "pytest_vlmeval.sandbox"):
         package = ModuleType(name)

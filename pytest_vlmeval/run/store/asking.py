@@ -92,7 +92,7 @@ class StoredAnswer:
 
 
 def counts(stored: StoredAnswer, session_id: str) -> bool:
-    """Whether an answer settles its ask for a session.
+    """Return whether an answer settles its ask for a session.
 
     A usable answer always does; a failed or empty one only in the session that got it,
     so that the next command asks again.
@@ -203,7 +203,7 @@ class Answers:
     def after(
         self, run_id: str, fingerprints: Iterable[str], seq: int
     ) -> Iterator[list[StoredAnswer]]:
-        """Give the answers recorded after `seq` in parts, oldest first."""
+        """Return the answers recorded after `seq` in parts, oldest first."""
         return self._parts(run_id, set(fingerprints), seq)
 
     def _parts(
@@ -561,7 +561,7 @@ class Reuse:
                 connection.execute(insert, rows)
 
     def begin(self, run_id: str, session_id: str, owner: str) -> Checking | None:
-        """Take over the check of a session: None where it is the caller's now.
+        """Take over the check of a session: None if it is the caller's now.
 
         Else return how far the process is that has it. That of one that is gone is
         taken over.
@@ -610,7 +610,7 @@ class Reuse:
             )
 
     def load(self, session_id: str) -> SpotCheck | None:
-        """Return what the check of a session has found; None where there was none."""
+        """Return what the check of a session has found; None if there was none."""
         query = sa.select(spot_checks.c.result).where(
             spot_checks.c.session_id == session_id
         )

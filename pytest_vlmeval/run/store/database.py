@@ -72,7 +72,7 @@ class Location:
 
     @property
     def file(self) -> Path | None:
-        """The file, None where the store is in a database."""
+        """The file, None if the store is in a database."""
         return None if self.url else self.work_dir / "store.sqlite"
 
     @property
@@ -81,7 +81,7 @@ class Location:
         return self.file is None or self.file.exists()
 
     def explain(self, error: BaseException) -> str:
-        """Say what a failure of the store means; nothing recorded is lost."""
+        """Describe what a failure of the store means; nothing recorded is lost."""
         cause = str(getattr(error, "orig", None) or error).strip()
         if self.url is not None:
             return (
@@ -118,7 +118,7 @@ _REFUSED = re.compile(
 
 
 def is_lost(error: sa.exc.DBAPIError) -> bool:
-    """Whether a PostgreSQL server that was there went away."""
+    """Return whether a PostgreSQL server that was there went away."""
     code = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or (code or "").startswith(_ENDING):
         return True
@@ -139,7 +139,7 @@ def may_come_back(error: sa.exc.DBAPIError) -> float:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether somebody else held an SQLite store for too long."""
+    """Return whether somebody else held an SQLite store for too long."""
     return "database is locked" in str(error)
 
 
@@ -335,7 +335,7 @@ class RefusedValueError(VlmEvalError):
 
 
 def is_of_store(error: Exception) -> bool:
-    """Whether the store itself fails, and not for a value of one answer."""
+    """Return whether the store itself fails, and not for a value of one answer."""
     if isinstance(error, ConnectionLostError):
         return True
     return isinstance(error, VlmEvalError) and not isinstance(error, RefusedValueError)
@@ -497,7 +497,7 @@ def _machine() -> str:
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether `owner` was a process of this machine that is gone."""
+    """Return whether `owner` was a process of this machine that is gone."""
     machine, pid, _ = owner.rsplit(":", 2)
     if machine != _machine():
         return False
@@ -511,7 +511,7 @@ def _is_dead(owner: str) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits for its parent to notice."""
+    """Return whether a process has ended and only waits for its parent to notice."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -107,7 +107,7 @@ def install() -> None:
 
 
 def _see_stand_ins(upstream: Callable[..., bytes]) -> Callable[..., bytes]:
-    """Give a decoder that knows the texts that stand for images in a table.
+    """Return a decoder that knows the texts that stand for images in a table.
 
     dataset/mmlongbench.py:493, smp/vlm.py:150 and others decode cells themselves.
     """
@@ -139,7 +139,7 @@ def _refuse(event: str, args: tuple[object, ...]) -> None:
 
 
 def _is_bytecode(paths: Sequence[object]) -> bool:
-    """Whether these are what Python keeps of modules that it imports."""
+    """Return whether these are what Python keeps of modules that it imports."""
     return all(isinstance(path, str) and "/__pycache__/" in path for path in paths)
 
 
@@ -164,7 +164,7 @@ def _keep_within(
 
 
 def _is_own_socket(end: object = None, address: object = None) -> bool:
-    """Whether it is a socket in the process's own folder, where its children talk."""
+    """Return whether it is a socket in the process's own folder, for its children."""
     if not isinstance(end, socket.socket) or end.family != socket.AF_UNIX:
         return False
     return isinstance(address, str) and Path(address).resolve().is_relative_to(
@@ -265,7 +265,7 @@ def _fix_images(module: Any) -> None:
         images.write_base64(base64_string, image_path)
 
     def read_ok(img_path: str) -> bool:
-        """Look whether there is an image, without waiting for a FIFO."""
+        """Check whether there is an image, without waiting for a FIFO."""
         images = current_job().images
         if images is not None and images.knows(img_path):
             return True

@@ -71,7 +71,7 @@ class RefusedExpressionError(ValueError):
 
 
 def evaluate(source: object, names: Mapping[str, object] | None = None) -> Any:
-    """Give the value of an expression, with bare names from `names`.
+    """Return the value of an expression, with bare names from `names`.
 
     Raises TypeError for what is no text, SyntaxError and NameError as eval() does,
     RefusedExpressionError for what is not allowed, and what arithmetic raises.
@@ -85,7 +85,7 @@ def evaluate(source: object, names: Mapping[str, object] | None = None) -> Any:
 
 
 def calculate(text: str) -> complex:
-    """Give the number that a text of numbers and + - * / ^ and brackets stands for.
+    """Return the number that a text of numbers and + - * / ^ and brackets stands for.
 
     There are no names in it, and neither "or" nor any other word. Raises ValueError,
     SyntaxError, and what arithmetic raises.

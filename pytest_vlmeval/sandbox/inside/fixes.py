@@ -112,7 +112,7 @@ ALLOWANCE = Allowance()
 
 
 def timeout_decorator() -> ModuleType:
-    """Give a module with `timeout(seconds)` as in the package of this name."""
+    """Return a module with `timeout(seconds)` as in the package of this name."""
 
     def timeout(seconds: float | None = None, **_options: object) -> Callable[..., Any]:
         limit_s = min(seconds or MAX_SECONDS, MAX_SECONDS)
@@ -300,7 +300,7 @@ def _fix_open_questions(module: Any) -> None:
 
 
 def _references(cell: object) -> list[str]:
-    """Give the references of an open question, one or a list of them."""
+    """Return the references of an open question, one or a list of them."""
     text = str(cell)
     with suppress(Exception):
         if text.startswith("[") and isinstance(found := evaluate(text), list):
@@ -432,7 +432,7 @@ def fix_mathvista(module: Any) -> None:
 
 
 def lettered(options: Sequence[object]) -> dict[str, str]:
-    """Give the texts of options by their letters."""
+    """Return the texts of options by their letters."""
     return dict(zip(ascii_uppercase, map(str, options), strict=False))
 
 
@@ -461,7 +461,7 @@ def read_vista_option(
 
 
 def _is_vista_answer(said: str, line: Any) -> bool:
-    """Whether a text is the reference, as a number to its own precision."""
+    """Return whether a text is the reference, as a number to its own precision."""
     reference = str(line["answer"])
     if line["answer_type"] not in ("integer", "float"):
         return said == reference
@@ -744,7 +744,7 @@ def fix_folder(module: Any) -> None:
 
 
 def find_video(path: Path) -> Path:
-    """Give the file that a class means, which may have another name.
+    """Return the file that a class means, which may have another name.
 
     Some add `.mp4` for frames to what has it already, as they take the same column for
     the file itself (dataset/v2pbench.py:125 and :135, dataset/omtgbench.py:233 and

@@ -71,14 +71,14 @@ class HubShelf:
     checksums: dict[str, str] = field(default_factory=dict)
 
     def find(self, request: Request) -> str:
-        """Give the folder of a snapshot; raises Needed."""
+        """Return the folder of a snapshot; raises Needed."""
         for snapshot in self.snapshots:
             if request.items() <= snapshot.items():
                 return str(snapshot["folder"])
         raise Needed(request)
 
     def find_file(self, url: str, name: str, md5: str | None = None) -> Path:
-        """Give the file of an address, which the parent keeps as `name`; or Needed.
+        """Return the file of an address, which the parent keeps as `name`; or Needed.
 
         `md5` is its checksum, where a class publishes one.
         """
@@ -87,7 +87,7 @@ class HubShelf:
         return Path(self.files[url])
 
     def cached(self, repository: str, branch: str | None) -> str | None:
-        """Give the folder of any snapshot of a repository's branch, if it is there."""
+        """Return the folder of any snapshot of a repository's branch, if any."""
         branches = DEFAULT_BRANCHES if branch in DEFAULT_BRANCHES else {branch}
         for snapshot in self.snapshots:
             same = snapshot["repository"] == repository
@@ -97,7 +97,7 @@ class HubShelf:
 
 
 def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
-    """Read the shelf that the parent sends; None where nothing may be brought."""
+    """Read the shelf that the parent sends; None if nothing may be brought."""
     if shelf is None:
         return None
     table = shelf["table"]
@@ -113,7 +113,7 @@ def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
 def own_folders(
     info: dict[str, Any], table: str | None, shelf: dict[str, Any] | None, *more: Path
 ) -> list[Path] | None:
-    """Give the folders in which a dataset may open files; None for any.
+    """Return the folders in which a dataset may open files; None for any.
 
     They are those of its table, of what was downloaded for it, where it is prepared,
     and this process's own.
@@ -140,14 +140,14 @@ def own_folders(
 
 
 def _mirrored_files(source: Path) -> list[Path]:
-    """Give a mirror's folder, and what its own files link to elsewhere."""
+    """Return a mirror's folder, and what its own files link to elsewhere."""
     real = source.resolve()
     files = (path.resolve() for path in source.rglob("*") if path.is_symlink())
     return [real, *(file for file in files if not file.is_relative_to(real))]
 
 
 def shelf_for(wanted: str) -> HubShelf:
-    """Give the job's shelf; raises ContainedError where nothing may be brought."""
+    """Return the job's shelf; raises ContainedError where nothing may be brought."""
     shelf = current_job().shelf
     if shelf is None:
         raise ContainedError(f"the sandbox allows no download of {wanted}")
@@ -383,7 +383,7 @@ def load_dataset(path: str, name: str | None = None, **options: Any) -> Any:
 
 
 def _library() -> Any:
-    """Give the package `datasets` itself, which works in this process only."""
+    """Return the package `datasets` itself, which works in this process only."""
     stand_in = sys.modules.get("datasets")
     if stand_in is None or stand_in.__spec__ is None:
         os.environ["HF_DATASETS_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"

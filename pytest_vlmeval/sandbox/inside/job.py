@@ -183,17 +183,17 @@ def running(job: Job) -> Iterator[None]:
 
 
 def current_job() -> Job:
-    """Give the job of the call that is being served."""
+    """Return the job of the call that is being served."""
     return _running[-1]
 
 
 def files_within() -> Sequence[Path] | None:
-    """Give the folders in which the work in progress may open files; None for any."""
+    """Return the folders in which the work in progress may open files; None for any."""
     return _running[-1].within if _running else None
 
 
 def _as_cell(value: Any) -> Any:
-    """Give what comes back for a value written to a table cell."""
+    """Return what comes back for a value written to a table cell."""
     if value is None:
         return float("nan")
     if isinstance(value, list | tuple | dict | set):

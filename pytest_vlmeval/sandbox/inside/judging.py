@@ -54,7 +54,7 @@ class MuteJudge:
         return True
 
     def generate(self, message: object, **settings: object) -> str:
-        """Give the reply by which ms-vlmeval knows a failed request."""
+        """Return the reply by which ms-vlmeval knows a failed request."""
         return NO_REPLY
 
 
@@ -71,7 +71,7 @@ class AskingJudge(MuteJudge):
             self._settings["max_tokens"] = job.judge_tokens
 
     def generate(self, message: object, **settings: object) -> str:
-        """Give the reply to a prompt; NO_REPLY where it is empty or there is none."""
+        """Return the reply to a prompt; NO_REPLY where it is empty or there is none."""
         if not isinstance(message, str):
             raise VlmEvalError(
                 "ms-vlmeval shows its judge more than a text for this dataset, which "
@@ -147,7 +147,7 @@ def _assume_option(inputs: Any, right: bool, _result: Any) -> object:
 
 
 def read_points(cell: Any) -> int | None:
-    """Give what a judge's number counts in MMDU (dataset/image_mt.py:81), if any."""
+    """Return what a judge's number counts in MMDU (dataset/image_mt.py:81), if any."""
     try:
         return min(max(int(cell), 0), FULL_POINTS)
     except (TypeError, ValueError, OverflowError):
@@ -155,12 +155,12 @@ def read_points(cell: Any) -> int | None:
 
 
 def _is_read(result: Any, _reply: str) -> bool:
-    """Whether each turn of a conversation has points in all dimensions."""
+    """Return whether each turn of a conversation has points in all dimensions."""
     return set(result["log"].split("\n")) == {"Succeed"}
 
 
 def _assume_conversation(_inputs: Any, right: bool, result: Any) -> object:
-    """Give full points where there are none, or, as ms-vlmeval does, none at all."""
+    """Return full points if there are none, or, as ms-vlmeval does, none at all."""
     if not right:
         return result
     dimensions = import_module("vlmeval.dataset.image_mt").MMDUDataset.DIMS

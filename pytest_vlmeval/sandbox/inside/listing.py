@@ -41,7 +41,7 @@ class _Anything(str):
 
 
 def list_datasets() -> dict[str, Any]:
-    """Give the `datasets` in ms-vlmeval's order, each as plain data."""
+    """Return the `datasets` in ms-vlmeval's order, each as plain data."""
     package = _import_package()
     presets = import_module(f"{OWN}.video_dataset_config").supported_video_datasets
     found: dict[str, dict[str, Any]] = {}
@@ -105,13 +105,13 @@ def _describe(name: str, cls: Any, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entry(table: Any, name: str) -> str:
-    """Give what a class has for a name, or for all; "" for none."""
+    """Return what a class has for a name, or for all; "" for none."""
     value = table.get(name) if isinstance(table, dict) else table
     return value if isinstance(value, str) else ""
 
 
 def _repository(cls: Any, name: str) -> str:
-    """Give the hub's repository that the methods of a class take by default."""
+    """Return the hub's repository that the methods of a class take by default."""
     # Single files of theirs are enough.
     if name in WITHOUT_REPOSITORY or getattr(cls, "DATASET_PART_URL", None):
         return ""

@@ -33,7 +33,7 @@ def locate(
     shelf: dict[str, Any],
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Give the dataset's `tables`, or what it `needs` first: a repository or a file.
+    """Return the dataset's `tables`, or what it `needs` first: a repository or a file.
 
     Of other classes than those of videos only what they need is found out; `no_table`
     says that one cannot do without. Raises VlmEvalError.

@@ -141,7 +141,7 @@ class ImageStore:
         return STAND_IN + digest
 
     def content(self, stand_in: str) -> bytes:
-        """Give the bytes that a text of `stand_in` stands for."""
+        """Return the bytes that a text of `stand_in` stands for."""
         digest = stand_in.removeprefix(STAND_IN)
         if digest in self._faults:
             return (self._others / digest).read_bytes()
@@ -177,11 +177,11 @@ class ImageStore:
         target.symlink_to(self._folder.absolute() / image.name)
 
     def knows(self, path: str) -> bool:
-        """Whether the image of a path is stored."""
+        """Return whether the image of a path is stored."""
         return path in self._by_path
 
     def at(self, path: str) -> MediaFile:
-        """Give the image at `path`, storing it if ms-vlmeval made the file.
+        """Return the image at `path`, storing it if ms-vlmeval made the file.
 
         Some classes give a data URL or the table's cell where others name a file.
         """
@@ -212,7 +212,7 @@ class ImageStore:
 
 
 def check_image(data: bytes) -> str:
-    """Give Pillow's name of the format; raises ImageError when it does not decode.
+    """Return Pillow's name of the format; raises ImageError when it does not decode.
 
     The whole image is decoded, so that a cut one is noticed: a JPEG at an eighth of
     its size, which takes a fraction of the time.
@@ -274,7 +274,7 @@ class VideoMedia:
         self._known: dict[Path, MediaFile] = {}
 
     def image(self, path: Path) -> MediaFile:
-        """Give a frame, or an image of the dataset's own; raises VideoError."""
+        """Return a frame, or an image of the dataset's own; raises VideoError."""
         if path not in self._known:
             if path.is_relative_to(self._frames):
                 # Just written, always as JPEG: nothing to check.
@@ -290,7 +290,7 @@ class VideoMedia:
         return self._known[path]
 
     def video(self, path: Path) -> MediaFile:
-        """Give the file of a video; raises VideoError."""
+        """Return the file of a video; raises VideoError."""
         path = find_video(path)
         if path not in self._known:
             suffix = path.suffix.lower()
@@ -375,7 +375,7 @@ class Tensor:
         return Tensor(np.ascontiguousarray(self.array))
 
     def float(self) -> Tensor:
-        """Give 32-bit numbers."""
+        """Return 32-bit numbers."""
         return Tensor(self.array.astype(np.float32))
 
     def div(self, divisor: int) -> Tensor:
@@ -383,7 +383,7 @@ class Tensor:
         return Tensor(self.array / np.float32(divisor))
 
     def size(self, axis: int) -> int:
-        """Give the length of an axis."""
+        """Return the length of an axis."""
         return int(self.array.shape[axis])
 
 

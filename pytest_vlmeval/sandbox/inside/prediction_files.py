@@ -29,7 +29,7 @@ _OTHER = re.compile(
 
 
 def through_a_file(texts: Sequence[str], path: Path, *, formulas: bool) -> list[str]:
-    """Give answers as upstream's scoring reads them; empty ones stay as they are.
+    """Return answers as upstream's scoring reads them; empty ones stay as they are.
 
     With `formulas` a text that begins like one is one, as in ms-vlmeval 0.0.20.
     """
@@ -62,7 +62,7 @@ def _may_change(text: str) -> bool:
 
 
 def _is_value(text: str) -> bool:
-    """Whether a column of such texts is read as numbers, or as truth values."""
+    """Return whether a column of such texts is read as numbers, or as truth values."""
     if text.lower() in ("true", "false"):
         return True
     try:

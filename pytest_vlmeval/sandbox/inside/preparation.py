@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def build_dataset(info: dict[str, str], job: Job) -> Any:
-    """Give ms-vlmeval's dataset object over the job's rows.
+    """Return ms-vlmeval's dataset object over the job's rows.
 
     Raises VlmEvalError where ms-vlmeval cannot build it, with the place in its code.
     """
@@ -61,7 +61,7 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
 
 
 def find_class(info: dict[str, str]) -> Any:
-    """Give a dataset's class; what can be scored with all that its scoring needs."""
+    """Return a dataset's class; what can be scored with all that its scoring needs."""
     name = f"vlmeval.dataset.{info['module']}"
     # First, as it changes the clients that the class's module imports.
     import_module("vlmeval.smp")
@@ -96,7 +96,7 @@ def _why_not_built(info: dict[str, str], error: BaseException) -> str:
 
 
 def lacks_text(package: str) -> str:
-    """Say that a package is missing, and what to do."""
+    """Explain that a package is missing, and what to do."""
     return (
         f"The package {package} is not in the sandbox's environment. "
         "--vlm-sandbox-python takes an environment that has it: with ms-vlmeval, what "
@@ -259,7 +259,7 @@ def prepare(
 def _read_table(
     info: dict[str, str], tsv: str | None, target: Path, job: Job
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Give the job its rows; give their numbers, and the faults of some, by index."""
+    """Set the job's rows; return their numbers, and the faults of some, by index."""
     if tsv is None:
         return {}, {}
     assert job.images is not None
@@ -278,7 +278,7 @@ def _read_table(
 def _check_columns(
     info: dict[str, str], rows: pd.DataFrame, tsv: str
 ) -> dict[str, int]:
-    """Give each index's row number, counted from 1 below the line of names."""
+    """Return each index's row number, counted from 1 below the line of names."""
     family = FAMILIES.get(info["class_name"])
     required = ["index", "question"] if family and family.asked else ["index"]
     missing = [name for name in required if name not in rows]
@@ -302,7 +302,7 @@ def _check_columns(
 
 
 def _set_aside_broken(rows: pd.DataFrame, numbers: dict[str, int]) -> dict[str, str]:
-    """Give the rows, by index, with whose image cell no dataset can be built.
+    """Return the rows, by index, with whose image cell no dataset can be built.
 
     One such cell is an AssertionError or SyntaxError for all rows (dataset/
     image_base.py:168, smp/misc.py:255), so it gets a text that passes there.
@@ -429,7 +429,7 @@ class _SampleWriter:
 
 
 def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
-    """Give what is asked at once, turn by turn: of a dialogue what the user says.
+    """Return what is asked at once, turn by turn: of a dialogue what the user says.
 
     Its other messages are the reference answers (dataset/image_mt.py:54); each model
     goes on from its own (inference_mt.py:24 chat_mt).

@@ -383,13 +383,13 @@ def bare_text(text: str) -> str:
 
 
 def same_text(text: str, reference: str) -> bool:
-    """Whether an answer is a reference, but for what `comparable` leaves out."""
+    """Return whether an answer is a reference, but for what `comparable` leaves out."""
     known = comparable(reference)
     return bool(known) and comparable(bare_text(text)) == known
 
 
 def comparable(text: str) -> str:
-    """Give a text as it is compared with a reference.
+    """Return a text as it is compared with a reference.
 
     Case, width, articles, quotes around words and the marks of sentences are left out,
     and numbers up to ten have one spelling. Whatever tells one value from another is
@@ -404,7 +404,7 @@ def comparable(text: str) -> str:
 
 
 def has_words(text: str, reference: str) -> bool:
-    """Whether the words of a reference stand in a text, in their order.
+    """Return whether the words of a reference stand in a text, in their order.
 
     An empty reference stands in none. In a script that is written without spaces
     between words, anything may stand beside it.
@@ -420,7 +420,7 @@ def has_words(text: str, reference: str) -> bool:
 
 
 def _clean(text: str) -> str:
-    """Give letters of other shapes their usual one, and leave out what nobody sees."""
+    """Replace letters of other shapes by the usual ones; drop what is invisible."""
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n \n{text[-TAIL:]}"
     if not text.isascii():
@@ -454,7 +454,7 @@ def _tidy(text: str) -> str:
 
 
 def _boxes(text: str) -> list[str]:
-    """Give what stands in the places that models are told to put their answer into."""
+    """Return what is in the places that models are told to put answers into."""
     found = []
     for opening, closing in _BOXES:
         found += _between(text, opening, closing)
@@ -497,7 +497,7 @@ def _json_answers(text: str) -> Iterable[object]:
 
 
 def _fold(text: str) -> str:
-    """Give a text in lower case, letter by letter."""
+    """Return a text in lower case, letter by letter."""
     lower = text.lower()
     if len(lower) == len(text):
         return lower
@@ -505,13 +505,13 @@ def _fold(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Give a text as it is compared with others."""
+    """Return a text as it is compared with others."""
     bare = _fold(_bare(text))
     return re.sub(r"^(?:a|an|the) (?=\w)", "", bare)
 
 
 def _bare(text: str) -> str:
-    """Give a text without quotes around it and the marks that end a sentence."""
+    """Return a text without quotes around it and the marks that end a sentence."""
     tidy = " ".join(_tidy(_clean(text)).split())
     bare = _unquoted(_ended(_unquoted(tidy)))
     return _ended(bare) or tidy
@@ -593,7 +593,7 @@ def _explained(
 def _is_revised(
     text: str, letter: str, options: Mapping[str, object], known: list[_Option]
 ) -> bool:
-    """Whether a text takes its answer back, and does not end with the same."""
+    """Return whether a text takes its answer back, and does not end with the same."""
     marks = list(_REVISED.finditer(text))
     if not marks or not _speaks(text[: marks[-1].start()], options, known):
         return False
@@ -608,7 +608,7 @@ def _is_revised(
 
 
 def _speaks(text: str, options: Mapping[str, object], known: list[_Option]) -> set[str]:
-    """Give the options that a text names, by letter or by text."""
+    """Return the options that a text names, by letter or by text."""
     return _mentioned(text, options) | _texts_in(text, known)
 
 
@@ -664,7 +664,7 @@ def _alone(
 
 
 def _mentioned(text: str, options: Mapping[str, object]) -> set[str]:
-    """Give the letters of options that stand in a text by themselves."""
+    """Return the letters of options that stand in a text by themselves."""
     found = set()
     for match in _MENTION.finditer(text):
         rest = text[match.end() : match.end() + 2]
@@ -745,7 +745,7 @@ def _is_letter(
     options: Mapping[str, object],
     known: list[_Option],
 ) -> bool:
-    """Whether what follows a cue is an option's letter, not a word like "a"."""
+    """Return whether what follows a cue is an option's letter, not a word like "a"."""
     letter = found["letter"].upper()
     if letter not in options:
         return False
@@ -863,7 +863,7 @@ def _only_text(text: str, known: list[_Option]) -> str | None:
 
 
 def _texts_in(text: str, known: list[_Option]) -> set[str]:
-    """Give the options whose texts are in an answer and not denied there."""
+    """Return the options whose texts are in an answer and not denied there."""
     folded = " ".join(_fold(text).split())
     found: set[str] = set()
     for option in sorted(known, key=lambda option: -len(option.text)):
@@ -884,7 +884,7 @@ def _texts_in(text: str, known: list[_Option]) -> set[str]:
 
 
 def _goes_on(folded: str, end: int, words: str, known: list[_Option]) -> bool:
-    """Whether more belongs to an option: "3 mm" is not 3 where 3 cm is one, too."""
+    """Return whether more belongs to an option: "3 mm" is not 3 beside "3 cm"."""
     longer = any(option.text.startswith(f"{words} ") for option in known)
     return longer and bool(re.match(r" \w", folded[end : end + 2]))
 
@@ -921,7 +921,7 @@ def _script(sign: str) -> str:
 
 
 def _ends_at(text: str, end: int) -> bool:
-    """Whether a word ends at a place of a text."""
+    """Return whether a word ends at a place of a text."""
     if end >= len(text) or end == 0:
         return True
     last, following = text[end - 1], text[end]
@@ -937,7 +937,7 @@ def _ends_at(text: str, end: int) -> bool:
 
 
 def _starts_at(text: str, start: int) -> bool:
-    """Whether a word starts at a place of a text."""
+    """Return whether a word starts at a place of a text."""
     if start <= 0:
         return True
     first, before = text[start], text[start - 1]
@@ -952,7 +952,7 @@ def _starts_at(text: str, start: int) -> bool:
 
 
 def _stands(text: str, start: int, end: int) -> bool:
-    """Whether a text stands in another by itself: whole words, in most scripts.
+    """Return whether a text stands in another by itself: whole words, in most scripts.
 
     Chinese, Japanese, Korean, Thai and others are written without spaces between
     words. There a single sign is a part of other words, and not taken for one.
@@ -1003,6 +1003,6 @@ def _yes_no(text: str) -> str | None:
 
 
 def _is_doubted(folded: str, word: re.Match[str]) -> bool:
-    """Whether a "yes" or "no" is denied or guessed where it stands."""
+    """Return whether a "yes" or "no" is denied or guessed where it stands."""
     clause = _CLAUSE.split(folded[max(0, word.start() - 80) : word.start()])[-1]
     return bool(_NEGATED.search(_YES_OR_NO.sub("", clause)))

@@ -114,7 +114,7 @@ NEEDS_JUDGE = (
 
 
 def describe() -> dict[str, Any]:
-    """Give the versions that decide a score."""
+    """Return the versions that decide a score."""
     return {
         "ms_vlmeval": version("ms-vlmeval"),
         "python": platform.python_version(),
@@ -178,7 +178,7 @@ def score(
 def _measure(
     info: dict[str, str], family: Family, job: Job, outcome: Outcome
 ) -> dict[str, Any]:
-    """Give the metrics, and which of them ranks the dataset with its value."""
+    """Return the metrics, and which of them ranks the dataset with its value."""
     metrics = flatten(outcome.result)
     main_metric, value = family.rank(info, metrics, outcome.verdicts)
     if family.judge == "partial" and job.ask is None:
@@ -243,7 +243,7 @@ def _silent(_done: int, _total: int) -> None:
 
 
 def _replay(job: Job) -> Ask:
-    """Give a judge that repeats what it said, and has no reply to anything new."""
+    """Return a judge that repeats what it said, and has no reply to anything new."""
 
     def ask(questions: Sequence[Question]) -> list[Mapping[str, Any]]:
         return [_said_before(job, dict(question)) for question in questions]
@@ -262,14 +262,14 @@ def _said_before(job: Job, question: Question) -> Mapping[str, Any]:
 
 
 def _differs(info: dict[str, Any], job: Job) -> bool:
-    """Whether the job's scoring is another than the published one."""
+    """Return whether the job's scoring is another than the published one."""
     if job.scoring == "vlmevalkit":
         return info["class_name"] in vlmevalkit.CLASSES
     return _corrects(info, job)
 
 
 def _corrects(info: dict[str, Any], job: Job) -> bool:
-    """Whether there is something to correct in how a dataset is scored."""
+    """Return whether there is something to correct in how a dataset is scored."""
     own = is_own(info) and info["class_name"] == "ImageVQADataset"
     return info["class_name"] in CORRECTED or own or bool(job.missing or job.empty)
 
@@ -292,7 +292,7 @@ def _explain_missing(
 
 
 def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Give a list for each field: one object for each verdict would take 20 MB."""
+    """Return a list for each field: one object for each verdict would take 20 MB."""
     names = verdicts[0] if verdicts else ()
     return {
         name: [each[name] for each in verdicts] for name in names if name != "unsure"
@@ -300,7 +300,7 @@ def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _prediction(family: Family, replies: list[str]) -> str | list[str]:
-    """Give what ms-vlmeval has in its column of predictions."""
+    """Return what ms-vlmeval has in its column of predictions."""
     # Half a character is no text to spacy, nor to a file.
     whole = [HALVES.sub("\ufffd", reply) for reply in replies]
     return whole if family.in_turns else "".join(whole)
@@ -309,7 +309,7 @@ def _prediction(family: Family, replies: list[str]) -> str | list[str]:
 def _best_case(
     info: dict[str, str], family: Family, job: Job, texts: dict[str, Any], value: float
 ) -> float:
-    """Give the value if all that the judge did not decide were right."""
+    """Return the value if all that the judge did not decide were right."""
     if not any(task.unusable for task in job.tasks.values()):
         return value
     outcome = _evaluate(info, family, replace(job, best_case=True), texts)
@@ -344,7 +344,7 @@ def _evaluate(
 
 
 def _is_read_from_a_file(info: dict[str, Any], family: Family, job: Job) -> bool:
-    """Whether upstream gives a number for answers that its file changes."""
+    """Return whether upstream gives a number for answers that its file changes."""
     return not (
         job.scoring == "corrected"
         or is_own(info)

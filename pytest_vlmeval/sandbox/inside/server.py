@@ -105,7 +105,7 @@ def _die_with(parent_pid: int) -> None:
 
 
 def _load_methods(channel: Channel) -> dict[str, Method] | str:
-    """Give the methods by name, or why this environment has none."""
+    """Return the methods by name, or why this environment has none."""
     containment.install()
     try:
         from pytest_vlmeval.sandbox.inside import (

@@ -75,7 +75,7 @@ def take_table(
 
 
 def table_of(data: pd.DataFrame) -> Table:
-    """Give the rows that a class made as if they had been read from a table."""
+    """Return the rows that a class made as if they had been read from a table."""
     texts = {
         str(name): [
             "" if missing else str(cell)
@@ -201,7 +201,7 @@ def fix_checksums(module: Any) -> None:
 
 
 def is_own(info: dict[str, str]) -> bool:
-    """Whether a dataset is a user's own table."""
+    """Return whether a dataset is a user's own table."""
     return info["rules"] != info["name"]
 
 
@@ -239,7 +239,7 @@ def take_own(path: Path, info: dict[str, str], stand_in: Callable[[str], str]) -
 
 
 def _as_paths(columns: dict[str, list[str]], images: list[str]) -> list[str]:
-    """Give what stands for each row's images as if it were their paths.
+    """Return what stands for each row's images as if it were their paths.
 
     Of rows with a column `image` ms-vlmeval leaves out those without one (dataset/
     image_base.py:153); a list of paths may be empty.
@@ -272,7 +272,7 @@ def _images_of(cell: str) -> list[str]:
 
 
 def digest_files(files: Sequence[str]) -> dict[str, Any]:
-    """Give of each file a digest of what it holds, or in its place what is wrong."""
+    """Return a digest of each file's content, or in its place what is wrong."""
     found: list[tuple[str, str]] = []
     for path in files:
         try:
@@ -328,7 +328,7 @@ def find_missing(path: Path, rows: pd.DataFrame) -> dict[str, dict[str, str]]:
 def keep_missing(
     rows: pd.DataFrame, missing: Mapping[str, Mapping[str, str]]
 ) -> pd.DataFrame:
-    """Give the rows with the texts that were read as no value."""
+    """Return the rows with the texts that were read as no value."""
     rows = rows.copy()
     for name in dict.fromkeys(name for cells in missing.values() for name in cells):
         rows[name] = [

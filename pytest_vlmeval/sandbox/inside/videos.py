@@ -64,7 +64,7 @@ def locate_videos(
 
 
 def scored_dataset(info: Info, job: Job) -> Any:
-    """Give ms-vlmeval's dataset object for scoring alone, which needs no video."""
+    """Return ms-vlmeval's dataset object for scoring alone, which needs no video."""
     cls = _find_class(info)
     dataset = cls.__new__(cls)
     dataset.dataset_name = info["settings"].get("dataset", info["name"])
@@ -141,13 +141,13 @@ def build_video(info: Info, shelf: dict[str, Any], job: Job) -> Any:
 
 
 def _accepted(cls: Any, settings: Info) -> Info:
-    """Give the settings that a class takes, as dataset/__init__.py:393 does."""
+    """Return the settings that a class takes, as dataset/__init__.py:393 does."""
     known = inspect.signature(cls.__init__).parameters
     return {name: value for name, value in settings.items() if name in known}
 
 
 def _one_way(cls: Any, settings: Info) -> Info:
-    """Say that the other way of choosing frames is not meant, where one is given.
+    """Explain that the other way of choosing frames is not meant, where one is given.
 
     dataset/video_base.py:64 refuses both, and dataset/videommev2.py:187, dataset/
     video_holmes.py:56 and dataset/omtgbench.py:197 have one of them by default.
@@ -300,7 +300,7 @@ class _VideoWriter:
                 )
 
     def _sample(self, position: int, index: str, row: Any) -> dict[str, Any] | None:
-        """Give a sample; None for a row that is left out."""
+        """Return a sample; None for a row that is left out."""
         prompt: list[list[list[str]]] = []
         error = None
         line = index if self._pack else position
@@ -342,7 +342,7 @@ class _VideoWriter:
 
 
 def _text(rows: Any, names: tuple[str, ...]) -> str | None:
-    """Give the text of the first of these columns that a row has; of rows, of all."""
+    """Return the text of the first of these columns that a row has; of rows, of all."""
     name = next((name for name in names if name in rows), None)
     if name is None:
         return None

@@ -31,7 +31,7 @@ CIRCULAR_STEP = 1_000_000
 
 
 def is_circular(info: Info) -> bool:
-    """Whether the dataset asks each question once per rotation of its options."""
+    """Return whether a question is asked once per rotation of its options."""
     name = info["rules"].lower()
     words = ("mmbench", "ccbench", "circular", "mmcr")  # dataset/image_mcq.py:268
     return info["class_name"] == "ImageMCQDataset" and any(w in name for w in words)

@@ -69,7 +69,7 @@ class Reading(NamedTuple):
         return self.upstream != self.corrected
 
     def of(self, job: Job) -> str | None:
-        """Give what the job's scoring reads."""
+        """Return what the job's scoring reads."""
         return self.corrected if job.scoring == "corrected" else self.upstream
 
 
@@ -99,7 +99,7 @@ def mark_unread(job: Job, found: Verdict, reading: Reading) -> Verdict:
 
 
 def judged_table(job: Job, answers: str, suffix: str) -> pd.DataFrame:
-    """Give the table that ms-vlmeval wrote beside the answers."""
+    """Return the table that ms-vlmeval wrote beside the answers."""
     file = import_module("vlmeval.smp.file")
     return job.tables[file.get_intermediate_file_path(answers, suffix)]
 
@@ -111,7 +111,7 @@ def verdict(
     reason: object = "",
     task: Task | None = None,
 ) -> Verdict:
-    """Give the verdict on one row as plain data; `task` is the judge's part in it.
+    """Return the verdict on one row as plain data; `task` is the judge's part in it.
 
     What the judge did not decide has no value.
     """

@@ -72,7 +72,7 @@ def evaluate_conversations(dataset: Any, answers: str, job: Job) -> Outcome:
 
 
 def _first_unread(log: str, task: Task) -> str:
-    """Give the first reply without points; each turn has one line and one reply."""
+    """Return the first reply without points; each turn has one line and one reply."""
     lines = log.split("\n")
     place = next(place for place, line in enumerate(lines) if line != "Succeed")
     said = (task.exchanges[place].text or "").strip() or "an empty text"

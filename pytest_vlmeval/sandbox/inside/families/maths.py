@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
-    """Give the `evaluate` of a class whose `post_check` in that module decides."""
+    """Return the `evaluate` of a class whose `post_check` in that module decides."""
 
     def evaluate_dataset(dataset: Any, answers: str, job: Job) -> Outcome:
         module: Any = import_module(f"vlmeval.dataset.utils.{module_name}")
@@ -67,7 +67,7 @@ evaluate_mathvista = evaluate_by("mathvista")
 
 
 def _reason(job: Job, row: pd.Series[Any], options: dict[str, str]) -> str:
-    """Give ms-vlmeval's note on a judge's reply, or say that an option is guessed."""
+    """Return ms-vlmeval's note on a judge's reply, or say that an option is guessed."""
     said = str(row["res"]).strip()
     if job.scoring == "corrected" and not read_vista_option(said, options, guess=False):
         nearest = read_vista_option(said, options, guess=True)
@@ -77,7 +77,7 @@ def _reason(job: Job, row: pd.Series[Any], options: dict[str, str]) -> str:
 
 
 def _choices(row: pd.Series[Any]) -> dict[str, object]:
-    """Give the options of a question by their letters; none for a free-form one."""
+    """Return the options of a question by their letters; none for a free-form one."""
     if row.get("question_type", "multi_choice") != "multi_choice":
         return {}
     return dict(zip(ascii_uppercase, evaluate(row["choices"]), strict=False))

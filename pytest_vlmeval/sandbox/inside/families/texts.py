@@ -53,7 +53,7 @@ def evaluate_open(dataset: Any, answers: str, job: Job) -> Outcome:
 def _exact_line(
     process_line: Callable[..., dict[str, Any]], job: Job
 ) -> Callable[..., Any]:
-    """Give the judge of one row of the user's own dataset.
+    """Return the judge of one row of the user's own dataset.
 
     `process_line` compares with ten people's answers unless told otherwise, which
     one reference cannot win; its last branch compares normalised texts. Any
@@ -70,7 +70,7 @@ def _exact_line(
 
 
 def _matches(line: Mapping[str, Any], row: Any, scoring: str) -> bool:
-    """Whether an answer is one of a row's references; `line` is ms-vlmeval's view.
+    """Return whether an answer is a reference of its row, `line` in ms-vlmeval.
 
     Corrected scoring compares by its own rule, to which "-5" is not "5", and also takes
     a reference in a box.
@@ -91,7 +91,7 @@ def _references(cell: str) -> list[object]:
 
 
 def by_row(metric: str, *, lists: bool = False) -> Callable[[Any, str, Job], Outcome]:
-    """Give the `evaluate` of a class that tells no verdicts.
+    """Return the `evaluate` of a class that tells no verdicts.
 
     Each row is evaluated once more by itself; it is right if `metric` is then not 0.
     With `lists` a row has a list of references.
@@ -117,7 +117,7 @@ def by_row(metric: str, *, lists: bool = False) -> Callable[[Any, str, Job], Out
 
 
 def _compared_by_words(table: pd.DataFrame, lists: bool) -> pd.DataFrame:
-    """Give a table in which a right answer is its reference, and no other is."""
+    """Return a table in which a right answer is its reference, and no other is."""
     right = [
         _has_reference(row, evaluate(row["answer"]) if lists else [row["answer"]])
         for _, row in table.iterrows()

@@ -68,7 +68,7 @@ def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
 
 
 def _options(row: pd.Series[Any]) -> dict[str, str]:
-    """Give a question's options by their letters."""
+    """Return a question's options by their letters."""
     options = {}
     for option in evaluate(row["candidates"]):
         letter, _, text = str(option).partition(".")
@@ -90,7 +90,7 @@ def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:
 
 
 def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
-    """Give each question its part of the answer to all questions about its video."""
+    """Assign to each question its part of the answer to all about its video."""
     whole = dict(zip(table["video"], table["prediction"], strict=True))
     dataset.data = table.drop(columns="prediction").reset_index(drop=True)
     rows, _ = dataset.load_pack_answers(whole)
@@ -105,7 +105,7 @@ def _of_row(job: Job, row: pd.Series[Any]) -> Verdict:
 
 
 def _of_video(job: Job, video: object, rows: pd.DataFrame) -> Verdict:
-    """Give the mean of a video's questions; one without an answer has no points.
+    """Return the mean of a video's questions; one without an answer has no points.
 
     The judge's part is that in the first question it did not decide, or in the last.
     """
