@@ -187,7 +187,7 @@ def _value(verdict: Verdict) -> float:
 def _number_clusters(
     samples: Iterable[tuple[IndexRow, Shown]],
 ) -> Iterator[Numbered]:
-    """Number the samples, alike if they share an image, a video or a group."""
+    """Yield the samples, each with a number shared by those of its image or group."""
     parents: list[int] = []
 
     def root(number: int) -> int:

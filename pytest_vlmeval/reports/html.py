@@ -39,7 +39,7 @@ from pytest_vlmeval.reports.summary import (
     summarize,
     total,
 )
-from pytest_vlmeval.reports.terminal import describe_account, describe_check
+from pytest_vlmeval.reports.wording import describe_account, describe_check
 from pytest_vlmeval.sandbox.environment import write_held
 
 MEGABYTE = 1_000_000

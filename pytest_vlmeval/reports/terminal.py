@@ -14,7 +14,6 @@ from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.models.endings import find_ending, is_cut_off
 from pytest_vlmeval.records import (
     USABLE,
-    Account,
     AnswerState,
     GateResult,
     Origins,
@@ -25,6 +24,7 @@ from pytest_vlmeval.records import (
 )
 from pytest_vlmeval.reports.progress import DatasetResult, LiveProgress, Progress, Watch
 from pytest_vlmeval.reports.summary import describe_unknown_endings, describe_unread
+from pytest_vlmeval.reports.wording import describe_account, describe_check
 from pytest_vlmeval.run.judge import compare_judges, describe_agreement
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.database import Location
@@ -161,9 +161,6 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
     )
 
 
-NOT_COMPARED = "not checked: another command asked them at the same time"
-
-
 def format_account(account: RunAccount) -> list[str]:
     """Return the lines of the terminal: stored answers, and totals of what was asked.
 
@@ -193,49 +190,6 @@ def describe_origins(origins: Origins, check: SpotCheck | None) -> str:
         words.append(f"{origins.stored} from the store{where}")
         words.append(describe_check(check))
     return f"{total} {'answer' if total == 1 else 'answers'}: {', '.join(words)}"
-
-
-def describe_check(check: SpotCheck | None) -> str:
-    """Describe what the spot check of the stored answers has shown."""
-    if check is None:
-        return NOT_COMPARED
-    if check.state == "unchecked":
-        return f"not checked: {check.why}"
-    if check.state == "weights":
-        return "spot check: the checksums of the weights are the same"
-    compared = check.asked - check.failed
-    words = [f"spot check: {check.same} of {compared} the same"]
-    if check.unsteady:
-        tells = "" if check.same or check.changed else ", which tells nothing"
-        words.append(f"{check.unsteady} differently each time{tells}")
-    if check.failed:
-        words.append(f"{check.failed} more without an answer")
-    text = ", ".join(words)
-    if check.state == "few":
-        if check.few < compared:
-            text += f" ({check.few} of them too few to tell: their new answers count)"
-        else:
-            text += " (too few to tell: the new answers count)"
-    return text
-
-
-def describe_account(account: Account) -> str:
-    """Say in one line what was asked, how long it took and what went wrong."""
-    noun = "request" if account.requests == 1 else "requests"
-    words = [f"{account.requests} {noun}"]
-    if account.retries:
-        words.append(f"{account.retries} of them again")
-    words.append(
-        f"{account.prompt_tokens} tokens in and {account.completion_tokens} out"
-    )
-    if account.latency_p50_ms is not None:
-        ranks = account.latency_p50_ms, account.latency_p95_ms, account.latency_p99_ms
-        shown = "/".join(f"{rank or 0:.0f}" for rank in ranks)
-        words.append(f"p50/p95/p99 {shown} ms")
-    if account.errors:
-        counts = ", ".join(f"{kind} {count}x" for kind, count in account.errors.items())
-        words.append(f"errors: {counts}")
-    return ", ".join(words)
 
 
 GATE_HEADINGS = (

@@ -9,10 +9,11 @@ from pytest_vlmeval.errors import printable
 from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools, is_cut_off
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import Answer, Score, Verdict
+    from pytest_vlmeval.records import Account, Answer, Score, SpotCheck, Verdict
 
 # What the templates of most models that think read, Qwen's among them.
 NO_THINKING = '{"chat_template_kwargs": {"enable_thinking": false}}'
+NOT_COMPARED = "not checked: another command asked them at the same time"
 # Longer answers are shortened in reports; the store keeps them whole.
 LONGEST_SHOWN = 2_000
 
@@ -162,3 +163,46 @@ def list_score(score: Score) -> list[tuple[str, object]]:
         *((f"metric: {name}", value) for name, value in score.metrics.items()),
         *list_repeats(score),
     ]
+
+
+def describe_check(check: SpotCheck | None) -> str:
+    """Describe what the spot check of the stored answers has shown."""
+    if check is None:
+        return NOT_COMPARED
+    if check.state == "unchecked":
+        return f"not checked: {check.why}"
+    if check.state == "weights":
+        return "spot check: the checksums of the weights are the same"
+    compared = check.asked - check.failed
+    words = [f"spot check: {check.same} of {compared} the same"]
+    if check.unsteady:
+        tells = "" if check.same or check.changed else ", which tells nothing"
+        words.append(f"{check.unsteady} differently each time{tells}")
+    if check.failed:
+        words.append(f"{check.failed} more without an answer")
+    text = ", ".join(words)
+    if check.state == "few":
+        if check.few < compared:
+            text += f" ({check.few} of them too few to tell: their new answers count)"
+        else:
+            text += " (too few to tell: the new answers count)"
+    return text
+
+
+def describe_account(account: Account) -> str:
+    """Say in one line what was asked, how long it took and what went wrong."""
+    noun = "request" if account.requests == 1 else "requests"
+    words = [f"{account.requests} {noun}"]
+    if account.retries:
+        words.append(f"{account.retries} of them again")
+    words.append(
+        f"{account.prompt_tokens} tokens in and {account.completion_tokens} out"
+    )
+    if account.latency_p50_ms is not None:
+        ranks = account.latency_p50_ms, account.latency_p95_ms, account.latency_p99_ms
+        shown = "/".join(f"{rank or 0:.0f}" for rank in ranks)
+        words.append(f"p50/p95/p99 {shown} ms")
+    if account.errors:
+        counts = ", ".join(f"{kind} {count}x" for kind, count in account.errors.items())
+        words.append(f"errors: {counts}")
+    return ", ".join(words)

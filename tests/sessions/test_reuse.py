@@ -15,7 +15,7 @@ from pytest_vlmeval import evaluate
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.evidence import Evidence, differences, read_entry
 from pytest_vlmeval.records import SpotCheck
-from pytest_vlmeval.reports.terminal import describe_check
+from pytest_vlmeval.reports.wording import describe_check
 from pytest_vlmeval.run.store import Store
 from tests.support.postgres_server import postgres_server as postgres_server
 from tests.support.postgres_server import postgres_url as postgres_url
