@@ -221,6 +221,12 @@ class _Call:
                 "asks for (vlm_serve, vlm_judge_serve). Start it, and give its address "
                 "as api_base or judge_api_base."
             )
+        if settings.mode == "report":
+            raise VlmEvalError(
+                "evaluate() asks and scores, and mode='report' does neither: it "
+                "belongs to the command line. Leave mode out: stored answers are not "
+                "asked again."
+            )
         settings = replace(settings, data=_names(datasets, settings, here))
         for remark in settings.remarks:
             self._tell(remark)

@@ -203,7 +203,7 @@ class BaselineGate:
             "It uses the stored answers and writes "
             f"{self.own}, which is to be committed.\n"
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
-            'ini file vlm_allow_missing_baseline = "yes".',
+            "ini file vlm_allow_missing_baseline = true.",
         )
 
     def unreadable(self, why: str) -> GateResult:

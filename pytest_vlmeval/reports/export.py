@@ -41,7 +41,7 @@ def format_summary(report: RunReport) -> str:
     commit = f", commit `{report.revision}`" if report.revision else ""
     lines = [f"# {_plain(report.model)}", "", f"Run `{report.run_id}`, {when}{commit}"]
     if report.compared_with:
-        lines.append(f", compared with {_plain(report.compared_with)}")
+        lines[-1] += f", compared with {_plain(report.compared_with)}"
     headings = ["dataset", "metric", "score", "95 % interval", "answered", "right"]
     if report.compared_with:
         headings += ["before", "lost", "won"]

@@ -318,6 +318,7 @@ class TerminalReport:
         self._session_id = session_id
         self._store: Store | None = None
         self._watch: Watch | None = None
+        self._session: pytest.Session | None = None
         self.line = LiveProgress(screen, self._progress)
 
     def _find_watch(self) -> Watch | None:
@@ -348,35 +349,54 @@ class TerminalReport:
         if self._terminal.config.getoption("durations", None) is None:
             self._terminal.stats.pop("", None)
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Keep the session: its exit status is not final before the summary."""
+        self._session = session
+
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
     ) -> None:
         """Print the table of datasets, unless nothing was run."""
         if exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
-        lines: list[str] = []
         if self._settings.gates.stop_early:
             # The plan may have become smaller since.
             self._watch = None
+        lines: list[str] = []
         try:
             watch = self._find_watch()
             if watch is None:
                 return
             # A score of answers that may be another model's is none of this session.
-            lines = self._refusal() or [
-                *format_table(watch.results()),
-                *self._gates(),
-                *format_unheld(self._find_unheld()),
-                *format_account(watch.account()),
-                *self._compare(),
-            ]
-        except VlmEvalError as error:
-            lines = [*lines, str(error)]
+            lines = self._refusal()
         except Exception as error:
-            lines = [*lines, log_error(self._settings, error, "The summary")]
+            lines = [self._failure(error, exitstatus)]
+        else:
+            parts: tuple[Callable[[], Sequence[str]], ...] = (
+                lambda: format_table(watch.results()),
+                self._gates,
+                lambda: format_unheld(self._find_unheld()),
+                lambda: format_account(watch.account()),
+                self._compare,
+            )
+            for part in () if lines else parts:
+                # One that fails does not take the others with it.
+                try:
+                    lines += part()
+                except Exception as error:
+                    lines.append(self._failure(error, exitstatus))
         terminalreporter.write_sep("=", "vlmeval")
         for line in lines:
             terminalreporter.write_line(printable(line))
+
+    def _failure(self, error: Exception, exitstatus: int) -> str:
+        """Return the line of what failed; what is unexpected fails the session."""
+        if isinstance(error, VlmEvalError):
+            return str(error)
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            assert self._session is not None
+            self._session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        return log_error(self._settings, error, "The summary")
 
     def _refusal(self) -> list[str]:
         """Explain why stored answers do not count, if their check did not pass."""

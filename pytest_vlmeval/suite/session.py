@@ -40,6 +40,8 @@ SOURCES_KEY = pytest.StashKey[Sources]()
 SETTINGS_KEY = pytest.StashKey[Settings]()
 KEEPER_KEY: pytest.StashKey[ServerKeeper] = pytest.StashKey()
 SESSION_ID_KEY = pytest.StashKey[str]()
+# Why the settings are refused, if that shows only when a test needs them.
+REFUSAL_KEY = pytest.StashKey[str]()
 # Thresholds that no test was held against, by their datasets.
 UNHELD_KEY = pytest.StashKey[dict[str, str]]()
 # The keys under which a worker tells its controller why nothing can be run, and
@@ -140,6 +142,14 @@ def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
 
 def _parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     config = metafunc.config
+    try:
+        get_settings(config)
+    except pytest.UsageError as error:
+        # Raised here, it would be an error of the module, with a traceback.
+        config.stash[REFUSAL_KEY] = str(error)
+        nothing = [suite.UnselectedParameter()]
+        metafunc.parametrize(fixture, nothing, indirect=True)
+        return
     run = get_run(config)
     if FORECAST_KEY not in config.stash:
         only_collects = bool(config.option.collectonly)
@@ -186,6 +196,9 @@ def expand_tests(session: pytest.Session, items: list[pytest.Item]) -> None:
 def begin_run(session: pytest.Session) -> None:
     """Start to ask what the collected items need; does nothing without benchmarks."""
     config = session.config
+    if REFUSAL_KEY in config.stash:
+        _refuse(session, config.stash[REFUSAL_KEY])
+        return
     forecast = config.stash.get(FORECAST_KEY, None)
     if forecast is not None and forecast.refusal is not None:
         _refuse(session, forecast.refusal)

@@ -133,7 +133,8 @@ def test_pandas_reads_the_scores_in_one_line(export: Path, report: RunReport) ->
 def test_the_summary_is_a_table(report: RunReport) -> None:
     lines = format_summary(report).splitlines()
     assert lines[0] == "# artificial"
-    assert ", compared with artificial (" in lines[3]
+    assert lines[2].startswith("Run `")
+    assert ", compared with artificial (" in lines[2]
     score = report.datasets[0].score
     assert score is not None
     assert f"| Artificial (modified data) | Overall | {score.value:.2f} of 100 |" in (

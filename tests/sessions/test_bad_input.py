@@ -41,6 +41,20 @@ def test_no_model(project: Project, workers: list[str]) -> None:
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+def test_a_bad_value_is_one_line_without_a_model_too(
+    project: Project, workers: list[str]
+) -> None:
+    """Settings are then read only when a test over datasets is collected."""
+    project.write_math(2)
+    result = project.run("--vlm-level=1", *workers)
+    assert error_of(result) == (
+        "--vlm-level=1 is not accepted: --vlm-level takes a confidence: a number from "
+        "0.5 to below 1."
+    )
+    assert "ERROR collecting" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
 def test_no_server_at_the_url(project: Project, workers: list[str]) -> None:
     project.write_math(2)
     with socket.socket() as unused:

@@ -30,7 +30,7 @@ def test_a_missing_baseline_fails_with_the_command_that_makes_it(
             "It uses the stored answers and writes "
             f"{BASELINE}, which is to be committed.",
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
-            'ini file vlm_allow_missing_baseline = "yes".',
+            "ini file vlm_allow_missing_baseline = true.",
         ]
     )
     assert not baseline_of(gated).exists()

@@ -168,7 +168,7 @@ ONE = {
     "the summary": (
         ("reports.terminal", "format_table"),
         "The summary failed unexpectedly: ",
-        0,
+        4,
     ),
     "the page": (
         ("reports.html", "write_html"),
@@ -212,6 +212,8 @@ def test_what_breaks_a_session_is_a_line(
     for word in ("Traceback", "INTERNALERROR", "broken("):
         assert word not in output
     assert "in broken\n" in log_of(project)
+    if place == "the summary":
+        result.stdout.fnmatch_lines(["gates: *", "asked: *"])
     written = {each.name for each in project.pytester.path.glob("[pr]*")}
     if place in ("the page", "the results"):
         # The other one is written.

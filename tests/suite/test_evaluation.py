@@ -254,6 +254,11 @@ def test_an_interrupted_call_ends_and_keeps_its_answers(
             "Pillow, base64, or a list of these.",
         ),
         ({"data": "MME"}, "evaluate() takes the datasets as datasets, not data."),
+        (
+            {"datasets": ["MME"], "mode": "report"},
+            "evaluate() asks and scores, and mode='report' does neither: it belongs to "
+            "the command line. Leave mode out: stored answers are not asked again.",
+        ),
     ],
 )
 def test_what_a_call_cannot_do(

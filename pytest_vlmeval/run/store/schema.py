@@ -6,7 +6,7 @@ import re
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # Answers with a text that is scored (`records.USABLE`), in the words of the index, so
 # that SQLite takes that.
