@@ -264,7 +264,7 @@ WORSE = (
 SCORES = ("-k", "not test_sample")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def comparing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the gates of baselines be among the tests, and fail without one."""
     monkeypatch.delenv("PYTEST_ADDOPTS")
@@ -304,6 +304,7 @@ def stopped_after(gates: Mapping[str, Mapping[str, object]]) -> int:
     return int(told[1])
 
 
+@pytest.mark.usefixtures("comparing")
 @pytest.mark.slow
 def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     project: Project, server: ServerProcess
@@ -345,6 +346,7 @@ def test_a_regression_is_found_with_few_samples_and_told_everywhere(
     assert asked_since(server, before) == FEW
 
 
+@pytest.mark.usefixtures("comparing")
 @pytest.mark.slow
 def test_what_keeps_its_baseline_and_its_threshold_stops_when_both_are_known(
     project: Project, server: ServerProcess
@@ -383,6 +385,7 @@ WHOLE_COMPARED = [
 ]
 
 
+@pytest.mark.usefixtures("comparing")
 @pytest.mark.slow
 def test_what_needs_all_samples_says_why(
     project: Project, server: ServerProcess
