@@ -112,6 +112,9 @@ def test_a_server_that_stays_away_stops_all_workers(
     server = vlm_server(answers=REPLIES, latency_s=0.5)
     arguments = [*endpoint(server.url), "--vlm-concurrency=2", "--vlm-retries=9"]
     process = project.start(*arguments, "--vlm-outage=2", "-n4")
+    # One that finds no server when it begins would be refused, and stops nothing.
+    assert process.stdout is not None
+    assert any("4 workers [" in line for line in process.stdout)
     wait_for(lambda: answers(project) >= 4)
     server.kill()
     output = finish(process)

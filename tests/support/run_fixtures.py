@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import functools
 import io
 import os
 import random
@@ -135,6 +136,8 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # Under nohup it would be ignored, as by all that this process starts.
+            preexec_fn=functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
         self._started.append(process)
         return process
