@@ -54,7 +54,7 @@ EIGHT_LOST = [
     "  change    -20.00 points of right answers [[]-*, -*[]], 90 % paired score "
     "(Tango)",
     "  p         0.00391 that so many are lost by chance (exact McNemar test, level "
-    "0.05)",
+    "0.95)",
     "  flips     8 lost (right, now wrong), 0 gained",
     "  power     a drop of * points is found four times in five",
     "  lost      1, 3, 5, 7, 9, 11, 13, 15",
