@@ -81,7 +81,7 @@ class NeedsJudgeError(VlmEvalError):
 
 
 class AnswerlessError(VlmEvalError):
-    """A table of one's own has no column of answers."""
+    """A table of the user's own has no column of answers."""
 
 
 class NotAskedError(VlmEvalError):

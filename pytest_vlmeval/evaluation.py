@@ -159,7 +159,7 @@ def evaluate(
 ) -> Results:
     """Ask a model the questions of datasets, score its answers, return the results.
 
-    `datasets` are names, paths of tables of one's own, or a mapping of names to
+    `datasets` are names, paths of tables of the user's own, or a mapping of names to
     DataFrames with the columns of such tables. `options` are those of pytest without
     `--vlm-` and with `_` for `-`: `evaluate("m", ["MMStar"], api_base="http://...",
     limit=20)`. `config` may be a task as a dict too, in the shape of EvalScope's.

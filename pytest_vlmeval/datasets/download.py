@@ -531,7 +531,7 @@ class _Bringing(NamedTuple):
             checksum = hashlib.file_digest(file, new_md5).hexdigest()
         published = self.info.is_published(checksum)
         if not published and self.allow_modified:
-            # Once it lies there it would be taken for the dataset by every run.
+            # Every run would take it for the dataset once it is there.
             if self.path.suffix == ".tsv" and not _may_be_table(part.path):
                 part.discard()
                 raise self._error("what came is no table with names and rows")

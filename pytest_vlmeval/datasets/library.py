@@ -209,7 +209,7 @@ class Library:
         raise unknown_dataset(name, self.catalog, bundled, self._settings.data_root)
 
     def add_own(self, path: Path) -> str:
-        """Take a file of one's own; return its dataset's name."""
+        """Take a file of the user's own; return its dataset's name."""
         name = dataset_name(str(path))
         first = self._own.setdefault(name, path)
         if first != path:

@@ -51,7 +51,7 @@ SHOWN_FAULTS = 5
 MOST_FAULTS = 1_000
 SHOWN_TEXT = 60
 OPTIONS = set(string.ascii_uppercase)
-# A table with a column of such a name is not taken for one without images.
+# A table with a column of such a name does not count as one without images.
 LIKE_IMAGES = ("image", "image_path", "images", "img", "picture", "photo")
 LAYOUT = (
     "It needs tabs between the columns, UTF-8, and a first line with their names: "
@@ -603,7 +603,7 @@ def _remember(memory: Path, data: object) -> None:
 def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Path:
     """Write a DataFrame as the table of a dataset; return the file.
 
-    It has the columns of a table of one's own (README). Cells of `image` may be bytes,
+    It has the columns of a user's table (README). Cells of `image` may be bytes,
     Pillow's images, base64, or lists of these; paths in `image_path` count from
     `here`. The file lies below `folder` by its content, so that equal data are the
     same dataset. Raises `VlmEvalError` for a name or a cell that cannot be used.

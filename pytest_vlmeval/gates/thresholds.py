@@ -289,7 +289,7 @@ class Thresholds:
         """Raise `VlmEvalError` for a misspelt dataset or model.
 
         `datasets` are all that ms-vlmeval knows, the bundled ones and the session's
-        own. A table of one's own that is not among them is named by its path, from
+        own. A table of the user's own that is not among them is named by its path, from
         the folder of the file of thresholds.
         """
         known = list(datasets)

@@ -134,7 +134,7 @@ class Run:
 
     @cached_property
     def judges(self) -> JudgePanel:
-        """The judges for tests of one's own; replies go to the run store."""
+        """The judges for tests of the user's own; replies go to the run store."""
         from pytest_vlmeval.run.judge import JudgePanel, create_judges
         from pytest_vlmeval.run.store import Store
 

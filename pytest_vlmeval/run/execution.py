@@ -192,7 +192,7 @@ class Execution:
     def _start_sandboxes(self) -> None:
         """Start what will score, so that it is up when the last answer arrives."""
         for name in self._entries:
-            # One that cannot be had is told by the score that needs it.
+            # The score that needs one reports that it cannot be had.
             with suppress(VlmEvalError):
                 self.library.sandbox_for(name).start()
 

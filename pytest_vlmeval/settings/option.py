@@ -211,7 +211,7 @@ def parse_urls(text: str) -> tuple[str, ...]:
 
 
 def is_table(name: str) -> bool:
-    """Return whether a dataset's name is the path of a file of one's own."""
+    """Return whether a dataset's name is the path of a file of the user's own."""
     return "/" in name or "\\" in name or Path(name).suffix.lower() in TABLES
 
 

@@ -53,7 +53,7 @@ DESELECTED = pytest.StashKey[set[str]]()
 class Benchmark:
     """Base class of a benchmark: names its datasets, brings their tests.
 
-    A path of a TSV, from the folder of the test's file, names a dataset of one's own;
+    A path of a TSV, from the folder of the test's file, names a user's dataset;
     "*" stands for what `--vlm-data` names and no other selected benchmark has.
     Subclasses may add tests of their own with the fixtures `vlm_sample`,
     `vlm_score` and `vlm_run`.

@@ -134,4 +134,5 @@ def test_real_images(project: Project, open_report: Open, screenshots: Path) -> 
     page.locator(".sample img").nth(3).wait_for()
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0)"
     page.wait_for_function(f"({loaded})([...document.querySelectorAll('.sample img')])")
+    assert page.locator(".sample img").count() >= 4
     page.screenshot(path=screenshots / "images.png")

@@ -1,6 +1,6 @@
 """The reader: which option, or yes or no, an answer names unmistakably.
 
-The corrected scoring and tables of one's own read answers and judges' replies by it,
+The corrected scoring and users' tables read answers and judges' replies by it,
 in place of ms-vlmeval's rules. It looks at the evidence from the strongest to the
 weakest: a box around the answer, a letter or an option's text alone, a sentence that
 says what the answer is, a letter at the beginning or at the end, and at last the one

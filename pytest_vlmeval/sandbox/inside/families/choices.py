@@ -120,7 +120,7 @@ def main_of_choices(
     for name in names:
         if name in metrics:
             return name, metrics[name] * 100
-    # Splits of one's own: all rows together.
+    # Splits of the user's own: all rows together.
     values = [v["value"] for v in verdicts if v["value"] is not None]
     if not values:
         raise VlmEvalError(
