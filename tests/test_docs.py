@@ -107,6 +107,9 @@ def test_the_index_leads_to_every_page() -> None:
 def test_all_parts_are_in_the_architecture() -> None:
     table = read(ROOT / "docs/architecture.md")
     for path in (ROOT / "pytest_vlmeval").iterdir():
+        # A checkout that was updated may keep the bytecode of folders that are gone.
+        if path.is_dir() and not any(path.rglob("*.py")):
+            continue
         part = path.name if path.suffix == ".py" else f"{path.name}/"
         if part not in {"__init__.py", "py.typed/", "__pycache__/"}:
             assert f"`{part}`" in table, part
