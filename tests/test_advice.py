@@ -143,7 +143,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_data_versions.py": {
         "test_an_unknown_file_is_downloaded_asked_and_marked": (
-            "datasets/download:_Bringing._bring",
+            "datasets/download:_bring_locked",
         ),
     },
     "test_demo_client.py": {
@@ -211,9 +211,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_hub.py": {
-        "test_offline_says_what_is_missing_and_where": (
-            "datasets/hub:HubAccess._failure",
-        ),
+        "test_offline_says_what_is_missing_and_where": ("datasets/hub:_failure",),
     },
     "test_images_as_upstream.py": {
         "test_what_ms_vlmeval_cannot_send": ("models/chat:_fit",),
@@ -268,7 +266,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_without_the_driver": ("run/store/database:_open_postgresql",),
     },
     "test_prepare.py": {
-        "test_a_cache_that_cannot_be_written": ("datasets/prepare:_Preparation.fill",),
+        "test_a_cache_that_cannot_be_written": ("datasets/prepare:_fill",),
     },
     "test_published_answers.py": {
         "test_the_judge_sees_what_was_cut_off_and_what_stands_for_an_empty_reply": (
@@ -364,11 +362,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_video_datasets.py": {
         "test_all_questions_about_a_video_in_one_prompt": (
-            "sandbox/inside/videos:_VideoWriter.samples",
+            "sandbox/inside/videos:_samples",
         ),
     },
     "test_video_repositories.py": {
-        "test_a_folder_as_mirror": ("datasets/hub:HubAccess._link_mirror",),
+        "test_a_folder_as_mirror": ("datasets/hub:_link_mirror",),
         "test_a_table_that_cannot_be_made_anew": ("sandbox/inside/videos:_unusable",),
         "test_a_table_that_is_not_the_published_one": (
             "datasets/hub:_check_published",
@@ -386,7 +384,7 @@ FOLLOWED = [
 # These name what was given, or what an option did, and advise nothing.
 GIVEN = (
     "datasets/catalog:_files_like",
-    "datasets/download:_allowed_source",
+    "datasets/download:_bring",
     "suite/commands:list_datasets",
     "datasets/prepare:check_frames_apply",
     "gates/baseline_file:find_differences",

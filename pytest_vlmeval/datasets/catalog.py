@@ -9,7 +9,6 @@ environment, which --vlm-setup names.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import shlex
@@ -17,12 +16,17 @@ import subprocess
 import sys
 import tomllib
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_vlmeval.datasets.download import VERSIONS, load_versions, write_whole
+from pytest_vlmeval.datasets.download import (
+    VERSIONS,
+    digest,
+    load_versions,
+    remember,
+)
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.records import DatasetInfo, DataVersion
 from pytest_vlmeval.settings.option import (
@@ -34,65 +38,41 @@ from pytest_vlmeval.settings.option import (
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import JudgeNeed, Kind
-    from pytest_vlmeval.sandbox.calls import ListedDataset
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
 CARD = Path(__file__).with_name("card.toml")
 CATALOG = Path(__file__).with_name("catalog.json")
 
 
-class CardEntry(NamedTuple):
-    """The facts of one dataset, as `DatasetInfo` has them."""
-
-    family: str
-    judge: JudgeNeed
-    has_references: bool
-    hub: str
-    homepage: str | None
-    licence: str | None
-    size_bytes: int | None
-
-
 class Card(NamedTuple):
-    """The datasets of the card, and those whose ms-vlmeval class is theirs alone."""
+    """The fields of `DatasetInfo` that the card has, by name of the dataset.
 
-    by_name: Mapping[str, CardEntry]
-    by_class: Mapping[str, CardEntry]
+    `by_class` has those of datasets whose ms-vlmeval class is theirs alone.
+    """
 
-    def find(self, name: str, class_name: str) -> CardEntry | None:
-        """Return what is known of a dataset, if anything is."""
-        return self.by_name.get(name) or self.by_class.get(class_name)
+    by_name: Mapping[str, Mapping[str, Any]]
+    by_class: Mapping[str, Mapping[str, Any]]
 
 
 def load_card() -> Card:
     """Read the card."""
-    families = tomllib.loads(CARD.read_text(encoding="utf-8"))["family"]
-    return Card(
-        by_name=dict(entry for family in families for entry in _entries(family)),
-        by_class={
-            family["class_name"]: entry
-            for family in families
-            if "class_name" in family
-            for _, entry in _entries(family)
-        },
-    )
-
-
-def _entries(family: Mapping[str, Any]) -> Iterator[tuple[str, CardEntry]]:
-    sizes = family.get("sizes_mb", {})
-    for name in family["names"]:
-        yield (
-            name,
-            CardEntry(
-                family=family["name"],
-                judge=family["judge"],
-                has_references=name not in family.get("unreferenced", ()),
-                hub=family.get("hub", ""),
-                homepage=family.get("homepage"),
-                licence=family.get("licence"),
-                size_bytes=sizes[name] * 10**6 if name in sizes else None,
-            ),
-        )
+    by_name: dict[str, Mapping[str, Any]] = {}
+    by_class: dict[str, Mapping[str, Any]] = {}
+    for family in tomllib.loads(CARD.read_text(encoding="utf-8"))["family"]:
+        sizes = family.get("sizes_mb", {})
+        for name in family["names"]:
+            by_name[name] = {
+                "family": family["name"],
+                "judge": family["judge"],
+                "has_references": name not in family.get("unreferenced", ()),
+                "repository": family.get("hub", ""),
+                "homepage": family.get("homepage"),
+                "licence": family.get("licence"),
+                "size_bytes": sizes[name] * 10**6 if name in sizes else None,
+            }
+            if "class_name" in family:
+                by_class[family["class_name"]] = by_name[name]
+    return Card(by_name, by_class)
 
 
 class Address(NamedTuple):
@@ -118,21 +98,25 @@ def read_address(text: str) -> Address:
     if page is not None:
         return Address(repository=page[1])
     url = text.replace("/blob/", "/resolve/")
-    return Address(url=url, source=_source(url))
-
-
-def _source(url: str) -> str:
     address = urllib.parse.urlsplit(url)
     repository = re.match(r"/(?:api/v1/)?datasets/([^/]+/[^/]+)/", address.path)
-    if repository is None:
-        return address.netloc
-    return f"{address.netloc}/{repository[1]}"
+    source = f"{address.netloc}/{repository[1]}" if repository else address.netloc
+    return Address(url=url, source=source)
 
 
 # Counts changes in what is written, so that older files are not read.
 FORMAT = 7
 PROBE_S = 60.0
 MOST_FILES = 3
+# By what ms-vlmeval's types of a dataset have in them.
+KINDS: dict[str, Kind] = {
+    "MCQ": "multiple_choice",
+    "Y/N": "yes_no",
+    "VQA": "vqa",
+    "Caption": "caption",
+    "MT": "conversation",
+}
+MODALITIES = {"VIDEO": "video", "TEXT": "text"}
 DEMO_FOLDER = Path(__file__).parent / "demo"
 # Prints the version of ms-vlmeval and its folder, without importing it.
 PROBE = (
@@ -150,26 +134,43 @@ class VlmevalPackage(NamedTuple):
     version: str
 
 
+class OwnClass(NamedTuple):
+    """The class of ms-vlmeval that asks and scores a kind of table."""
+
+    class_name: str
+    module: str
+    judge: JudgeNeed
+
+
+# As build_dataset decides (dataset/__init__.py:397), where the classes for one's own
+# files only differ in where they read them; `CustomVQADataset`, which scores nothing,
+# is replaced by the class of the published open questions, and by the one of yes/no
+# questions where all answers are that.
+OWN_CLASSES: dict[Kind, OwnClass] = {
+    "multiple_choice": OwnClass("ImageMCQDataset", "image_mcq", "optional"),
+    "yes_no": OwnClass("ImageYORNDataset", "image_yorn", "optional"),
+    "vqa": OwnClass("ImageVQADataset", "image_vqa", "unused"),
+}
+
+
 def demo_datasets() -> dict[str, DatasetInfo]:
     """Return the datasets that come with this package."""
-    entries: list[tuple[str, str, str, Kind, JudgeNeed]] = [
-        ("DemoChoice", "ImageMCQDataset", "image_mcq", "multiple_choice", "optional"),
-        ("DemoYesNo", "ImageYORNDataset", "image_yorn", "yes_no", "optional"),
-        ("DemoOpen", "ImageVQADataset", "image_vqa", "vqa", "unused"),
-    ]
+    kinds: dict[str, Kind] = {
+        "DemoChoice": "multiple_choice",
+        "DemoYesNo": "yes_no",
+        "DemoOpen": "vqa",
+    }
     return {
         name: DatasetInfo(
             name=name,
-            class_name=class_name,
-            module=module,
             kind=kind,
             path=DEMO_FOLDER / f"{name}.tsv",
             family="Demo",
             source="bundled",
             has_references=True,
-            judge=judge,
+            **OWN_CLASSES[kind]._asdict(),
         )
-        for name, class_name, module, kind, judge in entries
+        for name, kind in kinds.items()
     }
 
 
@@ -257,13 +258,13 @@ def locate_package(python: Path, cache_dir: Path | None = None) -> VlmevalPackag
                 return VlmevalPackage(packages / "vlmeval", version)
     if cache_dir is None:
         return _ask(python)
-    memory = cache_dir / "catalog" / f"where-{_digest(str(python.absolute()))}.json"
+    memory = cache_dir / "catalog" / f"where-{digest(str(python.absolute()))}.json"
     with suppress(OSError, ValueError, TypeError):
         state, version, folder = json.loads(memory.read_text(encoding="utf-8"))
         if state == _state(Path(folder)):
             return VlmevalPackage(Path(folder), version)
     found = _ask(python)
-    _remember(memory, [_state(found.folder), found.version, str(found.folder)])
+    remember(memory, [_state(found.folder), found.version, str(found.folder)])
     return found
 
 
@@ -282,11 +283,11 @@ def load_catalog(
         return _as_infos(pinned["datasets"])
     texts = [each.read_text(encoding="utf-8") for each in (CARD, VERSIONS)]
     state = [FORMAT, *texts, environment.fingerprint, _state(package.folder)]
-    memory = cache_dir / "catalog" / f"{_digest(json.dumps(state))}.json"
+    memory = cache_dir / "catalog" / f"{digest(state)}.json"
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         return _as_infos(json.loads(memory.read_text(encoding="utf-8")))
     catalog = _make_catalog(environment.python)
-    _remember(memory, [_as_entry(info) for info in catalog])
+    remember(memory, [_as_entry(info) for info in catalog])
     return {info.name: info for info in catalog}
 
 
@@ -302,68 +303,44 @@ def write_catalog(python: Path, path: Path = CATALOG) -> None:
 
 def _make_catalog(python: Path) -> list[DatasetInfo]:
     from pytest_vlmeval.sandbox.calls import list_in_sandbox
-    from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+    from pytest_vlmeval.sandbox.process import opened_sandbox
 
     # Of its own: all is imported there, whatever packages are absent.
-    sandbox = Sandbox(python)
-    try:
+    with opened_sandbox(python) as sandbox:
         listed = list_in_sandbox(sandbox)
-    except SandboxFault as fault:
-        raise VlmEvalError(str(fault)) from fault
-    finally:
-        sandbox.close()
     card = load_card()
-    return [_describe(each, card.find(each.name, each.class_name)) for each in listed]
+    return [
+        _describe(
+            each,
+            card.by_name.get(each["name"]) or card.by_class.get(each["class_name"]),
+        )
+        for each in listed
+    ]
 
 
-def _describe(listed: ListedDataset, known: CardEntry | None) -> DatasetInfo:
-    address = read_address(listed.address)
-    repository = known.hub if known and known.hub else listed.repository
-    repository = repository or address.repository
-    info = DatasetInfo(
-        name=listed.name,
-        class_name=listed.class_name,
-        module=listed.module,
-        kind=_kind(listed.kind),
-        modality=_modality(listed.modality),
-        url=address.url,
-        md5=listed.md5 if re.fullmatch("[0-9a-f]{32}", listed.md5) else None,
-        versions=load_versions().get(listed.data, ()),
-        family=listed.class_name,
-        source=address.source or repository,
-        repository=repository,
-        settings=listed.settings,
-        members=tuple(listed.members),
-    )
-    if known is None:
-        return info
-    return dataclasses.replace(
-        info,
-        family=known.family,
-        size_bytes=known.size_bytes,
-        has_references=known.has_references,
-        judge=known.judge,
-        homepage=known.homepage,
-        licence=known.licence,
-    )
-
-
-def _modality(upstream: str) -> Literal["image", "video", "text"]:
-    if upstream == "VIDEO":
-        return "video"
-    return "text" if upstream == "TEXT" else "image"
-
-
-def _kind(upstream_type: str) -> Kind:
-    words: dict[str, Kind] = {
-        "MCQ": "multiple_choice",
-        "Y/N": "yes_no",
-        "VQA": "vqa",
-        "Caption": "caption",
-        "MT": "conversation",
-    }
-    return next(
-        (kind for word, kind in words.items() if word in upstream_type), "other"
+def _describe(
+    listed: Mapping[str, Any], known: Mapping[str, Any] | None
+) -> DatasetInfo:
+    address = read_address(listed["address"])
+    facts = {"family": listed["class_name"], **(known or {})}
+    repository = facts.get("repository") or listed["repository"] or address.repository
+    md5, kind = listed["md5"], listed["kind"]
+    return DatasetInfo(
+        **facts
+        | {
+            "name": listed["name"],
+            "class_name": listed["class_name"],
+            "module": listed["module"],
+            "kind": next((KINDS[word] for word in KINDS if word in kind), "other"),
+            "modality": MODALITIES.get(listed["modality"], "image"),
+            "url": address.url,
+            "md5": md5 if re.fullmatch("[0-9a-f]{32}", md5) else None,
+            "versions": load_versions().get(listed["data"], ()),
+            "source": address.source or repository,
+            "repository": repository,
+            "settings": listed["settings"],
+            "members": tuple(listed["members"]),
+        }
     )
 
 
@@ -390,17 +367,6 @@ def _ask(python: Path) -> VlmevalPackage:
 def _state(package_folder: Path) -> list[int]:
     stat = (package_folder / "dataset" / "__init__.py").stat()
     return [stat.st_size, stat.st_mtime_ns]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _remember(memory: Path, data: Any) -> None:
-    # A cache that cannot be written costs time only.
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, json.dumps(data))
 
 
 def _as_infos(entries: Iterable[Mapping[str, Any]]) -> dict[str, DatasetInfo]:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DataVersion
-from pytest_vlmeval.sandbox.environment import write_held
+from pytest_vlmeval.sandbox.environment import waiting_lock, write_held
 from pytest_vlmeval.sandbox.own_files import open_regular
 
 if TYPE_CHECKING:
@@ -71,24 +71,27 @@ def md5_of_file(path: Path, cache_dir: Path) -> str:
     stat = path.stat()
     where = str(path.absolute())
     state = [where, stat.st_size, stat.st_mtime_ns]
-    key = hashlib.sha256(where.encode()).hexdigest()[:32]
-    memory = cache_dir / "checksums" / f"{key}.json"
+    memory = cache_dir / "checksums" / f"{digest(where)}.json"
     with suppress(OSError, ValueError, TypeError):
         *known, checksum = json.loads(memory.read_text(encoding="utf-8"))
         if known == state:
             return str(checksum)
     with open_regular(path) as file:
         checksum = hashlib.file_digest(file, new_md5).hexdigest()
-    # A cache that cannot be written costs time only.
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, json.dumps([*state, checksum]))
+    remember(memory, [*state, checksum])
     return checksum
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or all of the new one."""
-    write_held(path, text.encode())
+def digest(parts: object) -> str:
+    """Return 32 signs that tell plain data from others."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def remember(memory: Path, data: object) -> None:
+    """Keep data as JSON; a cache that cannot be written costs time only."""
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_held(memory, json.dumps(data).encode())
 
 
 def size_text(size: int) -> str:
@@ -281,7 +284,12 @@ def _write(
 ) -> None:
     length = response.headers.get("Content-Length")
     total = have + int(length) if length is not None else None
-    _check_space(part.path.parent, have, total)
+    free = shutil.disk_usage(part.path.parent).free
+    if total is not None and total - have > free:
+        raise TransferError(
+            f"{(total - have) / 1e9:.1f} GB are to come, and the disk of "
+            f"{part.path.parent} has {free / 1e9:.1f} GB free"
+        )
     meter.begin(have, total)
     with part.path.open("ab" if have else "wb") as file:
         while chunk := _read(response):
@@ -300,15 +308,6 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         return response.read1(CHUNK_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise _failure(error) from error
-
-
-def _check_space(folder: Path, have: int, total: int | None) -> None:
-    free = shutil.disk_usage(folder).free
-    if total is not None and total - have > free:
-        raise TransferError(
-            f"{(total - have) / 1e9:.1f} GB are to come, and the disk of {folder} has "
-            f"{free / 1e9:.1f} GB free"
-        )
 
 
 def _refusal(error: urllib.error.HTTPError) -> _InterruptedError:
@@ -463,98 +462,64 @@ def fetch_file(
 
 
 def _bring(info: DatasetInfo, path: Path, access: FileAccess) -> None:
-    source = _allowed_source(info, path, access)
-    bring = _Bringing(
-        info,
-        path,
-        source,
-        access.allow_modified,
-        access.announce,
-        access.patience,
-    )
-    bring.locked(access.cache_dir / "locks")
-
-
-def _allowed_source(info: DatasetInfo, path: Path, access: FileAccess) -> str:
+    """Bring a missing file, or wait until the process that is at it has it."""
     source = source_of(info, access.mirror)
     if source is None:
         raise _cannot_download(info, path, None, "ms-vlmeval names no URL for it")
     if access.offline and is_url(source):
         raise _cannot_download(info, path, source, "--vlm-offline is set")
-    return source
+    locks = access.cache_dir / "locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with waiting_lock(
+            locks / f"download-{info.name}.lock",
+            lambda: access.announce(f"waiting for the download of {info.name}"),
+        ):
+            if not path.is_file():
+                _bring_locked(info, path, source, access)
+    except (OSError, TransferError) as error:
+        raise _cannot_download(info, path, source, _reason(error)) from error
 
 
-class _Bringing(NamedTuple):
-    """One missing file on its way from `source` to `path`."""
-
-    info: DatasetInfo
-    path: Path
-    source: str
-    allow_modified: bool
-    announce: Announce
-    patience: Patience
-
-    def locked(self, locks: Path) -> None:
-        """Bring the file, or wait until the process that is at it has it."""
-        from filelock import FileLock, Timeout
-
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(locks / f"download-{self.info.name}.lock")
-            try:
-                lock.acquire(timeout=1)
-            except Timeout:
-                self.announce(f"waiting for the download of {self.info.name}")
-                lock.acquire()
-            try:
-                if not self.path.is_file():
-                    self._bring()
-            finally:
-                lock.release()
-        except (OSError, TransferError) as error:
-            raise self._error(_reason(error)) from error
-
-    def _bring(self) -> None:
-        part = _part_of(self.path)
-        if is_url(self.source):
-            receive_file(
-                self.source,
-                part,
-                name=self.info.name,
-                announce=self.announce,
-                patience=self.patience,
-            )
-        else:
-            shutil.copyfile(self.source, part.path)
-        with part.path.open("rb") as file:
-            checksum = hashlib.file_digest(file, new_md5).hexdigest()
-        published = self.info.is_published(checksum)
-        if not published and self.allow_modified:
-            # Every run would take it for the dataset once it is there.
-            if self.path.suffix == ".tsv" and not _may_be_table(part.path):
-                part.discard()
-                raise self._error("what came is no table with names and rows")
-            self.announce(
-                f"downloaded {self.info.name}: its MD5 is {checksum}, "
-                f"{self.info.published}; it is evaluated as modified data"
-            )
-        elif not published:
+def _bring_locked(
+    info: DatasetInfo, path: Path, source: str, access: FileAccess
+) -> None:
+    part = _part_of(path)
+    if is_url(source):
+        receive_file(
+            source,
+            part,
+            name=info.name,
+            announce=access.announce,
+            patience=access.patience,
+        )
+    else:
+        shutil.copyfile(source, part.path)
+    with part.path.open("rb") as file:
+        checksum = hashlib.file_digest(file, new_md5).hexdigest()
+    if not info.is_published(checksum):
+        # Every run would take it for the dataset once it is there.
+        if access.allow_modified and path.suffix == ".tsv" and not _may_be_table(part):
             part.discard()
-            raise self._error(
-                f"what came has the MD5 {checksum}, {self.info.published}. Where "
-                "its publisher has changed the file, --vlm-allow-modified-data takes "
-                "it, and marks its score as modified"
+            raise TransferError("what came is no table with names and rows")
+        if not access.allow_modified:
+            part.discard()
+            raise TransferError(
+                f"what came has the MD5 {checksum}, {info.published}. Where its "
+                "publisher has changed the file, --vlm-allow-modified-data takes it, "
+                "and marks its score as modified"
             )
-        part.finish(self.path)
+        access.announce(
+            f"downloaded {info.name}: its MD5 is {checksum}, {info.published}; it is "
+            "evaluated as modified data"
+        )
+    part.finish(path)
 
-    def _error(self, reason: str) -> VlmEvalError:
-        return _cannot_download(self.info, self.path, self.source, reason)
 
-
-def _may_be_table(path: Path) -> bool:
+def _may_be_table(part: PartFile) -> bool:
     """Return whether a file begins as a table: names with tabs between, and rows."""
-    with path.open("rb") as file:
+    with part.path.open("rb") as file:
         return b"\t" in file.readline() and bool(file.readline().strip())
 
 
@@ -606,7 +571,7 @@ def unpacking(folders: Iterable[str], note: Path) -> Iterator[None]:
         folder: sorted(entry.name for entry in Path(folder).iterdir())
         for folder in folders
     }
-    write_whole(note, json.dumps(before))
+    write_held(note, json.dumps(before).encode())
     try:
         yield
     except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import re
@@ -15,14 +14,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.datasets.download import (
-    DatasetFile,
+    data_path,
+    digest,
+    fetch_dataset,
     fetch_file,
     is_url,
     md5_of_file,
     open_url,
+    remember,
     unpacking,
-    write_whole,
 )
+from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.own_files import replacing
 from pytest_vlmeval.settings.option import shown_address
@@ -43,117 +45,103 @@ ENDPOINTS = {"huggingface": "HF_ENDPOINT", "modelscope": "MODELSCOPE_ENDPOINT"}
 CACHES = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}
 
 
-class SnapshotRequest(NamedTuple):
-    """A repository that ms-vlmeval asks for; patterns as its hub's client has them."""
+def bring_repository(
+    wanted: Mapping[str, Any], dataset: str, python: Path, access: FileAccess
+) -> Path:
+    """Return the folder with a repository's files; raises VlmEvalError.
 
-    hub: str
-    repository: str
-    revision: str | None
-    allow: list[str] | None
-    ignore: list[str] | None
-
-
-class HubAccess(NamedTuple):
-    """How repositories are had: the hubs, the first preferred, or a mirror's folder.
-
-    `python` is an interpreter that has the clients.
+    `wanted` names the `hub`, the `repository` and its `revision`; `allow` and `ignore`
+    are patterns as the hub's client, which `python` has, takes them.
     """
+    source = _mirrored(wanted, access)
+    if source is not None:
+        return _link_mirror(source, wanted["repository"], dataset, access)
+    answer = _run_client({**wanted, "offline": access.offline}, python, access.announce)
+    if "folder" in answer:
+        return Path(answer["folder"])
+    raise VlmEvalError(_failure(wanted, dataset, answer["error"], access))
 
-    python: Path
-    hubs: Sequence[Hub]
-    cache_dir: Path
-    offline: bool
-    mirror: str | None
-    announce: Announce
 
-    def bring(self, request: SnapshotRequest, dataset: str) -> Path:
-        """Return the folder with a repository's files; raises VlmEvalError."""
-        source = self.mirrored(request)
-        if source is not None:
-            return self._link_mirror(source, request, dataset)
-        answer = self._run({**request._asdict(), "offline": self.offline})
-        if "folder" in answer:
-            return Path(answer["folder"])
-        raise VlmEvalError(self._failure(request, dataset, answer["error"]))
+def _mirrored(wanted: Mapping[str, Any], access: FileAccess) -> Path | None:
+    """Return the mirror's own folder of a repository, None without one."""
+    if access.mirror is None or is_url(access.mirror):
+        return None
+    return Path(access.mirror).absolute() / str(wanted["repository"])
 
-    def mirrored(self, request: SnapshotRequest) -> Path | None:
-        """Return the mirror's own folder of a repository, None without one."""
-        if self.mirror is None or is_url(self.mirror):
-            return None
-        return Path(self.mirror).absolute() / request.repository
 
-    def _link_mirror(
-        self, source: Path, request: SnapshotRequest, dataset: str
-    ) -> Path:
-        """Return a folder with links to a mirror's files, which may be read-only.
+def _link_mirror(
+    source: Path, repository: str, dataset: str, access: FileAccess
+) -> Path:
+    """Return a folder with links to a mirror's files, which may be read-only.
 
-        ms-vlmeval unpacks archives beside them.
-        """
-        if not source.is_dir():
-            raise VlmEvalError(
-                f"{dataset}: --vlm-data-mirror={self.mirror} has no folder "
-                f"{request.repository}. Put the files of that repository there, or "
-                "leave the option out."
-            )
-        key = hashlib.sha256(str(source).encode()).hexdigest()[:16]
-        folder = self.cache_dir / "mirrored" / key
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                link = folder / path.relative_to(source)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                with suppress(FileExistsError):
-                    link.symlink_to(path.resolve())
-        return folder
-
-    def _run(self, request: Mapping[str, object]) -> dict[str, str]:
-        with subprocess.Popen(
-            [self.python, "-I", "-X", "utf8", SCRIPT, json.dumps(request)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            progress = _Progress(str(request["repository"]), self.announce)
-            reader = threading.Thread(target=progress.read, args=(process.stderr,))
-            reader.start()
-            try:
-                lines = process.stdout.read().splitlines()
-            except BaseException:
-                process.kill()
-                raise
-            finally:
-                reader.join()
-        with suppress(IndexError, ValueError):
-            answer: dict[str, str] = json.loads(lines[-1])
-            return answer
-        return {"error": f"its client ended without an answer: {progress.last}"}
-
-    def _failure(self, request: SnapshotRequest, dataset: str, reason: str) -> str:
-        title = TITLES[request.hub]
-        hub = next(each for each in self.hubs if each.kind == request.hub)
-        other = next(each for each in self.hubs if each.kind != request.hub)
-        switch = f"VLMEVALKIT_USE_MODELSCOPE={int(other.kind == 'modelscope')}"
-        by_hand = (
-            f"--vlm-data-mirror=FOLDER takes its files from FOLDER/{request.repository}"
+    ms-vlmeval unpacks archives beside them.
+    """
+    if not source.is_dir():
+        raise VlmEvalError(
+            f"{dataset}: --vlm-data-mirror={access.mirror} has no folder "
+            f"{repository}. Put the files of that repository there, or "
+            "leave the option out."
         )
-        if self.offline:
-            return (
-                f"{dataset}: --vlm-offline is set, and the repository "
-                f"{request.repository} is not complete in the cache of {title}, "
-                f"{hub.cache} ({reason}). Run once without --vlm-offline, set "
-                f"{CACHES[request.hub]} to the cache that has it, or {switch} to look "
-                f"into that of {TITLES[other.kind]}; {by_hand}."
-            )
+    folder = access.cache_dir / "mirrored" / digest(str(source))
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            link = folder / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                link.symlink_to(path.resolve())
+    return folder
+
+
+def _run_client(
+    request: Mapping[str, object], python: Path, announce: Announce
+) -> dict[str, str]:
+    with subprocess.Popen(
+        [python, "-I", "-X", "utf8", SCRIPT, json.dumps(request)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        progress = _Progress(str(request["repository"]), announce)
+        reader = threading.Thread(target=progress.read, args=(process.stderr,))
+        reader.start()
+        try:
+            lines = process.stdout.read().splitlines()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            reader.join()
+    with suppress(IndexError, ValueError):
+        answer: dict[str, str] = json.loads(lines[-1])
+        return answer
+    return {"error": f"its client ended without an answer: {progress.last}"}
+
+
+def _failure(
+    wanted: Mapping[str, Any], dataset: str, reason: str, access: FileAccess
+) -> str:
+    kind, repository = wanted["hub"], wanted["repository"]
+    hub = next(each for each in access.hubs if each.kind == kind)
+    other = next(each for each in access.hubs if each.kind != kind)
+    switch = f"VLMEVALKIT_USE_MODELSCOPE={int(other.kind == 'modelscope')}"
+    by_hand = f"--vlm-data-mirror=FOLDER takes its files from FOLDER/{repository}"
+    if access.offline:
         return (
-            f"{dataset}: the repository {request.repository} cannot be downloaded from "
-            f"{title}, {shown_address(hub.endpoint)} ({reason}). "
-            f"{ENDPOINTS[request.hub]} takes another address of the hub, {switch} "
-            f"{TITLES[other.kind]} instead; {by_hand}; with --vlm-offline what is on "
-            "disk is used."
+            f"{dataset}: --vlm-offline is set, and the repository {repository} is not "
+            f"complete in the cache of {TITLES[kind]}, {hub.cache} ({reason}). Run "
+            f"once without --vlm-offline, set {CACHES[kind]} to the cache that has it, "
+            f"or {switch} to look into that of {TITLES[other.kind]}; {by_hand}."
         )
+    return (
+        f"{dataset}: the repository {repository} cannot be downloaded from "
+        f"{TITLES[kind]}, {shown_address(hub.endpoint)} ({reason}). {ENDPOINTS[kind]} "
+        f"takes another address of the hub, {switch} {TITLES[other.kind]} instead; "
+        f"{by_hand}; with --vlm-offline what is on disk is used."
+    )
 
 
 class _Progress:
@@ -272,18 +260,26 @@ class DatasetFiles(NamedTuple):
         return Path((found + [each["path"] for each in shelf["files"]])[0])
 
 
-def locate_files(
-    info: DatasetInfo,
-    table: DatasetFile | None,
-    sandbox: Sandbox,
-    access: FileAccess,
-) -> DatasetFiles | None:
-    """Return all files of a dataset, bringing what its class wants beside its `table`.
+def fetch_files(
+    info: DatasetInfo, sandbox: Sandbox, access: FileAccess
+) -> DatasetFiles:
+    """Return all files of a dataset, downloading what is missing; raises VlmEvalError.
 
-    What was found is remembered until one of the files is gone or changed, so that
-    the next time needs neither network nor sandbox. None where there is no table, and
-    its class needs one. Raises VlmEvalError.
+    What its class wants beside its table was found out in the sandbox, and is
+    remembered until one of the files is gone or changed, so that the next time needs
+    neither network nor sandbox. A scored class of images wants no more than its table.
     """
+    if not info.module:
+        raise VlmEvalError(
+            f"{info.name} is a collection of other datasets; name those instead: "
+            f"{', '.join(info.members)}."
+        )
+    is_video = info.modality == "video"
+    alone = is_scored(info) and not is_video
+    named = info.url or info.path
+    # Some have their rows at one address and their images or videos elsewhere.
+    has_table = named or (not is_video and data_path(info, access.data_root).is_file())
+    table = fetch_dataset(info, access) if alone or has_table else None
     shelf: Shelf = {
         "hub": access.hubs[0].kind if access.hubs else "huggingface",
         "snapshots": [],
@@ -294,27 +290,26 @@ def locate_files(
         "any_checksum": access.allow_modified
         or (table is not None and table.checksum != info.md5),
     }
-    found = _Search(info, shelf, sandbox, access).find()
+    found: dict[str, Any] = {"tables": [], "content": ""}
+    if not alone:
+        found |= _Search(info, shelf, sandbox, access).find()
     if found.get("no_table"):
-        return None
-    shelf["snapshots"], shelf["files"] = found["snapshots"], found["files"]
-    modified = _check_published(
-        info,
-        found["tables"],
-        found["snapshots"],
-        allow_modified=access.allow_modified,
-    )
+        table = fetch_dataset(info, access)
+        shelf["table"] = str(table.path)
+    shelf["snapshots"] = found.get("snapshots", [])
+    shelf["files"] = found.get("files", [])
+    modified = _check_published(info, found["tables"], shelf, access.allow_modified)
     checksums = [str(each["checksum"]) for each in found["tables"]]
-    if table is not None and not checksums:
-        checksums = [table.checksum]
     paths = [Path(each["path"]) for each in found["tables"]]
+    if table is not None:
+        checksums, paths = checksums or [table.checksum], paths or [table.path]
     return DatasetFiles(
         table=table.path if table else None,
-        tables=tuple(paths or ([table.path] if table else [])),
+        tables=tuple(paths),
         shelf=shelf,
         checksum=checksums[0]
         if len(checksums) == 1
-        else _digest(checksums or found["content"]),
+        else digest(checksums or found["content"]),
         content=found["content"],
         modified=modified or (table is not None and table.modified),
     )
@@ -347,7 +342,7 @@ class _Search(NamedTuple):
             if found is None:
                 found = self._locate(memory.with_suffix(".note"))
                 if not found.get("no_table"):
-                    write_whole(memory, json.dumps(found))
+                    remember(memory, found)
         return found
 
     def _locate(self, note: Path) -> dict[str, Any]:
@@ -357,7 +352,11 @@ class _Search(NamedTuple):
         for _ in range(MOST_NEEDS):
             folders = [str(each["folder"]) for each in shelf["snapshots"]]
             if folders:
-                self._announce_unpacking(folders[-1])
+                what = "videos" if self.info.modality == "video" else "files"
+                self.access.announce(
+                    f"looking for the {what} of {self.info.name} in {folders[-1]}; "
+                    "what is packed there is unpacked, once"
+                )
             with unpacking(folders, note):
                 found = locate_in_sandbox(self.sandbox, self.info, shelf)
             if found.get("no_table"):
@@ -377,36 +376,17 @@ class _Search(NamedTuple):
             f"{', '.join(wanted + [each['url'] for each in shelf['files']])}."
         )
 
-    def _announce_unpacking(self, folder: str) -> None:
-        what = "videos" if self.info.modality == "video" else "files"
-        self.access.announce(
-            f"looking for the {what} of {self.info.name} in {folder}; what is packed "
-            "there is unpacked, once"
-        )
-
     def _bring(self, needs: dict[str, Any], shelf: Shelf) -> None:
         access = self.access
         if "url" in needs:
-            path = fetch_file(
-                self.info,
-                needs["url"],
-                access.data_root / needs["name"],
-                needs["md5"],
-                access,
-            )
-            shelf["files"].append({"url": needs["url"], "path": str(path)})
+            url, place = needs["url"], access.data_root / needs["name"]
+            path = fetch_file(self.info, url, place, needs["md5"], access)
+            shelf["files"].append({"url": url, "path": str(path)})
             return
-        hub = HubAccess(
-            python=self.sandbox.python,
-            hubs=access.hubs,
-            cache_dir=access.cache_dir,
-            offline=access.offline,
-            mirror=access.mirror,
-            announce=access.announce,
-        )
-        request = SnapshotRequest(**needs)
-        snapshot = {**needs, "folder": str(hub.bring(request, self.info.name))}
-        source = hub.mirrored(request)
+        python = self.sandbox.python
+        folder = bring_repository(needs, self.info.name, python, access)
+        snapshot = {**needs, "folder": str(folder)}
+        source = _mirrored(needs, access)
         if source is not None:
             snapshot["source"] = str(source)
         shelf["snapshots"].append(snapshot)
@@ -436,7 +416,7 @@ class _Search(NamedTuple):
         info, shelf, access = self.info, self.shelf, self.access
         settings = {k: v for k, v in info.settings.items() if k not in SHOWING}
         caches = [[hub.kind, str(hub.cache)] for hub in access.hubs]
-        return _digest(
+        return digest(
             [
                 info.class_name,
                 settings.setdefault("dataset", info.name),
@@ -469,14 +449,13 @@ def _content(shelf: Shelf, cache_dir: Path) -> str:
             if path.suffix in TABLE_SUFFIXES:
                 known = md5_of_file(path, cache_dir)
             parts.append([path.relative_to(folder).as_posix(), known])
-    return _digest(parts) if parts else ""
+    return digest(parts) if parts else ""
 
 
 def _check_published(
     info: DatasetInfo,
     tables: Iterable[Mapping[str, Any]],
-    snapshots: Sequence[Mapping[str, Any]],
-    *,
+    shelf: Shelf,
     allow_modified: bool,
 ) -> bool:
     """Return whether a table is neither the published one nor made by ms-vlmeval."""
@@ -491,11 +470,8 @@ def _check_published(
             raise VlmEvalError(
                 f"{info.name}: {table['path']} is not the published file: its MD5 is "
                 f"{table['checksum']}, the published one {table['published']}. "
-                f"{replacing(Path(table['path']), snapshots)}, or evaluate it as it is "
-                "with --vlm-allow-modified-data; its score is then marked as modified."
+                f"{replacing(Path(table['path']), shelf['snapshots'])}, or evaluate it "
+                "as it is with --vlm-allow-modified-data; its score is then marked as "
+                "modified."
             )
     return modified
-
-
-def _digest(parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -29,9 +29,9 @@ from pytest_vlmeval.datasets.download import (
     size_text,
     source_of,
 )
-from pytest_vlmeval.datasets.hub import is_cached, repository_size
+from pytest_vlmeval.datasets.hub import fetch_files, is_cached, repository_size
 from pytest_vlmeval.datasets.own import OwnAccess, describe_own
-from pytest_vlmeval.datasets.prepare import fetch_files, show_videos
+from pytest_vlmeval.datasets.prepare import show_videos
 from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.client import Request
@@ -49,7 +49,7 @@ from pytest_vlmeval.sandbox.environment import (
     digest_of_all,
     ensure_environment,
 )
-from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault, opened_sandbox
 from pytest_vlmeval.settings.option import dataset_name
 
 if TYPE_CHECKING:
@@ -65,13 +65,8 @@ ANNOUNCE_S = 5.0
 
 def _try_sandbox(python: Path) -> None:
     """Raise `VlmEvalError` if ms-vlmeval cannot be used with an interpreter."""
-    sandbox = Sandbox(python)
-    try:
+    with opened_sandbox(python) as sandbox:
         describe_sandbox(sandbox)
-    except SandboxFault as fault:
-        raise VlmEvalError(str(fault)) from fault
-    finally:
-        sandbox.close()
 
 
 class Library:
@@ -450,15 +445,27 @@ def plan_downloads(
     which one of the `hubs` has files in its cache.
     """
     missing: dict[_Source, str] = {}
+    in_folder = mirror is not None and not is_url(mirror)
     for info in infos:
-        for source in (
-            _missing_file(info, data_root, mirror, offline),
-            _missing_repository(info, mirror, offline, hubs),
-        ):
-            # Presets share their files: they are downloaded once.
-            if source is not None:
-                missing.setdefault(source, info.name)
-    sizes = _sizes(set(missing), deadline_s)
+        # Presets share their files: they are downloaded once.
+        file = source_of(info, mirror) if info.url and not info.path else None
+        there = data_path(info, data_root).is_file()
+        if file is not None and not there and not (offline and is_url(file)):
+            missing.setdefault(_Source(file), info.name)
+        name = info.repository
+        wanted = name and hubs and not offline and not in_folder
+        if wanted and not is_cached(name, hubs):
+            missing.setdefault(_Source(name, tuple(hubs)), info.name)
+    sizes: dict[_Source, int | None] = {}
+    if missing:
+        pool = ThreadPoolExecutor(ASKED_AT_ONCE)
+        asked = {each: pool.submit(_size, each, deadline_s) for each in missing}
+        answered, _ = wait(asked.values(), timeout=deadline_s)
+        # A late answer no longer counts; its thread ends at its own deadline.
+        pool.shutdown(wait=False, cancel_futures=True)
+        sizes = {
+            each: asked[each].result() for each in asked if asked[each] in answered
+        }
     planned = [
         PlannedDownload(name, source.place, sizes.get(source))
         for source, name in missing.items()
@@ -466,26 +473,6 @@ def plan_downloads(
     # Stable, so that equals keep the order they were asked for in.
     planned.sort(key=lambda each: -1 if each.size is None else each.size, reverse=True)
     return DownloadPlan(tuple(planned))
-
-
-def _missing_file(
-    info: DatasetInfo, data_root: Path, mirror: str | None, offline: bool
-) -> _Source | None:
-    source = source_of(info, mirror)
-    if info.path or source is None or data_path(info, data_root).is_file():
-        return None
-    return _Source(source) if info.url and not (offline and is_url(source)) else None
-
-
-def _missing_repository(
-    info: DatasetInfo, mirror: str | None, offline: bool, hubs: Sequence[Hub]
-) -> _Source | None:
-    in_folder = mirror is not None and not is_url(mirror)
-    if not info.repository or not hubs or offline or in_folder:
-        return None
-    if is_cached(info.repository, hubs):
-        return None
-    return _Source(info.repository, tuple(hubs))
 
 
 def check_plan(plan: DownloadPlan, max_gb: float) -> None:
@@ -506,29 +493,12 @@ def check_plan(plan: DownloadPlan, max_gb: float) -> None:
     )
 
 
-def _sizes(sources: set[_Source], deadline_s: float) -> dict[_Source, int]:
-    if not sources:
-        return {}
-    found: dict[_Source, int] = {}
-
-    def ask(source: _Source) -> None:
-        size = _size(source, deadline_s)
-        if size is not None:
-            found[source] = size
-
-    pool = ThreadPoolExecutor(ASKED_AT_ONCE)
-    wait([pool.submit(ask, source) for source in sources], timeout=deadline_s)
-    # A late answer no longer counts; its thread ends at its own deadline.
-    pool.shutdown(wait=False, cancel_futures=True)
-    return dict(found)
-
-
 def _size(source: _Source, timeout_s: float) -> int | None:
     if source.hubs:
         # The preferred one may not have it, where a class only knows the other.
         sizes = (repository_size(source.place, hub, timeout_s) for hub in source.hubs)
         return next((size for size in sizes if size is not None), None)
-    with suppress(OSError, http.client.HTTPException, ValueError):
+    with suppress(OSError, http.client.HTTPException, ValueError, TypeError):
         if not is_url(source.place):
             return Path(source.place).stat().st_size
         with open_url(source.place, method="HEAD", timeout_s=timeout_s) as response:

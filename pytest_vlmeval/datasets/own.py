@@ -18,12 +18,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pytest_vlmeval.datasets.download import md5_of_file, write_whole
+from pytest_vlmeval.datasets.catalog import OWN_CLASSES
+from pytest_vlmeval.datasets.download import digest, md5_of_file, remember
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError, did_you_mean
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.own_files import (
     GZIP,
     MOST_IMAGE_BYTES,
+    SHORTEST_IMAGE,
     UnfitFileError,
     check_regular,
     open_regular,
@@ -42,10 +44,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pytest_vlmeval.records import JudgeNeed, Kind
+    from pytest_vlmeval.records import Kind
 
-# ms-vlmeval takes a shorter text for the index of the row that has the image.
-SHORTEST_IMAGE = 65
 SHOWN_FAULTS = 5
 # More are not looked for.
 MOST_FAULTS = 1_000
@@ -116,7 +116,10 @@ def _check_beginning(path: Path) -> None:
         line = file.read(8)
         if line.startswith(GZIP):
             file.seek(0)
-            line = _unpacked_line(path, file)
+            try:
+                line = gzip.GzipFile(fileobj=file).readline(65_536)
+            except (OSError, EOFError, zlib.error) as error:
+                raise _damaged(path, error) from None
         else:
             line += file.readline(65_536)
     found = next((what for magic, what in MAGIC.items() if line.startswith(magic)), "")
@@ -131,13 +134,6 @@ def _check_beginning(path: Path) -> None:
             found = "without a tab in its first line"
     if found:
         raise VlmEvalError(f"{path} is not a TSV: it is {found}. {LAYOUT}")
-
-
-def _unpacked_line(path: Path, file: io.BufferedReader) -> bytes:
-    try:
-        return gzip.GzipFile(fileobj=file).readline(65_536)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> VlmEvalError:
@@ -356,28 +352,6 @@ OWN = "own~"
 CIRCULAR = "own~circular"
 
 
-class OwnClass(NamedTuple):
-    """The class of ms-vlmeval that asks and scores a kind of table."""
-
-    class_name: str
-    module: str
-    kind: Kind
-    judge: JudgeNeed
-
-
-# As build_dataset decides (dataset/__init__.py:397), where the classes for one's own
-# files only differ in where they read them; `CustomVQADataset`, which scores nothing,
-# is replaced by the class of the published open questions, and by the one of yes/no
-# questions where all answers are that.
-CLASSES: dict[Kind, OwnClass] = {
-    "multiple_choice": OwnClass(
-        "ImageMCQDataset", "image_mcq", "multiple_choice", "optional"
-    ),
-    "yes_no": OwnClass("ImageYORNDataset", "image_yorn", "yes_no", "optional"),
-    "vqa": OwnClass("ImageVQADataset", "image_vqa", "vqa", "unused"),
-}
-
-
 class OwnAccess(NamedTuple):
     """Where is kept what was found, and how the images are had that a table names.
 
@@ -403,7 +377,12 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
     """
     cache_dir = access.cache_dir
     check_exists(path, access.data_root)
-    name = _checked_name(path)
+    name = dataset_name(str(path))
+    if not can_be_name(name):
+        raise VlmEvalError(
+            f"{path}: its name is part of test ids and cannot be {name!r} there. "
+            f"Rename the file without {NOT_IN_NAMES}."
+        )
     try:
         checksum = md5_of_file(path, cache_dir)
     except OSError as error:
@@ -418,7 +397,6 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
             "each question once per rotation of its options, and so needs whole "
             "numbers in its column index."
         )
-    chosen = CLASSES[facts.kind]
     images = _Images(path, facts.images, access)
     images.check_places()
     if facts.without_image and facts.has_images:
@@ -427,9 +405,7 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
         access.announce(f"{name}: {rows} no image and will be asked as text alone")
     return DatasetInfo(
         name=name,
-        class_name=chosen.class_name,
-        module=chosen.module,
-        kind=chosen.kind,
+        kind=facts.kind,
         modality="image" if facts.has_images else "text",
         path=path,
         rules=CIRCULAR if circular else OWN,
@@ -438,7 +414,7 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
         family="own",
         source="own file",
         has_references=facts.has_references,
-        judge=chosen.judge,
+        **OWN_CLASSES[facts.kind]._asdict(),
     )
 
 
@@ -467,16 +443,6 @@ def check_exists(path: Path, data_root: Path) -> None:
     )
 
 
-def _checked_name(path: Path) -> str:
-    name = dataset_name(str(path))
-    if not can_be_name(name):
-        raise VlmEvalError(
-            f"{path}: its name is part of test ids and cannot be {name!r} there. "
-            f"Rename the file without {NOT_IN_NAMES}."
-        )
-    return name
-
-
 def _facts(path: Path, checksum: str, cache_dir: Path) -> TableFacts:
     from filelock import FileLock
 
@@ -489,7 +455,7 @@ def _facts(path: Path, checksum: str, cache_dir: Path) -> TableFacts:
         with suppress(OSError, ValueError, TypeError):
             return TableFacts(**json.loads(memory.read_text(encoding="utf-8")))
         facts = read_facts(path)
-        _remember(memory, facts._asdict())
+        remember(memory, facts._asdict())
         return facts
 
 
@@ -536,7 +502,7 @@ class _Images(NamedTuple):
         """
         if not self.rows:
             return checksum
-        key = _digest(str(self.table.absolute()).encode())
+        key = digest(str(self.table.absolute()))
         memory = self.access.cache_dir / "own" / f"{key}-images.json"
         known: dict[str, list[object]] = {}
         with suppress(OSError, ValueError, TypeError):
@@ -557,9 +523,9 @@ class _Images(NamedTuple):
                 changed.append(image)
         files = [self.table.parent / image for image in changed]
         if files and not missing:
-            digests = self.access.digest(files)
-            for image, (digest, reason) in zip(changed, digests, strict=True):
-                found[image] = [*found[image], digest]
+            known_now = self.access.digest(files)
+            for image, (content, reason) in zip(changed, known_now, strict=True):
+                found[image] = [*found[image], content]
                 if reason:
                     missing[image] = reason
         if missing:
@@ -570,12 +536,9 @@ class _Images(NamedTuple):
             ]
             raise VlmEvalError(faults_text(self.table, faults, WHERE_IMAGES))
         if changed or found.keys() != known.keys():
-            _remember(memory, found)
-        parts = [
-            checksum,
-            *([name, state[-1]] for name, state in sorted(found.items())),
-        ]
-        return _digest(json.dumps(parts).encode())
+            remember(memory, found)
+        known_by = ([name, state[-1]] for name, state in sorted(found.items()))
+        return digest([checksum, *known_by])
 
 
 def _state_of(file: Path) -> list[object]:
@@ -587,17 +550,6 @@ def _state_of(file: Path) -> list[object]:
             f"it has {status.st_size:,} bytes, more than {MOST_IMAGE_BYTES:,}", file
         )
     return [status.st_size, status.st_mtime_ns, status.st_ino]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
-def _remember(memory: Path, data: object) -> None:
-    # A cache that cannot be written costs time only.
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, json.dumps(data))
 
 
 def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Path:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from pytest_vlmeval.datasets.download import (
-    DatasetFile,
-    FileAccess,
-    data_path,
-    fetch_dataset,
-)
-from pytest_vlmeval.datasets.hub import DatasetFiles, locate_files
-from pytest_vlmeval.datasets.unscored import is_scored
+from pytest_vlmeval.datasets.download import digest
+from pytest_vlmeval.datasets.hub import fetch_files
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, Sample, parts_of, read_prompt
 from pytest_vlmeval.sandbox.environment import HeldFolder, sweep
@@ -34,53 +26,10 @@ from pytest_vlmeval.sandbox.rows import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pytest_vlmeval.datasets.download import FileAccess
+    from pytest_vlmeval.datasets.hub import DatasetFiles
     from pytest_vlmeval.records import DatasetInfo, Turn
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
-
-
-def fetch_files(
-    info: DatasetInfo, sandbox: Sandbox, access: FileAccess
-) -> DatasetFiles:
-    """Return a dataset's files, downloading what is missing; raises VlmEvalError.
-
-    Only the first time of a dataset that may want more than its table needs the
-    sandbox.
-    """
-    if not info.module:
-        raise VlmEvalError(
-            f"{info.name} is a collection of other datasets; name those instead: "
-            f"{', '.join(info.members)}."
-        )
-    if info.modality != "video" and is_scored(info):
-        return _table_alone(info, access)
-    # Some have their rows at one address and their images or videos elsewhere.
-    table = fetch_dataset(info, access) if _has_table(info, access) else None
-    return locate_files(info, table, sandbox, access) or _table_alone(info, access)
-
-
-def _has_table(info: DatasetInfo, access: FileAccess) -> bool:
-    if info.url or info.path:
-        return True
-    return info.modality != "video" and data_path(info, access.data_root).is_file()
-
-
-def _table_alone(info: DatasetInfo, access: FileAccess) -> DatasetFiles:
-    file: DatasetFile = fetch_dataset(info, access)
-    return DatasetFiles(
-        table=file.path,
-        tables=(file.path,),
-        shelf={
-            "hub": "huggingface",
-            "snapshots": [],
-            "files": [],
-            "table": str(file.path),
-            "data_root": str(access.data_root),
-            "any_checksum": access.allow_modified,
-        },
-        checksum=file.checksum,
-        content="",
-        modified=file.modified,
-    )
 
 
 DEFAULT_FRAMES = 8
@@ -248,7 +197,7 @@ def prepare_dataset(
     key = _key(info, files, sandbox_fingerprint, video_url)
     folder = _place(access.cache_dir, info.name, key)
     if not folder.is_dir():
-        _Preparation(info, files, sandbox, video_url, on_progress).fill(folder)
+        _fill(folder, info, files, sandbox, video_url, on_progress)
     return PreparedDataset(
         info=info,
         folder=folder,
@@ -285,63 +234,47 @@ def _key(
         parts.append(files.content)
     if info.modality == "video":
         parts += [sorted(info.settings.items()), video_url]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return digest(parts)[:16]
 
 
-class _Preparation(NamedTuple):
-    """One dataset on its way from its files to a folder of samples."""
+def _fill(
+    folder: Path,
+    info: DatasetInfo,
+    files: DatasetFiles,
+    sandbox: Sandbox,
+    video_url: bool,
+    on_progress: Progress | None,
+) -> None:
+    """Write the folder, whole or not at all; raises VlmEvalError."""
+    from filelock import FileLock
 
-    info: DatasetInfo
-    files: DatasetFiles
-    sandbox: Sandbox
-    video_url: bool
-    on_progress: Progress | None
+    from pytest_vlmeval.sandbox.calls import prepare_in_sandbox
 
-    def fill(self, folder: Path) -> None:
-        """Write the folder, whole or not at all; raises VlmEvalError."""
-        from filelock import FileLock
-
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.parent / f".{folder.name}.lock"):
-                if not folder.is_dir():
-                    self._fill_locked(folder)
-        except OSError as error:
-            raise VlmEvalError(
-                f"{self.info.name} cannot be prepared in {folder.parent}: "
-                f"{error.strerror}. --vlm-cache-dir takes another folder."
-            ) from error
-
-    def _fill_locked(self, folder: Path) -> None:
-        # What killed processes left of any dataset takes as much space as it does.
-        sweep(folder.parent.parent, f"*/.*{PART}*")
-        with HeldFolder(f".{folder.name}{PART}", folder.parent) as part:
-            if not self._write(part):
-                place = self.files.place
-                raise VlmEvalError(f"{self.info.name}: {place} has no row to ask.")
-            part.chmod(0o755)
-            part.rename(folder)
-
-    def _write(self, part: Path) -> int:
-        from pytest_vlmeval.sandbox import calls
-
-        if self.info.modality != "video":
-            return calls.prepare_in_sandbox(
-                self.sandbox,
-                self.info,
-                self.files.table,
-                part,
-                self.on_progress,
-                shelf=self.files.shelf,
-            )
-        return calls.prepare_videos_in_sandbox(
-            self.sandbox,
-            self.info,
-            self.files.shelf,
-            part,
-            video_url=self.video_url,
-            on_progress=self.on_progress,
-        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            if folder.is_dir():
+                return
+            # What killed processes left of any dataset takes as much space as it does.
+            sweep(folder.parent.parent, f"*/.*{PART}*")
+            with HeldFolder(f".{folder.name}{PART}", folder.parent) as part:
+                if not prepare_in_sandbox(
+                    sandbox,
+                    info,
+                    files.table,
+                    part,
+                    on_progress,
+                    shelf=files.shelf,
+                    video_url=video_url,
+                ):
+                    raise VlmEvalError(f"{info.name}: {files.place} has no row to ask.")
+                part.chmod(0o755)
+                part.rename(folder)
+    except OSError as error:
+        raise VlmEvalError(
+            f"{info.name} cannot be prepared in {folder.parent}: {error.strerror}. "
+            "--vlm-cache-dir takes another folder."
+        ) from error
 
 
 def read_splits(prepared: PreparedDataset) -> dict[str, str]:

@@ -19,11 +19,9 @@ if TYPE_CHECKING:
         JudgeReply,
         PreparedDataset,
         Scoring,
-        Setting,
     )
-    from pytest_vlmeval.sandbox.process import OnAsk, Progress, Sandbox
+    from pytest_vlmeval.sandbox.process import Progress, Sandbox
 
-if TYPE_CHECKING:
     AskJudge = Callable[[Sequence[JudgeQuestion]], Sequence[JudgeReply]]
 
 DESCRIBE_S = 60.0
@@ -78,37 +76,16 @@ def describe_sandbox(sandbox: Sandbox) -> SandboxVersions:
     return SandboxVersions(**found)
 
 
-class ListedDataset(NamedTuple):
-    """What ms-vlmeval says of a dataset that it names.
-
-    `data` is the name of its data, another one where `name` is a preset's. `address`,
-    `md5` and `repository` are "" where there is none, `kind` and `modality` as
-    ms-vlmeval calls them.
-    """
-
-    name: str
-    class_name: str
-    module: str
-    kind: str
-    modality: str
-    data: str
-    address: str
-    md5: str
-    repository: str
-    settings: dict[str, Setting]
-    members: list[str]
-
-
-def list_in_sandbox(sandbox: Sandbox) -> list[ListedDataset]:
-    """Return all datasets that ms-vlmeval names, in its order.
+def list_in_sandbox(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """Return what `listing` says of all datasets that ms-vlmeval names, in its order.
 
     Afterwards the process is good for nothing else: it takes packages that are absent
     for installed ones.
     """
-    found = sandbox.call(
+    found: list[dict[str, Any]] = sandbox.call(
         "list", {}, task="Listing ms-vlmeval's datasets", deadline_s=LIST_S
-    )
-    return [ListedDataset(**each) for each in found["datasets"]]
+    )["datasets"]
+    return found
 
 
 def prepare_in_sandbox(
@@ -118,24 +95,34 @@ def prepare_in_sandbox(
     folder: Path,
     on_progress: Progress | None = None,
     shelf: Shelf | None = None,
+    *,
+    video_url: bool = False,
 ) -> int:
     """Write `rows.parquet`, `samples.parquet` and `media/` into `folder`.
 
-    Returns how many samples there are. Without a table the dataset's class makes one
-    from what is on the shelf.
+    Returns how many samples there are. Without a table, and for videos, the dataset's
+    class makes the rows from what is on the shelf. With `video_url` prompts have the
+    files of videos, not their frames.
     """
-    size = table.stat().st_size if table else 0
-    size_mb = (size + (_size_of(shelf) if shelf else 0)) / 2**20
+    params: dict[str, Any] = {
+        "info": _plain(info),
+        "shelf": shelf,
+        "folder": str(folder.absolute()),
+    }
+    if info.modality == "video":
+        assert shelf is not None
+        deadline_s = _deadline_s(shelf)
+        params["video_url"] = video_url
+    else:
+        size = table.stat().st_size if table else 0
+        size_mb = (size + (_size_of(shelf) if shelf else 0)) / 2**20
+        deadline_s = PREPARE_BASE_S + PREPARE_S_PER_MB * size_mb
+        params["tsv"] = str(table.absolute()) if table else None
     found = sandbox.call(
-        "prepare",
-        {
-            "info": _plain(info),
-            "tsv": str(table.absolute()) if table else None,
-            "shelf": shelf,
-            "folder": str(folder.absolute()),
-        },
+        "prepare_videos" if info.modality == "video" else "prepare",
+        params,
         task=f"Preparing {info.name}",
-        deadline_s=PREPARE_BASE_S + PREPARE_S_PER_MB * size_mb,
+        deadline_s=deadline_s,
         on_progress=on_progress,
     )
     return int(found["samples"])
@@ -179,31 +166,6 @@ def locate_in_sandbox(
         task=f"Finding the files of {info.name}",
         deadline_s=_deadline_s(shelf),
     )
-
-
-def prepare_videos_in_sandbox(
-    sandbox: Sandbox,
-    info: DatasetInfo,
-    shelf: Shelf,
-    folder: Path,
-    *,
-    video_url: bool,
-    on_progress: Progress | None = None,
-) -> int:
-    """Do the same for videos, whose class makes the rows."""
-    found = sandbox.call(
-        "prepare_videos",
-        {
-            "info": _plain(info),
-            "shelf": shelf,
-            "folder": str(folder.absolute()),
-            "video_url": video_url,
-        },
-        task=f"Preparing {info.name}",
-        deadline_s=_deadline_s(shelf),
-        on_progress=on_progress,
-    )
-    return int(found["samples"])
 
 
 def _deadline_s(shelf: Shelf) -> float:
@@ -252,18 +214,31 @@ def score_in_sandbox(
         deadline_s=limit_s if deadline_s is None else deadline_s,
         longer="--vlm-score-timeout",
         on_progress=on_progress,
-        on_ask=None if judge is None else _on_ask(judge),
+        on_ask=judge
+        and (
+            lambda asked: [
+                asdict(reply)
+                for reply in judge([JudgeQuestion(**question) for question in asked])
+            ]
+        ),
     )
-    return _read_scored(prepared, found)
-
-
-def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredDataset:
     columns: dict[str, list[Any]] = found["verdicts"]
     rows = (
         dict(zip(columns, row, strict=True))
         for row in zip(*columns.values(), strict=True)
     )
-    verdicts = tuple(Verdict(**row | _compact(**row)) for row in rows)
+    # Texts are kept once that are known by many, or the same for thousands.
+    verdicts = tuple(
+        Verdict(
+            **row
+            | {
+                "index": sys.intern(row["index"]),
+                "reason": sys.intern(row["reason"]),
+                "exchanges": tuple(row["exchanges"]),
+            }
+        )
+        for row in rows
+    )
     defects = sum(verdict.rests_on_defect for verdict in verdicts)
     sound = found["sound"]
     return ScoredDataset(
@@ -274,25 +249,6 @@ def _read_scored(prepared: PreparedDataset, found: dict[str, Any]) -> ScoredData
             "sound": sound and SoundScore(defects=defects, **sound),
         }
     )
-
-
-def _compact(
-    index: str, reason: str, exchanges: list[int], **other: object
-) -> dict[str, Any]:
-    """Keep texts once that are known by many, or the same for thousands of verdicts."""
-    return {
-        "index": sys.intern(index),
-        "reason": sys.intern(reason),
-        "exchanges": tuple(exchanges),
-    }
-
-
-def _on_ask(judge: AskJudge) -> OnAsk:
-    def answer(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        replies = judge([JudgeQuestion(**question) for question in asked])
-        return [asdict(reply) for reply in replies]
-
-    return answer
 
 
 class Submission(NamedTuple):

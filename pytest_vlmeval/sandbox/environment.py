@@ -189,7 +189,8 @@ def ensure_built(
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _only_builder(root, announce):
+        waiting = f"Waiting for another process that builds a sandbox in {root}"
+        with waiting_lock(root / ".lock", lambda: announce(waiting)):
             if not environment.python.exists():
                 _build(folder, requirements, announce)
     except OSError as error:
@@ -237,15 +238,15 @@ def _probe(python: Path) -> SandboxEnvironment:
 
 
 @contextmanager
-def _only_builder(root: Path, announce: Announce) -> Iterator[None]:
-    """Hold the lock that lets one process at a time build below `root`."""
+def waiting_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file; `on_wait` is called if another process has it for a second."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(root / ".lock")
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        announce(f"Waiting for another process that builds a sandbox in {root}")
+        on_wait()
         lock.acquire()
     try:
         yield

@@ -24,6 +24,8 @@ OUTSIDE = "it lies outside of the dataset's own folders"
 GZIP = b"\x1f\x8b"
 # No model takes an image as large, and Pillow opens none of as many pixels.
 MOST_IMAGE_BYTES = 2**28
+# ms-vlmeval takes a shorter text for the index of the row that has the image.
+SHORTEST_IMAGE = 65
 # A line with several images in base64 is shorter by far.
 LONGEST_LINE = 2**28
 

@@ -12,15 +12,16 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.environment import HeldFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
@@ -167,13 +168,6 @@ if TYPE_CHECKING:
 DEADLINE_S = 600.0
 
 
-class Listeners(NamedTuple):
-    """What is told of a call under way."""
-
-    on_progress: Progress | None
-    on_ask: OnAsk | None
-
-
 class SandboxFault(Exception):
     """A bug met inside the sandbox; the text ends with the traceback from there."""
 
@@ -235,10 +229,12 @@ class Sandbox:
         with self._lock:
             served_before = bool(self._helpers)
             helper = self._running()
+            converse = partial(
+                self._converse, method, params, limit_s, on_progress, on_ask
+            )
             try:
-                listeners = Listeners(on_progress, on_ask)
                 try:
-                    return self._converse(helper, method, params, limit_s, listeners)
+                    message = converse(helper)
                 except CallNotTaken:
                     # A process that is killed looks alive until its last thread has
                     # ended. What it never took can be sent to another, once.
@@ -246,22 +242,32 @@ class Sandbox:
                         raise
                     self._drop()
                     helper = self._running()
-                    return self._converse(helper, method, params, limit_s, listeners)
+                    message = converse(helper)
             except TimeoutError:
-                self._drop()
                 more = f" ({longer} gives it more time)" if longer else ""
                 reason = f"took longer than {limit_s:g} s and was stopped{more}"
-            except HelperEnded as ended:
                 self._drop()
+            except HelperEnded as ended:
                 reason = f"ended with its sandbox process ({ended})"
-            except (VlmEvalError, SandboxFault):
-                raise
+                self._drop()
             except BaseException:
                 self._drop()  # an interrupted call leaves its answer in the pipe
                 raise
+            else:
+                if "needs_judge" in message:
+                    raise NeedsJudgeError(message["needs_judge"])
+                if "fixable" in message:
+                    raise VlmEvalError(message["fixable"])
+                if "fault" in message:
+                    raise SandboxFault(message["fault"])
+                result: dict[str, Any] = message["result"]
+                return result
         if self._closed:
             reason = "was stopped: the run is ending"
-        raise _lost(f"{task} {reason}", helper)
+        raise VlmEvalError(
+            f"{task} {reason}. Run the same command to try again, with all answers "
+            f"kept.\nLast output: {helper.last_output() or 'none'}"
+        )
 
     def close(self) -> None:
         """End the process and remove its folder; a call under way fails."""
@@ -284,22 +290,16 @@ class Sandbox:
     def _drop(self) -> None:
         _stop(self._helpers)
 
-    def _reply(self, on_ask: OnAsk, questions: Questions) -> Questions:
-        try:
-            return on_ask(questions)
-        except BaseException:
-            self._drop()  # it would wait for replies that never come
-            raise
-
     def _converse(
         self,
-        helper: Helper,
         method: str,
         params: Mapping[str, Any],
         limit_s: float,
-        listeners: Listeners,
+        on_progress: Progress | None,
+        on_ask: OnAsk | None,
+        helper: Helper,
     ) -> dict[str, Any]:
-        on_progress, on_ask = listeners
+        """Send a call and return how it ended; reply to what comes up before."""
         end = time.monotonic() + limit_s
         number = next(self._calls)
         helper.send({"call": number, "method": method, "params": dict(params)})
@@ -314,24 +314,22 @@ class Sandbox:
                 on_progress(*message["progress"])
             elif "ask" in message and on_ask is not None:
                 asked_at = time.monotonic()
-                helper.send({"replies": self._reply(on_ask, message["ask"])})
+                helper.send({"replies": on_ask(message["ask"])})
                 end += time.monotonic() - asked_at
-            elif "needs_judge" in message:
-                raise NeedsJudgeError(message["needs_judge"])
-            elif "fixable" in message:
-                raise VlmEvalError(message["fixable"])
-            elif "fault" in message:
-                raise SandboxFault(message["fault"])
-            elif "result" in message:
-                result: dict[str, Any] = message["result"]
-                return result
+            elif not message.keys() & {"progress", "ask"}:
+                return message
 
 
-def _lost(what: str, helper: Helper) -> VlmEvalError:
-    return VlmEvalError(
-        f"{what}. Run the same command to try again, with all answers kept.\n"
-        f"Last output: {helper.last_output() or 'none'}"
-    )
+@contextmanager
+def opened_sandbox(python: Path) -> Iterator[Sandbox]:
+    """Give a sandbox that is closed afterwards; a bug inside it is a VlmEvalError."""
+    sandbox = Sandbox(python)
+    try:
+        yield sandbox
+    except SandboxFault as fault:
+        raise VlmEvalError(str(fault)) from fault
+    finally:
+        sandbox.close()
 
 
 def _stop(helpers: list[Helper]) -> None:

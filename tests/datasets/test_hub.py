@@ -9,17 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_vlmeval.datasets.download import unpacking
-from pytest_vlmeval.datasets.hub import (
-    HubAccess,
-    SnapshotRequest,
-    is_cached,
-    repository_size,
-)
+from pytest_vlmeval.datasets.download import FileAccess, unpacking
+from pytest_vlmeval.datasets.hub import bring_repository, is_cached, repository_size
 from pytest_vlmeval.datasets.library import PlannedDownload, plan_downloads
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo, Hub
@@ -42,25 +37,39 @@ def hubs(server: HubServer, folder: Path) -> list[Hub]:
     ]
 
 
+class User(NamedTuple):
+    """One user's way to the hubs, with the interpreter that has their clients."""
+
+    python: Path
+    files: FileAccess
+
+    def bring(self, hub: str = "huggingface", allow: list[str] | None = None) -> Path:
+        """Bring the repository."""
+        wanted = {
+            "hub": hub,
+            "repository": "org/set",
+            "revision": None,
+            "allow": allow,
+            "ignore": None,
+        }
+        return bring_repository(wanted, "Set", self.python, self.files)
+
+    def other(self, **changes: Any) -> User:
+        """Give the same user with other settings."""
+        return self._replace(files=self.files._replace(**changes))
+
+
 def access(
     server: HubServer, folder: Path, python: Path, *, offline: bool = False
-) -> HubAccess:
+) -> User:
     """Give one user's way to the hubs, Hugging Face first."""
-    return HubAccess(
-        python=python,
-        hubs=hubs(server, folder),
+    files = FileAccess(
+        data_root=folder / "LMUData",
         cache_dir=folder / "cache",
+        hubs=hubs(server, folder),
         offline=offline,
-        mirror=None,
-        announce=lambda line: None,
     )
-
-
-def request(
-    repository: str = "org/set", allow: list[str] | None = None
-) -> SnapshotRequest:
-    """Ask Hugging Face for a repository."""
-    return SnapshotRequest("huggingface", repository, None, allow, None)
+    return User(python, files)
 
 
 def test_a_repository_comes_into_the_client_s_own_cache(
@@ -68,17 +77,17 @@ def test_a_repository_comes_into_the_client_s_own_cache(
 ) -> None:
     hub_environment.repositories["org/set"] = FILES
     user = access(hub_environment, tmp_path, sandbox_environment.python)
-    folder = user.bring(request(), "Set")
+    folder = user.bring()
     assert folder == tmp_path / "hf" / "datasets--org--set" / "snapshots" / COMMIT
     assert (folder / "video" / "x.mp4").read_bytes() == FILES["video/x.mp4"]
     assert sorted(hub_environment.downloads()) == sorted(FILES)
     # What is there is not downloaded again, and offline nothing is asked.
     hub_environment.requests.clear()
-    assert user.bring(request(), "Set") == folder
+    assert user.bring() == folder
     assert not hub_environment.downloads()
     hub_environment.requests.clear()
     alone = access(hub_environment, tmp_path, sandbox_environment.python, offline=True)
-    assert alone.bring(request(), "Set") == folder
+    assert alone.bring() == folder
     assert not hub_environment.requests
 
 
@@ -87,7 +96,7 @@ def test_only_the_files_of_a_pattern_come(
 ) -> None:
     hub_environment.repositories["org/set"] = FILES
     user = access(hub_environment, tmp_path, sandbox_environment.python)
-    folder = user.bring(request(allow=["*.tsv"]), "Set")
+    folder = user.bring(allow=["*.tsv"])
     assert [path.name for path in folder.iterdir()] == ["a.tsv"]
 
 
@@ -97,20 +106,17 @@ def advised(
 ) -> Callable[..., Path]:
     """Return what brings a repository by options and variables of a message."""
 
-    def bring(user: HubAccess, *arguments: str, **environ: str) -> Path:
+    def bring(user: User, *arguments: str, **environ: str) -> Path:
         names = ("HF_ENDPOINT", "HF_HUB_CACHE", "MODELSCOPE_ENDPOINT")
         own = {name: os.environ[name] for name in (*names, "MODELSCOPE_CACHE")}
         environ = {"VLMEVALKIT_USE_MODELSCOPE": "0", **own, **environ}
         settings = load(*arguments, environ=environ)
-        user = user._replace(hubs=settings.hubs, mirror=settings.data_mirror)
-        kind = settings.hubs[0].kind
+        user = user.other(hubs=settings.hubs, mirror=settings.data_mirror)
         with monkeypatch.context() as patch:
             # The clients read the variables themselves.
             for name, value in environ.items():
                 patch.setenv(name, value)
-            found = user.bring(
-                SnapshotRequest(kind, "org/set", None, None, None), "Set"
-            )
+            found = user.bring(settings.hubs[0].kind)
         assert all((found / name).read_bytes() == FILES[name] for name in FILES)
         return found
 
@@ -125,7 +131,7 @@ def test_a_repository_that_is_not_there(
 ) -> None:
     user = access(hub_environment, tmp_path, sandbox_environment.python)
     with pytest.raises(VlmEvalError) as caught:
-        user.bring(request(), "Set")
+        user.bring()
     message = str(caught.value)
     assert message.startswith(
         "Set: the repository org/set cannot be downloaded from Hugging Face, "
@@ -141,7 +147,7 @@ def test_a_repository_that_is_not_there(
         other.repositories["org/set"] = FILES
         found = advised(user, HF_ENDPOINT=other.url)
     # What was brought by another way is on disk now.
-    assert advised(user._replace(offline=True)) == found
+    assert advised(user.other(offline=True)) == found
     mirror = tmp_path / "mirror"
     write_files(mirror / "org" / "set", FILES)
     advised(user, f"--vlm-data-mirror={mirror}")
@@ -156,14 +162,14 @@ def test_the_other_hub_is_asked_where_a_message_advises_it(
 ) -> None:
     user = access(hub_environment, tmp_path, video_environment.python)
     with pytest.raises(VlmEvalError, match="VLMEVALKIT_USE_MODELSCOPE=1"):
-        user.bring(request(), "Set")
+        user.bring()
     with run_hub_server() as other:
         other.repositories["org/set"] = FILES
         given = {"VLMEVALKIT_USE_MODELSCOPE": "1", "MODELSCOPE_ENDPOINT": other.url}
         found = advised(user, **given)
-    offline = user._replace(offline=True)
+    offline = user.other(offline=True)
     with pytest.raises(VlmEvalError, match="to look into that of ModelScope"):
-        offline.bring(request(), "Set")
+        offline.bring()
     assert advised(offline, **given) == found
 
 
@@ -175,7 +181,7 @@ def test_offline_says_what_is_missing_and_where(
 ) -> None:
     user = access(hub_environment, tmp_path, sandbox_environment.python, offline=True)
     with pytest.raises(VlmEvalError) as caught:
-        user.bring(request(), "Set")
+        user.bring()
     message = str(caught.value)
     assert message.startswith(
         "Set: --vlm-offline is set, and the repository org/set is not complete in the "
@@ -193,11 +199,11 @@ def test_offline_says_what_is_missing_and_where(
     assert not hub_environment.requests
     hub_environment.repositories["org/set"] = FILES
     elsewhere = str(tmp_path / "elsewhere")
-    advised(user._replace(offline=False), HF_HUB_CACHE=elsewhere)
+    advised(user.other(offline=False), HF_HUB_CACHE=elsewhere)
     hub_environment.requests.clear()
     advised(user, HF_HUB_CACHE=elsewhere)
     assert not hub_environment.requests
-    advised(user._replace(offline=False))
+    advised(user.other(offline=False))
 
 
 def test_a_client_that_says_nothing(hub_server: HubServer, tmp_path: Path) -> None:
@@ -205,7 +211,7 @@ def test_a_client_that_says_nothing(hub_server: HubServer, tmp_path: Path) -> No
     python.write_text("#!/bin/sh\necho it broke >&2\nexit 3\n")
     python.chmod(0o755)
     with pytest.raises(VlmEvalError, match="client ended without an answer: it broke"):
-        access(hub_server, tmp_path, python).bring(request(), "Set")
+        access(hub_server, tmp_path, python).bring()
 
 
 @pytest.mark.parametrize("kind", [0, 1])

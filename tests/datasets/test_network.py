@@ -6,16 +6,19 @@ import asyncio
 import json
 import ssl
 import subprocess
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_vlmeval.datasets.hub import HubAccess, SnapshotRequest
+from pytest_vlmeval.datasets.download import FileAccess
+from pytest_vlmeval.datasets.hub import bring_repository
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.environment import LIGHT, VIDEO
 from pytest_vlmeval.settings.groups import choose_hubs
+from tests.support.download_calls import CONTENT, MD5, fail, fetch, table
 from tests.support.file_server import run_file_server
 from tests.support.hub_server import HubServer, run_hub_server
 from tests.support.run_fixtures import environment_with
@@ -88,6 +91,20 @@ def test_an_endpoint_s_certificate_is_verified(
         assert server.asked() == ["/v1/models"]
 
 
+def test_a_file_server_s_certificate_is_verified(
+    certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_file_server(certificate.context) as server:
+        server.files["Table.tsv"] = CONTENT
+        text = fail(table(f"{server.url}/Table.tsv"), tmp_path)
+        assert "CERTIFICATE_VERIFY_FAILED" in text
+        assert "tried" not in text
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+        # From Python 3.12 on, a process keeps what it trusted at first.
+        urllib.request.install_opener(None)
+        assert fetch(table(f"{server.url}/Table.tsv"), tmp_path).checksum == MD5
+
+
 def bring(
     hub: HubServer, kind: str, python: Path, folder: Path, patch: pytest.MonkeyPatch
 ) -> Path:
@@ -102,15 +119,14 @@ def bring(
     }
     for name, value in variables.items():
         patch.setenv(name, value)
-    access = HubAccess(
-        python=python,
-        hubs=choose_hubs(variables),
+    access = FileAccess(
+        data_root=folder / "LMUData",
         cache_dir=folder / "cache",
-        offline=False,
-        mirror=None,
-        announce=lambda line: None,
+        hubs=choose_hubs(variables),
     )
-    return access.bring(SnapshotRequest(kind, "org/set", None, None, None), "Set")
+    wanted = {"hub": kind, "repository": "org/set", "revision": None}
+    wanted |= {"allow": None, "ignore": None}
+    return bring_repository(wanted, "Set", python, access)
 
 
 @pytest.mark.parametrize(

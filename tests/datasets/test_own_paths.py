@@ -411,5 +411,5 @@ def test_json_of_digests_has_a_reason_for_each_file(
     found = digest_in_sandbox(sandbox, files)
     assert json.loads(json.dumps(found)) == [
         ["", "it is a FIFO, not a regular file"],
-        ["", "it has more than 268,435,456 bytes"],
+        ["", "it has 268,435,457 bytes, more than 268,435,456"],
     ]

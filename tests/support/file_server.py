@@ -6,7 +6,7 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,23 +103,31 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def run_file_server(context: ssl.SSLContext | None = None) -> Iterator[FileServer]:
-    """Run a server in a thread; with `context` over TLS."""
-    server = FileServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, server)) as running:
+def serving(
+    handler: Callable[..., BaseHTTPRequestHandler], context: ssl.SSLContext | None
+) -> Iterator[str]:
+    """Run a server in a thread, with `context` over TLS; give its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         # Failed handshakes are what a test of TLS wants.
         running.handle_error = lambda *_: None  # type: ignore[method-assign]
         if context is not None:
             running.socket = context.wrap_socket(running.socket, server_side=True)
         scheme = "http" if context is None else "https"
-        server.url = f"{scheme}://127.0.0.1:{running.server_port}"
         thread = threading.Thread(target=running.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield server
+            yield f"{scheme}://127.0.0.1:{running.server_port}"
         finally:
             running.shutdown()
             thread.join()
+
+
+@contextmanager
+def run_file_server(context: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """Run a server without files; with `context` over TLS."""
+    server = FileServer()
+    with serving(partial(_Handler, server), context) as server.url:
+        yield server
 
 
 @pytest.fixture

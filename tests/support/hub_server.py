@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
+
+from tests.support.file_server import serving
 
 COMMIT = hashlib.sha1(b"commit", usedforsecurity=False).hexdigest()
 
@@ -87,39 +90,41 @@ def _oid(data: bytes) -> str:
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
-def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            """Tell a file's size and version."""
-            self._answer()
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, hub: HubServer, *arguments: Any) -> None:
+        self._hub = hub
+        super().__init__(*arguments)
 
-        def do_GET(self) -> None:
-            """Send a file or JSON."""
-            self._answer()
+    def do_HEAD(self) -> None:
+        """Tell a file's size and version."""
+        self._answer()
 
-        def _answer(self) -> None:
-            hub.requests.append((self.command, self.path))
-            found = hub.answer(self.path) if hub.status == 200 else None
-            is_file = isinstance(found, bytes)
-            body = found if isinstance(found, bytes) else json.dumps(found).encode()
-            missing = 404 if hub.status == 200 else hub.status
-            self.send_response(missing if found is None else 200)
-            if found is None:
-                body = b'{"error": "nothing here"}'
-            if is_file:
-                self.send_header("ETag", f'"{_oid(body)}"')
-                self.send_header("X-Repo-Commit", COMMIT)
-            else:
-                self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
+    def do_GET(self) -> None:
+        """Send a file or JSON."""
+        self._answer()
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep the terminal clean."""
+    def _answer(self) -> None:
+        hub = self._hub
+        hub.requests.append((self.command, self.path))
+        found = hub.answer(self.path) if hub.status == 200 else None
+        is_file = isinstance(found, bytes)
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        missing = 404 if hub.status == 200 else hub.status
+        self.send_response(missing if found is None else 200)
+        if found is None:
+            body = b'{"error": "nothing here"}'
+        if is_file:
+            self.send_header("ETag", f'"{_oid(body)}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+        else:
+            self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the terminal clean."""
 
 
 @pytest.fixture
@@ -132,19 +137,7 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @contextmanager
 def run_hub_server(context: ssl.SSLContext | None = None) -> Iterator[HubServer]:
-    """Run a hub in a thread; with `context` over TLS."""
+    """Run a hub without repositories; with `context` over TLS."""
     hub = HubServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub)) as running:
-        # Failed handshakes are what a test of TLS wants.
-        running.handle_error = lambda *_: None  # type: ignore[method-assign]
-        if context is not None:
-            running.socket = context.wrap_socket(running.socket, server_side=True)
-        scheme = "http" if context is None else "https"
-        hub.url = f"{scheme}://127.0.0.1:{running.server_port}"
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            running.shutdown()
-            thread.join()
+    with serving(partial(_Handler, hub), context) as hub.url:
+        yield hub

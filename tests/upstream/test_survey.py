@@ -150,7 +150,7 @@ def test_tables_that_cannot_be_used(
     ]
     told = survey(infos, sandbox_environment, access)
     assert told["GMAI-MMBench_TEST"] == (
-        "GMAI-MMBench_TEST: 22 rows have 2 different indexes; each row needs one of "
+        "GMAI-MMBench_TEST: rows 1 and 3 have the same index 2; each row needs one of "
         "its own."
     )
     begin, _, end = told["MedqbenchCaption"].partition(" (dataset/")

@@ -128,7 +128,11 @@ def _refuse(event: str, args: tuple[object, ...]) -> None:
             paths = [args[place] for place in TOUCHING[event]]
             flags = args[2] if event == "open" else WRITING
             reading = isinstance(flags, int) and not flags & WRITING
-            _keep_within(within, paths, reading=reading or _is_bytecode(paths))
+            # What Python keeps of modules that it imports.
+            bytecode = all(
+                isinstance(path, str) and "/__pycache__/" in path for path in paths
+            )
+            _keep_within(within, paths, reading=reading or bytecode)
         return
     if event == "pickle.find_class":
         if ".".join(map(str, args)) in UNPICKLED:
@@ -136,11 +140,6 @@ def _refuse(event: str, args: tuple[object, ...]) -> None:
     elif event not in REFUSED_EVENTS or _is_own_socket(*args[:2]):
         return
     raise ContainedError(f"the sandbox allows no {event}{args[-1:]!r:.200}")
-
-
-def _is_bytecode(paths: Sequence[object]) -> bool:
-    """Return whether these are what Python keeps of modules that it imports."""
-    return all(isinstance(path, str) and "/__pycache__/" in path for path in paths)
 
 
 def _keep_within(
@@ -246,12 +245,6 @@ def _fix_files(module: Any) -> None:
     tables.fix_checksums(module)
 
 
-def _fix_misc(module: Any) -> None:
-    """Answer smp/misc.py:203: load_env copies a .env file into the environment."""
-    module.load_env = lambda: None
-    hubs.fix_hubs(module)
-
-
 def _fix_images(module: Any) -> None:
     """Answer smp/vlm.py:159: images are encoded anew; :9: no limit on their size.
 
@@ -347,10 +340,9 @@ def _fix_pool(module: Any) -> None:
     module.mp = SimpleNamespace(Pool=_SerialPool)
 
 
-BEFORE = {**media.BEFORE, **fixes.BEFORE}
+BEFORE = {**media.BEFORE, "vlmeval.dataset.utils.llavabench": fixes.alias_log}
 _OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.smp.file": _fix_files,
-    "vlmeval.smp.misc": _fix_misc,
     "vlmeval.smp.vlm": _fix_images,
     "vlmeval.utils.mp_util": _fix_progress,
     "vlmeval.dataset.utils.judge_util": _fix_judge,
@@ -358,12 +350,6 @@ _OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.image_vqa": _fix_pool,
 }
 FIXES: dict[str, list[Callable[[Any], None]]] = {}
-for _fixes in (
-    _OWN,
-    hubs.AFTER_HUBS,
-    hubs.AFTER_FETCHING,
-    fixes.AFTER_VIDEOS,
-    fixes.AFTER_SCORING,
-):
+for _fixes in (_OWN, hubs.AFTER, fixes.AFTER):
     for _name, _fix in _fixes.items():
         FIXES.setdefault(_name, []).append(_fix)

@@ -4,16 +4,13 @@ Stands in for the package `timeout_decorator`, with which ms-vlmeval starts a pr
 for each comparison of two formulas.
 
 Each names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. None
-changes a number where ms-vlmeval has one, but for those of CORRECTED, which act only
-when the job asks for corrected scores, and `fix_distances` for padded answers.
-
-Each fix names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
+changes a number where ms-vlmeval has one, but for what is `_when_corrected`, and
+`fix_distances` for padded answers.
 """
 
 from __future__ import annotations
 
 import csv
-import functools
 import os
 import re
 import signal
@@ -118,7 +115,7 @@ def timeout_decorator() -> ModuleType:
         limit_s = min(seconds or MAX_SECONDS, MAX_SECONDS)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(function)
+            @wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
                 if any(isinstance(it, str) and len(it) > MAX_LENGTH for it in args):
                     raise TimeoutError(f"a text of more than {MAX_LENGTH:,} characters")
@@ -174,22 +171,29 @@ UNNAMED = "unnamed"
 NEAR = 1e-6
 
 
+def _when_corrected(
+    upstream: Callable[..., Any],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator of what takes the place of `upstream` in corrected scoring.
+
+    It changes published numbers, so it acts only when the job asks for that.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(upstream)
+        def choose(*given: Any, **named: Any) -> Any:
+            is_corrected = current_job().scoring == "corrected"
+            return (function if is_corrected else upstream)(*given, **named)
+
+        return choose
+
+    return decorate
+
+
 def alias_log(_module: ModuleType) -> None:
     """Answer dataset/utils/llavabench.py:6, an import from one package too low."""
     for name in ("smp", "smp.log"):
         sys.modules[f"vlmeval.dataset.{name}"] = import_module(f"vlmeval.{name}")
-
-
-def replace_torchvision(_module: ModuleType) -> None:
-    """Answer dataset/mmlongbench.py:11, torch for one call that changes a size.
-
-    Only models that see many pages in one image get there, and none is named here.
-    """
-    if "torchvision" not in sys.modules and find_spec("torchvision") is None:
-        package: Any = ModuleType("torchvision")
-        package.transforms = ModuleType("torchvision.transforms")
-        sys.modules["torchvision"] = package
-        sys.modules["torchvision.transforms"] = package.transforms
 
 
 def fix_choices(module: Any) -> None:
@@ -271,8 +275,7 @@ def _fix_open_questions(module: Any) -> None:
 
     A is the reference and B "Other Answers", so the answer "A" is right whatever was
     asked. Instead the reference has to be said, or a judge to find it in an answer that
-    is more than a letter. Changes published numbers, so it acts only in corrected
-    scoring.
+    is more than a letter.
     """
     prepare, upstream = module.MMMU_preproc, module.eval_vanilla
 
@@ -282,10 +285,11 @@ def _fix_open_questions(module: Any) -> None:
         data[OPEN] = is_open
         return data
 
+    @_when_corrected(upstream)
     def eval_vanilla(
         model: object, item: Any, dataset_name: str | None = None
     ) -> object:
-        if current_job().scoring != "corrected" or not item.get(OPEN, False):
+        if not item.get(OPEN, False):
             return upstream(model, item, dataset_name=dataset_name)
         said = str(item["prediction"]).strip()
         if any(map(partial(has_words, said), _references(item["answer"]))):
@@ -296,7 +300,7 @@ def _fix_open_questions(module: Any) -> None:
         return _judge_open(module, model, item, said)
 
     module.MMMU_preproc = mmmu_preproc
-    module.eval_vanilla = wraps(upstream)(eval_vanilla)
+    module.eval_vanilla = eval_vanilla
 
 
 def _references(cell: object) -> list[str]:
@@ -343,9 +347,8 @@ def fix_yes_no(module: Any) -> None:
     """
     upstream, extract = module.MME_rating, module.YOrN_Extraction
 
+    @_when_corrected(extract)
     def extract_word(output: str) -> str:
-        if current_job().scoring != "corrected":
-            return str(extract(output))
         return read_yes_no(output) or "Unknown"
 
     module.YOrN_Extraction = extract_word
@@ -407,14 +410,12 @@ def fix_mathvista(module: Any) -> None:
     And :111, where the number 0 in an answer counts as no number; :85, where a reply
     that names no option is wrong; :90 and :93, where "12.0" is not 12, nor 0.214 0.21
     to two places. The paper takes the option that is nearest to what its judge read,
-    and rounds. Changes published numbers, so it acts only in corrected scoring.
+    and rounds.
     """
     read_options(module)
-    upstream = module.post_check
 
+    @_when_corrected(module.post_check)
     def post_check(line: Any, prefetch: bool = False) -> object:
-        if current_job().scoring != "corrected":
-            return upstream(line, prefetch=prefetch)
         said = str(line["prediction" if prefetch else "res"]).strip()
         if line["question_type"] == "multi_choice":
             options = lettered(evaluate(line["choices"]))
@@ -482,11 +483,9 @@ def fix_formulas(module: Any) -> None:
     """Answer dataset/utils/mathv.py:36: an answer is evaluated among the variables.
 
     There the answer "a" is the reference, as are "+a", "a or b" and "1 if a else 2";
-    "3 or 4" is 3, and "2^3" is 1. The value of a root is never compared (:45). Changes
-    published numbers, so it acts only in corrected scoring.
+    "3 or 4" is 3, and "2^3" is 1. The value of a root is never compared (:45).
     """
     read_options(module)
-    upstream = module.is_equal
 
     def compare(said: str, known: str) -> bool:
         with suppress(ArithmeticError, SyntaxError, ValueError):
@@ -502,9 +501,8 @@ def fix_formulas(module: Any) -> None:
 
     compare_in_time = timeout_decorator().timeout()(compare)
 
+    @_when_corrected(module.is_equal)
     def is_equal(asw: object, gt_asw: object) -> bool:
-        if current_job().scoring != "corrected":
-            return bool(upstream(asw, gt_asw))
         said, known = (str(text).lower().strip() for text in (asw, gt_asw))
         return said == known or bool(compare_in_time(said, known))
 
@@ -516,19 +514,25 @@ def fix_video_options(module: Any) -> None:
 
     They are looked for in the question, and stand in `candidates`. And :152 takes the
     first capital from A to D for the answer, that of "Because" too; here the reader
-    does with the options. Changes published numbers, so it acts only in corrected
-    scoring.
+    does with the options.
     """
     upstream = module.extract_option
 
+    @_when_corrected(upstream)
     def extract_option(model: object, input_item: Any, dataset_name: str) -> object:
-        if current_job().scoring == "corrected":
-            for option in evaluate(input_item["candidates"]):
-                letter, _, text = str(option).partition(".")
-                input_item[letter.strip()] = text.strip(". \n")
+        input_item.update(video_options(input_item["candidates"]))
         return upstream(model, input_item, dataset_name)
 
     module.extract_option = extract_option
+
+
+def video_options(candidates: str) -> dict[str, str]:
+    """Return the options of a question of Video-MME by their letters."""
+    options = {}
+    for option in evaluate(candidates):
+        letter, _, text = str(option).partition(".")
+        options[letter.strip()] = text.strip(". \n")
+    return options
 
 
 def fix_distances(module: Any) -> None:
@@ -561,40 +565,34 @@ def _fix_comparison(module: Any) -> None:
     """Answer dataset/utils/vqa_eval.py:242: signs are left out, so "-5" is "5".
 
     "A" without its article is "", as "The" is, and an empty answer is a reference that
-    is an article or a sign. Changes published numbers, so it acts only in corrected
-    scoring.
+    is an article or a sign.
     """
-    process_answer, process_line = module.process_answer, module.process_line
+    process_line = module.process_line
 
-    def process_all(answer: str) -> str:
-        if current_job().scoring != "corrected":
-            return str(process_answer(answer))
-        return comparable(answer)
-
+    @_when_corrected(process_line)
     def process(line: Any, method: str = "vqa_score") -> dict[str, Any]:
         found: dict[str, Any] = process_line(line, method=method)
-        if current_job().scoring == "corrected" and not str(line["prediction"]).strip():
+        if not str(line["prediction"]).strip():
             # How far it is, or whether it is right.
             found["match"] = [float(method == "anls") for _ in found["match"]]
         return found
 
-    module.process_answer, module.process_line = process_all, process
+    module.process_answer = _when_corrected(module.process_answer)(comparable)
+    module.process_line = process
 
 
 def fix_documents(module: Any) -> None:
     """Answer dataset/mmlongbench.py:379: F1 with nothing right, asked or answered.
 
     And dataset/mmlongbench.py:573, where the judge gets one row after the other. And
-    :323, where nothing equals a reference in brackets; this changes published numbers,
-    so it acts only in corrected scoring.
+    :323, where nothing equals a reference in brackets.
     """
     upstream, read = module.get_f1, module.MMLongBench_auxeval
     eval_score = module.eval_score
 
+    @_when_corrected(eval_score)
     def score_one(gt: object, pred: object, answer_type: str) -> float:
-        if current_job().scoring == "corrected" and not str(pred).strip():
-            return 0.0
-        return float(eval_score(gt, pred, answer_type))
+        return float(eval_score(gt, pred, answer_type)) if str(pred).strip() else 0.0
 
     module.eval_score = score_one
 
@@ -632,25 +630,6 @@ def fix_covered_texts(module: Any) -> None:
             return module.zero_template(needle)
 
     module.find_best_match = find_best_match
-
-
-BEFORE: dict[str, Callable[[ModuleType], None]] = {
-    "vlmeval.dataset.utils.llavabench": alias_log,
-    "vlmeval.dataset.mmlongbench": replace_torchvision,
-}
-AFTER_SCORING: dict[str, Callable[[Any], None]] = {
-    "vlmeval.dataset.utils.multiple_choice": fix_choices,
-    "vlmeval.dataset.utils.yorn": fix_yes_no,
-    "vlmeval.dataset.utils.mmvet": fix_counts,
-    "vlmeval.dataset.image_mt": fix_counts,
-    "vlmeval.dataset.utils.mmdu": fix_conversations,
-    "vlmeval.dataset.utils.mathv": fix_formulas,
-    "vlmeval.dataset.utils.mathvista": fix_mathvista,
-    "vlmeval.dataset.utils.videomme": fix_video_options,
-    "vlmeval.dataset.utils.vqa_eval": fix_distances,
-    "vlmeval.dataset.mmlongbench": fix_documents,
-    "vlmeval.dataset.vcr": fix_covered_texts,
-}
 
 
 UNZIP = re.compile(r"unzip -o (.+) -d (.+)")
@@ -711,7 +690,7 @@ def fix_several_videos(module: Any) -> None:
     """
     upstream = module.MVUEval.prepare_dataset
 
-    @functools.wraps(upstream)
+    @wraps(upstream)
     def prepare_dataset(self: Any, dataset: str) -> dict[str, str]:
         found: dict[str, str] = upstream(self, dataset)
         table = pd.read_csv(found["data_file"], sep="\t")
@@ -733,7 +712,7 @@ def fix_folder(module: Any) -> None:
     """
     upstream = module.V2PBench.prepare_dataset
 
-    @functools.wraps(upstream)
+    @wraps(upstream)
     def prepare_dataset(self: Any, *given: Any) -> dict[str, str]:
         found: dict[str, str] = upstream(self, *given)
         if module.modelscope_flag_set():
@@ -743,30 +722,23 @@ def fix_folder(module: Any) -> None:
     module.V2PBench.prepare_dataset = prepare_dataset
 
 
-def find_video(path: Path) -> Path:
-    """Return the file that a class means, which may have another name.
-
-    Some add `.mp4` for frames to what has it already, as they take the same column for
-    the file itself (dataset/v2pbench.py:125 and :135, dataset/omtgbench.py:233 and
-    :236, dataset/moviechat1k.py:137 and :143); and dataset/vdc.py looks in `video` for
-    one (:231), in `videos` for the other (:228).
-    """
-    names = [path.name]
-    if path.name.endswith(".mp4.mp4"):
-        names.append(path.stem)
-    folders = [path.parent]
-    if path.parent.name in ("video", "videos"):
-        folders += [path.parent.with_name("video"), path.parent.with_name("videos")]
-    candidates = [folder / name for folder in folders for name in names]
-    return next((each for each in candidates if each.exists()), path)
-
-
 def _unzip(packed: Path, folder: Path) -> None:
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(folder)
 
 
-AFTER_VIDEOS: dict[str, Callable[[Any], None]] = {
+AFTER: dict[str, Callable[[Any], None]] = {
+    "vlmeval.dataset.utils.multiple_choice": fix_choices,
+    "vlmeval.dataset.utils.yorn": fix_yes_no,
+    "vlmeval.dataset.utils.mmvet": fix_counts,
+    "vlmeval.dataset.image_mt": fix_counts,
+    "vlmeval.dataset.utils.mmdu": fix_conversations,
+    "vlmeval.dataset.utils.mathv": fix_formulas,
+    "vlmeval.dataset.utils.mathvista": fix_mathvista,
+    "vlmeval.dataset.utils.videomme": fix_video_options,
+    "vlmeval.dataset.utils.vqa_eval": fix_distances,
+    "vlmeval.dataset.mmlongbench": fix_documents,
+    "vlmeval.dataset.vcr": fix_covered_texts,
     "vlmeval.dataset.videommmu": fix_unpacking,
     "vlmeval.dataset.worldsense": fix_sound,
     "vlmeval.dataset.vcrbench": fix_shell,

@@ -3,8 +3,7 @@
 The sandbox has no network. A class that wants a repository or a file which is not on
 the job's shelf ends with `Needed`; the parent brings it and calls again.
 
-Each fix names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers. A
-file or repository that is not on the job's shelf ends the call with `Needed`.
+Each fix names the place in ms-vlmeval 0.0.20, below `vlmeval/`, that it answers.
 
 A small file may hold zeros for a whole disk. What datasets pack are images, videos
 and text, which hardly shrink.
@@ -19,7 +18,6 @@ import sys
 import tarfile
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,70 +28,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
+from pytest_vlmeval.sandbox.inside.job import (
+    ContainedError,
+    HubShelf,
+    current_job,
+)
 from pytest_vlmeval.sandbox.inside.tables import stand_in_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
-if TYPE_CHECKING:
     Patterns = list[str] | str | None
     Request = dict[str, Any]
-
-# A branch that is not named is one of these.
-DEFAULT_BRANCHES = {None, "main", "master"}
-
-
-class Needed(BaseException):
-    """A repository or file is missing; no `except Exception` of a class swallows it."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__(request.get("repository") or request["url"])
-        self.request = request
-
-
-@dataclass(slots=True, kw_only=True)
-class HubShelf:
-    """The snapshots and files that a job may read, and which tables it looked at.
-
-    `hub` is the preferred one. Each snapshot is the request that it answers, with its
-    `folder`; `files` are paths by their URL. `table` is the file of a dataset whose
-    rows have a URL of their own. With `any_checksum` a table passes for the published
-    one.
-    """
-
-    hub: str
-    snapshots: list[Request] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-    table: Path | None = None
-    any_checksum: bool = False
-    checksums: dict[str, str] = field(default_factory=dict)
-
-    def find(self, request: Request) -> str:
-        """Return the folder of a snapshot; raises Needed."""
-        for snapshot in self.snapshots:
-            if request.items() <= snapshot.items():
-                return str(snapshot["folder"])
-        raise Needed(request)
-
-    def find_file(self, url: str, name: str, md5: str | None = None) -> Path:
-        """Return the file of an address, which the parent keeps as `name`; or Needed.
-
-        `md5` is its checksum, where a class publishes one.
-        """
-        if url not in self.files:
-            raise Needed({"url": url, "name": name, "md5": md5})
-        return Path(self.files[url])
-
-    def cached(self, repository: str, branch: str | None) -> str | None:
-        """Return the folder of any snapshot of a repository's branch, if any."""
-        branches = DEFAULT_BRANCHES if branch in DEFAULT_BRANCHES else {branch}
-        for snapshot in self.snapshots:
-            same = snapshot["repository"] == repository
-            if same and snapshot["revision"] in branches:
-                return str(snapshot["folder"])
-        return None
 
 
 def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
@@ -106,6 +53,7 @@ def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
         snapshots=shelf["snapshots"],
         files={each["url"]: each["path"] for each in shelf["files"]},
         table=Path(table) if table else None,
+        data_root=shelf["data_root"],
         any_checksum=shelf["any_checksum"],
     )
 
@@ -223,27 +171,6 @@ def _dataset_snapshot_download(
     )
 
 
-def fix_hubs(module: Any) -> None:
-    """Answer smp/misc.py:70 get_cache_path and the clients of both hubs.
-
-    modelscope lacks what get_cache_path imports from it (:73), so that every build
-    goes to the network; MVBench asks for a login (dataset/mvbench.py:186).
-    """
-
-    def get_cache_path(
-        repo_id: str, branch: str | None = "main", repo_type: str = "datasets"
-    ) -> str | None:
-        return shelf_for(repo_id).cached(repo_id, branch)
-
-    module.get_cache_path = get_cache_path
-    client: Any = import_module("huggingface_hub")
-    client.snapshot_download = snapshot_download
-    client.login = lambda *_given, **_settings: None
-    modelscope: Any = ModuleType("modelscope")
-    modelscope.dataset_snapshot_download = _dataset_snapshot_download
-    sys.modules["modelscope"] = modelscope
-
-
 def fix_video_base(module: Any) -> None:
     """Answer dataset/video_base.py:45: where frames lie, and :174: tables."""
 
@@ -310,18 +237,6 @@ def fix_pickled_videos(module: Any) -> None:
     module.pickle = SimpleNamespace(load=_load_videos)
 
 
-AFTER_HUBS: dict[str, Callable[[Any], None]] = {
-    "vlmeval.dataset.video_base": fix_video_base,
-    "vlmeval.dataset.video_concat_dataset": fix_collections,
-    "vlmeval.dataset.dsrbench": fix_dsr,
-    "vlmeval.dataset.vdc": fix_vdc,
-    "vlmeval.dataset.mmbench_video": fix_pickled_videos,
-    "vlmeval.dataset.videomme": fix_pickled_videos,
-    "vlmeval.dataset.videott": fix_pickled_videos,
-    "vlmeval.dataset.video_holmes": fix_pickled_videos,
-}
-
-
 # A class names a repository by its page (dataset/image_vqa.py:244).
 PAGE = "https://huggingface.co/datasets/"
 SCANNET = (
@@ -350,13 +265,29 @@ def _hf_hub_download(
     return str(Path(folder, filename))
 
 
-def fix_downloads(_module: ModuleType) -> None:
-    """Answer dataset/image_vqa.py:294 and others: `datasets`, hf_hub_download, tools.
+def fix_clients(module: Any) -> None:
+    """Answer smp/misc.py:70 get_cache_path and the clients of both hubs.
 
-    The package `datasets` is imported when a class first uses it.
+    modelscope lacks what get_cache_path imports from it (:73), so that every build
+    goes to the network; MVBench asks for a login (dataset/mvbench.py:186). And :203,
+    where load_env copies a .env file into the environment. The package `datasets`
+    (dataset/image_vqa.py:294 and others) is imported when a class first uses it.
     """
+
+    def get_cache_path(
+        repo_id: str, branch: str | None = "main", repo_type: str = "datasets"
+    ) -> str | None:
+        return shelf_for(repo_id).cached(repo_id, branch)
+
+    module.get_cache_path = get_cache_path
+    module.load_env = lambda: None
     client: Any = import_module("huggingface_hub")
+    client.snapshot_download = snapshot_download
     client.hf_hub_download = _hf_hub_download
+    client.login = lambda *_given, **_settings: None
+    modelscope: Any = ModuleType("modelscope")
+    modelscope.dataset_snapshot_download = _dataset_snapshot_download
+    sys.modules["modelscope"] = modelscope
     if "datasets" not in sys.modules and find_spec("datasets") is not None:
         package: Any = ModuleType("datasets")
         package.load_dataset = load_dataset
@@ -520,8 +451,16 @@ def fix_current_folder(module: Any) -> None:
     module.WorldVQA.build_prompt = build_prompt
 
 
-AFTER_FETCHING: dict[str, Callable[[Any], None]] = {
-    "vlmeval.smp.misc": fix_downloads,
+AFTER: dict[str, Callable[[Any], None]] = {
+    "vlmeval.smp.misc": fix_clients,
+    "vlmeval.dataset.video_base": fix_video_base,
+    "vlmeval.dataset.video_concat_dataset": fix_collections,
+    "vlmeval.dataset.dsrbench": fix_dsr,
+    "vlmeval.dataset.vdc": fix_vdc,
+    "vlmeval.dataset.mmbench_video": fix_pickled_videos,
+    "vlmeval.dataset.videomme": fix_pickled_videos,
+    "vlmeval.dataset.videott": fix_pickled_videos,
+    "vlmeval.dataset.video_holmes": fix_pickled_videos,
     "vlmeval.dataset.image_vqa": fix_image_vqa,
     "vlmeval.dataset.image_mcq": fix_image_mcq,
     "vlmeval.dataset.chartmimic": fix_archives,

@@ -41,7 +41,12 @@ class _Anything(str):
 
 
 def list_datasets() -> dict[str, Any]:
-    """Return the `datasets` in ms-vlmeval's order, each as plain data."""
+    """Return the `datasets` in ms-vlmeval's order, each as plain data.
+
+    `data` is the name of its data, another one where `name` is a preset's. `address`,
+    `md5` and `repository` are "" where there is none, `kind` and `modality` as
+    ms-vlmeval calls them.
+    """
     package = _import_package()
     presets = import_module(f"{OWN}.video_dataset_config").supported_video_datasets
     found: dict[str, dict[str, Any]] = {}

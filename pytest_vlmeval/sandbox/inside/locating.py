@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
-from pytest_vlmeval.sandbox.inside.job import Job, NoTableError, running
-from pytest_vlmeval.sandbox.inside.media import (
-    BASE64,
-    SHORTEST_IMAGE,
-    STAND_IN,
-    ImageStore,
-)
+from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
+from pytest_vlmeval.sandbox.inside.job import Job, Needed, NoTableError, running
+from pytest_vlmeval.sandbox.inside.media import BASE64, STAND_IN, ImageStore
 from pytest_vlmeval.sandbox.inside.preparation import build_dataset, find_class
 from pytest_vlmeval.sandbox.inside.tables import is_own, take_own, take_table
-from pytest_vlmeval.sandbox.inside.videos import locate_videos
+from pytest_vlmeval.sandbox.inside.videos import build_video, describe_table
+from pytest_vlmeval.sandbox.own_files import SHORTEST_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,35 +32,45 @@ def locate(
 ) -> dict[str, Any]:
     """Return the dataset's `tables`, or what it `needs` first: a repository or a file.
 
-    Of other classes than those of videos only what they need is found out; `no_table`
-    says that one cannot do without. Raises VlmEvalError.
+    Its class is built, which unpacks what it unpacks. Each table has path, checksum,
+    which one is `published`, and whether the class `made` it just now. Of other classes
+    than those of videos only what they need is found out; `no_table` says that one
+    cannot do without. Raises VlmEvalError.
     """
-    if info["modality"] == "video":
-        return locate_videos(info, shelf, on_progress)
+    is_video = info["modality"] == "video"
+    build = build_video if is_video else build_dataset
+    began_ns = time.time_ns()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         within = own_folders(info, shelf["table"], shelf)
         store = _NoStore(Path(scratch), Path(scratch), linked=False, within=within)
         try:
             job = Job(
-                rows=_read_rows(info, shelf["table"], store),
+                rows=pd.DataFrame()
+                if is_video
+                else _read_rows(info, shelf["table"], store),
                 folder=Path(scratch),
-                url=info["url"],
+                url="" if is_video else info["url"],
                 on_progress=on_progress,
-                images=store,
+                images=None if is_video else store,
                 within=within,
                 shelf=take_shelf(shelf),
             )
             with running(job):
-                build_dataset(info, job)
+                dataset = build(info, job)
         except Needed as need:
-            return {"needs": _with_checksum(info, need.request)}
+            wanted = need.request
+            return {"needs": wanted if is_video else _with_checksum(info, wanted)}
         except NoTableError:
             return {"no_table": True}
         except VlmEvalError:
             # What is wrong is told when it is prepared, with the images at hand.
-            if shelf["table"] is None:
+            if is_video or shelf["table"] is None:
                 raise
-    return {"tables": []}
+            return {"tables": []}
+    if not is_video:
+        return {"tables": []}
+    parts = getattr(dataset, "dataset_map", {"": dataset}).values()
+    return {"tables": [describe_table(part, job, began_ns) for part in parts]}
 
 
 class _NoStore(ImageStore):

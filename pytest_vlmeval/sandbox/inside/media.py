@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,26 +20,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL
-from PIL import (
-    Image,
-    UnidentifiedImageError,
-    features,
-)
+from PIL import Image, UnidentifiedImageError, features
 
-from pytest_vlmeval.sandbox.inside.fixes import find_video
-from pytest_vlmeval.sandbox.inside.job import current_job
 from pytest_vlmeval.sandbox.own_files import (
     MOST_IMAGE_BYTES,
     OUTSIDE,
-    lies_within,
+    SHORTEST_IMAGE,
     read_regular,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-# Pillow itself loads those of JPEG, PNG, GIF and BMP; the import registers the others.
-
 
 # Pillow's name of a format: the suffix and media type of its files. An MPO is a JPEG
 # with more images behind the first.
@@ -69,8 +59,6 @@ BRANDS = {
 }
 # No more than Pillow opens unless it is told otherwise, as in the clients of models.
 MAX_PIXELS = 175_000_000
-# ms-vlmeval takes a shorter text for the index of the row that has the image.
-SHORTEST_IMAGE = 65
 # Begins the text that stands for an image's base64 text in a table; the SHA-256 of
 # its content follows, which makes it long enough to pass for an image.
 STAND_IN = "image:"
@@ -81,6 +69,10 @@ BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 
 class ImageError(Exception):
     """An image that cannot be sent to a model; the text says why."""
+
+
+class VideoError(Exception):
+    """A video or frame that cannot be sent to a model; the text says why."""
 
 
 class MediaFile(NamedTuple):
@@ -242,124 +234,6 @@ def check_image(data: bytes) -> str:
         raise ImageError(str(error) or type(error).__name__) from error
 
 
-VIDEO_TYPES = {
-    ".mp4": "video/mp4",
-    ".m4v": "video/mp4",
-    ".mov": "video/quicktime",
-    ".webm": "video/webm",
-    ".mkv": "video/x-matroska",
-    ".avi": "video/x-msvideo",
-    ".gif": "image/gif",
-}
-
-
-class VideoError(Exception):
-    """A video or frame that cannot be sent to a model; the text says why."""
-
-
-class VideoMedia:
-    """Puts what prompts name into one folder, under the names of their contents."""
-
-    def __init__(
-        self, folder: Path, frames: Path, within: Sequence[Path] | None = None
-    ) -> None:
-        """Take the media folder and the one of the frames, on one disk.
-
-        Other files are read from `within` these folders, None for any.
-        """
-        self._folder = folder
-        self._frames = frames
-        self._within = within
-        self._images = ImageStore(folder, frames, linked=False, within=within)
-        self._known: dict[Path, MediaFile] = {}
-
-    def image(self, path: Path) -> MediaFile:
-        """Return a frame, or an image of the dataset's own; raises VideoError."""
-        if path not in self._known:
-            if path.is_relative_to(self._frames):
-                # Just written, always as JPEG: nothing to check.
-                name = self._link(path, ".jpg")
-                self._known[path] = MediaFile(name, "image/jpeg")
-            else:
-                try:
-                    self._known[path] = self._images.at(str(path))
-                except ImageError as error:
-                    raise VideoError(
-                        f"the image {path} cannot be read: {error}"
-                    ) from error
-        return self._known[path]
-
-    def video(self, path: Path) -> MediaFile:
-        """Return the file of a video; raises VideoError."""
-        path = find_video(path)
-        if path not in self._known:
-            suffix = path.suffix.lower()
-            media_type = VIDEO_TYPES.get(suffix)
-            if media_type is None or not path.is_file():
-                raise VideoError(
-                    f"the video {path} cannot be sent: it "
-                    + ("is not there" if media_type else "is not a video file")
-                )
-            self._check(path)
-            self._known[path] = MediaFile(self._link(path, suffix), media_type)
-        return self._known[path]
-
-    def _check(self, path: Path) -> None:
-        if self._within is not None and not lies_within(path.resolve(), self._within):
-            raise VideoError(f"the video {path} cannot be sent: {OUTSIDE}")
-
-    def _link(self, path: Path, suffix: str) -> str:
-        # A hub's cache has links itself.
-        source = path.resolve()
-        with source.open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest() + suffix
-        target = self._folder / name
-        if not target.exists():
-            try:
-                os.link(source, target)
-            except OSError:  # another disk, or one without hard links
-                if source.is_relative_to(self._frames):
-                    shutil.copyfile(source, target)
-                else:
-                    target.symlink_to(source)
-        return name
-
-
-def fix_decord(module: Any) -> None:
-    """Make decord say which file it cannot read, instead of where in its own code."""
-    upstream: Any = module.VideoReader
-    if hasattr(upstream, "named"):
-        return
-
-    class VideoReader(upstream):  # type: ignore[misc]
-        named = ""
-
-        def __init__(self, uri: str, *given: Any, **settings: Any) -> None:
-            self.named = str(find_video(Path(uri)))
-            if not Path(self.named).exists():
-                raise VideoError(f"the video {uri} is not there")
-            within = current_job().within
-            if within and not lies_within(Path(self.named).resolve(), within):
-                raise VideoError(f"the video {uri} cannot be read: {OUTSIDE}")
-            try:
-                super().__init__(self.named, *given, **settings)
-            except Exception as error:
-                raise _unreadable(uri, error) from error
-
-        def __getitem__(self, index: Any) -> Any:
-            try:
-                return super().__getitem__(index)
-            except Exception as error:
-                raise _unreadable(self.named, error) from error
-
-    module.VideoReader = VideoReader
-
-
-def _unreadable(uri: str, error: Exception) -> VideoError:
-    reason = " ".join(str(error).split())[:200]
-    return VideoError(f"the video {uri} cannot be decoded: {reason}")
-
-
 class Tensor:
     """An array with the methods of a tensor that are used."""
 
@@ -415,19 +289,28 @@ class ToPILImage:
         return Image.fromarray(levels.transpose(1, 2, 0))
 
 
-def replace_tensors(_module: ModuleType) -> None:
-    """Answer dataset/mvbench.py:9-19: torch, torchvision and cv2 for a few calls."""
-    if _is_missing("torch"):
-        torch: Any = ModuleType("torch")
-        torch.Tensor = torch.from_numpy = Tensor
-        torch.split = split
+def replace_torchvision(_module: ModuleType) -> None:
+    """Answer dataset/mmlongbench.py:11, torch for one call that changes a size.
+
+    Only models that see many pages in one image get there, and none is named here.
+    """
+    if _is_missing("torchvision"):
         transforms: Any = ModuleType("torchvision.transforms")
         transforms.Compose, transforms.ToPILImage = Compose, ToPILImage
         torchvision: Any = ModuleType("torchvision")
         torchvision.transforms = transforms
-        sys.modules["torch"] = torch
         sys.modules["torchvision"] = torchvision
         sys.modules["torchvision.transforms"] = transforms
+
+
+def replace_tensors(module: ModuleType) -> None:
+    """Answer dataset/mvbench.py:9-19: torch, torchvision and cv2 for a few calls."""
+    replace_torchvision(module)
+    if _is_missing("torch"):
+        torch: Any = ModuleType("torch")
+        torch.Tensor = torch.from_numpy = Tensor
+        torch.split = split
+        sys.modules["torch"] = torch
     if _is_missing("cv2"):
         cv2: Any = ModuleType("cv2")
         cv2.COLOR_RGBA2RGB = None
@@ -440,6 +323,8 @@ def _is_missing(name: str) -> bool:
 
 
 BEFORE: dict[str, Callable[[ModuleType], None]] = {
+    "vlmeval.dataset.mmlongbench": replace_torchvision
+} | {
     f"vlmeval.dataset.{name}": replace_tensors
     for name in (
         "mvbench",

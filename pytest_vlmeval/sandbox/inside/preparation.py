@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -21,16 +22,13 @@ from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.families.common import need_package
 from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
 from pytest_vlmeval.sandbox.inside.job import ContainedError, Job, NoTableError, running
-from pytest_vlmeval.sandbox.inside.media import (
-    SHORTEST_IMAGE,
-    ImageError,
-    ImageStore,
-)
+from pytest_vlmeval.sandbox.inside.media import ImageError, ImageStore, VideoError
 from pytest_vlmeval.sandbox.inside.tables import is_own, table_of, take_own, take_table
+from pytest_vlmeval.sandbox.own_files import SHORTEST_IMAGE
 from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def build_dataset(info: dict[str, str], job: Job) -> Any:
@@ -247,38 +245,33 @@ def prepare(
             within=within,
             shelf=take_shelf(shelf),
         )
-        numbers, errors = _read_table(info, tsv, target, job)
+        numbers: dict[str, int] = {}
+        faults: dict[str, str] = {}
+        if tsv is not None:
+            if is_own(info):
+                table = take_own(Path(tsv), info, images.stand_in)
+                write_rows(target / FILE, table.texts)
+            else:
+                table = take_table(Path(tsv), images.stand_in, on_progress)
+                write_rows(target / FILE, table.texts, table.frame)
+            job.rows = table.frame
+            _check_columns(info, job.rows, tsv)
+            numbers = number_rows(tsv, job.rows["index"])
+            faults = _set_aside_broken(job.rows)
         with running(job):
-            writer = _SampleWriter(info, job, Path(tsv or scratch), numbers, errors)
+            if family and family.prompt_package:
+                need_package(*family.prompt_package, info["name"])
+            dataset = build_dataset(info, job)
             if tsv is None:
-                writer.write_rows(target / FILE)
-            count = write_samples(target / SAMPLES, writer.samples())
+                write_rows(target / FILE, *table_of(dataset.data))
+                numbers = number_rows(info["name"], dataset.data["index"])
+            beside = Path(tsv or scratch).parent
+            samples = _samples(info, dataset, job, beside, numbers, faults)
+            count = write_samples(target / SAMPLES, samples)
     return {"samples": count}
 
 
-def _read_table(
-    info: dict[str, str], tsv: str | None, target: Path, job: Job
-) -> tuple[dict[str, int], dict[str, str]]:
-    """Set the job's rows; return their numbers, and the faults of some, by index."""
-    if tsv is None:
-        return {}, {}
-    assert job.images is not None
-    stand_in = job.images.stand_in
-    if is_own(info):
-        table = take_own(Path(tsv), info, stand_in)
-        write_rows(target / FILE, table.texts)
-    else:
-        table = take_table(Path(tsv), stand_in, job.on_progress)
-        write_rows(target / FILE, table.texts, table.frame)
-    job.rows = table.frame
-    numbers = _check_columns(info, job.rows, tsv)
-    return numbers, _set_aside_broken(job.rows, numbers)
-
-
-def _check_columns(
-    info: dict[str, str], rows: pd.DataFrame, tsv: str
-) -> dict[str, int]:
-    """Return each index's row number, counted from 1 below the line of names."""
+def _check_columns(info: dict[str, str], rows: pd.DataFrame, tsv: str) -> None:
     family = FAMILIES.get(info["class_name"])
     required = ["index", "question"] if family and family.asked else ["index"]
     missing = [name for name in required if name not in rows]
@@ -290,22 +283,27 @@ def _check_columns(
             f"{', '.join(map(str, rows.columns))}. {info['name']} needs "
             f"{', '.join(required)} and image or image_path."
         )
+
+
+def number_rows(where: str, indexes: Iterable[object]) -> dict[str, int]:
+    """Return each index's row number, from 1; raises VlmEvalError if two are equal."""
     numbers: dict[str, int] = {}
-    for number, index in enumerate(rows["index"], start=1):
+    for number, index in enumerate(indexes, start=1):
         first = numbers.setdefault(str(index), number)
         if first != number:
             raise VlmEvalError(
-                f"{tsv}: rows {first} and {number} have the same index {index}; each "
+                f"{where}: rows {first} and {number} have the same index {index}; each "
                 "row needs one of its own."
             )
     return numbers
 
 
-def _set_aside_broken(rows: pd.DataFrame, numbers: dict[str, int]) -> dict[str, str]:
-    """Return the rows, by index, with whose image cell no dataset can be built.
+def _set_aside_broken(rows: pd.DataFrame) -> dict[str, str]:
+    """Return what is wrong with image cells with which no dataset can be built.
 
     One such cell is an AssertionError or SyntaxError for all rows (dataset/
-    image_base.py:168, smp/misc.py:255), so it gets a text that passes there.
+    image_base.py:168, smp/misc.py:255), so it gets a text that passes there. The
+    reasons are by the row's index.
     """
     if "image" not in rows:
         return {}
@@ -314,16 +312,17 @@ def _set_aside_broken(rows: pd.DataFrame, numbers: dict[str, int]) -> dict[str, 
         for index, cell in zip(rows["index"], rows["image"], strict=True)
         if not pd.isna(cell)
     }
-    errors = {}
-    for index, cell in cells.items():
-        if reason := _fault_of_cell(cell, cells):
-            errors[index] = _image_fault(numbers[index], index, reason)
-    if errors:
+    faults = {
+        index: reason
+        for index, cell in cells.items()
+        if (reason := _fault_of_cell(cell, cells))
+    }
+    if faults:
         rows["image"] = [
-            "." * SHORTEST_IMAGE if str(index) in errors else cell
+            "." * SHORTEST_IMAGE if str(index) in faults else cell
             for index, cell in zip(rows["index"], rows["image"], strict=True)
         ]
-    return errors
+    return faults
 
 
 def _fault_of_cell(cell: str, cells: dict[str, str]) -> str:
@@ -341,91 +340,72 @@ def _fault_of_cell(cell: str, cells: dict[str, str]) -> str:
     return ""
 
 
-def _image_fault(number: int, index: str, reason: str) -> str:
-    return f"row {number} (index {index}): the image cannot be read: {reason}"
+def make_sample(
+    index: str,
+    number: int,
+    ask: Callable[[], list[Any] | None],
+    **facts: str | None,
+) -> dict[str, Any]:
+    """Return a sample with the prompt that `ask` makes, or the `error` in its place."""
+    where = f"row {number} (index {index})"
+    prompt: list[Any] | None = []
+    error = None
+    try:
+        prompt = ask()
+    except ImageError as fault:
+        error = f"{where}: the image cannot be read: {fault}"
+    except VideoError as fault:
+        error = f"{where}: {fault}"
+    # dataset/utils/olympiadbench.py:198 ends its process.
+    except (Exception, SystemExit) as fault:
+        error = (
+            f"{where}: ms-vlmeval cannot make its prompt: {type(fault).__name__}: "
+            f"{fault}"
+        )
+    return {"index": index, "prompt": prompt, "error": error, **facts}
 
 
-class _SampleWriter:
-    """Asks ms-vlmeval for each row's prompt and writes it down."""
+def _samples(
+    info: dict[str, str],
+    dataset: Any,
+    job: Job,
+    beside: Path,
+    numbers: dict[str, int],
+    faults: dict[str, str],
+) -> Iterator[dict[str, Any]]:
+    """Ask ms-vlmeval for each row's prompt; files may lie `beside` the table."""
+    family = FAMILIES.get(info["class_name"])
 
-    def __init__(
-        self,
-        info: dict[str, str],
-        job: Job,
-        tsv: Path,
-        numbers: dict[str, int],
-        errors: dict[str, str],
-    ) -> None:
-        self._job = job
-        self._tsv = tsv
-        self._numbers = numbers
-        self._errors = errors
-        self._info = info
-        self._family = FAMILIES.get(info["class_name"])
-        if self._family and self._family.prompt_package:
-            need_package(*self._family.prompt_package, info["name"])
-        self._dataset = build_dataset(info, job)
+    def part(each: dict[str, str]) -> list[str]:
+        if each["type"] == "text":
+            return ["text", str(each["value"])]
+        if each["type"] != "image":
+            raise TypeError(f"a prompt part of type {each['type']}")
+        assert job.images is not None
+        place = beside / each["value"]
+        image = job.images.at(str(place) if os.path.lexists(place) else each["value"])
+        return ["image", *filter(None, image)]
 
-    def write_rows(self, path: Path) -> None:
-        """Write the table that the class made, without its images."""
-        data = self._dataset.data
-        write_rows(path, *table_of(data))
-        self._numbers = {str(index): at for at, index in enumerate(data["index"], 1)}
-        if len(self._numbers) < len(data):
-            raise VlmEvalError(
-                f"{self._info['name']}: {len(data)} rows have {len(self._numbers)} "
-                "different indexes; each row needs one of its own."
-            )
+    def ask(row: pd.Series[Any]) -> list[list[list[str]]]:
+        if reason := faults.get(str(row["index"])):
+            raise ImageError(reason)
+        turns = _turns(dataset.build_prompt(row))
+        return [[part(each) for each in turn] for turn in turns]
 
-    def samples(self) -> Iterator[dict[str, Any]]:
-        data = self._dataset.data
-        for position in range(len(data)):
-            yield self._sample(data.iloc[position])
-            self._job.on_progress(position + 1, len(data))
-
-    def _sample(self, row: pd.Series[Any]) -> dict[str, Any]:
+    data = dataset.data
+    for position in range(len(data)):
+        row = data.iloc[position]
         index = str(row["index"])
-        prompt: list[list[list[str]]] = []
-        error = self._errors.get(index)
-        if error is None:
-            number = self._numbers.get(index, 0)
-            try:
-                turns = _turns(self._dataset.build_prompt(row))
-                prompt = [[self._part(part) for part in turn] for turn in turns]
-            except ImageError as fault:
-                error = _image_fault(number, index, str(fault))
-            # dataset/utils/olympiadbench.py:198 ends its process.
-            except (Exception, SystemExit) as fault:
-                error = (
-                    f"row {number} (index {index}): ms-vlmeval cannot make its prompt: "
-                    f"{type(fault).__name__}: {fault}"
-                )
-        return {
-            "index": index,
-            "prompt": prompt,
-            "reference": self._reference(row),
-            "category": _text(row, "category"),
-            "group": self._family.group_of(self._info, row) if self._family else None,
-            "error": error,
-        }
-
-    def _reference(self, row: pd.Series[Any]) -> str | None:
-        reference = _text(row, self._family.reference if self._family else "answer")
-        return None if reference == NO_REFERENCE else reference
-
-    def _part(self, part: dict[str, str]) -> list[str]:
-        if part["type"] == "text":
-            return ["text", str(part["value"])]
-        if part["type"] != "image":
-            raise TypeError(f"a prompt part of type {part['type']}")
-        assert self._job.images is not None
-        image = self._job.images.at(self._find(part["value"]))
-        return ["image", *(each for each in image if each)]
-
-    def _find(self, path: str) -> str:
-        """Look for the file of a column `image_path` beside its TSV."""
-        beside = self._tsv.parent / path
-        return str(beside) if os.path.lexists(beside) else path
+        reference = text_of(row, family.reference if family else "answer")
+        yield make_sample(
+            index,
+            numbers.get(index, 0),
+            partial(ask, row),
+            reference=None if reference == NO_REFERENCE else reference,
+            category=text_of(row, "category"),
+            group=family.group_of(info, row) if family else None,
+        )
+        job.on_progress(position + 1, len(data))
 
 
 def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
@@ -441,10 +421,11 @@ def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
     return [built]
 
 
-def _text(row: pd.Series[Any], name: str) -> str | None:
-    if name not in row:
+def text_of(rows: Any, *names: str) -> str | None:
+    """Return the text of the first of these columns that a row has; of rows, of all."""
+    name = next((name for name in names if name in rows), None)
+    if name is None:
         return None
-    value = row[name]
-    if not isinstance(value, list) and pd.isna(value):
-        return None
-    return str(value)
+    cells = rows[name] if isinstance(rows, pd.DataFrame) else [rows[name]]
+    texts = [str(cell) for cell in cells if isinstance(cell, list) or pd.notna(cell)]
+    return " | ".join(texts) if texts else None

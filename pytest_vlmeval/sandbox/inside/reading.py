@@ -290,10 +290,17 @@ _SENTENCE_MARKS = (
 
 
 class _Option(NamedTuple):
-    """An option with its text as it is compared."""
+    """An option's text without quotes and full stop, and as it is compared.
 
-    letter: str
+    Both are "" for a letter that stands for no text.
+    """
+
+    bare: str
     text: str
+
+
+# By their letters.
+_Options = Mapping[str, _Option]
 
 
 class _AmbiguousError(Exception):
@@ -306,18 +313,17 @@ def read_option(text: str, options: Mapping[str, object]) -> str | None:
     `options` are texts by their letters, "" for a letter that stands for no text.
     """
     whole = _clean(text)
-    known = [
-        _Option(letter, plain)
-        for letter, option in options.items()
-        if (plain := _plain(str(option)))
-    ]
+    known = {
+        letter: _Option(_bare(str(each)) if each else "", _plain(str(each)))
+        for letter, each in options.items()
+    }
     try:
         for box in _boxes(whole):
-            found = _read(_tidy(box), options, known)
+            found = _read(_tidy(box), known)
             if found is not None:
-                boxes = {_read(_tidy(each), options, known) for each in _boxes(whole)}
+                boxes = {_read(_tidy(each), known) for each in _boxes(whole)}
                 return found if boxes <= {found, None} else None
-        return _read(_tidy(whole), options, known)
+        return _read(_tidy(whole), known)
     except _AmbiguousError:
         return None
 
@@ -531,90 +537,81 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _read(text: str, options: Mapping[str, object], known: list[_Option]) -> str | None:
-    alone = _alone(text, options, known)
+def _read(text: str, options: _Options) -> str | None:
+    alone = _alone(text, options)
     if alone is not None:
         return alone
-    words = {option.text for option in known}
-    if len(words) == len(known) == 2 and {_WORDS.get(w) for w in words} == {
-        "Yes",
-        "No",
-    }:
+    texts = {letter: option.text for letter, option in options.items() if option.text}
+    words = [_WORDS.get(each) for each in texts.values()]
+    if len(texts) == 2 and set(words) == {"Yes", "No"}:
         said = _yes_no(text)
-        return next((o.letter for o in known if said and _WORDS[o.text] == said), None)
+        return next((each for each in texts if _WORDS[texts[each]] == said), None)
     # A question about letters: which of them is meant only a letter alone says.
     lettered = any(
-        o.text.upper() in options and o.text.upper() != o.letter for o in known
+        each.upper() in options and each.upper() != letter
+        for letter, each in texts.items()
     )
     if not lettered:
-        found = _explained(text, options, known)
+        found = _explained(text, options)
         if found is not None:
             return found
     text = _WRONG_LETTER.sub("", _NOT_LETTER.sub(" ", text))
     text = _REMAINS.sub(r"\g<before>", re.sub(r"[(\[] *(?:[)\]]|$)", "", text)).strip(
         " ,;\n"
     )
-    alone = _alone(text, options, known)
+    alone = _alone(text, options)
     if alone is not None:
         return alone
     mentioned = _mentioned(text, options)
     found = None
     if not lettered:
-        found = _stated(text, options, known) or _first_or_last(
-            text, options, known, mentioned
-        )
+        found = _stated(text, options) or _first_or_last(text, options, mentioned)
     if found is None:
-        found = _only_text(text, known)
+        found = _only_text(text, options)
         if found is not None and mentioned - {found}:
             return None
-    return None if found is None or _is_revised(text, found, options, known) else found
+    return None if found is None or _is_revised(text, found, options) else found
 
 
-def _explained(
-    text: str, options: Mapping[str, object], known: list[_Option]
-) -> str | None:
+def _explained(text: str, options: _Options) -> str | None:
     """Read a first line that is an answer, and the lines below explain it."""
     first, _, rest = text.partition("\n")
-    letter = _alone(first, options, known)
+    letter = _alone(first, options)
     if letter is None or not rest:
         return None
     for line in rest.split("\n"):
-        other = _alone(line, options, known) or _leading(line, options, known)
+        other = _alone(line, options) or _leading(line, options)
         if other not in (None, letter):
             raise _AmbiguousError
-    if _stated(rest, options, known) not in (None, letter):
+    if _stated(rest, options) not in (None, letter):
         raise _AmbiguousError
     sentences = re.split(r"[.!?。\n](?!\w)", rest)
-    if any(_adds_another(each, letter, options, known) for each in sentences):
+    if any(_adds_another(each, letter, options) for each in sentences):
         raise _AmbiguousError
-    return None if _is_revised(text, letter, options, known) else letter
+    return None if _is_revised(text, letter, options) else letter
 
 
-def _is_revised(
-    text: str, letter: str, options: Mapping[str, object], known: list[_Option]
-) -> bool:
+def _is_revised(text: str, letter: str, options: _Options) -> bool:
     """Return whether a text takes its answer back, and does not end with the same."""
     marks = list(_REVISED.finditer(text))
-    if not marks or not _speaks(text[: marks[-1].start()], options, known):
+    if not marks or not _speaks(text[: marks[-1].start()], options):
         return False
     after = text[marks[-1].end() :]
     try:
-        if _stated(after, options, known) == letter:
+        if _stated(after, options) == letter:
             return False
     except _AmbiguousError:
         return True
-    named = _speaks(after, options, known)
+    named = _speaks(after, options)
     return named != {letter} and bool(named or _TAKEN_BACK.search(marks[-1][0]))
 
 
-def _speaks(text: str, options: Mapping[str, object], known: list[_Option]) -> set[str]:
+def _speaks(text: str, options: _Options) -> set[str]:
     """Return the options that a text names, by letter or by text."""
-    return _mentioned(text, options) | _texts_in(text, known)
+    return _mentioned(text, options) | _texts_in(text, options)
 
 
-def _adds_another(
-    sentence: str, letter: str, options: Mapping[str, object], known: list[_Option]
-) -> bool:
+def _adds_another(sentence: str, letter: str, options: _Options) -> bool:
     if not _SECOND.search(sentence):
         return False
     sentence = _WRONG_LETTER.sub("", _NOT_LETTER.sub(" ", sentence))
@@ -624,29 +621,20 @@ def _adds_another(
         if denied and "also" not in denied[0]:
             continue
         others |= _mentioned(sentence, options) & {match[0]}
-    return bool((others | _texts_in(sentence, known)) - {letter})
+    return bool((others | _texts_in(sentence, options)) - {letter})
 
 
-def _alone(
-    text: str, options: Mapping[str, object], known: list[_Option]
-) -> str | None:
+def _alone(text: str, options: _Options) -> str | None:
     """Read a text that is a letter, an option's text, or both."""
     lone = _LONE.fullmatch(text)
     if lone and lone["letter"].upper() in options:
         return lone["letter"].upper()
-    exact = (
-        [
-            letter
-            for letter, each in options.items()
-            if each and _bare(str(each)) == bare
-        ]
-        if (bare := _bare(text))
-        else []
-    )
+    bare = _bare(text)
+    exact = [letter for letter in options if bare and options[letter].bare == bare]
     if len(exact) == 1:
         return exact[0]
     plain = _plain(text)
-    equal = {option.letter for option in known if option.text == plain}
+    equal = {letter for letter in options if plain and options[letter].text == plain}
     if len(equal) > 1:
         raise _AmbiguousError
     if equal:
@@ -655,7 +643,7 @@ def _alone(
     if led is None or led["letter"].upper() not in options:
         return None
     letter, rest = led["letter"].upper(), _plain(led["rest"])
-    equal = {option.letter for option in known if option.text == rest}
+    equal = {letter for letter in options if rest and options[letter].text == rest}
     if letter in equal and led["mark"]:
         return letter
     if equal and led["mark"].strip():
@@ -663,7 +651,7 @@ def _alone(
     return None
 
 
-def _mentioned(text: str, options: Mapping[str, object]) -> set[str]:
+def _mentioned(text: str, options: _Options) -> set[str]:
     """Return the letters of options that stand in a text by themselves."""
     found = set()
     for match in _MENTION.finditer(text):
@@ -675,13 +663,11 @@ def _mentioned(text: str, options: Mapping[str, object]) -> set[str]:
     return found
 
 
-def _stated(
-    text: str, options: Mapping[str, object], known: list[_Option]
-) -> str | None:
+def _stated(text: str, options: _Options) -> str | None:
     """Read the sentences that say what the answer is."""
     folded = _fold(text)
     found: dict[str, bool] = {}
-    for start, end, letter in _statements(text, folded, options, known):
+    for start, end, letter in _statements(text, folded, options):
         before = text[max(0, start - 80) : start]
         clause = _CLAUSE.split(before)[-1]
         sentence = re.split(r"[.!?。\n]", before)[-1]
@@ -697,7 +683,7 @@ def _stated(
         rest = text[end : stop.start()]
         beyond = text[stop.end() :]
         later = re.split(r"[.!?。\n](?!\w)", beyond)[0]
-        if _adds_another(later, letter, options, known):
+        if _adds_another(later, letter, options):
             raise _AmbiguousError
         if _HEDGE.search(rest) and _mentioned(rest, options) - {letter}:
             raise _AmbiguousError
@@ -711,27 +697,31 @@ def _stated(
 
 
 def _statements(
-    text: str, folded: str, options: Mapping[str, object], known: list[_Option]
+    text: str, folded: str, options: _Options
 ) -> Iterable[tuple[int, int, str]]:
     for match in _CORRECT.finditer(text):
         if match["letter"] in options:
             yield match.start(), match.end(), match["letter"]
     for cue in _CUE.finditer(text):
         letter = _AFTER_CUE.match(text, cue.end())
-        if letter and _is_letter(text, letter, options, known):
+        if letter and _is_letter(text, letter, options):
             named = letter["letter"].upper()
-            yield cue.start(), _end_of_option(folded, letter.end(), named, known), named
+            yield (
+                cue.start(),
+                _end_of_option(folded, letter.end(), named, options),
+                named,
+            )
             continue
-        option = _text_at(folded, cue.end(), known)
+        option = _text_at(folded, cue.end(), options)
         if option is not None:
             yield cue.start(), *option
 
 
-def _end_of_option(folded: str, end: int, letter: str, known: list[_Option]) -> int:
+def _end_of_option(folded: str, end: int, letter: str, options: _Options) -> int:
     """Return where an option ends whose text follows its letter, "or" in it or not."""
     mark = re.compile(r"[ .:、,)\-–—]*").match(folded, end)
     assert mark is not None
-    words = next((option.text for option in known if option.letter == letter), "")
+    words = options[letter].text
     beyond = mark.end() + len(words)
     if words and folded.startswith(words, mark.end()) and _ends_at(folded, beyond):
         # The full stop of an abbreviation, which a comma follows.
@@ -739,12 +729,7 @@ def _end_of_option(folded: str, end: int, letter: str, known: list[_Option]) -> 
     return end
 
 
-def _is_letter(
-    text: str,
-    found: re.Match[str],
-    options: Mapping[str, object],
-    known: list[_Option],
-) -> bool:
+def _is_letter(text: str, found: re.Match[str], options: _Options) -> bool:
     """Return whether what follows a cue is an option's letter, not a word like "a"."""
     letter = found["letter"].upper()
     if letter not in options:
@@ -758,7 +743,7 @@ def _is_letter(
         return True
     if found["letter"].islower() and found["close"] == " ":
         return False
-    own = next((option.text for option in known if option.letter == letter), "")
+    own = options[letter].text
     follows = _fold(rest).lstrip(" .:、,)-–—")
     if own and follows.startswith(own) and _ends_at(follows, len(own)):
         return True
@@ -768,32 +753,31 @@ def _is_letter(
     return bool(stop) and not re.match(r"\.\w", rest)
 
 
-def _text_at(folded: str, start: int, known: list[_Option]) -> tuple[int, str] | None:
+def _text_at(folded: str, start: int, options: _Options) -> tuple[int, str] | None:
     """Read the text of an option that a sentence says is the answer."""
     begin = re.compile(rf"[ :=]*\n?{_OPEN}(?:(?:a|an|the) )?").match(folded, start)
     assert begin is not None
     place = begin.end()
-    fitting = [
-        option
-        for option in known
-        if folded.startswith(option.text, place)
+    fitting = {
+        letter: option.text
+        for letter, option in options.items()
+        if option.text
+        and folded.startswith(option.text, place)
         and _ends_at(folded, place + len(option.text))
         and _STOP.match(folded, place + len(option.text))
-    ]
+    }
     if not fitting:
         return None
-    longest = max(fitting, key=lambda option: len(option.text))
-    if sum(option.text == longest.text for option in fitting) > 1:
+    longest = max(fitting, key=lambda letter: len(fitting[letter]))
+    if list(fitting.values()).count(fitting[longest]) > 1:
         raise _AmbiguousError
-    return place + len(longest.text), longest.letter
+    return place + len(fitting[longest]), longest
 
 
-def _first_or_last(
-    text: str, options: Mapping[str, object], known: list[_Option], mentioned: set[str]
-) -> str | None:
+def _first_or_last(text: str, options: _Options, mentioned: set[str]) -> str | None:
     """Read a letter with which a text begins or ends, if it has no other."""
     lines = text.split("\n")
-    leading = [letter for line in lines if (letter := _leading(line, options, known))]
+    leading = [letter for line in lines if (letter := _leading(line, options))]
     lone = _LONE.fullmatch(lines[-1])
     if lone and lone["letter"].isupper() and lone["letter"] in options:
         leading.append(lone["letter"])
@@ -807,9 +791,9 @@ def _first_or_last(
     if len(found | mentioned) > 1:
         raise _AmbiguousError
     (letter,) = found
-    if leading and not lone and not _leading(lines[0], options, known):
+    if leading and not lone and not _leading(lines[0], options):
         return None  # a line between others
-    named = _texts_in(text, known)
+    named = _texts_in(text, options)
     if named and letter not in named:
         raise _AmbiguousError
     # "A:" is also how an answer to "Q:" begins.
@@ -819,9 +803,7 @@ def _first_or_last(
     return letter
 
 
-def _leading(
-    line: str, options: Mapping[str, object], known: list[_Option]
-) -> str | None:
+def _leading(line: str, options: _Options) -> str | None:
     """Read the letter that a line begins with."""
     match = re.match(
         r" ?(?:[-•] )?(?:(?P<open>[(\[【「\"'])? ?(?:(?:option|choice) )?"
@@ -836,23 +818,23 @@ def _leading(
     if closed or match["mark"] is not None:
         return match["letter"].upper()
     # A letter and its option's text without any mark between.
-    own = next((o.text for o in known if o.letter == match["letter"]), "")
+    own = options[match["letter"]].text if match["letter"] in options else ""
     follows = _fold(rest).lstrip()
     if own and rest[:1] == " " and follows.startswith(own):
         return match["letter"] if _ends_at(follows, len(own)) else None
     return None
 
 
-def _only_text(text: str, known: list[_Option]) -> str | None:
+def _only_text(text: str, options: _Options) -> str | None:
     """Read the only option whose text is in an answer, word for word."""
     # As ms-vlmeval: a long answer that has the words somewhere does not name them.
-    if len(text) > max(60, 2 * sum(len(option.text) for option in known)):
+    if len(text) > max(60, 2 * sum(len(each.text) for each in options.values())):
         return None
-    found = _texts_in(text, known)
+    found = _texts_in(text, options)
     if len(found) != 1:
         return None
     (letter,) = found
-    words = next(option.text for option in known if option.letter == letter)
+    words = options[letter].text
     folded = " ".join(_fold(text).split())
     end = folded.rfind(words) + len(words)
     later = _SENTENCE.search(folded, end)
@@ -862,30 +844,32 @@ def _only_text(text: str, known: list[_Option]) -> str | None:
     return letter
 
 
-def _texts_in(text: str, known: list[_Option]) -> set[str]:
+def _texts_in(text: str, options: _Options) -> set[str]:
     """Return the options whose texts are in an answer and not denied there."""
     folded = " ".join(_fold(text).split())
     found: set[str] = set()
-    for option in sorted(known, key=lambda option: -len(option.text)):
-        words = option.text
-        if len(words) == 1 and words.isalpha() and words.isascii():
+    for letter in sorted(options, key=lambda letter: -len(options[letter].text)):
+        words = options[letter].text
+        if not words or (len(words) == 1 and words.isalpha() and words.isascii()):
             continue
         place = folded.find(words)
         while place >= 0:
             end = place + len(words)
-            if _stands(folded, place, end) and not _goes_on(folded, end, words, known):
+            if _stands(folded, place, end) and not _goes_on(
+                folded, end, words, options
+            ):
                 if not _is_denied(folded, place, end):
-                    found.add(option.letter)
+                    found.add(letter)
                 # What is part of a longer option does not name a shorter one.
-                if all(words != o.text for o in known if o.letter != option.letter):
+                if all(words != options[o].text for o in options if o != letter):
                     folded = folded[:place] + "\0" * len(words) + folded[end:]
             place = folded.find(words, end)
     return found
 
 
-def _goes_on(folded: str, end: int, words: str, known: list[_Option]) -> bool:
+def _goes_on(folded: str, end: int, words: str, options: _Options) -> bool:
     """Return whether more belongs to an option: "3 mm" is not 3 beside "3 cm"."""
-    longer = any(option.text.startswith(f"{words} ") for option in known)
+    longer = any(each.text.startswith(f"{words} ") for each in options.values())
     return longer and bool(re.match(r" \w", folded[end : end + 2]))
 
 

@@ -6,9 +6,9 @@ import csv
 import json
 import math
 import platform
-import re
 import string
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -31,6 +31,7 @@ from pytest_vlmeval.sandbox.inside.tables import (
     read_rows,
 )
 from pytest_vlmeval.sandbox.inside.videos import scored_dataset
+from pytest_vlmeval.sandbox.rows import HALVES, NO_CHARACTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +52,17 @@ def flatten(result: object) -> dict[str, float]:
     numbers that are not a number (a category without rows) are left out.
     """
     if isinstance(result, pd.DataFrame):
-        return _keep_numbers(_flatten_table(result))
-    if isinstance(result, dict):
-        return _keep_numbers(_flatten_dict(result))
-    raise TypeError(f"ms-vlmeval's result is a {type(result).__name__}")
+        flat = _flatten_table(result)
+    elif isinstance(result, dict):
+        flat = _flatten_dict(result)
+    else:
+        raise TypeError(f"ms-vlmeval's result is a {type(result).__name__}")
+    kept = {}
+    for name, value in flat.items():
+        with suppress(TypeError, ValueError):
+            if math.isfinite(number := float(value)):
+                kept[name] = number
+    return kept
 
 
 def _flatten_table(table: pd.DataFrame) -> dict[str, Any]:
@@ -89,21 +97,8 @@ def _flatten_dict(result: dict[Any, Any]) -> dict[str, Any]:
     return flat
 
 
-def _keep_numbers(flat: dict[str, Any]) -> dict[str, float]:
-    kept = {}
-    for name, value in flat.items():
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            continue
-        if math.isfinite(number):
-            kept[name] = number
-    return kept
-
-
 # Stands for an answer that is worth nothing: it matches no reference.
-NO_WORD = "\ufffd"
-HALVES = re.compile("[\ud800-\udfff]")
+NO_WORD = NO_CHARACTER
 # An answer that is read as a missing cell ends ms-vlmeval's evaluation of captions in
 # an error, and that of VCR never (dataset/vcr.py:311).
 ENDED_BY_MISSING = {"ImageCaptionDataset", "VCRDataset"}
@@ -182,7 +177,9 @@ def _measure(
     metrics = flatten(outcome.result)
     main_metric, value = family.rank(info, metrics, outcome.verdicts)
     if family.judge == "partial" and job.ask is None:
-        main_metric = _rename(metrics, main_metric, f"{main_metric} (exact matching)")
+        exact = f"{main_metric} (exact matching)"
+        metrics[exact] = metrics.pop(main_metric)
+        main_metric = exact
     return {"metrics": metrics, "main_metric": main_metric, "value": value}
 
 
@@ -205,7 +202,9 @@ def _without_defects(
     asked = any(task.exchanges for task in job.tasks.values())
     if outcome.differing == frozenset() and not (job.missing or job.empty or asked):
         return None  # both scorings read the same
-    again = replace(job, ask=job.ask and _replay(job), on_progress=_silent, tasks={})
+    again = replace(
+        job, ask=job.ask and _replay(job), on_progress=lambda *_: None, tasks={}
+    )
     nothing = _prediction(family, [])
     corrected = {
         each["index"]: each["value"] or 0.0
@@ -238,27 +237,19 @@ def _without_defects(
     return {"metrics": found["metrics"], "value": found["value"]}
 
 
-def _silent(_done: int, _total: int) -> None:
-    pass
-
-
 def _replay(job: Job) -> Ask:
     """Return a judge that repeats what it said, and has no reply to anything new."""
 
-    def ask(questions: Sequence[Question]) -> list[Mapping[str, Any]]:
-        return [_said_before(job, dict(question)) for question in questions]
+    def reply(question: Question) -> Mapping[str, Any]:
+        task, attempt = job.tasks.get(question.pop("task")), question.pop("attempt")
+        exchanges = task.exchanges if task is not None else ()
+        same = [each for each in exchanges if each.question == question]
+        if attempt < len(same):
+            found = same[attempt]
+            return {"number": found.number, "text": found.text, "error": found.error}
+        return {"number": 0, "text": None, "error": "not asked"}
 
-    return ask
-
-
-def _said_before(job: Job, question: Question) -> Mapping[str, Any]:
-    task, attempt = job.tasks.get(question.pop("task")), question.pop("attempt")
-    exchanges = task.exchanges if task is not None else ()
-    same = [each for each in exchanges if each.question == question]
-    if attempt < len(same):
-        found = same[attempt]
-        return {"number": found.number, "text": found.text, "error": found.error}
-    return {"number": 0, "text": None, "error": "not asked"}
+    return lambda questions: [reply(dict(question)) for question in questions]
 
 
 def _differs(info: dict[str, Any], job: Job) -> bool:
@@ -302,7 +293,7 @@ def _columns(verdicts: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def _prediction(family: Family, replies: list[str]) -> str | list[str]:
     """Return what ms-vlmeval has in its column of predictions."""
     # Half a character is no text to spacy, nor to a file.
-    whole = [HALVES.sub("\ufffd", reply) for reply in replies]
+    whole = [HALVES.sub(NO_CHARACTER, reply) for reply in replies]
     return whole if family.in_turns else "".join(whole)
 
 
@@ -314,11 +305,6 @@ def _best_case(
         return value
     outcome = _evaluate(info, family, replace(job, best_case=True), texts)
     return family.rank(info, flatten(outcome.result), outcome.verdicts)[1]
-
-
-def _rename(metrics: dict[str, float], old: str, new: str) -> str:
-    metrics[new] = metrics.pop(old)
-    return new
 
 
 def _evaluate(

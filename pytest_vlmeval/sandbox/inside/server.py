@@ -128,23 +128,21 @@ def _load_methods(channel: Channel) -> dict[str, Method] | str:
             f"{error}. --vlm-setup builds the sandbox anew; --vlm-sandbox-python takes "
             "an environment in which ms-vlmeval is installed."
         )
+
+    def score(judged: bool = False, **params: Any) -> dict[str, Any]:
+        ask = channel.ask if judged else None
+        return scoring.score(**params, ask=ask, on_progress=channel.progress)
+
     return {
         "describe": scoring.describe,
         "prepare": partial(preparation.prepare, on_progress=channel.progress),
         "locate": partial(locating.locate, on_progress=channel.progress),
         "prepare_videos": partial(videos.prepare_videos, on_progress=channel.progress),
-        "score": partial(_score, channel, scoring.score),
+        "score": score,
         "submit": scoring.write_submission,
         "digest": tables.digest_files,
         "list": listing.list_datasets,
     }
-
-
-def _score(
-    channel: Channel, method: Method, *, judged: bool = False, **params: Any
-) -> dict[str, Any]:
-    ask = channel.ask if judged else None
-    return method(**params, ask=ask, on_progress=channel.progress)
 
 
 def _answer(method: Method, params: dict[str, Any]) -> dict[str, Any]:

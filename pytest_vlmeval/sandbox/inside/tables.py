@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from contextlib import suppress
 from pathlib import Path
 from string import ascii_uppercase
@@ -16,8 +15,13 @@ import pandas as pd
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.job import current_job
-from pytest_vlmeval.sandbox.inside.media import BASE64_URL, SHORTEST_IMAGE, STAND_IN
-from pytest_vlmeval.sandbox.own_files import MOST_IMAGE_BYTES, open_regular, read_cells
+from pytest_vlmeval.sandbox.inside.media import BASE64_URL, STAND_IN
+from pytest_vlmeval.sandbox.own_files import (
+    MOST_IMAGE_BYTES,
+    SHORTEST_IMAGE,
+    read_cells,
+    read_regular,
+)
 from pytest_vlmeval.sandbox.rows import (
     HALVES,
     NO_CHARACTER,
@@ -35,14 +39,6 @@ if TYPE_CHECKING:
 PIECE_BYTES = 16 * 2**20
 FIRST_ROWS = 8
 MOST_ROWS = 2_000
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a TSV as ms-vlmeval does; raises VlmEvalError when it is not one."""
-    try:
-        return pd.read_csv(path, sep="\t")
-    except ValueError as error:
-        raise _no_table(path, error) from error
 
 
 class Table(NamedTuple):
@@ -69,7 +65,7 @@ def take_table(
             piece["image"] = [slim_cell(cell, stand_in) for cell in piece["image"]]
         for name in piece:
             texts.setdefault(str(name), []).extend(piece[name])
-    frame = _as_pandas_reads(texts) if texts else read_table(source)
+    frame = _as_pandas_reads(texts) if texts else pd.read_csv(source, sep="\t")
     own = texts or {str(name): [] for name in frame}
     return Table({name: own[name] for name in own if name != "image"}, frame)
 
@@ -247,15 +243,13 @@ def _as_paths(columns: dict[str, list[str]], images: list[str]) -> list[str]:
     by_index = dict(zip(columns["index"], images, strict=True))
     paths = columns.get("image_path", [""] * len(images))
     return [
-        str(_images_of(by_index.get(cell, cell) if _is_short(cell) else cell))
+        str(
+            _images_of(by_index.get(cell, cell) if len(cell) < SHORTEST_IMAGE else cell)
+        )
         if cell
         else path or "[]"
         for cell, path in zip(images, paths, strict=True)
     ]
-
-
-def _is_short(cell: str) -> bool:
-    return len(cell) < SHORTEST_IMAGE
 
 
 def _images_of(cell: str) -> list[str]:
@@ -276,12 +270,8 @@ def digest_files(files: Sequence[str]) -> dict[str, Any]:
     found: list[tuple[str, str]] = []
     for path in files:
         try:
-            with open_regular(Path(path)) as file:
-                if os.fstat(file.fileno()).st_size > MOST_IMAGE_BYTES:
-                    found.append(("", f"it has more than {MOST_IMAGE_BYTES:,} bytes"))
-                    continue
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-                found.append((digest, ""))
+            data = read_regular(Path(path), MOST_IMAGE_BYTES)
+            found.append((hashlib.sha256(data).hexdigest()[:32], ""))
         except OSError as error:
             found.append(("", str(error.strerror)))
     return {"digests": found}

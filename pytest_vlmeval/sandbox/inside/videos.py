@@ -9,10 +9,9 @@ import random
 import re
 import shutil
 import sys
-import tempfile
-import time
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,45 +21,31 @@ import pandas as pd
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.families.common import need_package
-from pytest_vlmeval.sandbox.inside.hubs import Needed, own_folders, take_shelf
-from pytest_vlmeval.sandbox.inside.job import Job, running
-from pytest_vlmeval.sandbox.inside.media import VideoError, VideoMedia, fix_decord
-from pytest_vlmeval.sandbox.inside.preparation import import_without_scoring
+from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
+from pytest_vlmeval.sandbox.inside.job import Job, current_job, running
+from pytest_vlmeval.sandbox.inside.media import (
+    ImageError,
+    ImageStore,
+    MediaFile,
+    VideoError,
+)
+from pytest_vlmeval.sandbox.inside.preparation import (
+    find_class,
+    make_sample,
+    number_rows,
+    text_of,
+)
 from pytest_vlmeval.sandbox.inside.tables import table_of
-from pytest_vlmeval.sandbox.own_files import replacing
+from pytest_vlmeval.sandbox.own_files import OUTSIDE, lies_within, replacing
 from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-if TYPE_CHECKING:
     Info = dict[str, Any]
 
 # Where video classes keep the checksum of their table, if they have one.
 CHECKSUMS = ("MP4_MD5", "MD5", "DATASET_MD5")
-
-
-def locate_videos(
-    info: Info,
-    shelf: dict[str, Any],
-    on_progress: Callable[[int, int], None],
-) -> dict[str, Any]:
-    """Find a dataset's table as its class does, unpacking what it unpacks.
-
-    Gives the `tables`, each with path, checksum, whether it is the `published` one
-    and whether the class made it just now; or, as `needs`, the repository that has to
-    be brought first. Raises VlmEvalError.
-    """
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
-        began_ns = time.time_ns()
-        try:
-            within = own_folders(info, shelf["table"], shelf)
-            with video_job(shelf, Path(scratch), on_progress, within) as job:
-                dataset = build_video(info, shelf, job)
-        except Needed as need:
-            return {"needs": need.request}
-    parts = getattr(dataset, "dataset_map", {"": dataset}).values()
-    return {"tables": [_table(part, job, began_ns) for part in parts]}
 
 
 def scored_dataset(info: Info, job: Job) -> Any:
@@ -73,34 +58,11 @@ def scored_dataset(info: Info, job: Job) -> Any:
     return dataset
 
 
-@contextmanager
-def video_job(
-    shelf: dict[str, Any],
-    folder: Path,
-    on_progress: Callable[[int, int], None],
-    within: Sequence[Path] | None,
-) -> Iterator[Job]:
-    job = Job(
-        rows=pd.DataFrame(),
-        folder=folder,
-        on_progress=on_progress,
-        shelf=take_shelf(shelf),
-        within=within,
-    )
-    with running(job):
-        yield job
-
-
 def _find_class(info: Info) -> Any:
     try:
-        # First, as it changes the hubs' clients that the class's module imports.
-        import_module("vlmeval.smp")
-        name = f"vlmeval.dataset.{info['module']}"
-        scored = info["class_name"] in FAMILIES
-        module = import_module(name) if scored else import_without_scoring(name)
+        return find_class(info)
     except ImportError as error:
         raise _missing(info, error) from error
-    return getattr(module, info["class_name"])
 
 
 def _missing(info: Info, error: ImportError) -> VlmEvalError:
@@ -112,17 +74,20 @@ def _missing(info: Info, error: ImportError) -> VlmEvalError:
     )
 
 
-def build_video(info: Info, shelf: dict[str, Any], job: Job) -> Any:
+def build_video(info: Info, job: Job) -> Any:
+    """Return ms-vlmeval's dataset object; raises VlmEvalError, or Needed."""
+    assert job.shelf is not None
     # Some classes keep tables and unpacked videos with the user's other data.
-    os.environ["LMUData"] = shelf["data_root"]  # noqa: SIM112
-    os.environ["VLMEVALKIT_USE_MODELSCOPE"] = str(int(shelf["hub"] == "modelscope"))
+    os.environ["LMUData"] = job.shelf.data_root  # noqa: SIM112
+    modelscope = job.shelf.hub == "modelscope"
+    os.environ["VLMEVALKIT_USE_MODELSCOPE"] = str(int(modelscope))
     fix_decord(need_package("decord", "decord", info["name"]))
     # The frames are this process's own, and a hub's cache may be read-only.
     locks: Any = import_module("portalocker")
     locks.Lock = lambda *_given, **_settings: nullcontext()
     cls = _find_class(info)
     if hasattr(cls, "LMUData_root"):  # set when its module was imported
-        cls.LMUData_root = shelf["data_root"]
+        cls.LMUData_root = job.shelf.data_root
     # dataset/video_concat_dataset.py:17 imports it from the package.
     package: Any = sys.modules["vlmeval.dataset"]
     package.build_dataset = lambda name, **given: _build_part(cls, name, given)
@@ -203,7 +168,8 @@ def _published(owner: Any, name: str) -> str:
     return ""
 
 
-def _table(dataset: Any, job: Job, began_ns: int) -> dict[str, Any]:
+def describe_table(dataset: Any, job: Job, began_ns: int) -> dict[str, Any]:
+    """Return what `locate` says of a dataset's table; times are in nanoseconds."""
     path = Path(dataset.data_file)
     if str(path) in job.tables and job.shelf and job.shelf.table:
         # What it made of the published one, which it would keep beside it.
@@ -245,107 +211,205 @@ def prepare_videos(
     # dataset/vdc.py:269 and dataset/video_mmlu.py:198 draw what they ask.
     random.seed(info["name"])
     within = own_folders(info, None, shelf, target)
-    with video_job(shelf, scratch, on_progress, within) as job:
-        dataset = build_video(info, shelf, job)
+    job = Job(
+        rows=pd.DataFrame(),
+        folder=scratch,
+        on_progress=on_progress,
+        shelf=take_shelf(shelf),
+        within=within,
+    )
+    with running(job):
+        dataset = build_video(info, job)
         write_rows(target / FILE, *table_of(dataset.data))
         media = VideoMedia(target / "media", scratch, within)
-        writer = _VideoWriter(info, dataset, media, job, video_url)
-        count = write_samples(target / SAMPLES, writer.samples())
+        samples = _samples(info, dataset, media, job, video_url)
+        count = write_samples(target / SAMPLES, samples)
     shutil.rmtree(scratch)
     return {"samples": count}
 
 
-class _VideoWriter:
-    """Asks ms-vlmeval for each row's prompt, or each video's, and writes it down."""
+def _samples(
+    info: Info, dataset: Any, media: VideoMedia, job: Job, video_url: bool
+) -> Iterator[dict[str, Any]]:
+    """Ask ms-vlmeval for the prompt of each row, or of each video."""
+    pack = bool(getattr(dataset, "pack", False))
+    if pack and video_url:
+        raise VlmEvalError(
+            f"{info['name']} asks all questions about a video at once, which "
+            "ms-vlmeval does with frames only. Leave out --vlm-video-url, or "
+            "choose a dataset whose name does not end in _pack."
+        )
+    family = FAMILIES.get(info["class_name"])
+    reference = family.reference if family else "answer"
+    rows = dataset.data
+    groups = (
+        [(video, rows[rows["video"] == video]) for video in dataset.videos]
+        if pack
+        else [(str(row["index"]), row) for _, row in rows.iterrows()]
+    )
+    number_rows(info["name"], [index for index, _ in groups])
+
+    def ask(line: int | str) -> list[Any] | None:
+        message = dataset.build_prompt(line, video_url)
+        if message is None:  # dataset/EgoExoBench/egoexobench.py:245
+            return None
+        return [[_part(part, media) for part in message if part["value"] != ""]]
+
+    for position, (index, row) in enumerate(groups):
+        sample = make_sample(
+            index,
+            position + 1,
+            partial(ask, index if pack else position),
+            reference=text_of(row, reference) or None,
+            category=None if pack else text_of(row, *CATEGORIES) or None,
+            group=None,
+        )
+        if sample["prompt"] is not None:
+            yield sample
+        job.on_progress(position + 1, len(groups))
+
+
+def _part(part: dict[str, Any], media: VideoMedia) -> list[str]:
+    if part["type"] == "text":
+        return ["text", str(part["value"])]
+    if part["type"] == "image":
+        image = media.image(Path(part["value"]))
+        return ["image", image.name, image.media_type]
+    if part["type"] == "video":
+        video = media.video(Path(part["value"]))
+        return ["video", video.name, video.media_type]
+    raise VideoError(
+        f"its prompt has a part of the type {part['type']}; models are sent text, "
+        "images and videos"
+    )
+
+
+VIDEO_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".avi": "video/x-msvideo",
+    ".gif": "image/gif",
+}
+
+
+class VideoMedia:
+    """Puts what prompts name into one folder, under the names of their contents."""
 
     def __init__(
-        self, info: Info, dataset: Any, media: VideoMedia, job: Job, video_url: bool
+        self, folder: Path, frames: Path, within: Sequence[Path] | None = None
     ) -> None:
-        self._name = info["name"]
-        self._dataset = dataset
-        self._media = media
-        self._job = job
-        self._video_url = video_url
-        self._pack = bool(getattr(dataset, "pack", False))
-        family = FAMILIES.get(info["class_name"])
-        self._answers = family.reference if family else "answer"
+        """Take the media folder and the one of the frames, on one disk.
 
-    def samples(self) -> Iterator[dict[str, Any]]:
-        if self._pack and self._video_url:
-            raise VlmEvalError(
-                f"{self._name} asks all questions about a video at once, which "
-                "ms-vlmeval does with frames only. Leave out --vlm-video-url, or "
-                "choose a dataset whose name does not end in _pack."
-            )
-        rows = self._dataset.data
-        groups = (
-            [(video, rows[rows["video"] == video]) for video in self._dataset.videos]
-            if self._pack
-            else [(str(row["index"]), row) for _, row in rows.iterrows()]
-        )
-        self._check_unique([index for index, _ in groups])
-        for position, (index, row) in enumerate(groups):
-            sample = self._sample(position, index, row)
-            if sample is not None:
-                yield sample
-            self._job.on_progress(position + 1, len(groups))
+        Other files are read from `within` these folders, None for any.
+        """
+        self._folder = folder
+        self._frames = frames
+        self._within = within
+        self._images = ImageStore(folder, frames, linked=False, within=within)
+        self._known: dict[Path, MediaFile] = {}
 
-    def _check_unique(self, indexes: list[str]) -> None:
-        first: dict[str, int] = {}
-        for number, index in enumerate(indexes, start=1):
-            if first.setdefault(index, number) != number:
-                raise VlmEvalError(
-                    f"{self._name}: rows {first[index]} and {number} have the same "
-                    f"index {index}; each row needs one of its own."
+    def image(self, path: Path) -> MediaFile:
+        """Return a frame, or an image of the dataset's own; raises VideoError."""
+        if path not in self._known:
+            if path.is_relative_to(self._frames):
+                # Just written, always as JPEG: nothing to check.
+                name = self._link(path, ".jpg")
+                self._known[path] = MediaFile(name, "image/jpeg")
+            else:
+                try:
+                    self._known[path] = self._images.at(str(path))
+                except ImageError as error:
+                    raise VideoError(
+                        f"the image {path} cannot be read: {error}"
+                    ) from error
+        return self._known[path]
+
+    def video(self, path: Path) -> MediaFile:
+        """Return the file of a video; raises VideoError."""
+        path = find_video(path)
+        if path not in self._known:
+            suffix = path.suffix.lower()
+            media_type = VIDEO_TYPES.get(suffix)
+            if media_type is None or not path.is_file():
+                raise VideoError(
+                    f"the video {path} cannot be sent: it "
+                    + ("is not there" if media_type else "is not a video file")
                 )
+            if self._within is not None and not lies_within(
+                path.resolve(), self._within
+            ):
+                raise VideoError(f"the video {path} cannot be sent: {OUTSIDE}")
+            self._known[path] = MediaFile(self._link(path, suffix), media_type)
+        return self._known[path]
 
-    def _sample(self, position: int, index: str, row: Any) -> dict[str, Any] | None:
-        """Return a sample; None for a row that is left out."""
-        prompt: list[list[list[str]]] = []
-        error = None
-        line = index if self._pack else position
-        where = f"row {position + 1} (index {index})"
-        try:
-            message = self._dataset.build_prompt(line, self._video_url)
-            if message is None:  # dataset/EgoExoBench/egoexobench.py:245
-                return None
-            prompt = [[self._part(part) for part in message if part["value"] != ""]]
-        except VideoError as fault:
-            error = f"{where}: {fault}"
-        except Exception as fault:
-            error = (
-                f"{where}: ms-vlmeval cannot make its prompt: "
-                f"{type(fault).__name__}: {fault}"
-            )
-        return {
-            "index": index,
-            "prompt": prompt,
-            "reference": _text(row, (self._answers,)),
-            "category": None if self._pack else _text(row, CATEGORIES),
-            "group": None,
-            "error": error,
-        }
-
-    def _part(self, part: dict[str, Any]) -> list[str]:
-        if part["type"] == "text":
-            return ["text", str(part["value"])]
-        if part["type"] == "image":
-            image = self._media.image(Path(part["value"]))
-            return ["image", image.name, image.media_type]
-        if part["type"] == "video":
-            video = self._media.video(Path(part["value"]))
-            return ["video", video.name, video.media_type]
-        raise VideoError(
-            f"its prompt has a part of the type {part['type']}; models are sent text, "
-            "images and videos"
-        )
+    def _link(self, path: Path, suffix: str) -> str:
+        # A hub's cache has links itself.
+        source = path.resolve()
+        with source.open("rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest() + suffix
+        target = self._folder / name
+        if not target.exists():
+            try:
+                os.link(source, target)
+            except OSError:  # another disk, or one without hard links
+                if source.is_relative_to(self._frames):
+                    shutil.copyfile(source, target)
+                else:
+                    target.symlink_to(source)
+        return name
 
 
-def _text(rows: Any, names: tuple[str, ...]) -> str | None:
-    """Return the text of the first of these columns that a row has; of rows, of all."""
-    name = next((name for name in names if name in rows), None)
-    if name is None:
-        return None
-    cells = rows[name] if isinstance(rows, pd.DataFrame) else [rows[name]]
-    texts = [str(cell) for cell in cells if isinstance(cell, list) or pd.notna(cell)]
-    return " | ".join(texts) or None
+def fix_decord(module: Any) -> None:
+    """Make decord say which file it cannot read, instead of where in its own code."""
+    upstream: Any = module.VideoReader
+    if hasattr(upstream, "named"):
+        return
+
+    class VideoReader(upstream):  # type: ignore[misc]
+        named = ""
+
+        def __init__(self, uri: str, *given: Any, **settings: Any) -> None:
+            self.named = str(find_video(Path(uri)))
+            if not Path(self.named).exists():
+                raise VideoError(f"the video {uri} is not there")
+            within = current_job().within
+            if within and not lies_within(Path(self.named).resolve(), within):
+                raise VideoError(f"the video {uri} cannot be read: {OUTSIDE}")
+            try:
+                super().__init__(self.named, *given, **settings)
+            except Exception as error:
+                raise _unreadable(uri, error) from error
+
+        def __getitem__(self, index: Any) -> Any:
+            try:
+                return super().__getitem__(index)
+            except Exception as error:
+                raise _unreadable(self.named, error) from error
+
+    module.VideoReader = VideoReader
+
+
+def _unreadable(uri: str, error: Exception) -> VideoError:
+    reason = " ".join(str(error).split())[:200]
+    return VideoError(f"the video {uri} cannot be decoded: {reason}")
+
+
+def find_video(path: Path) -> Path:
+    """Return the file that a class means, which may have another name.
+
+    Some add `.mp4` for frames to what has it already, as they take the same column for
+    the file itself (dataset/v2pbench.py:125 and :135, dataset/omtgbench.py:233 and
+    :236, dataset/moviechat1k.py:137 and :143); and dataset/vdc.py looks in `video` for
+    one (:231), in `videos` for the other (:228).
+    """
+    names = [path.name]
+    if path.name.endswith(".mp4.mp4"):
+        names.append(path.stem)
+    folders = [path.parent]
+    if path.parent.name in ("video", "videos"):
+        folders += [path.parent.with_name("video"), path.parent.with_name("videos")]
+    candidates = [folder / name for folder in folders for name in names]
+    return next((each for each in candidates if each.exists()), path)

@@ -87,11 +87,10 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
             differing.add(str(row["index"]))
         if key in found:
             hit, log = found[key]["hit"], found[key]["log"]
-            task = job.tasks.get(str(key))
-            given = verdict(row["index"], hit, extracted, log, task)
+            given = verdict(job, row["index"], hit, extracted, log, key=key)
         else:
             reason = f"its group was not scored: rotation {key} is missing"
-            given = verdict(row["index"], None, extracted, reason)
+            given = verdict(job, row["index"], None, extracted, reason, key=key)
         # A question without options has none that an answer could name.
         if not line.get(OPEN, False):
             given = mark_unread(job, given, reading)
@@ -139,8 +138,7 @@ def evaluate_yes_no(dataset: Any, answers: str, job: Job) -> Outcome:
     verdicts = []
     differing = set()
     for _, row in judged_table(job, answers, "_auxmatch").iterrows():
-        task = job.tasks.get(str(row["index"]))
-        given = verdict(row["index"], row["score"], row["extracted"], task=task)
+        given = verdict(job, row["index"], row["score"], row["extracted"])
         said = rules.published_extraction(row["prediction"])
         published = None if said == "Unknown" else said
         corrected = read_yes_no(row["prediction"])

@@ -105,16 +105,20 @@ def judged_table(job: Job, answers: str, suffix: str) -> pd.DataFrame:
 
 
 def verdict(
+    job: Job,
     index: object,
     value: object,
     extracted: object = None,
     reason: object = "",
-    task: Task | None = None,
+    *,
+    key: object = None,
 ) -> Verdict:
-    """Return the verdict on one row as plain data; `task` is the judge's part in it.
+    """Return the verdict on one row as plain data, with the judge's part in it.
 
-    What the judge did not decide has no value.
+    `key` names what was judged, where that is not the row by its index. What the judge
+    did not decide has no value.
     """
+    task = job.tasks.get(str(index if key is None else key))
     undecided = task is not None and task.unusable
     if task is not None and undecided:
         value, extracted, reason = None, None, _explain(task)

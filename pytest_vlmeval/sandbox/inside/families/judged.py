@@ -27,7 +27,7 @@ def evaluate_mmvet(dataset: Any, answers: str, job: Job) -> Outcome:
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     judged = judged_table(job, answers, f"_{job.method}")
     verdicts = [
-        verdict(row["index"], row["score"], None, row["log"], _task(job, row))
+        verdict(job, row["index"], row["score"], None, row["log"])
         for _, row in judged.iterrows()
     ]
     return Outcome(result, verdicts)
@@ -44,7 +44,7 @@ def evaluate_llava(dataset: Any, answers: str, job: Job) -> Outcome:
         points, theirs = row["score"], row["gpt4_score"]
         value = points / LLAVA_FULL_SCORE
         reason = f"{points:g} points, GPT-4's answer {theirs:g}"
-        verdicts.append(verdict(row["index"], value, None, reason, _task(job, row)))
+        verdicts.append(verdict(job, row["index"], value, None, reason))
     return Outcome(result, verdicts)
 
 
@@ -64,7 +64,7 @@ def evaluate_conversations(dataset: Any, answers: str, job: Job) -> Outcome:
         value = sum(points) / len(points) / FULL_POINTS
         task = job.tasks.get(str(index))
         said = f"{', '.join(map(str, points))} points"
-        found = verdict(index, value, None, said, task)
+        found = verdict(job, index, value, None, said)
         if task is not None and task.state == "judge_unclear":
             found["reason"] = _first_unread(judged["log"], task)
         verdicts.append(found)
@@ -91,11 +91,7 @@ def evaluate_documents(dataset: Any, answers: str, job: Job) -> Outcome:
     storage = file.get_intermediate_file_path(answers, f"_{job.method}")
     result = job.tables[file.get_intermediate_file_path(storage, "_score", "csv")]
     verdicts = [
-        verdict(row["index"], row["score"], row["pred"], row["log"], _task(job, row))
+        verdict(job, row["index"], row["score"], row["pred"], row["log"])
         for _, row in judged.iterrows()
     ]
     return Outcome(result, verdicts)
-
-
-def _task(job: Job, row: Any) -> Task | None:
-    return job.tasks.get(str(row["index"]))

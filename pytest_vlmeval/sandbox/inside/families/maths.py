@@ -46,9 +46,8 @@ def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
             module.post_check = upstream
         verdicts = []
         for _, row in judged_table(job, answers, f"_{job.method}").iterrows():
-            task = job.tasks.get(str(row["index"]))
             value = values[row["index"]]
-            given = verdict(row["index"], value, row["res"], row["log"], task)
+            given = verdict(job, row["index"], value, row["res"], row["log"])
             if choices := _choices(row):
                 if module_name == "mathvista" and given["state"] == "judged":
                     given["reason"] = _reason(job, row, lettered([*choices.values()]))

@@ -46,7 +46,7 @@ def evaluate_open(dataset: Any, answers: str, job: Job) -> Outcome:
     for _, row in judged_table(job, answers, "_results").iterrows():
         line = {"match": evaluate(row["eval_match"])}
         (value,) = judging.hit_calculate([line], dataset.dataset_name)
-        verdicts.append(verdict(row["index"], value, row["eval_pred"]))
+        verdicts.append(verdict(job, row["index"], value, row["eval_pred"]))
     return Outcome(result, verdicts)
 
 
@@ -109,7 +109,7 @@ def by_row(metric: str, *, lists: bool = False) -> Callable[[Any, str, Job], Out
             path = f"{answers.removesuffix('.xlsx')}_row.xlsx"
             job.dump_table(table.iloc[[position]], path)
             alone = dataset.evaluate(path)
-            verdicts.append(verdict(table["index"][position], alone[metric] > 0))
+            verdicts.append(verdict(job, table["index"][position], alone[metric] > 0))
             job.on_progress(position + 1, len(table))
         return Outcome(result, verdicts)
 
@@ -154,7 +154,9 @@ def evaluate_captions(dataset: Any, answers: str, job: Job) -> Outcome:
     result = dataset.evaluate(answers)
     reason = "captions are scored all together"
     indices = job.tables[answers]["index"]
-    return Outcome(result, [verdict(index, None, None, reason) for index in indices])
+    return Outcome(
+        result, [verdict(job, index, None, None, reason) for index in indices]
+    )
 
 
 def evaluate_covered_texts(dataset: Any, answers: str, job: Job) -> Outcome:
@@ -182,7 +184,7 @@ def evaluate_covered_texts(dataset: Any, answers: str, job: Job) -> Outcome:
         blanks += own
         value = fmean(each["exact_match"] for each in own)
         said = " | ".join(str(each["max_sim_string"]) for each in own)
-        verdicts.append(verdict(row["index"], value, said))
+        verdicts.append(verdict(job, row["index"], value, said))
         job.on_progress(len(verdicts), len(table))
     result = {
         name: fmean(each[name.lower()] for each in blanks)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families.common import (
     Outcome,
     compare_readings,
@@ -16,6 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     mark_unread,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.fixes import video_options
 from pytest_vlmeval.sandbox.inside.job import EXACT
 from pytest_vlmeval.sandbox.inside.judging import build_judge, run_tasks
 
@@ -60,20 +60,11 @@ def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
         # What ms-vlmeval calls an answer that names none of the options.
         extracted = None if option == "Z" else option
         reason = "" if extracted else "no letter from A to D in the answer"
-        task = job.tasks.get(index)
-        given = verdict(index, row["score"], extracted, reason, task)
-        reading = compare_readings(job, said, published, _options(row))
+        given = verdict(job, index, row["score"], extracted, reason)
+        options = video_options(row["candidates"])
+        reading = compare_readings(job, said, published, options)
         verdicts.append(mark_unread(job, given, reading))
     return Outcome(result, verdicts)
-
-
-def _options(row: pd.Series[Any]) -> dict[str, str]:
-    """Return a question's options by their letters."""
-    options = {}
-    for option in evaluate(row["candidates"]):
-        letter, _, text = str(option).partition(".")
-        options[letter.strip()] = text.strip(". \n")
-    return options
 
 
 def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:
@@ -86,7 +77,13 @@ def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:
     if packed:
         groups = judged.groupby("video", sort=False)
         return Outcome(result, [_of_video(job, video, rows) for video, rows in groups])
-    return Outcome(result, [_of_row(job, row) for _, row in judged.iterrows()])
+    verdicts = []
+    for _, row in judged.iterrows():
+        # One without an answer has -1 point to ms-vlmeval.
+        points = max(row["score"], 0)
+        value, reason = points / FULL_POINTS, f"{points} points"
+        verdicts.append(verdict(job, row["index"], value, None, reason))
+    return Outcome(result, verdicts)
 
 
 def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
@@ -97,21 +94,14 @@ def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _of_row(job: Job, row: pd.Series[Any]) -> Verdict:
-    # One without an answer has -1 point to ms-vlmeval.
-    points, task = max(row["score"], 0), job.tasks.get(str(row["index"]))
-    reason = f"{points} points"
-    return verdict(row["index"], points / FULL_POINTS, None, reason, task)
-
-
 def _of_video(job: Job, video: object, rows: pd.DataFrame) -> Verdict:
     """Return the mean of a video's questions; one without an answer has no points.
 
     The judge's part is that in the first question it did not decide, or in the last.
     """
-    tasks = [job.tasks.get(str(index)) for index in rows["index"]]
-    undecided = [task for task in tasks if task is not None and task.unusable]
+    keys = list(map(str, rows["index"]))
+    undecided = [key for key in keys if key in job.tasks and job.tasks[key].unusable]
     points = [max(value, 0) for value in rows["score"]]
     reason = f"{', '.join(map(str, points))} points"
-    task = [*tasks, *undecided[:1]][-1]
-    return verdict(video, fmean(points) / FULL_POINTS, None, reason, task)
+    key = (undecided or keys[-1:])[0]
+    return verdict(job, video, fmean(points) / FULL_POINTS, None, reason, key=key)
