@@ -17,7 +17,7 @@ from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.run import Run
 from pytest_vlmeval.run.plan import Need
 from pytest_vlmeval.run.queue import ProcessShare
-from pytest_vlmeval.settings import environment, load_from
+from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import is_table
 from pytest_vlmeval.settings.sources import call_sources
 
@@ -213,7 +213,7 @@ class _Call:
         if "data" in options:
             raise VlmEvalError("evaluate() takes the datasets as datasets, not data.")
         keywords = {**options, "model": model}
-        settings = load_from(call_sources(keywords, environment(), here))
+        settings = load_from(call_sources(keywords, here))
         del keywords, options
         if settings.serving.model or settings.serving.judge:
             raise VlmEvalError(

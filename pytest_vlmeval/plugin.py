@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
-from pytest_vlmeval.settings.groups import SERVED
-from pytest_vlmeval.settings.presets import NO_PRESET
+from pytest_vlmeval.settings.groups import NONE, SERVED
 from pytest_vlmeval.suite.session import (
     RUN_KEY,
     SCREEN_KEY,
@@ -28,7 +27,7 @@ from pytest_vlmeval.suite.session import (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    from pytest_vlmeval.settings import add_options
+    from pytest_vlmeval.settings.table import add_options
 
     add_options(parser)
 
@@ -192,7 +191,7 @@ def header(config: pytest.Config) -> list[str]:
         where = f" {SERVED}"
     if settings.cluster is not None:
         where += " on Ray"
-    if settings.preset != NO_PRESET:
+    if settings.preset != NONE:
         where += f", preset {settings.preset}"
     return [
         f"vlmeval: model {settings.model}{where}, {settings.judging}, "

@@ -23,41 +23,31 @@ ADVICE = re.compile(r"--vlm-[a-z]|pytest --|swift deploy|pip install|--snapshot-
 # of a task file stands for.
 HELP = {
     "models/endpoint:option_prefix",
-    "settings/groups:GATE_OPTIONS",
-    "settings/groups:LOCAL_OPTIONS",
-    "settings/groups:REPORT_OPTIONS",
-    "settings/groups:SERVING_OPTIONS",
+    "settings/groups:GateSettings.max_cut_off",
+    "settings/groups:GateSettings.stop_early",
+    "settings/groups:LocalModel.path",
+    "settings/groups:LocalModel.python",
+    "settings/groups:Serving.model",
+    "settings/groups:Serving.replicas",
     "settings/table:COMMANDS",
-    "settings/table:MODEL_OPTIONS",
-    "settings/table:OPTIONS",
-    "settings/table:add_commands",
-    "settings/task_fields:ApiModel.model",
-    "settings/task_fields:ApiModel.type",
-    "settings/task_fields:ApiModel.use_azure",
-    "settings/task_fields:DatasetFields.dataset",
-    "settings/task_fields:DatasetFields.fps",
-    "settings/task_fields:DatasetFields.nframe",
-    "settings/task_fields:EvalConfig.LOCAL_LLM",
-    "settings/task_fields:EvalConfig.OPENAI_API_BASE",
-    "settings/task_fields:EvalConfig.base_url",
-    "settings/task_fields:EvalConfig.config",
-    "settings/task_fields:EvalConfig.extra_body",
-    "settings/task_fields:EvalConfig.fps",
-    "settings/task_fields:EvalConfig.judge",
-    "settings/task_fields:EvalConfig.judge_base_url",
-    "settings/task_fields:EvalConfig.max_tokens",
-    "settings/task_fields:EvalConfig.model",
-    "settings/task_fields:EvalConfig.nframe",
-    "settings/task_fields:EvalConfig.repetition_penalty",
-    "settings/task_fields:EvalConfig.temperature",
-    "settings/task_fields:EvalConfig.timeout",
-    "settings/task_fields:EvalConfig.top_k",
-    "settings/task_fields:EvalConfig.top_p",
-    "settings/task_fields:EvalConfig.video_llm",
-    "settings/task_fields:EvalScopeTask.seed",
+    "settings/table:Settings.backend",
+    "settings/table:Settings.cluster",
+    "settings/table:Settings.fps",
+    "settings/table:Settings.max_tokens",
+    "settings/table:Settings.predictions",
+    "settings/table:Settings.run",
+    "settings/table:Settings.seed",
+    "settings/table:Settings.store",
+    "settings/table:_WORDS",
+    "settings/task_fields:API_MODEL",
+    "settings/task_fields:BASE_URL",
+    "settings/task_fields:DATASET",
+    "settings/task_fields:EVALSCOPE",
+    "settings/task_fields:EVAL_CONFIG",
     "settings/task_fields:FOLLOWS",
-    "settings/task_fields:LocalModel.name",
-    "settings/task_fields:VlmevalkitConfig.model",
+    "settings/task_fields:IN_BODY",
+    "settings/task_fields:LOCAL_MODEL",
+    "settings/task_fields:VLMEVALKIT",
     "suite/commands:find_command",
     "suite/commands:run_list",
     "suite/session:register_reports",
@@ -72,20 +62,12 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_advice.py": {
         "test_what_a_refusal_of_options_advises_is_accepted": (
-            "settings/groups:choose_cluster",
-            "settings/groups:_place",
-            "settings/groups:_spread",
-            "settings/groups:choose_asking",
             "settings/groups:choose_judges",
-            "settings/groups:choose_local",
-            "settings/option:check_repeat",
-            "settings/option:check_sent",
-            "settings/option:check_stop_early",
-            "settings/__init__:_check_preset",
-            "settings/__init__:_request_form",
+            "settings/table:check_together",
+            "settings/table:_check_repeat",
+            "settings/table:_check_servers",
+            "settings/table:_check_stop_early",
             "settings/presets:_special_cases",
-            "settings/groups:choose_prompting",
-            "settings/groups:choose_serving",
         ),
     },
     "test_bad_input.py": {
@@ -189,7 +171,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "test_names_in_a_task_are_those_of_the_lists": (
             "settings/task_file:check_names",
-            "settings/task_file:_listed_entry",
+            "settings/task_file:list_entries",
         ),
         "test_reports_are_written_as_refusals_say": (
             "suite/commands:_with_store",
@@ -226,7 +208,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_presets.py": {
-        "test_judges_are_asked_by_the_same_rule": ("settings/presets:_fill_in_judges",),
+        "test_judges_are_asked_by_the_same_rule": ("settings/presets:fill_in",),
     },
     "test_judge_panels.py": {
         "test_the_fixture": ("suite/fixtures:vlm_judge",),
@@ -329,8 +311,8 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_task_file.py": {
         "test_a_class_that_is_not_there": ("models/local:find_class",),
         "test_what_refusals_of_a_task_advise_is_accepted": (
-            "settings/task_file:Reading._check_further",
-            "settings/task_fields:_read_text",
+            "settings/task_file:Task._check_further",
+            "settings/task_file:_parse",
         ),
     },
     "test_task_runs.py": {
@@ -513,8 +495,11 @@ REFUSED = [
     ),
     (
         ["--vlm-model=demo", "--vlm-preset=evalscope"],
-        "--vlm-backend=demo has none. Leave it out.",
-        [["--vlm-model=demo"]],
+        "Give --vlm-backend=endpoint too, or leave it out.",
+        [
+            ["--vlm-model=demo", "--vlm-preset=evalscope", "--vlm-backend=endpoint"],
+            ["--vlm-model=demo"],
+        ],
     ),
     (
         ["--vlm-model=o1-gemini", "--vlm-preset=evalscope"],
@@ -596,8 +581,8 @@ REFUSED = [
     *(
         (
             ["--vlm-model=m", "--vlm-backend=local", about_requests],
-            "Parameters of the model go with --vlm-model-args, for example "
-            "max_pixels=1003520.",
+            "Leave it out: parameters of a local model go with --vlm-model-args, for "
+            "example max_pixels=1003520.",
             [
                 [
                     *("--vlm-model=m", "--vlm-backend=local"),

@@ -104,7 +104,7 @@ def test_imports_go_one_way(path: Path) -> None:
         ("syrupy", {"suite"}),
         ("scipy", {"gates"}),
         ("ray", {"models.cluster"}),
-        ("yaml", {"settings.task_fields"}),
+        ("yaml", {"settings.task_file"}),
         ("pytest", {"suite", "plugin", "reports"}),
         ("_pytest", {"suite.selection", "settings.sources"}),
         ("pandas", {"evaluation", "datasets.own", "sandbox.inside", "models.inside"}),
@@ -174,7 +174,7 @@ def test_only_the_options_read_the_environment() -> None:
                     readers.add(name_of(path))
     # Inside the sandbox ms-vlmeval itself reads its environment, and is given one.
     assert {name for name in readers if not name.startswith("sandbox.inside")} == {
-        "settings"
+        "settings.sources"
     }
 
 

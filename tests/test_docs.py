@@ -65,7 +65,7 @@ def test_commands_are_accepted(path: Path) -> None:
             flag, equals, value = word.partition("=")
             if flag in FLAGS:
                 # A flag stands alone; anything else has a value that is accepted.
-                assert bool(equals) != FLAGS[flag].is_flag, line
+                assert bool(equals) != (FLAGS[flag].metavar is None), line
                 assert not equals or FLAGS[flag].parse(value) is not None
             elif word.startswith("benchmarks/"):
                 assert (ROOT / word.partition("::")[0]).exists(), line
@@ -79,7 +79,7 @@ def test_code_is_code(path: Path, tmp_path: Path) -> None:
             compile(block.code, path.name, "exec")
         if block.language == "toml" and "tool" in tomllib.loads(block.code):
             (tmp_path / "pyproject.toml").write_text(block.code, encoding="utf-8")
-            assert load_from(call_sources({}, {}, tmp_path))
+            assert load_from(call_sources({}, tmp_path, {}))
         elif block.language == "toml":
             assert tomllib.loads(block.code)
             (tmp_path / "thresholds.toml").write_text(block.code, encoding="utf-8")
@@ -126,7 +126,7 @@ def rows(options: tuple[Option, ...]) -> Iterator[str]:
     for option in options:
         name = f"`{option.flag}{f'={option.metavar}' if option.metavar else ''}`"
         default = "" if option.default is None else f"`{option.default}`"
-        takes = cell(option.accepts) if option.metavar else "given or not"
+        takes = cell(option.parse.accepts) if option.metavar else "given or not"
         yield f"| {name} | {takes} | {default} | {cell(option.help)} |"
 
 

@@ -1,51 +1,69 @@
-"""What an option is, how its text is parsed, and which options need others."""
+"""What an option is, how its text is parsed, and where one was given."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pytest_vlmeval.errors import VlmEvalError
-
+Backend = Literal["auto", "endpoint", "demo", "local"]
 Identity = Literal["always", "given"]
+Place = Literal["command", "task", "ini", "environment"]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: its name, its parser, what the parser accepts, its help.
+class Parser:
+    """Reads the text of an option; ValueError for a text that is not accepted.
 
-    `field` is what has its value in `Settings`, as `limit` or `gates.min_answered`; ""
-    where that takes more than the value. `identity` says whether it tells runs apart:
-    always, or where it is given. What is given for a `secret` one is in no message.
-    `several` may be given several times, or as a list.
+    `accepts` is what messages and the documentation say it takes, `metavar` stands for
+    the value in the help; None is a flag, which the command line takes without a value.
+    """
+
+    read: Callable[[str], Any]
+    accepts: str
+    metavar: str | None = None
+
+    def __call__(self, text: str) -> Any:
+        """Return the value that a text stands for."""
+        return self.read(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting that can be given: its name, its parser, its help.
+
+    Without `default` its value is `absent` if it is not given. What is given for a
+    `secret` one is in no message. `several` may be given several times, or as a list.
+    `identity` says whether it tells runs apart: always, or where it is given.
+    `backends` are those it is for, () for all. `field` is what has its value in
+    `Settings`, as `limit` or `gates.min_answered`; "" where that takes more.
     """
 
     name: str
-    parse: Callable[[str], Any]
-    accepts: str
+    parse: Parser
     help: str
-    _: KW_ONLY
     default: str | None = None
+    absent: Any = None
     metavar: str | None = None
     secret: bool = False
     several: bool = False
-    field: str = ""
     identity: Identity | None = None
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether the command line takes it without a value."""
-        return self.metavar is None
+    backends: tuple[Backend, ...] = ()
+    field: str = ""
 
     @property
     def flag(self) -> str:
         """The name on the command line."""
         return "--vlm-" + self.name
+
+    @property
+    def unset(self) -> Any:
+        """Its value where it is not given."""
+        return self.absent if self.default is None else self.parse(self.default)
 
     def show(self, text: str) -> str:
         """Return what was given as a message may show it."""
@@ -62,23 +80,64 @@ class Option:
         return self.ini.upper()
 
 
-def fields_of(
-    options: Iterable[Option], values: Mapping[str, Any], group: str = ""
-) -> dict[str, Any]:
-    """Return the fields of a group of the settings, or of `Settings` itself, by name.
+def make_option(name: str, parse: Parser, text: str, **more: Any) -> Option:
+    """Return an option whose help is `text`; `more` are other members of `Option`."""
+    return Option(
+        name=name, parse=parse, help=text, **{"metavar": parse.metavar, **more}
+    )
 
-    What is not given in a group is left out, so that the group's own default counts.
+
+def setting(name: str, parse: Parser, text: str, **more: Any) -> Any:
+    """Return a field of the settings that is the value of an option."""
+    row = make_option(name, parse, text, **more)
+    return field(default_factory=lambda: row.unset, metadata={"option": row})
+
+
+def made_of(*options: Option) -> Any:
+    """Return a field of the settings that takes more than the values of options."""
+    return field(metadata={"made_of": options})
+
+
+def group(settings: type) -> Any:
+    """Return a field of the settings whose own fields are options."""
+    return field(metadata={"group": settings})
+
+
+def options_of(settings: type, place: str = "") -> Iterator[Option]:
+    """Yield the options of a class of settings, in the order of its fields."""
+    for each in fields(settings):
+        if "option" in each.metadata:
+            yield replace(each.metadata["option"], field=f"{place}{each.name}")
+        yield from each.metadata.get("made_of", ())
+        if "group" in each.metadata:
+            yield from options_of(each.metadata["group"], f"{each.name}.")
+
+
+def fields_of(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a class of settings that are values of options."""
+    return {
+        each.name: values[each.metadata["option"].name]
+        for each in fields(settings)
+        if "option" in each.metadata
+    }
+
+
+class Given(NamedTuple):
+    """The text of an option, the place it was given in, and how it stands there.
+
+    `field` is that of a task file. `assumed`: ms-vlmeval takes it where the task file
+    has nothing. `mistyped`: a TOML file has it as a value of a type that the option
+    does not take.
     """
-    found = {}
-    for option in options:
-        place, _, name = option.field.rpartition(".")
-        value = values[option.name]
-        if name and place == group and (value is not None or not group):
-            found[name] = value
-    return found
+
+    text: str
+    place: Place
+    shown: str
+    field: str = ""
+    assumed: bool = False
+    mistyped: bool = False
 
 
-YES_NO = "1, true, yes, on, 0, false, no or off"
 # Stands, among a test's datasets, for what --vlm-data names and no other test has.
 OTHERS = "*"
 NOT_IN_NAMES = (
@@ -87,37 +146,59 @@ NOT_IN_NAMES = (
 # A name that ends so is a file's, whatever it then turns out to hold.
 TABLES = set(".tsv .csv .txt .xlsx .xls .json .jsonl .parquet .gz .zip".split())
 
+_YES_NO = {"1": True, "true": True, "yes": True, "on": True}
+_YES_NO |= {"0": False, "false": False, "no": False, "off": False}
 
-def parse_whole(minimum: int) -> Callable[[str], int]:
+
+def takes(
+    accepts: str, metavar: str | None = None
+) -> Callable[[Callable[[str], Any]], Parser]:
+    """Return what makes a parser of a function."""
+    return lambda read: Parser(read, accepts, metavar)
+
+
+@takes("1, true, yes, on, 0, false, no or off")
+def parse_flag(text: str) -> bool:
+    """Read yes or no."""
+    if text.lower() not in _YES_NO:
+        raise ValueError
+    return _YES_NO[text.lower()]
+
+
+FILE = Parser(Path, "a readable file", "FILE")
+FOLDER = Parser(Path, "a folder", "DIR")
+PYTHON = Parser(Path, "a Python interpreter", "PATH")
+RUN = Parser(str, "a run's id, the beginning of it, or a model's name", "RUN")
+
+
+def parse_whole(minimum: int, unit: str = "") -> Parser:
     """Return the parser of whole numbers from `minimum` on."""
 
-    def parse(text: str) -> int:
+    def read(text: str) -> int:
         value = int(text)
         if value < minimum:
             raise ValueError
         return value
 
-    return parse
-
-
-def parse_concurrency(text: str) -> int | None:
-    """Read a whole number from 1 on, or auto, which is None."""
-    return None if text == "auto" else parse_whole(1)(text)
+    accepts = f"a whole number of at least {minimum}"
+    return Parser(read, f"{accepts} ({unit})" if unit else accepts, "N")
 
 
 def parse_number(
+    accepts: str,
     minimum: float,
     *,
     above: bool = False,
     below: float = math.inf,
     maximum: float = math.inf,
-) -> Callable[[str], float]:
+    metavar: str | None = None,
+) -> Parser:
     """Return the parser of numbers from `minimum`, or `above` it, to `maximum`.
 
     They are finite, and `below` another number where there is one.
     """
 
-    def parse(text: str) -> float:
+    def read(text: str) -> float:
         value = float(text)
         if not minimum <= value <= maximum or not value < below:
             raise ValueError
@@ -125,48 +206,34 @@ def parse_number(
             raise ValueError
         return value
 
-    return parse
+    return Parser(read, accepts, metavar)
 
 
-def parse_one_of(*choices: str) -> Callable[[str], str]:
+SECONDS = parse_number("a number above 0 (seconds)", 0, above=True, metavar="SECONDS")
+PERCENT = parse_number(
+    "a number from 0 to 100 (percent)", 0, maximum=100, metavar="PERCENT"
+)
+
+
+def parse_one_of(*choices: str) -> Parser:
     """Return the parser that takes one of these words."""
 
-    def parse(text: str) -> str:
+    def read(text: str) -> str:
         if text not in choices:
             raise ValueError
         return text
 
-    return parse
+    *others, last = choices
+    return Parser(read, f"{', '.join(others)} or {last}")
 
 
-def parse_file_as(*suffixes: str) -> Callable[[str], Path]:
-    """Return the parser of a file's path that ends in one of these."""
-
-    def parse(text: str) -> Path:
-        if Path(text).suffix.lower() not in suffixes:
-            raise ValueError
-        return Path(text)
-
-    return parse
-
-
-def parse_flag(text: str) -> bool:
-    """Read yes or no."""
-    values = {"1": True, "true": True, "yes": True, "on": True}
-    values |= {"0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in values:
-        raise ValueError
-    return values[text.lower()]
-
-
-def parse_unless_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return the parser that takes the word none too, for what is not to be sent."""
-    return lambda text: None if text.lower() == "none" else parse(text)
-
-
-def parse_or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return the parser that keeps the word none, as None means not given."""
-    return lambda text: "none" if text.lower() == "none" else parse(text)
+def or_word(word: str, value: object, parse: Parser) -> Parser:
+    """Return the parser that takes a word too, whose value this is."""
+    return Parser(
+        lambda text: value if text.lower() == word else parse(text),
+        f"{parse.accepts}, or {word}",
+        parse.metavar,
+    )
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -174,15 +241,25 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.replace(",", " ").split() if name)
 
 
-def parse_datasets(text: str) -> tuple[str, ...]:
-    """Read names and paths, separated by commas or blanks, quoted as in a shell."""
+def split_words(text: str) -> Iterator[str]:
+    """Return words, separated by commas or blanks, quoted as in a shell."""
     import shlex
 
     words = shlex.shlex(text, posix=True)
+    # A comma in quotes is part of a word.
     words.whitespace += ","
-    words.whitespace_split = True
-    words.commenters = ""
-    return tuple(name for name in words if name)
+    words.whitespace_split, words.commenters = True, ""
+    return words
+
+
+@takes(
+    "dataset names or paths of TSV files, separated by commas, and in quotes where a "
+    "comma or blank is part of them",
+    "NAMES",
+)
+def parse_datasets(text: str) -> tuple[str, ...]:
+    """Read names and paths, separated by commas or blanks, quoted as in a shell."""
+    return tuple(name for name in split_words(text) if name)
 
 
 def list_datasets(names: Iterable[str]) -> str:
@@ -196,6 +273,9 @@ def list_datasets(names: Iterable[str]) -> str:
     )
 
 
+@takes(
+    "a command with {port} in it, such as 'vllm serve MODEL --port {port}'", "COMMAND"
+)
 def parse_command(text: str) -> tuple[str, ...]:
     """Read the words of a command that gets a port where it says {port}."""
     if "{port}" not in text:
@@ -205,9 +285,12 @@ def parse_command(text: str) -> tuple[str, ...]:
     return tuple(shlex.split(text))
 
 
+@takes("http or https URLs, separated by commas", "URL")
 def parse_urls(text: str) -> tuple[str, ...]:
-    """Read URLs, separated by commas or blanks; an empty text is a bad one."""
-    return parse_names(text) or (text,)
+    """Read URLs, separated by commas or blanks."""
+    if not (found := parse_names(text)):
+        raise ValueError
+    return found
 
 
 def is_table(name: str) -> bool:
@@ -233,6 +316,7 @@ def can_be_name(name: str) -> bool:
     )
 
 
+@takes("postgresql://USER@HOST:PORT/DATABASE", "URL")
 def parse_store(text: str) -> str:
     """Read the URL of a PostgreSQL database."""
     scheme, mark, rest = text.partition("://")
@@ -267,6 +351,7 @@ def hide_password(text: str) -> str:
     return re.sub(r"(?i)\b(password|passwd)=[^&\s]*", r"\1=***", text)
 
 
+@takes("an http or https URL without a password, or a folder that exists", "URL|DIR")
 def parse_mirror(text: str) -> str:
     """Read where files are taken from: a URL, or a folder that exists."""
     if text.lower().startswith(("http://", "https://")):
@@ -278,92 +363,3 @@ def parse_mirror(text: str) -> str:
     if not folder.is_dir():
         raise ValueError
     return str(folder.absolute())
-
-
-Backend = Literal["auto", "endpoint", "demo", "local"]
-
-
-def choose_backend(backend: Backend, model: str | None) -> Backend:
-    """Return where the model runs."""
-    if backend == "auto":
-        return "demo" if model == "demo" else "endpoint"
-    return backend
-
-
-def check_together(values: Mapping[str, Any], backend: Backend) -> None:
-    """Raise `VlmEvalError` for options that exclude each other."""
-    check_frames(values)
-    check_sent(values, backend)
-    check_repeat(values, backend)
-    check_stop_early(values)
-
-
-def check_frames(values: Mapping[str, Any]) -> None:
-    """Raise `VlmEvalError` where a video would be shown in two ways."""
-    given = [name for name in ("nframe", "fps", "video-url") if values[name]]
-    if len(given) > 1:
-        options = " and ".join(f"--vlm-{name}" for name in given)
-        raise VlmEvalError(
-            f"{options} exclude each other: a video is shown as N frames, as F frames "
-            "per second or as its file. Give one of them."
-        )
-
-
-def check_sent(values: Mapping[str, Any], backend: Backend) -> None:
-    """Raise `VlmEvalError` where no server has a value of its own."""
-    if backend == "endpoint":
-        return
-    for name in ("max-tokens", "temperature"):
-        if values[name] is None:
-            raise VlmEvalError(
-                f"--vlm-{name}=none leaves it to the model's server, and "
-                f"--vlm-backend={backend} has none. Give a number, or leave it out."
-            )
-    for name in ("max-tokens-name", "api-query", "api-header-file"):
-        if values[name] is not None:
-            raise VlmEvalError(
-                f"--vlm-{name} is about requests to a server, and "
-                f"--vlm-backend={backend} has none. Leave it out."
-            )
-
-
-def check_repeat(values: Mapping[str, Any], backend: Backend) -> None:
-    """Raise `VlmEvalError` where repeats would all be alike."""
-    if values["repeat"] == 1:
-        return
-    given = f"--vlm-repeat={values['repeat']} asks each sample {values['repeat']} times"
-    if backend == "demo":
-        raise VlmEvalError(
-            f"{given}, but the demo model answers a prompt always alike. Leave "
-            "--vlm-repeat out."
-        )
-    if values["temperature"] == 0:
-        raise VlmEvalError(
-            f"{given}, but at --vlm-temperature=0 a model answers alike each time. "
-            "Give a temperature above 0, for example --vlm-temperature=0.7, or leave "
-            "--vlm-repeat out."
-        )
-
-
-def check_stop_early(values: Mapping[str, Any]) -> None:
-    """Raise `VlmEvalError` for what excludes that gates are decided one by one."""
-    if not values["stop-early"]:
-        return
-    mode = values["mode"]
-    if mode in ("infer", "score"):
-        raise VlmEvalError(
-            f"--vlm-stop-early and --vlm-mode={mode} exclude each other: samples are "
-            "scored while others are asked. Give --vlm-mode=all, or leave "
-            "--vlm-stop-early out."
-        )
-    if values["fdr"] is not None:
-        raise VlmEvalError(
-            "--vlm-stop-early and --vlm-fdr exclude each other: the one decides each "
-            "gate by itself, the other all together. Leave one of them out."
-        )
-    if values["repeat"] > 1:
-        raise VlmEvalError(
-            f"--vlm-stop-early and --vlm-repeat={values['repeat']} exclude each other: "
-            "a gate is decided early only by samples that are asked once. Leave one "
-            "of them out."
-        )

@@ -8,72 +8,61 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.settings.groups import NONE
-from pytest_vlmeval.settings.sources import BY_NAME
+from pytest_vlmeval.settings.table import BY_NAME
 
 if TYPE_CHECKING:
     from pytest_vlmeval.settings.sources import Sources
 
-NO_PRESET = "none"
 # Parts of a model's name by which ms-vlmeval knows OpenAI's models that reason, and
 # Gemini (api/gpt.py:134, :253).
 REASONING = ("o1", "o3", "o4", "gpt-5")
 GEMINI = "gemini"
 OPENAI_HOST = "openai.com"
+USUAL: Mapping[str, Any] = {
+    "images": "as-ms-vlmeval",
+    "image-detail": "high",
+    "temperature": 0.0,
+    "max-tokens": 2048,
+}
 
 
-def fill_in(values: Mapping[str, Any], sources: Sources) -> Mapping[str, Any]:
-    """Return the options' values with those of the preset where nothing is given.
+def fill_in(values: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
+    """Return the values of the preset's options, for the model and for its judges.
 
     What ms-vlmeval sends for a name of its special cases, it sends whatever its task
-    says; so a task file counts less than they do, and every other place more.
+    says; so a task file counts less than they do, and every other place more. Judges
+    are asked by the same client, with the same names.
     """
-    if values["preset"] == NO_PRESET:
-        return values
-    assert values["preset"] == "evalscope"
-    usual: dict[str, Any] = {
-        "images": "as-ms-vlmeval",
-        "image-detail": "high",
-        "temperature": 0.0,
-        "max-tokens": 2048,
-    }
-    if values["max-pixels"] is not None:
-        del usual["images"]  # which has no such bound
-    special, body = _special_cases(values["model"] or "", values["api-base"])
-    given = {name: sources.find(BY_NAME[name]) for name in (*usual, *special)}
-    chosen = {name: value for name, value in usual.items() if given[name] is None}
-    for name, value in special.items():
-        place = given[name]
-        if place is None or place.place == "task":
-            chosen[name] = value
-    if body:
-        own = json.loads(values["extra-body"] or "{}")
-        chosen["extra-body"] = json.dumps(body | own, sort_keys=True)
-    return {**values, **chosen, **_fill_in_judges(values, sources)}
-
-
-def _fill_in_judges(values: Mapping[str, Any], sources: Sources) -> Mapping[str, Any]:
-    """Return how the judges are asked: by the same client, with the same names."""
-    local = sources.variables.get("LOCAL_LLM", "").strip()
-    names = values["judge"] or ((local,) if local else ())
-    bases = values["judge-api-base"] or (sources.variables.get("OPENAI_API_BASE", ""),)
-    cases = [_special_cases(name, tuple(bases)) for name in names]
-    if not cases:
+    if values["preset"] == NONE:
         return {}
+    chosen = {
+        name: value
+        for name, value in USUAL.items()
+        if sources.find(BY_NAME[name]) is None
+        # ms-vlmeval's images have no such bound.
+        and (name != "images" or values["max-pixels"] is None)
+    }
+    local = sources.variables.get("LOCAL_LLM", "").strip()
+    judges = values["judge"] or ((local,) if local else ())
+    bases = values["judge-api-base"] or (sources.variables.get("OPENAI_API_BASE", ""),)
+    cases = [_special_cases(name, bases) for name in judges]
     if any(case != cases[0] for case in cases):
         raise VlmEvalError(
-            f"--vlm-preset=evalscope: ms-vlmeval asks the judges {', '.join(names)} in "
-            "different ways, by their names, and here all are asked alike. Give "
+            f"--vlm-preset=evalscope: ms-vlmeval asks the judges {', '.join(judges)} "
+            "in different ways, by their names, and here all are asked alike. Give "
             "--vlm-preset=none, or one of them."
         )
-    special, body = cases[0]
-    chosen: dict[str, Any] = {
-        f"judge-{name}": NONE if value is None else value
-        for name, value in special.items()
-        if sources.find(BY_NAME[f"judge-{name}"]) is None
-    }
-    if body:
-        own = json.loads(values["judge-extra-body"] or "{}")
-        chosen["judge-extra-body"] = json.dumps(body | own, sort_keys=True)
+    special = {"": _special_cases(values["model"] or "", values["api-base"])}
+    if cases:
+        special["judge-"] = cases[0]
+    for role, (options, body) in special.items():
+        for name, value in options.items():
+            given = sources.find(BY_NAME[role + name])
+            if given is None or given.place == "task":
+                chosen[role + name] = NONE if role and value is None else value
+        if body:
+            own = json.loads(values[f"{role}extra-body"] or "{}")
+            chosen[f"{role}extra-body"] = json.dumps(body | own, sort_keys=True)
     return chosen
 
 
@@ -83,16 +72,15 @@ def _special_cases(
     """Return what ms-vlmeval sends otherwise for a model: options, and members."""
     options: dict[str, Any] = {}
     body: dict[str, Any] = {}
-    reasons = any(part in model for part in REASONING)
-    if reasons and GEMINI in model:
-        part = next(part for part in REASONING if part in model)
+    part = next((part for part in REASONING if part in model), None)
+    if part and GEMINI in model:
         raise VlmEvalError(
             f"--vlm-preset=evalscope: ms-vlmeval sends no request for the model "
             f"{model}, whose name has both {part!r} and {GEMINI!r} in it. Give "
             "--vlm-preset=none, and --vlm-images=as-ms-vlmeval --vlm-image-detail=high "
             "for its images."
         )
-    if reasons:
+    if part:
         options = {"temperature": None, "max-tokens-name": "max_completion_tokens"}
     elif GEMINI in model:
         options, body = {"max-tokens": None}, {"reasoning_effort": "high"}

@@ -7,11 +7,13 @@ file, the environment, the default.
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from _pytest.config.findpaths import determine_setup, load_config_dict_from_file
@@ -19,136 +21,107 @@ from _pytest.config.findpaths import determine_setup, load_config_dict_from_file
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.settings.option import (
     ApiKey,
+    Given,
     hide_password,
     is_table,
     list_datasets,
 )
-from pytest_vlmeval.settings.table import OPTIONS
+from pytest_vlmeval.settings.table import BY_NAME, OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pytest
 
+    from pytest_vlmeval.settings.groups import Updating
     from pytest_vlmeval.settings.option import Option
-    from pytest_vlmeval.settings.task_fields import Task
-
-Place = Literal["command", "task", "ini", "environment"]
-BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+    from pytest_vlmeval.settings.task_file import Task
 
 
-class Given(NamedTuple):
-    """The text of an option, the place it was given in, and how it stands there.
-
-    `assumed`: ms-vlmeval takes it where the task file says nothing. `mistyped`: a TOML
-    file has it as a value of a type that the option does not take.
-    """
-
-    text: str
-    place: Place
-    shown: str
-    assumed: bool = False
-    mistyped: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What was given; `command` finds the text of an option, if there is any.
+    """What was given; `command` holds the texts of options by their names.
 
     `ini` holds the values of pytest's ini file, which have types where that is a TOML
     file. `variables` are those of the environment. `folder` is where the command was
     given, `root` that of the ini file: paths count from there. `keywords` says that
-    options were given as arguments from Python, `tree` is the JSON of a task given so
-    (it may hold keys, and is never printed), `write_all` and `write_new` which
-    baselines syrupy's own options write.
+    options were given as arguments from Python, `tree` is a task given so (it may hold
+    keys, and is never printed), `updating` which baselines syrupy's own options write.
     """
 
-    command: Callable[[Option], str | None]
+    command: Mapping[str, str] = field(repr=False)
     ini: Mapping[str, object]
     variables: Mapping[str, str] = field(repr=False)  # keys are among them
     folder: Path
     root: Path
     keywords: bool = False
-    tree: str | None = field(default=None, repr=False)
-    write_all: bool = False
-    write_new: bool = False
+    tree: Mapping[Any, object] | None = field(default=None, repr=False)
+    updating: Updating = "none"
 
-    @property
+    @cached_property
     def task(self) -> Task | None:
         """What the task file says, None if none is named; `VlmEvalError`."""
-        given = self._plain(BY_NAME["config"])
+        option = BY_NAME["config"]
+        given = self.find(option)
         if given is None and self.tree is None:
             return None
-        from pytest_vlmeval.settings.task_file import load_mapping, load_task
+        from pytest_vlmeval.settings.task_file import load_task
 
-        chosen = self.command(BY_NAME["model"])
+        chosen = self.command.get("model")
         if given is None or self.tree is not None:
-            return load_mapping(str(self.tree), chosen, self.folder)
-        named: Path = self.parse(BY_NAME["config"], given)
-        path = self._base(given) / named.expanduser()
+            return load_task(self.tree or {}, chosen, self.folder)
+        path = self._base(given) / self.parse(option, given).expanduser()
         return load_task(path, chosen, self.folder)
 
     def all(self, option: Option) -> Iterator[Given]:
         """Yield every place that has an option, the one that counts first."""
         task = None if option.name == "config" else self.task
-        text = self.command(option)
+        text = self.command.get(option.name)
         # It may choose among the models of the file, by a name of its own there.
         choosing = option.name == "model" and task is not None and task.chosen
         if text is not None and not choosing:
-            yield self._on_command(option, text)
+            shown = f"{self.name_of(option)}={option.show(text)}"
+            yield Given(text, "command", shown)
         value = task.values.get(option.name) if task is not None else None
         if value is not None and not value.assumed:
-            yield Given(value.text, "task", value.shown)
+            yield value
         if (given := self._in_ini(option)) is not None:
             yield given
         if text := self.variables.get(option.env):
-            yield _in_environment(option, joined(option, [text], self.folder))
+            text = joined(option, [text], self.folder)
+            yield Given(text, "environment", f"{option.env}={option.show(text)}")
         if value is not None and value.assumed:
-            yield Given(value.text, "task", value.shown, assumed=True)
+            yield value
 
     def find(self, option: Option) -> Given | None:
         """Return where an option is given; None if it is not."""
-        if option.name == "config":
-            return self._plain(option)
         return next(self.all(option), None)
-
-    def _plain(self, option: Option) -> Given | None:
-        """Look where no task file is needed to know."""
-        text = self.command(option)
-        if text is not None:
-            return self._on_command(option, text)
-        if (given := self._in_ini(option)) is not None:
-            return given
-        text = self.variables.get(option.env)
-        return _in_environment(option, text) if text else None
-
-    def _on_command(self, option: Option, text: str) -> Given:
-        shown = f"{self.name_of(option)}={option.show(text)}"
-        return Given(text, "command", shown)
 
     def _in_ini(self, option: Option) -> Given | None:
         """Look in the ini file, where a TOML file may have a value of another type."""
         value = self.ini.get(option.ini)
         if value in (None, "", []):
             return None
-        if isinstance(value, str):
-            text, fits = joined(option, [value], self.root), True
-        elif isinstance(value, list):
-            text = joined(option, [str(each) for each in value], self.root)
+        values = value if isinstance(value, list) else [value]
+        text, fits = joined(option, list(map(str, values)), self.root), True
+        if isinstance(value, list):
             fits = option.several and all(isinstance(each, str) for each in value)
-        else:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            fits = _is_value(option, text, value)
+        elif not isinstance(value, str):
+            text = text.lower() if isinstance(value, bool) else text
+            try:
+                fits = bool(option.parse(text) == value)
+            except ValueError:
+                fits = False
         shown = f"{option.ini} = {option.show(text)} in the ini file"
         return Given(text, "ini", shown, mistyped=not fits)
 
-    def _base(self, given: Given) -> Path:
-        return self.root if given.place == "ini" else self.folder
-
-    def base_of(self, name: str) -> Path:
+    def _base(self, given: Given | None) -> Path:
         """Return where the paths in an option's value start from."""
-        given = self.find(BY_NAME[name])
-        return self.folder if given is None else self._base(given)
+        return self.root if given and given.place == "ini" else self.folder
+
+    def path(self, name: str, value: Path | str) -> Path:
+        """Return a path in an option's value from where it starts."""
+        return self._base(self.find(BY_NAME[name])) / Path(value).expanduser()
 
     def name_of(self, option: Option) -> str:
         """Return what an option is called where it is given."""
@@ -157,9 +130,7 @@ class Sources:
     def value(self, option: Option) -> Any:
         """Return an option's value; `VlmEvalError` for a text that is not accepted."""
         given = self.find(option)
-        if given is None:
-            return None if option.default is None else option.parse(option.default)
-        return self.parse(option, given)
+        return option.unset if given is None else self.parse(option, given)
 
     def parse(self, option: Option, given: Given) -> Any:
         """Read the text of an option; `VlmEvalError` for what is not accepted."""
@@ -170,50 +141,44 @@ class Sources:
         except ValueError:
             raise VlmEvalError(
                 f"{hide_password(given.shown)} is not accepted: "
-                f"{self.name_of(option)} takes {option.accepts}."
+                f"{self.name_of(option)} takes {option.parse.accepts}."
             ) from None
 
-    def disagreements(self) -> tuple[str, ...]:
+    def disagreements(self) -> Iterator[str]:
         """Describe where the task file and another place say different things."""
-        found = []
-        for option in OPTIONS:
-            places = list(self.all(option)) if self.task else []
-            if "task" not in [each.place for each in places]:
-                continue
-            first, *others = places
-            value = self.parse(option, first)
-            found += [
-                f"{hide_password(first.shown)} counts, not {hide_password(other.shown)}"
-                for other in others
-                if "task" in (first.place, other.place)
-                and not other.assumed
-                and self.parse(option, other) != value
-            ]
-        return (*found, *self._key_disagreements())
-
-    def _key_disagreements(self) -> Iterator[str]:
         task = self.task
-        for name, key in task.keys.items() if task else ():
+        if task is None:
+            return
+        for option in OPTIONS:
+            places = list(self.all(option))
+            for other in places[1:]:
+                first = places[0]
+                if (
+                    "task" in (first.place, other.place)
+                    and not other.assumed
+                    and self.parse(option, other) != self.parse(option, first)
+                ):
+                    counts = f"{hide_password(first.shown)} counts"
+                    yield f"{counts}, not {hide_password(other.shown)}"
+        for name, key in task.keys.items():
             variable = "VLM_" + name.replace("-", "_").upper()
-            where = f"the key in {task.path}" if task else ""
-            if self.command(BY_NAME[f"{name}-file"]) is not None:
-                yield f"--vlm-{name}-file counts, not {where}"
+            if f"{name}-file" in self.command:
+                yield f"--vlm-{name}-file counts, not the key in {task.path}"
             elif self.variables.get(variable, key) != key:
-                yield f"{where} counts, not {variable}"
+                yield f"the key in {task.path} counts, not {variable}"
 
     def explain(self, message: str) -> str:
         """Add to an error which of the options in it the task file gives."""
         task = self.task
         if task is None:
             return message
+        words = message.replace("=", " ").split()
         given = [
             f"{BY_NAME[name].flag} ({value.field})"
             for name, value in task.values.items()
-            if f"{BY_NAME[name].flag}" in message.replace("=", " ").split()
+            if BY_NAME[name].flag in words
         ]
-        if not given:
-            return message
-        return f"{message} {task.path} gives {', '.join(given)}."
+        return f"{message} {task.path} gives {', '.join(given)}." if given else message
 
     def api_key(self, name: str, file: Path | None) -> str | None:
         """Read a key: the file of --vlm-NAME-file, or the variable VLM_NAME.
@@ -221,26 +186,13 @@ class Sources:
         That of the task file counts as an option in it does.
         """
         variable = "VLM_" + name.replace("-", "_").upper()
-        task = self.task
-        in_task = task.keys.get(name) if task else None
-        if in_task and self.command(BY_NAME[f"{name}-file"]) is None:
+        in_task = self.task.keys.get(name) if self.task else None
+        if in_task and f"{name}-file" not in self.command:
             return in_task
         if file is None:
             key = self.variables.get(variable)
             return ApiKey(key) if key else None
         return read_key(file, f"--vlm-{name}-file={file}", variable)
-
-
-def _is_value(option: Option, text: str, value: object) -> bool:
-    """Return whether the text of a number, true or false is read as such."""
-    try:
-        return bool(option.parse(text) == value)
-    except ValueError:
-        return False
-
-
-def _in_environment(option: Option, text: str) -> Given:
-    return Given(text, "environment", f"{option.env}={option.show(text)}")
 
 
 def read_key(file: Path, given: str, variable: str) -> ApiKey:
@@ -251,22 +203,18 @@ def read_key(file: Path, given: str, variable: str) -> ApiKey:
         reason = "not a text in UTF-8"
         if not isinstance(error, UnicodeDecodeError):
             reason = getattr(error, "strerror", None) or "not a path"
+        if len(file.parts) == 1 or not file.expanduser().parent.is_dir():
+            # It may be the key itself, given where its file belongs.
+            given = f"{given.partition('=')[0]}=***"
         raise VlmEvalError(
-            f"{_name_only(given, file)} cannot be read ({reason}). Give a readable "
-            f"text file that holds only the key, or set {variable}."
+            f"{given} cannot be read ({reason}). Give a readable text file that holds "
+            f"only the key, or set {variable}."
         ) from None
     if not key:
         raise VlmEvalError(
             f"{given} is empty. Give a file that holds the key, or set {variable}."
         )
     return ApiKey(key)
-
-
-def _name_only(given: str, file: Path) -> str:
-    """Leave out what may be the key itself, given where its file belongs."""
-    if len(file.parts) > 1 and file.expanduser().parent.is_dir():
-        return given
-    return f"{given.partition('=')[0]}=***"
 
 
 def joined(option: Option, values: Sequence[str], folder: Path) -> str:
@@ -284,31 +232,38 @@ def joined(option: Option, values: Sequence[str], folder: Path) -> str:
     )
 
 
-def pytest_sources(config: pytest.Config, variables: Mapping[str, str]) -> Sources:
+def pytest_sources(
+    config: pytest.Config, variables: Mapping[str, str] = os.environ
+) -> Sources:
     """Return what pytest was given."""
-
-    def command(option: Option) -> str | None:
-        value = config.getoption(option.flag)
-        if isinstance(value, list):
-            return joined(option, value, config.invocation_params.dir)
-        if value is not None:
-            return str(value)
-        return overrides.get(option.ini)
-
+    folder = config.invocation_params.dir
     # By -o NAME=VALUE a flag of the task file can be taken back on the command line.
     overrides = dict(
         text.split("=", 1)
         for text in config.getoption("override_ini") or ()
         if "=" in text
     )
+    command: dict[str, str] = {}
+    for option in OPTIONS:
+        value = config.getoption(option.flag)
+        if isinstance(value, list):
+            command[option.name] = joined(option, value, folder)
+        elif value is not None or option.ini in overrides:
+            command[option.name] = str(
+                overrides[option.ini] if value is None else value
+            )
+    updating: Updating = "none"
+    if config.getoption("update_snapshots", False):
+        updating = "all"
+    elif config.getoption("update_new_snapshots_only", False):
+        updating = "new"
     return Sources(
         command=command,
         ini=_ini_values(config.inipath),
         variables=variables,
-        folder=config.invocation_params.dir,
+        folder=folder,
         root=config.rootpath,
-        write_all=config.getoption("update_snapshots", False),
-        write_new=config.getoption("update_new_snapshots_only", False),
+        updating=updating,
     )
 
 
@@ -337,8 +292,6 @@ BY_KEYWORD: Mapping[str, Option] = {
     for option in OPTIONS
     if option.name not in OF_SESSIONS
 }
-
-
 PLAIN = str | int | float | Path
 # Keywords that take a mapping, as its text would be long.
 MAPPINGS = {
@@ -347,7 +300,9 @@ MAPPINGS = {
 
 
 def call_sources(
-    keywords: Mapping[str, object], variables: Mapping[str, str], folder: Path
+    keywords: Mapping[str, object],
+    folder: Path,
+    variables: Mapping[str, str] = os.environ,
 ) -> Sources:
     """Return what a call was given, in `folder`; None is not given.
 
@@ -356,14 +311,9 @@ def call_sources(
     no option.
     """
     given = {name: value for name, value in keywords.items() if value is not None}
-    tree = None
-    config = given.get("config")
-    if isinstance(config, Mapping):
-        from pytest_vlmeval.settings.task_fields import write_mapping
-
-        tree = write_mapping(config)
+    tree = given.get("config")
+    if isinstance(tree, Mapping):
         del given["config"]
-    texts = {_option(name).name: _text(name, value) for name, value in given.items()}
     root, file, *_ = determine_setup(
         inifile=None,
         override_ini=None,
@@ -372,13 +322,15 @@ def call_sources(
         invocation_dir=folder,
     )
     return Sources(
-        command=lambda option: texts.get(option.name),
+        command={
+            _option(name).name: _text(name, value) for name, value in given.items()
+        },
         ini=_ini_values(file),
         variables=variables,
         folder=folder,
         root=root,
         keywords=True,
-        tree=tree,
+        tree=tree if isinstance(tree, Mapping) else None,
     )
 
 
@@ -407,31 +359,27 @@ def _text(keyword: str, value: object) -> str:
     """Return a value as it would stand on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, PLAIN):
+        return str(value)
     if keyword in MAPPINGS and isinstance(value, Mapping):
-        return _mapping_text(keyword, value)
+        if keyword == "model_args":
+            return " ".join(shlex.quote(f"{name}={it!r}") for name, it in value.items())
+        if keyword in ("api_query", "judge_api_query"):
+            return urlencode({str(name): str(each) for name, each in value.items()})
+        try:
+            return json.dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            raise VlmEvalError(
+                f"{keyword} holds a value that JSON has not. It takes texts, numbers, "
+                "True, False, None, and lists and dicts of these."
+            ) from None
     if isinstance(value, list | tuple) and keyword != "config":
         wrong = [each for each in value if not isinstance(each, PLAIN)]
         if not wrong:
             names = map(str, value)
             return list_datasets(names) if keyword == "data" else ",".join(names)
         value = wrong[0]
-    elif isinstance(value, PLAIN):
-        return str(value)
     raise VlmEvalError(
         f"{keyword} is of the type {type(value).__name__}. It takes what "
-        f"--vlm-{keyword.replace('_', '-')} takes: {_option(keyword).accepts}."
+        f"--vlm-{keyword.replace('_', '-')} takes: {_option(keyword).parse.accepts}."
     )
-
-
-def _mapping_text(keyword: str, value: Mapping[Any, object]) -> str:
-    if keyword == "model_args":
-        return " ".join(shlex.quote(f"{name}={each!r}") for name, each in value.items())
-    if keyword in ("api_query", "judge_api_query"):
-        return urlencode({str(name): str(each) for name, each in value.items()})
-    try:
-        return json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        raise VlmEvalError(
-            f"{keyword} holds a value that JSON has not. It takes texts, numbers, "
-            "True, False, None, and lists and dicts of these."
-        ) from None

@@ -70,6 +70,12 @@ def run_compare(config: pytest.Config, write: Write) -> int:
 
     settings = get_settings(config)
     names = config.getoption("--vlm-compare")
+    if len(names) != 2:
+        given = f" ({', '.join(names)})" if names else ""
+        raise pytest.UsageError(
+            f"--vlm-compare takes two runs, A and B, and {len(names)} are given"
+            f"{given}. Give both; pytest --vlm-runs lists the runs in the store."
+        )
 
     def report(store: Store) -> None:
         old, new = (

@@ -23,8 +23,9 @@ from pytest_vlmeval.datasets.unscored import (
 )
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.reports.screen import Relay, Screen
-from pytest_vlmeval.settings import Settings, load_from, session_sources
-from pytest_vlmeval.settings.sources import BY_NAME, Sources
+from pytest_vlmeval.settings import Settings, load_from
+from pytest_vlmeval.settings.sources import Sources, pytest_sources
+from pytest_vlmeval.settings.table import BY_NAME
 from pytest_vlmeval.suite.attachments import register_attachments
 from pytest_vlmeval.suite.forecast import DownloadOnly, Forecast, LeftOut, SetUpOnly
 
@@ -74,7 +75,7 @@ def is_controller(config: pytest.Config) -> bool:
 def get_sources(config: pytest.Config) -> Sources:
     """Return where the options of the session may be given."""
     if SOURCES_KEY not in config.stash:
-        config.stash[SOURCES_KEY] = session_sources(config)
+        config.stash[SOURCES_KEY] = pytest_sources(config)
     return config.stash[SOURCES_KEY]
 
 

@@ -12,7 +12,8 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import VLMEVALKIT_COMMIT
 from pytest_vlmeval.sandbox.calls import describe_sandbox
 from pytest_vlmeval.sandbox.environment import digest_of_all
-from pytest_vlmeval.settings import load_settings
+from pytest_vlmeval.settings import load_from
+from pytest_vlmeval.settings.sources import pytest_sources
 from tests.support.run_fixtures import CACHE_DIR
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def open_library(pytester: pytest.Pytester) -> Iterator[Open]:
     opened: list[Library] = []
 
     def open_library(*arguments: str) -> Library:
-        settings = load_settings(pytester.parseconfig(*arguments), {})
+        settings = load_from(pytest_sources(pytester.parseconfig(*arguments), {}))
         opened.append(Library(settings, lambda line: None))
         return opened[-1]
 

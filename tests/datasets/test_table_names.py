@@ -122,12 +122,12 @@ def test_what_is_listed_is_read_again() -> None:
 
 def test_a_quote_that_is_not_closed_is_a_bad_value(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="is not accepted: data takes dataset names"):
-        load_from(call_sources({"data": "'a.tsv", "model": "demo"}, {}, tmp_path))
+        load_from(call_sources({"data": "'a.tsv", "model": "demo"}, tmp_path, {}))
 
 
 def test_keywords_take_one_name_each(tmp_path: Path) -> None:
     keywords = {"data": ["a,b.tsv", "My Bench", "我的.tsv"], "model": "demo"}
-    settings = load_from(call_sources(keywords, {}, tmp_path))
+    settings = load_from(call_sources(keywords, tmp_path, {}))
     assert settings.data == (
         str(tmp_path / "a,b.tsv"),
         "My Bench",

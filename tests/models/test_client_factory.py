@@ -12,11 +12,12 @@ from pytest_vlmeval.models.demo import DemoClient
 from pytest_vlmeval.models.endpoint import EndpointClient
 from pytest_vlmeval.models.open import create_pool
 from pytest_vlmeval.models.pool import Concurrency
-from pytest_vlmeval.settings import load_settings
+from pytest_vlmeval.settings import load_from
+from pytest_vlmeval.settings.sources import pytest_sources
 
 
 def client_for(pytester: pytest.Pytester, *arguments: str) -> ModelClient:
-    settings = load_settings(pytester.parseconfig(*arguments), {})
+    settings = load_from(pytest_sources(pytester.parseconfig(*arguments), {}))
     two = Concurrency(2, adaptive=False)
     pool = create_pool(settings, two, lambda client: client)
     asyncio.run(pool.close())

@@ -54,15 +54,15 @@ def test_options_about_requests_are_refused(load: Callable[..., Settings]) -> No
     with pytest.raises(VlmEvalError) as raised:
         load("--vlm-backend=local", "--vlm-model=x", "--vlm-image-size=10")
     assert str(raised.value) == (
-        "--vlm-image-size is about requests to a server, and --vlm-backend=local has "
-        "none. Parameters of the model go with --vlm-model-args, for example "
-        "max_pixels=1003520."
+        "--vlm-image-size is for --vlm-backend=endpoint, and the model is of "
+        "--vlm-backend=local. Leave it out: parameters of a local model go with "
+        "--vlm-model-args, for example max_pixels=1003520."
     )
     with pytest.raises(VlmEvalError) as raised:
         load("--vlm-model=x", "--vlm-model-path=y")
     assert str(raised.value) == (
-        "--vlm-model-path is about a model that runs here. Give --vlm-backend=local "
-        "too, or leave it out."
+        "--vlm-model-path is for --vlm-backend=local, and the model is of "
+        "--vlm-backend=endpoint. Give --vlm-backend=local too, or leave it out."
     )
 
 

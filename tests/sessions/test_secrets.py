@@ -35,7 +35,8 @@ import pytest
 from pytest_vlmeval import Benchmark
 from pytest_vlmeval.models.open import create_judge_pool, create_pool
 from pytest_vlmeval.models.pool import Concurrency
-from pytest_vlmeval.settings import load_settings
+from pytest_vlmeval.settings import load_from
+from pytest_vlmeval.settings.sources import pytest_sources
 
 logging.getLogger().setLevel(logging.DEBUG)
 SHARED = Concurrency(1, adaptive=False), lambda client: client
@@ -64,7 +65,7 @@ def test_a_bug_in_a_call(vlm_judge):
 
 @pytest.mark.vlm("MathVision_MINI")
 def test_a_bug_in_the_client(request):
-    settings = load_settings(request.config)
+    settings = load_from(pytest_sources(request.config))
     client = client_of(settings)
     judge = create_judge_pool(settings, settings.judges[0], *SHARED).endpoints[0].client
     clients = [vars(client), vars(judge), vars(client._reader), client._headers]
@@ -77,7 +78,7 @@ def test_a_bug_below_the_client(request, vlm_sample):
 
     from pytest_vlmeval.models.client import Request
 
-    client = client_of(load_settings(request.config))
+    client = client_of(load_from(pytest_sources(request.config)))
     client._headers["Content-Type"] = object()
     asyncio.run(client.ask(Request(turns=((),), media_folder=Path())))
 """

@@ -11,7 +11,8 @@ import pytest
 
 import pytest_vlmeval
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.settings import Settings, load_from
+from pytest_vlmeval.settings.sources import pytest_sources
 from tests.support.run_fixtures import Project, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
 from tests.support.task_files import LOCAL, swift_task, write_task
@@ -159,7 +160,7 @@ def load(pytester: pytest.Pytester) -> Load:
         write_task(pytester.path / "task.yaml", task)
         pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{ini}")
         config = pytester.parseconfig("--vlm-config=task.yaml", *arguments)
-        return load_settings(config, {"HOME": "/nowhere", **environ})
+        return load_from(pytest_sources(config, {"HOME": "/nowhere", **environ}))
 
     return load
 

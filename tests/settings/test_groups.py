@@ -16,7 +16,7 @@ from pytest_vlmeval.models.client import OutageError, RequestError
 from pytest_vlmeval.models.endpoint import EndpointClient
 from pytest_vlmeval.models.pool import Learned
 from pytest_vlmeval.models.refusals import MemberRefusal, read_refusal
-from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.settings import Settings, load_from
 from pytest_vlmeval.settings.groups import (
     OFFICIAL,
     PLAIN,
@@ -24,6 +24,7 @@ from pytest_vlmeval.settings.groups import (
     parse_query,
     read_headers,
 )
+from pytest_vlmeval.settings.sources import pytest_sources
 from tests.support.endpoint_calls import text_request
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
@@ -395,8 +396,8 @@ def test_options_of_a_judge_s_requests(load: Load) -> None:
         ),
         (
             ["--vlm-model=m", "--vlm-backend=local", f"--vlm-api-query=a={SECRET}"],
-            "--vlm-api-query is about requests to a server, and --vlm-backend=local "
-            "has none. Leave it out.",
+            "--vlm-api-query is for --vlm-backend=endpoint, and the model is of "
+            "--vlm-backend=local. Leave it out: ",
         ),
         (
             [f"--vlm-api-query={SECRET}"],
@@ -410,10 +411,10 @@ def test_options_of_a_judge_s_requests(load: Load) -> None:
         ),
         (
             [f'--vlm-extra-body={{"headers": {{"Authorization": "{SECRET}"}}}}'],
-            "--vlm-extra-body=*** is not accepted: --vlm-extra-body takes a JSON "
-            "object without keys or passwords, in which messages, stream and n do not "
-            "stand, and model, max_tokens and temperature only as null, to leave them "
-            "out.",
+            "--vlm-extra-body=*** is not accepted: --vlm-extra-body takes the text "
+            "of a JSON object without keys or passwords, in which messages, stream and "
+            "n do not stand, and model, max_tokens and temperature only as null, to "
+            "leave them out.",
         ),
         (
             ["--vlm-temperature=0.5", '--vlm-extra-body={"temperature": null}'],
@@ -573,7 +574,7 @@ def load_judges(pytester: pytest.Pytester) -> LoadJudges:
     """Return what loads settings from arguments and environment."""
 
     def load_judges(*arguments: str, **environ: str) -> Settings:
-        return load_settings(pytester.parseconfig(*arguments), environ)
+        return load_from(pytest_sources(pytester.parseconfig(*arguments), environ))
 
     return load_judges
 

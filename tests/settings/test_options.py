@@ -88,7 +88,7 @@ def test_values_have_the_types_of_their_file(
     pytester.path.joinpath("two words.tsv").touch()
     sources = (
         pytest_sources(pytester.parseconfig(), {}),
-        call_sources({}, {}, pytester.path),
+        call_sources({}, pytester.path, {}),
     )
     for settings in map(load_from, sources):
         assert (settings.concurrency, settings.limit) == (8, 3)
@@ -113,8 +113,7 @@ MADE = {
     *("config", "api-key-file", "max-tokens-name", "api-query", "api-header-file"),
     *("engine", "replicas", "judge", "judge-api-base", "judge-api-key-file"),
     *("judge-api-query", "judge-api-header-file", "judge-max-tokens-name"),
-    *("judge-max-tokens", "judge-temperature", "judge-extra-body", "data", "report"),
-    *("export", "work-dir", "cache-dir", "thresholds"),
+    *("judge-max-tokens", "judge-temperature", "judge-extra-body"),
 }
 
 
@@ -415,7 +414,7 @@ def test_bad_values_of_a_toml_file(
     pytester.makefile(".toml", pytest=f"[pytest]\n{given}\n")
     for sources in (
         pytest_sources(pytester.parseconfig(), {}),
-        call_sources({}, {}, pytester.path),
+        call_sources({}, pytester.path, {}),
     ):
         with pytest.raises(VlmEvalError) as error:
             load_from(sources)

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.settings import task_fields as fields
-from pytest_vlmeval.settings.sources import BY_NAME
+from pytest_vlmeval.settings.table import BY_NAME
 from pytest_vlmeval.settings.task_fields import (
+    API_MODEL,
+    BASE_URL,
+    DATASET,
+    EVAL_CONFIG,
+    EVALSCOPE,
+    FLAG,
+    LOCAL_MODEL,
     NATIVE,
-    ApiModel,
-    Becomes,
-    DatasetFields,
-    EvalConfig,
-    EvalScopeTask,
-    Fate,
-    Idle,
-    LocalModel,
-    Refused,
-    VlmevalkitConfig,
+    VLMEVALKIT,
+    Field,
 )
-from pytest_vlmeval.settings.task_file import fates_of, load_task
+from pytest_vlmeval.settings.task_file import load_task
 from tests.support.task_files import read_task as read
 from tests.support.task_files import swift_task
 
@@ -35,48 +32,64 @@ def local(fields: dict[str, Any]) -> dict[str, Any]:
     return {"model": [{"name": "q", **fields}], "data": ["MME"]}
 
 
-TABLES: list[tuple[type[BaseModel], Callable[[dict[str, Any]], dict[str, Any]]]] = [
-    (EvalScopeTask, lambda fields: swift_task(top=fields)),
-    (EvalConfig, lambda fields: swift_task(**fields)),
-    (ApiModel, lambda fields: swift_task(model=fields)),
-    (LocalModel, lambda fields: {**swift_task(), "eval_config": local(fields)}),
-    (DatasetFields, lambda fields: {"model": {"q": {}}, "data": {"MME": fields}}),
-    (VlmevalkitConfig, lambda fields: {"model": {"q": {}}, "data": {"MME": {}}}),
-]
+Table = Mapping[str, Field]
+TABLES: dict[str, tuple[Table, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "EvalScope": (EVALSCOPE, lambda fields: swift_task(top=fields)),
+    "eval_config": (
+        {name: row for name, row in EVAL_CONFIG.items() if name not in BASE_URL},
+        lambda fields: swift_task(**fields),
+    ),
+    "base_url": (
+        BASE_URL,
+        lambda fields: {
+            "eval_backend": "VLMEvalKit",
+            "eval_config": {"model": ["q"], "base_url": "http://h", **fields},
+        },
+    ),
+    "API": (API_MODEL, lambda fields: swift_task(model=fields)),
+    "local": (
+        LOCAL_MODEL,
+        lambda fields: {**swift_task(), "eval_config": local(fields)},
+    ),
+    "dataset": (
+        DATASET,
+        lambda fields: {"model": {"q": {}}, "data": {"MME": fields}},
+    ),
+    "VLMEvalKit": (
+        VLMEVALKIT,
+        lambda fields: {"model": {"q": {}}, "data": {"MME": {}}},
+    ),
+}
 FIELDS = [
-    (table, make, name, fate)
-    for table, make in TABLES
-    for name, fate in fates_of(table).items()
+    pytest.param(make, name, field, id=f"{title}-{name}")
+    for title, (table, make) in TABLES.items()
+    for name, field in table.items()
 ]
 
 
-@pytest.mark.parametrize(
-    ("make", "name", "fate"),
-    [each[1:] for each in FIELDS],
-    ids=[f"{each[0].__name__}-{each[2]}" for each in FIELDS],
-)
+@pytest.mark.parametrize(("make", "name", "field"), FIELDS)
 def test_no_field_is_passed_over(
-    tmp_path: Path, make: Callable[..., Any], name: str, fate: object
+    tmp_path: Path, make: Callable[..., Any], name: str, field: Field
 ) -> None:
     """A field without effect is named with the reason, and one with effect sets it."""
-    if isinstance(fate, Idle):
+    if field.idle:
         value: object = False if name == "video_llm" else "x"
         (remark,) = read(tmp_path, make({name: value})).remarks
-        assert f"{name} has no effect here: {fate.reason}" in remark
-        for value in fate.unless:
+        assert f"{name} has no effect here: {field.idle}" in remark
+        for value in field.unless:
             assert not read(tmp_path, make({name: value})).remarks
-    elif isinstance(fate, Refused):
-        flag = False in fate.unless
+    elif field.refused:
+        flag = field.kind is FLAG
         with pytest.raises(VlmEvalError, match=r"task\.yaml: .*is not supported") as it:
             read(tmp_path, make({name: True if flag else "7"}))
-        assert fate.reason in str(it.value)
-        for value in fate.unless:
+        assert field.refused in str(it.value)
+        for value in field.unless:
             read(tmp_path, make({name: value}))
-    elif isinstance(fate, Becomes):
-        assert fate.option in BY_NAME
+    elif field.option:
+        assert field.option in BY_NAME
         values = {"data": ["x"], "reuse": True, "rerun": True, "video_llm": True}
         task = read(tmp_path, make({name: values.get(name, "3")}))
-        assert task.values[fate.option].field.endswith(name) or task.remarks
+        assert task.remarks or task.values[field.option].field.endswith(name)
 
 
 @pytest.mark.parametrize("name", sorted(NATIVE))
@@ -87,29 +100,29 @@ def test_fields_of_evalscope_s_own_backend_are_named(tmp_path: Path, name: str) 
 
 PAGE = Path(__file__).parents[2] / "docs" / "task-files.md"
 BLOCK = re.compile(r"(?<=<!-- fields -->\n).*(?=<!-- end of fields -->)", re.DOTALL)
-SHOWN_TABLES: dict[str, type[BaseModel]] = {
-    "The top level of a task of EvalScope": fields.EvalScopeTask,
-    "`eval_config`": fields.EvalConfig,
+SHOWN_TABLES: dict[str, Table] = {
+    "The top level of a task of EvalScope": EVALSCOPE,
+    "`eval_config`": EVAL_CONFIG,
     "A model that is served (`name` or `class` is `CustomAPIModel`, `GPT4V`, "
     "`OpenAIWrapper` or `LMDeployAPI`); further fields go into the body of "
-    "each request": fields.ApiModel,
+    "each request": API_MODEL,
     "A model that is loaded here; further fields are arguments of its class, `class` "
-    "is `--vlm-model-class`": fields.LocalModel,
-    "The top level of a configuration of VLMEvalKit": fields.VlmevalkitConfig,
-    "A dataset there; `class` has to be that of ms-vlmeval": fields.DatasetFields,
+    "is `--vlm-model-class`": LOCAL_MODEL,
+    "The top level of a configuration of VLMEvalKit": VLMEVALKIT,
+    "A dataset there": DATASET,
 }
 
 
-def describe(fate: Fate) -> str:
+def describe(field: Field) -> str:
     """Say what becomes of a field."""
-    if isinstance(fate, Becomes):
-        note = f"; {fate.note}" if fate.note else ""
-        return f"`{BY_NAME[fate.option].flag}`{note}"
-    if isinstance(fate, Idle):
-        return f"no effect, reported: {fate.reason}"
-    if isinstance(fate, Refused):
-        return f"an error unless it is off: {fate.reason}"
-    return fate.note
+    if field.option:
+        note = f"; {field.note}" if field.note else ""
+        return f"`{BY_NAME[field.option].flag}`{note}"
+    if field.idle:
+        return f"no effect, reported: {field.idle}"
+    if field.refused:
+        return f"an error unless it is off: {field.refused}"
+    return field.note
 
 
 def tables() -> str:
@@ -117,11 +130,11 @@ def tables() -> str:
     parts = []
     for title, table in SHOWN_TABLES.items():
         rows = [
-            f"| `{name}` | {describe(fate).replace('|', chr(92) + '|')} |"
-            for name, fate in fates_of(table).items()
+            f"| `{name}` | {describe(field).replace('|', chr(92) + '|')} |"
+            for name, field in table.items()
         ]
         parts.append("\n".join([f"{title}:\n", "| field | here |", "|---|---|", *rows]))
-    native = ", ".join(f"`{name}`" for name in sorted(fields.NATIVE))
+    native = ", ".join(f"`{name}`" for name in sorted(NATIVE))
     parts.append(
         "No effect, named, as EvalScope reads them for its native backend only: "
         f"{native}.\n"
@@ -146,5 +159,5 @@ def test_the_example_is_a_task(tmp_path: Path) -> None:
     path = tmp_path / "task.yaml"
     path.write_text(example[1], encoding="utf-8")
     task = load_task(path, None, tmp_path)
-    assert task.remarks == ()
+    assert not task.remarks
     assert task.values["judge"].text == "qwen2-7b-instruct"

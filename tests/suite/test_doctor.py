@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.settings import Settings, load_from
+from pytest_vlmeval.settings.sources import pytest_sources
 from pytest_vlmeval.suite import doctor as machine
 from pytest_vlmeval.suite.doctor import Finding, find_judges, find_model, write_findings
 from tests.support.run_fixtures import Project
@@ -26,7 +27,7 @@ def load(pytester: pytest.Pytester) -> Load:
 
     def load(*arguments: str, **environ: str) -> Settings:
         config = pytester.parseconfig(*arguments)
-        return load_settings(config, {"HOME": "/nowhere", **environ})
+        return load_from(pytest_sources(config, {"HOME": "/nowhere", **environ}))
 
     return load
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_vlmeval.settings import Settings, load_settings
+from pytest_vlmeval.settings import Settings, load_from
+from pytest_vlmeval.settings.sources import pytest_sources
 
 Load = Callable[..., Settings]
 
@@ -20,6 +21,8 @@ def load(pytester: pytest.Pytester) -> Load:
     ) -> Settings:
         pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{ini}")
         config = pytester.parseconfig(*arguments)
-        return load_settings(config, {"HOME": "/nowhere", **(environ or {})})
+        return load_from(
+            pytest_sources(config, {"HOME": "/nowhere", **(environ or {})})
+        )
 
     return load

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from pytest_vlmeval.settings.task_fields import Task
-from pytest_vlmeval.settings.task_file import load_task
+from pytest_vlmeval.settings.task_file import Task, load_task
 
 SERVED = {
     "type": "qwen-vl-chat",

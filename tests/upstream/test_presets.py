@@ -272,8 +272,8 @@ def test_where_it_has_no_use(load: Callable[..., Settings]) -> None:
     with pytest.raises(VlmEvalError) as raised:
         load("--vlm-model=demo", PRESET)
     assert str(raised.value) == (
-        "--vlm-preset=evalscope is about requests to a server, and --vlm-backend=demo "
-        "has none. Leave it out."
+        "--vlm-preset is for --vlm-backend=endpoint, and the model is of "
+        "--vlm-backend=demo. Give --vlm-backend=endpoint too, or leave it out."
     )
     with pytest.raises(VlmEvalError) as raised:
         load("--vlm-model=gemini-pro1", PRESET)
