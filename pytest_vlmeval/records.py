@@ -725,6 +725,55 @@ class GateResult:
         return self.gate == "early stop"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a gate of all samples would find, known from the first ones.
+
+    `claim` says it in a clause, with the chance at most to be wrong.
+    """
+
+    gate: Gate
+    outcome: Literal["passed", "failed"]
+    claim: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """That a dataset's gates were decided after `asked` of `total` samples."""
+
+    dataset: str
+    asked: int
+    total: int
+    decisions: tuple[Decision, ...]
+
+    @property
+    def reason(self) -> str:
+        """Explain that it stopped, after how many samples, why and how surely."""
+        claims = "; ".join(each.claim for each in self.decisions)
+        return (
+            f"{self.dataset} stopped after {self.asked:,} of {self.total:,} samples: "
+            f"{claims} (--vlm-stop-early)"
+        )
+
+    def outcome(self, gate: Gate) -> Literal["passed", "failed"] | None:
+        """Return what was decided of a gate; None if nothing was asked of it."""
+        found = {each.gate: each.outcome for each in self.decisions}
+        return found.get(gate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """That all samples of a dataset are asked, and why."""
+
+    dataset: str
+    why: str
+
+    @property
+    def reason(self) -> str:
+        """Say so in a sentence."""
+        return f"{self.dataset} is asked whole (--vlm-stop-early): {self.why}"
+
+
 def is_failure(
     outcome: GateOutcome, inconclusive: Inconclusive, *, strict: bool = False
 ) -> bool:

@@ -20,13 +20,16 @@ from pytest_vlmeval.gates.baseline_file import (
     make_baseline,
     place_baseline,
 )
-from pytest_vlmeval.gates.completeness import describe_defects, name_defect
+from pytest_vlmeval.gates.completeness import name_defect
 from pytest_vlmeval.gates.measures import find_units
 from pytest_vlmeval.gates.message import (
     Line,
+    change_text,
+    defects_line,
     needed_line,
     samples_line,
     see_line,
+    title_of,
     value_line,
     worst_line,
     write_block,
@@ -41,12 +44,10 @@ from pytest_vlmeval.records import (
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.gates.baseline_file import BaselineVerdict
-    from pytest_vlmeval.gates.early import Stop
     from pytest_vlmeval.gates.measures import Units
     from pytest_vlmeval.gates.paired import Comparison
     from pytest_vlmeval.gates.statistics import Adjusted
-    from pytest_vlmeval.records import Inconclusive, PlanEntry, Score, Setting
+    from pytest_vlmeval.records import Inconclusive, PlanEntry, Score, Setting, Stop
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import BaselineSettings
 
@@ -73,37 +74,21 @@ def decide(it: Comparison, adjusted: Adjusted | None = None) -> GateOutcome:
 
 def describe_comparison(it: Comparison, adjusted: Adjusted | None) -> list[Line]:
     """Describe what changed, how sure that is, and what could have been seen."""
-    interval = (
-        f"[{100 * it.low:+.2f}, {100 * it.high:+.2f}], "
-        f"{100 * (1 - 2 * it.alpha):g} % {it.interval_method}"
-    )
-    what = f"{it.p_value:.3g} that so many are lost by chance"
-    if it.margin:
-        points = f"{100 * it.margin:g} points"
-        what = f"{it.p_value:.3g} of a true drop that is not more than {points}"
     among = f"; {adjusted.text}" if adjusted else ""
+    beyond = f", a drop of more than {100 * it.margin:g} points" if it.margin else ""
     if it.smallest is None:
         power = "so few samples show no drop four times in five, however large"
     else:
         power = f"a drop of {100 * it.smallest:.1f} points is found four times in five"
     return [
-        ("change", f"{100 * it.change:+.2f} points of right answers {interval}"),
-        ("p", f"{what} ({it.method}, level {1 - it.alpha:g}){among}"),
+        ("change", f"{change_text(it, it.p_value)}{among}"),
+        (
+            "test",
+            f"one-sided{beyond}, level {1 - it.alpha:g}; CI by {it.interval_method}",
+        ),
         ("flips", f"{it.lost:,} lost (right, now wrong), {it.gained:,} gained"),
         ("power", power),
     ]
-
-
-def lost_line(lost: Sequence[str]) -> Line | None:
-    """Name the samples that were lost; None if none was."""
-    if not lost:
-        return None
-    named = ", ".join(lost[:MOST_NAMED])
-    rest = len(lost) - MOST_NAMED
-    return "lost", named + (f" and {rest:,} more" if rest > 0 else "")
-
-
-RULE = "paired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,12 +244,8 @@ class BaselineGate:
     def _decided(self, baseline: Baseline, it: Comparison, units: Units) -> GateResult:
         stopped = self.stop and self.stop.outcome("baseline")
         outcome = stopped or decide(it, self.adjusted)
-        lost = lost_samples(baseline, self.current)
-        worst = units.worst_categories()
-        needed = it.needed if outcome == "inconclusive" else None
-        result = self._result(outcome, "", baseline=baseline)
         result = replace(
-            result,
+            self._result(outcome, "", baseline=baseline),
             expected=self._expected(baseline, it),
             interval=self._interval(baseline, it),
             samples=it.samples,
@@ -274,27 +255,34 @@ class BaselineGate:
             adjusted_p_value=self.adjusted and self.adjusted.p_value,
             lost=it.lost,
             gained=it.gained,
-            worst=worst,
-            needed_samples=needed,
+            worst=units.worst_categories(),
+            needed_samples=it.needed if outcome == "inconclusive" else None,
         )
-        title = f"{self.score.dataset} {TITLES[outcome]}"
-        if outcome == "inconclusive":
-            title += f" It {'fails' if result.fails else 'passes'}"
-            title += " (--vlm-inconclusive)."
-        lines = [
-            value_line(self.score.value, self.score.scale, result.interval),
-            ("baseline", self._baseline_text(baseline, it)),
-            *describe_comparison(it, self.adjusted),
-            lost_line(lost),
-            samples_line(it.samples, it.clusters),
-            ("stopped", self.stop.reason) if self.stop else None,
-            needed_line(needed, it.samples),
-            worst_line(worst),
-            self._version_line(baseline),
-            self._defects_line(),
-            see_line(self.score.dataset),
-        ]
-        return replace(result, message=write_block(title, lines))
+        lost = lost_samples(baseline, self.current)
+        rest = len(lost) - MOST_NAMED
+        named = ", ".join(lost[:MOST_NAMED])
+        before, now = (
+            each.versions.get("pytest-vlmeval") for each in (baseline, self.current)
+        )
+        versions = f"the baseline is of pytest-vlmeval {before}, this is {now}"
+        message = write_block(
+            title_of(result, f"{self.score.dataset} {TITLES[outcome]}"),
+            [
+                *self._begin(baseline, it, result),
+                *describe_comparison(it, self.adjusted),
+                ("lost", f"{named} and {rest:,} more" if rest > 0 else named)
+                if lost
+                else None,
+                samples_line(it.samples, it.clusters),
+                ("stopped", self.stop.reason) if self.stop else None,
+                needed_line(result.needed_samples, it.samples),
+                worst_line(result.worst),
+                ("versions", versions) if before != now else None,
+                defects_line(self.score),
+                see_line(self.score.dataset),
+            ],
+        )
+        return replace(result, message=message)
 
     def _sound(
         self, baseline: Baseline, before: Units, result: GateResult
@@ -304,7 +292,11 @@ class BaselineGate:
         Those that did so in the baseline, too, are no change.
         """
         new = set(self.current.defects) - set(baseline.defects)
-        now = self._units(replace(self.current, verdicts=self._without(new)))
+        verdicts = (
+            replace(each, value=0.0) if each.index in new else each
+            for each in self.current.verdicts
+        )
+        now = self._units(replace(self.current, verdicts=tuple(verdicts)))
         if not new or now is None:
             return result
         it = self._test(before, now)
@@ -314,11 +306,10 @@ class BaselineGate:
             f"{self.score.dataset} is worse than its baseline without the verdicts "
             f"that rest on {name_defect(self.score)}, and did not before.",
             [
-                value_line(self.score.value, self.score.scale, result.interval),
-                ("baseline", self._baseline_text(baseline, it)),
+                *self._begin(baseline, it, result),
                 ("without", f"{len(new):,} verdicts that are new counted as wrong"),
                 *describe_comparison(it, None),
-                ("defects", describe_defects(self.score) or ""),
+                defects_line(self.score),
                 (
                     "accept",
                     "by making this score the baseline: the same command with "
@@ -329,26 +320,24 @@ class BaselineGate:
         )
         return replace(result, outcome="failed", fails=True, message=message)
 
-    def _without(self, defects: Collection[str]) -> tuple[BaselineVerdict, ...]:
-        return tuple(
-            replace(each, value=0.0) if each.index in defects else each
-            for each in self.current.verdicts
-        )
+    def _begin(
+        self, baseline: Baseline, it: Comparison, result: GateResult
+    ) -> Sequence[Line]:
+        """Return the lines of the score and its baseline."""
+        expected = self._expected(baseline, it)
+        said = f"{baseline.value:.2f}"
+        if expected != baseline.value:
+            said = f"{expected:.2f} of the same samples, {said} of all,"
+        return [
+            value_line(self.score.value, self.score.scale, result.interval),
+            ("baseline", f"{said} in {self.found}"),
+        ]
 
     def _expected(self, baseline: Baseline, it: Comparison) -> float:
         """Return what the baseline was, of the same samples where that can be told."""
         scale = self.score.scale
         is_mean = abs(self.score.value - it.after * scale) <= 0.006 * scale / 100
         return it.before * scale if self.stop and is_mean else baseline.value
-
-    def _baseline_text(self, baseline: Baseline, it: Comparison) -> str:
-        expected = self._expected(baseline, it)
-        if expected == baseline.value:
-            return f"{baseline.value:.2f} in {self.found}"
-        return (
-            f"{expected:.2f} of the same samples, {baseline.value:.2f} of all, in "
-            f"{self.found}"
-        )
 
     def _interval(self, baseline: Baseline, it: Comparison) -> Interval | None:
         """Return the interval of the value, where it is the mean of the verdicts."""
@@ -363,17 +352,6 @@ class BaselineGate:
             method=f"{it.interval_method}, around the baseline",
         )
 
-    def _defects_line(self) -> Line | None:
-        said = describe_defects(self.score)
-        return None if said is None else ("defects", said)
-
-    def _version_line(self, baseline: Baseline) -> Line | None:
-        before = baseline.versions.get("pytest-vlmeval")
-        now = self.current.versions.get("pytest-vlmeval")
-        if before == now:
-            return None
-        return "versions", f"the baseline is of pytest-vlmeval {before}, this is {now}"
-
     def _result(
         self, outcome: GateOutcome, message: str, baseline: Baseline | None = None
     ) -> GateResult:
@@ -383,7 +361,7 @@ class BaselineGate:
             outcome=outcome,
             message=message,
             metric=self.score.main_metric,
-            rule=RULE,
+            rule="paired",
             value=self.score.value,
             expected=None if baseline is None else baseline.value,
             file="" if baseline is None else str(self.place.found),
@@ -486,7 +464,12 @@ class Baselines:
         """
         path = self._place(score.dataset, folder).found
         if path not in self._regressed:
-            self._regressed[path] = frozenset(self._find_regressed(score, path))
+            lost: Sequence[str] = ()
+            if path.is_file():
+                baseline, current = load_baseline(path), self._describe(score)
+                if not find_differences(baseline, current):
+                    lost = lost_samples(baseline, current)
+            self._regressed[path] = frozenset(lost)
         return self._regressed[path]
 
     def find(self, dataset: str, folder: Path) -> Path | None:
@@ -497,15 +480,6 @@ class Baselines:
     def _place(self, dataset: str, folder: Path) -> BaselinePlace:
         project = self._settings.baselines.project
         return place_baseline(folder, project, self.model, dataset)
-
-    def _find_regressed(self, score: Score, path: Path) -> Sequence[str]:
-        if not path.is_file():
-            return ()
-        baseline = load_baseline(path)
-        current = self._describe(score)
-        if find_differences(baseline, current):
-            return ()
-        return lost_samples(baseline, current)
 
     def _describe(
         self, score: Score, selected: Collection[str] | None = None

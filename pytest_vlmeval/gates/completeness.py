@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.records import NO_ANSWER, GateOutcome, GateResult
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.records import Score, Verdict
+    from pytest_vlmeval.records import Score
     from pytest_vlmeval.settings.groups import GateSettings
 
 JUDGED = ("judged", "judge_failed", "judge_unclear")
@@ -23,48 +22,79 @@ def check_completeness(
     `cut_off` counts the answers that ended at the token limit, `unreadable` the
     samples that cannot be asked, whose rows or images cannot be read.
     """
-    failed = [*_answered(score, limits, unreadable), *_cut_off(score, cut_off, limits)]
-    failed += _judged(score, limits)
-    if failed:
-        return failed
-    message = _is_whole(score, limits)
+    name, missing = score.dataset, score.samples - score.answered
+    value = f"{score.main_metric} = {score.value:.2f}"
+    empty = _but_for_empty(score)
+    found: list[GateResult] = []
+
+    def fail(metric: str, share: float, expected: float, message: str) -> None:
+        failure = _result(score, "failed", f"{name}: {message}")
+        found.append(replace(failure, metric=metric, value=share, expected=expected))
+
+    share = 100 * score.answered / score.samples
+    if share < limits.min_answered:
+        limit = ""
+        if limits.min_answered < 100:
+            limit = f" At least {limits.min_answered:g} % have to be answered."
+        fail(
+            "answered",
+            share,
+            limits.min_answered,
+            f"{missing} of {score.samples} samples have no usable answer and count as "
+            f"wrong in {value}{empty}.{limit} The items of these samples say why; "
+            f"{_what_to_do(missing, unreadable)}",
+        )
+    share = 100 * cut_off / score.samples
+    if share > limits.max_cut_off:
+        fail(
+            "cut off",
+            share,
+            limits.max_cut_off,
+            f"{cut_off} of {score.samples} answers were cut off at the token limit, "
+            f"and what there is of their text counts in {value}; at most "
+            f"{limits.max_cut_off:g} % may be cut off. Raise --vlm-max-tokens, or "
+            "allow more with --vlm-max-cut-off.",
+        )
+    judged = sum(verdict.state in JUDGED for verdict in score.verdicts)
+    share = 100 * (1 - score.undecided / judged) if judged else 100.0
+    if share < limits.min_judged:
+        fail(
+            "judged",
+            share,
+            limits.min_judged,
+            f"the judge ({score.judge}) did not decide {score.undecided} of "
+            f"{score.samples} samples, which count as wrong in {value}; at best it is "
+            f"{score.best:.2f}. At least {limits.min_judged:g} % of what it is asked "
+            "have to be decided. The items of these samples say why.",
+        )
+    if found:
+        return found
+    message = f"{name}: all {score.samples} samples are answered and scored."
+    if missing or score.undecided:
+        message = (
+            f"{name}: {missing} of {score.samples} samples have no usable answer and "
+            f"{score.undecided} were not decided by the judge, which is allowed "
+            f"(answered at least {limits.min_answered:g} %, judged at least "
+            f"{limits.min_judged:g} %). All count as wrong{empty}."
+        )
     if score.modified:
         # Without the option nothing is asked of them: the dataset's items fail.
         message += (
             " Its file is not the published one, which --vlm-allow-modified-data "
             "accepts: compare the score only with others of this very file."
         )
-    return [_result(score, "", "passed", message)]
+    return [_result(score, "passed", message)]
 
 
-def _is_whole(score: Score, limits: GateSettings) -> str:
-    missing = score.samples - score.answered
-    if not (missing or score.undecided):
-        return f"{score.dataset}: all {score.samples} samples are answered and scored."
-    return (
-        f"{score.dataset}: {missing} of {score.samples} samples have no usable answer "
-        f"and {score.undecided} were not decided by the judge, which is allowed "
-        f"(answered at least {limits.min_answered:g} %, judged at least "
-        f"{limits.min_judged:g} %). All count as wrong{_but_for_empty(score)}."
+def _result(score: Score, outcome: GateOutcome, message: str) -> GateResult:
+    return GateResult(
+        dataset=score.dataset,
+        gate="completeness",
+        outcome=outcome,
+        message=message,
+        samples=score.samples,
+        fails=outcome == "failed",
     )
-
-
-def _answered(
-    score: Score, limits: GateSettings, unreadable: int
-) -> Iterator[GateResult]:
-    missing = score.samples - score.answered
-    share = 100 * score.answered / score.samples
-    if share < limits.min_answered:
-        limit = ""
-        if limits.min_answered < 100:
-            limit = f" At least {limits.min_answered:g} % have to be answered."
-        message = (
-            f"{score.dataset}: {missing} of {score.samples} samples have no usable "
-            f"answer and count as wrong in {_value(score)}{_but_for_empty(score)}."
-            f"{limit} The items of these samples say why; "
-            f"{_what_to_do(missing, unreadable)}"
-        )
-        yield _result(score, "answered", "failed", message, share, limits.min_answered)
 
 
 def _but_for_empty(score: Score) -> str:
@@ -90,57 +120,6 @@ def _what_to_do(missing: int, unreadable: int) -> str:
     return (
         f"the same command asks only them again, but for {unreadable} whose rows or "
         f"images cannot be read: {fix}"
-    )
-
-
-def _cut_off(score: Score, cut_off: int, limits: GateSettings) -> Iterator[GateResult]:
-    share = 100 * cut_off / score.samples
-    if share > limits.max_cut_off:
-        message = (
-            f"{score.dataset}: {cut_off} of {score.samples} answers were cut off at "
-            f"the token limit, and what there is of their text counts in "
-            f"{_value(score)}; at most {limits.max_cut_off:g} % may be cut off. Raise "
-            "--vlm-max-tokens, or allow more with --vlm-max-cut-off."
-        )
-        yield _result(score, "cut off", "failed", message, share, limits.max_cut_off)
-
-
-def _judged(score: Score, limits: GateSettings) -> Iterator[GateResult]:
-    judged = sum(verdict.state in JUDGED for verdict in score.verdicts)
-    share = 100 * (1 - score.undecided / judged) if judged else 100.0
-    if share < limits.min_judged:
-        message = (
-            f"{score.dataset}: the judge ({score.judge}) did not decide "
-            f"{score.undecided} of {score.samples} samples, which count as wrong "
-            f"in {_value(score)}; at best it is {score.best:.2f}. At least "
-            f"{limits.min_judged:g} % of what it is asked have to be decided. The "
-            "items of these samples say why."
-        )
-        yield _result(score, "judged", "failed", message, share, limits.min_judged)
-
-
-def _value(score: Score) -> str:
-    return f"{score.main_metric} = {score.value:.2f}"
-
-
-def _result(
-    score: Score,
-    metric: str,
-    outcome: GateOutcome,
-    message: str,
-    value: float | None = None,
-    expected: float | None = None,
-) -> GateResult:
-    return GateResult(
-        dataset=score.dataset,
-        gate="completeness",
-        metric=metric,
-        outcome=outcome,
-        message=message,
-        value=value,
-        expected=expected,
-        samples=score.samples,
-        fails=outcome == "failed",
     )
 
 
@@ -185,20 +164,12 @@ def without_defects(score: Score) -> Score:
         value=sound.value,
         # A mean over nothing is no metric: it had one by the defect alone.
         metrics={name: sound.metrics.get(name, 0.0) for name in score.metrics},
-        verdicts=tuple(map(_without_defect, score.verdicts)),
+        verdicts=tuple(
+            # Of several repeats only some may rest on it.
+            replace(each, value=each.corrected if each.repeats else 0.0, repeats=())
+            if each.rests_on_defect
+            else each
+            for each in score.verdicts
+        ),
         sound=None,
     )
-
-
-def _without_defect(verdict: Verdict) -> Verdict:
-    if not verdict.rests_on_defect:
-        return verdict
-    # Of several repeats only some may rest on it.
-    return replace(
-        verdict, value=verdict.corrected if verdict.repeats else 0.0, repeats=()
-    )
-
-
-def find_defects(score: Score) -> tuple[str, ...]:
-    """Return the indexes of the samples whose verdict rests on a defect."""
-    return tuple(each.index for each in score.verdicts if each.rests_on_defect)

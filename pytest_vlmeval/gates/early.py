@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -25,70 +25,26 @@ import numpy as np
 from pytest_vlmeval.gates.measures import find_units, shares_verdicts
 from pytest_vlmeval.gates.statistics import NORMAL, Bounds
 from pytest_vlmeval.gates.thresholds import RULES
-from pytest_vlmeval.records import GateResult, Verdict, is_failure
+from pytest_vlmeval.records import (
+    Decision,
+    GateResult,
+    Stop,
+    Verdict,
+    Whole,
+    is_failure,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.gates.baseline import BaselineGate
     from pytest_vlmeval.gates.baseline_file import Baseline
-    from pytest_vlmeval.gates.measures import Unit, Units
+    from pytest_vlmeval.gates.measures import Units
     from pytest_vlmeval.gates.thresholds import Threshold
-    from pytest_vlmeval.records import Gate, PlanEntry, Score
+    from pytest_vlmeval.records import PlanEntry, Score
 
 # Samples at the first look, and how many times more there are at each further one.
 FIRST_LOOK = 50
 GROWTH = 1.5
-
-Decided = Literal["passed", "failed"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What a gate of all samples would find, known from the first ones.
-
-    `claim` says it in a clause, with the chance at most to be wrong.
-    """
-
-    gate: Gate
-    outcome: Decided
-    claim: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """That a dataset's gates were decided after `asked` of `total` samples."""
-
-    dataset: str
-    asked: int
-    total: int
-    decisions: tuple[Decision, ...]
-
-    @property
-    def reason(self) -> str:
-        """Explain that it stopped, after how many samples, why and how surely."""
-        claims = "; ".join(each.claim for each in self.decisions)
-        return (
-            f"{self.dataset} stopped after {self.asked:,} of {self.total:,} samples: "
-            f"{claims} (--vlm-stop-early)"
-        )
-
-    def outcome(self, gate: Gate) -> Decided | None:
-        """Return what was decided of a gate; None if nothing was asked of it."""
-        found = {each.gate: each.outcome for each in self.decisions}
-        return found.get(gate)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
-    """That all samples of a dataset are asked, and why."""
-
-    dataset: str
-    why: str
-
-    @property
-    def reason(self) -> str:
-        """Say so in a sentence."""
-        return f"{self.dataset} is asked whole (--vlm-stop-early): {self.why}"
 
 
 class EarlyGate(Protocol):
@@ -192,17 +148,24 @@ def decided_after(
     None where it is not yet. The side is the wrong one with a chance of at most
     `alpha`, however often one looks.
     """
-    found: list[tuple[int, Side]] = []
-    limits: list[tuple[float | None, Side]] = [
-        (bounds.passes, "above"),
-        (bounds.fails, "below"),
+    sides: tuple[Side, Side] = ("above", "below")
+    limits = zip((bounds.passes, bounds.fails), sides, strict=True)
+    return _earliest(
+        [(values, limit, side) for limit, side in limits if limit is not None],
+        total,
+        alpha,
+    )
+
+
+def _earliest(
+    limits: Sequence[tuple[np.ndarray, float, Side]], total: int, alpha: float
+) -> tuple[int, Side] | None:
+    """Return what is decided first: each limit is of the mean of its values."""
+    crossed = [
+        (first_crossing(values, total, limit, side, alpha), side)
+        for values, limit, side in limits
     ]
-    for limit, side in limits:
-        if limit is None:
-            continue
-        after = first_crossing(values, total, limit, side, alpha)
-        if after is not None:
-            found.append((after, side))
+    found = [(after, side) for after, side in crossed if after is not None]
     return min(found, default=None)
 
 
@@ -211,7 +174,7 @@ def decided_after(
 EXPECTED_CHANGED = 0.1
 
 
-class Line(NamedTuple):
+class Tangent(NamedTuple):
     """A bound on the mean of drop - slope * change over all samples.
 
     `largest` is the size of the largest cluster of all: no change is above that.
@@ -229,8 +192,8 @@ class PairedBounds:
     None where no run of such samples would be decided so.
     """
 
-    fails: Line | None
-    passes: Line | None
+    fails: Tangent | None
+    passes: Tangent | None
 
 
 def find_paired_bounds(
@@ -247,31 +210,28 @@ def find_paired_bounds(
     `strict` any drop beyond the margin fails, so that not finding one is not enough to
     pass.
     """
+    from pytest_vlmeval.gates.paired import MOST_ENUMERATED
+
     samples = len(sizes)
-    if right_or_wrong and sizes.max() == 1 and not _is_enumerated(samples, margin):
+    # The exact test with a margin is slow to invert.
+    is_enumerated = margin > 0 and samples <= MOST_ENUMERATED
+    if right_or_wrong and sizes.max() == 1 and not is_enumerated:
         fails, passes = _of_counts(samples, margin, alpha)
     else:
         fails, passes = _of_clusters(sizes, margin, alpha)
         # Of less than five that are lost no test says so at an alpha of 0.05.
         fewest = math.ceil(math.log(alpha) / math.log(0.5))
         if right_or_wrong and margin == 0:
-            passes = Line(0.0, fewest / samples)
+            passes = Tangent(0.0, fewest / samples)
     return PairedBounds(
         fails=fails,
-        passes=Line(0.0, margin + TINY) if strict else passes,
+        passes=Tangent(0.0, margin + TINY) if strict else passes,
     )
-
-
-def _is_enumerated(samples: int, margin: float) -> bool:
-    """Return whether the exact test with a margin is used, which is slow to invert."""
-    from pytest_vlmeval.gates.paired import MOST_ENUMERATED
-
-    return margin > 0 and samples <= MOST_ENUMERATED
 
 
 def _of_counts(
     samples: int, margin: float, alpha: float
-) -> tuple[Line | None, Line | None]:
+) -> tuple[Tangent | None, Tangent | None]:
     """Lay lines above and below what the test of lost and gained samples rejects."""
     changed = np.arange(samples + 1)
     from pytest_vlmeval.gates.paired import fewest_lost
@@ -286,20 +246,22 @@ def _of_counts(
     steep = min(-NORMAL.inv_cdf(alpha) / (2 * math.sqrt(typical)), 0.9)
     flat = (drop[-1] - drop[0]) / max(changed[-1] - changed[0], 1)
     return (
-        Line(steep, float((drop - steep * changed).max()) / samples),
-        Line(float(flat), float((drop - flat * changed).min()) / samples),
+        Tangent(steep, float((drop - steep * changed).max()) / samples),
+        Tangent(float(flat), float((drop - flat * changed).min()) / samples),
     )
 
 
-def _of_clusters(sizes: np.ndarray, margin: float, alpha: float) -> tuple[Line, Line]:
+def _of_clusters(
+    sizes: np.ndarray, margin: float, alpha: float
+) -> tuple[Tangent, Tangent]:
     """Lay a tangent to a normal test's bound, the changes of a cluster all alike."""
     z, samples = -NORMAL.inv_cdf(alpha), len(sizes)
     typical = EXPECTED_CHANGED * float(sizes.sum())
     slope = z / (2 * math.sqrt(typical))
     # One cluster more, as the test of few changes knows no halves.
     limit = margin * samples + z * math.sqrt(typical) / 2 + float(sizes.max())
-    fails = Line(slope, limit / samples, float(sizes.max()))
-    return fails, Line(0.0, margin + TINY)
+    fails = Tangent(slope, limit / samples, float(sizes.max()))
+    return fails, Tangent(0.0, margin + TINY)
 
 
 def paired_decided_after(
@@ -316,23 +278,21 @@ def paired_decided_after(
     side is "above" where the test of all would find a drop. It is the wrong one with a
     chance of at most `alpha`, however often one looks.
     """
-    found: list[tuple[int, Side]] = []
-    sides: list[tuple[Line | None, Side]] = [
-        (bounds.fails, "above"),
-        (bounds.passes, "below"),
-    ]
-    for line, side in sides:
-        if line is None:
-            continue
-        values, limit = paired_values(changes, sizes, line)
-        after = first_crossing(values, total, limit, side, alpha)
-        if after is not None:
-            found.append((after, side))
-    return min(found, default=None)
+    sides: tuple[Side, Side] = ("above", "below")
+    lines = zip((bounds.fails, bounds.passes), sides, strict=True)
+    return _earliest(
+        [
+            (*paired_values(changes, sizes, line), side)
+            for line, side in lines
+            if line is not None
+        ],
+        total,
+        alpha,
+    )
 
 
 def paired_values(
-    changes: np.ndarray, sizes: np.ndarray, line: Line
+    changes: np.ndarray, sizes: np.ndarray, line: Tangent
 ) -> tuple[np.ndarray, float]:
     """Return what a line bounds the mean of, moved to [0, 1], and the bound itself.
 
@@ -364,16 +324,19 @@ class EarlyBaseline:
         if gate.differences(self.baseline):
             return Whole(dataset=dataset, why="its baseline is of another kind of run")
         pair = gate.pair(self.baseline)
-        every = gate.find_units(replace(score, verdicts=self._kept_verdicts()))
+        kept = self.baseline.values
+        verdicts = (Verdict(index=i, value=kept[i]) for i in self.entry.indexes)
+        every = gate.find_units(replace(score, verdicts=tuple(verdicts)))
         if pair is None or every is None:
             return Whole(dataset=dataset, why="its samples have no verdicts")
         before, now = (in_order(self.entry, units) for units in pair)
-        sizes = _cluster_sizes(every.all)
-        kept = np.array([unit.value for unit in every.all])
+        members = Counter(unit.cluster for unit in every.all)
+        sizes = {unit.index: members[unit.cluster] for unit in every.all}
+        values = np.array([unit.value for unit in every.all])
         strict = is_failure("inconclusive", gate.inconclusive)
         bounds = find_paired_bounds(
             np.array([sizes[unit.index] for unit in every.all], float),
-            right_or_wrong=bool(np.isin(np.concatenate([kept, now]), (0, 1)).all()),
+            right_or_wrong=bool(np.isin(np.concatenate([values, now]), (0, 1)).all()),
             margin=gate.settings.margin / 100,
             alpha=gate.settings.alpha,
             strict=strict,
@@ -387,41 +350,18 @@ class EarlyBaseline:
             bounds,
             gate.settings.alpha,
         )
-        return (
-            None
-            if decided is None
-            else _decide_baseline(gate, decided[1], strict=strict)
+        if decided is None:
+            return None
+        fails, what = decided[1] == "above", "the paired test of all"
+        found = f"would {'' if fails else 'not '}find it worse than its baseline"
+        if strict and not fails:
+            what = "the share of right answers of all"
+            found = "would not be below its baseline by more than is tolerated"
+        return Decision(
+            gate="baseline",
+            outcome="failed" if fails else "passed",
+            claim=f"{what} {found}, with an error of at most {gate.settings.alpha:g}",
         )
-
-    def _kept_verdicts(self) -> tuple[Verdict, ...]:
-        values = self.baseline.values
-        return tuple(
-            Verdict(index=index, value=values[index]) for index in self.entry.indexes
-        )
-
-
-def _cluster_sizes(units: Sequence[Unit]) -> Mapping[str, int]:
-    """Return of how many units the cluster of each is."""
-    counts = Counter(unit.cluster for unit in units)
-    return {unit.index: counts[unit.cluster] for unit in units}
-
-
-def _decide_baseline(gate: BaselineGate, side: Side, *, strict: bool) -> Decision:
-    if side == "above":
-        found = "would find it worse than its baseline"
-    elif strict:
-        found = "would not be below its baseline by more than is tolerated"
-    else:
-        found = "would not find it worse than its baseline"
-    what = "the share of right answers of all" if strict and side == "below" else ""
-    return Decision(
-        gate="baseline",
-        outcome="failed" if side == "above" else "passed",
-        claim=(
-            f"{what or 'the paired test of all'} {found}, with an error of at most "
-            f"{gate.settings.alpha:g}"
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,7 +400,9 @@ class EarlyThreshold:
         if found is None or every is None:
             return Whole(dataset=entry.dataset, why="its samples have no verdicts")
         values = in_order(entry, found)
-        if not is_share(score, values):
+        # ms-vlmeval rounds some scores to two digits.
+        off = abs(float(values.mean()) - score.value / score.scale)
+        if off > 0.0051 / 100 or not np.all((values >= 0) & (values <= 1)):
             why = f"{score.main_metric} is not the share of right answers"
             return Whole(dataset=entry.dataset, why=why)
         if np.ptp(values) == 0 and not score.main_metric.startswith("Overall"):
@@ -469,37 +411,21 @@ class EarlyThreshold:
         sizes = list(Counter(unit.cluster for unit in every.all).values())
         bounds = find_bounds(threshold, score.scale, sizes)
         decided = decided_after(values, len(every.all), bounds, 1 - threshold.level)
-        return (
-            None
-            if decided is None
-            else _decide_threshold(threshold, score, bounds, decided[1])
+        if decided is None:
+            return None
+        passes = decided[1] == "above"
+        limit = bounds.passes if passes else bounds.fails
+        assert limit is not None
+        return Decision(
+            gate="threshold",
+            outcome="passed" if passes else "failed",
+            claim=(
+                f"{score.main_metric} of all would be at "
+                f"{'least' if passes else 'most'} {limit * score.scale:.2f}, with an "
+                f"error of at most {1 - threshold.level:.3g}, so its threshold is "
+                f"{'' if passes else 'not '}reached"
+            ),
         )
-
-
-def _decide_threshold(
-    threshold: Threshold, score: Score, bounds: Bounds, side: Side
-) -> Decision:
-    passes = side == "above"
-    limit = bounds.passes if passes else bounds.fails
-    assert limit is not None
-    return Decision(
-        gate="threshold",
-        outcome="passed" if passes else "failed",
-        claim=(
-            f"{score.main_metric} of all would be at {'least' if passes else 'most'} "
-            f"{limit * score.scale:.2f}, with an error of at most "
-            f"{1 - threshold.level:.3g}, so its threshold is "
-            f"{'' if passes else 'not '}reached"
-        ),
-    )
-
-
-def is_share(score: Score, values: np.ndarray) -> bool:
-    """Return whether a score is the mean of these values, on its scale."""
-    mean = float(values.mean()) * score.scale
-    # ms-vlmeval rounds some scores to two digits.
-    alike = abs(mean - score.value) <= 0.0051 * score.scale / 100
-    return alike and bool(np.all((values >= 0) & (values <= 1)))
 
 
 def find_bounds(threshold: Threshold, scale: float, sizes: Sequence[int]) -> Bounds:

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pytest_vlmeval.records import CategoryShare, Interval, describe_interval
+from pytest_vlmeval.gates.completeness import describe_defects
+from pytest_vlmeval.records import (
+    CategoryShare,
+    GateResult,
+    Interval,
+    Score,
+    describe_interval,
+)
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.gates.paired import Comparison
 
 Line = tuple[str, str]
+
+
+def title_of(result: GateResult, finding: str) -> str:
+    """Return a gate's first line, and what follows from an inconclusive outcome."""
+    if result.outcome != "inconclusive":
+        return finding
+    return f"{finding} It {'fails' if result.fails else 'passes'} (--vlm-inconclusive)."
 
 
 def write_block(title: str, lines: Sequence[Line | None]) -> str:
@@ -50,6 +68,20 @@ def needed_line(needed: int | None, samples: int) -> Line | None:
     return "needed", (
         f"about {needed:,} samples to tell a difference of this size four times in five"
     )
+
+
+def change_text(it: Comparison, p_value: float) -> str:
+    """Write how the share of right answers changed, and how sure that is."""
+    return (
+        f"accuracy {100 * it.change:+.1f} points, {100 * (1 - 2 * it.alpha):g} % CI "
+        f"[{100 * it.low:+.1f}, {100 * it.high:+.1f}]; p = {p_value:.3g}, {it.method}"
+    )
+
+
+def defects_line(score: Score) -> Line | None:
+    """Count the verdicts that rest on a defect; None if there is none."""
+    said = describe_defects(score)
+    return None if said is None else ("defects", said)
 
 
 def see_line(dataset: str) -> Line:

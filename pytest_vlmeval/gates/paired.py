@@ -374,7 +374,7 @@ def _by_counts(units: _Units, margin: float, alpha: float, seed: int) -> _Found:
         high=high,
         p_value=drop_p(lost, gained, count, margin),
         p_gain=drop_p(gained, lost, count, margin),
-        method="paired score test (Tango)" if margin else "exact McNemar test",
+        method="paired score test (Tango)" if margin else "exact McNemar",
         interval_method="paired score (Tango)",
     )
 

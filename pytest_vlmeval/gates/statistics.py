@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,35 +24,6 @@ NORMAL = NormalDist()
 
 # Of a real difference as large as the one that was found, this share is told.
 POWER = 0.8
-
-
-class Estimate(Protocol):
-    """What is known of a value from its samples, all in the value's unit."""
-
-    @property
-    def value(self) -> float:
-        """The value itself."""
-
-    @property
-    def samples(self) -> int:
-        """How many samples it is made of."""
-
-    @property
-    def clusters(self) -> int:
-        """How many independent units these are."""
-
-    @property
-    def interval(self) -> Interval:
-        """The interval that holds the true value."""
-
-    def p_below(self, expected: float) -> float:
-        """Return the p-value of "the true value is at least `expected`"."""
-
-    def p_above(self, expected: float) -> float:
-        """Return the p-value of "the true value is at most `expected`"."""
-
-    def needed(self, expected: float) -> int | None:
-        """Return how many samples tell this difference; None if it is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +278,10 @@ class Resampled:
         z = NORMAL.inv_cdf(self.level) + NORMAL.inv_cdf(POWER)
         variance = float(self.distribution.var(ddof=1))
         return math.ceil(self.samples * variance * (z / difference) ** 2)
+
+
+# What is known of a value from its samples, all in the value's unit.
+Estimate = Proportion | Resampled
 
 
 def expand(level: float, clusters: int) -> float:

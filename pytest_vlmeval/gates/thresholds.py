@@ -24,12 +24,14 @@ from pydantic import (
 )
 
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
-from pytest_vlmeval.gates.completeness import describe_defects, name_defect
+from pytest_vlmeval.gates.completeness import name_defect
 from pytest_vlmeval.gates.message import (
     Line,
+    defects_line,
     needed_line,
     samples_line,
     see_line,
+    title_of,
     value_line,
     worst_line,
     write_block,
@@ -39,10 +41,9 @@ from pytest_vlmeval.records import GateOutcome, GateResult, Inconclusive, is_fai
 from pytest_vlmeval.settings.option import dataset_name, is_table
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.gates.early import Stop
     from pytest_vlmeval.gates.measures import Metric
     from pytest_vlmeval.gates.statistics import Adjusted, Estimate
-    from pytest_vlmeval.records import CategoryShare, Score
+    from pytest_vlmeval.records import CategoryShare, Score, Stop
 
 FILE_NAME = "thresholds.toml"
 DEFAULT_LEVEL = 0.95
@@ -146,13 +147,12 @@ def _check_rule(name: str) -> str:
 RuleName = Annotated[str, AfterValidator(_check_rule)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Terms(_Strict):
+class _Terms(BaseModel):
     """How it is decided whether a minimum is reached."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    min: FiniteFloat | None
     rule: RuleName = DEFAULT_RULE.name
     level: Level = DEFAULT_LEVEL
     source: str = ""
@@ -226,7 +226,20 @@ class Thresholds:
         for pattern in patterns:
             for name, demands in self._demands[pattern].items():
                 if dataset_name(name) == dataset:
-                    return _thresholds(pattern, dataset, demands)
+                    return [
+                        Threshold(
+                            dataset,
+                            metric,
+                            each.min,
+                            each.rule,
+                            each.level,
+                            pattern,
+                            each.source,
+                            each.accept_defects,
+                        )
+                        for metric, each in (("", demands), *demands.metrics.items())
+                        if each.min is not None
+                    ]
         return ()
 
     def describe(self, thresholds: Iterable[Threshold]) -> str:
@@ -393,29 +406,6 @@ def _explain(path: Path, error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def _thresholds(
-    pattern: str, dataset: str, demands: _DatasetDemands
-) -> Sequence[Threshold]:
-    named: list[tuple[str, float, _Terms]] = [
-        (name, each.min, each) for name, each in demands.metrics.items()
-    ]
-    if demands.min is not None:
-        named.insert(0, ("", demands.min, demands))
-    return [
-        Threshold(
-            dataset,
-            metric,
-            minimum,
-            terms.rule,
-            terms.level,
-            pattern,
-            terms.source,
-            terms.accept_defects,
-        )
-        for metric, minimum, terms in named
-    ]
-
-
 def _fits(model: str, pattern: str) -> bool:
     return model == pattern or fnmatchcase(model, pattern)
 
@@ -452,11 +442,10 @@ def is_typo(pattern: str, model: str) -> bool:
 
 
 TITLES: dict[GateOutcome, str] = {
-    "passed": "{dataset}: {metric} reaches its threshold.",
-    "failed": "{dataset}: {metric} is below its threshold.",
-    "inconclusive": "{dataset}: {metric} is too close to its threshold to tell.",
+    "passed": "reaches its threshold.",
+    "failed": "is below its threshold.",
+    "inconclusive": "is too close to its threshold to tell.",
 }
-WHAT_FOLLOWS = {True: "fails", False: "passes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -499,13 +488,18 @@ def decide(
     `adjusted`, which counts the other gates of the run, decides instead of the gate's
     own p-value. What passes has to pass without the verdicts that rest on a defect.
     """
-    stopped = stop and stop.outcome("threshold")
-    outcome = stopped or _outcome(it, adjusted)
-    fails = is_failure(outcome, inconclusive, strict=it.rule.strict)
-    estimate = it.estimate
+    threshold, estimate = it.threshold, it.estimate
+    reached = it.metric.value >= threshold.minimum
+    p_value, limit = it.p_value, 1 - threshold.level
+    if it.rule.may_alarm and adjusted is not None:
+        p_value, limit = adjusted
+    shown = p_value is not None and p_value <= limit
+    outcome = (stop and stop.outcome("threshold")) or it.rule.outcome(
+        reached=reached, shown=shown
+    )
     needed = None
     if estimate is not None and outcome == "inconclusive":
-        needed = estimate.needed(it.threshold.minimum)
+        needed = estimate.needed(threshold.minimum)
     result = GateResult(
         dataset=it.score.dataset,
         gate="threshold",
@@ -513,42 +507,22 @@ def decide(
         outcome=outcome,
         rule=it.rule.name,
         value=it.metric.value,
-        interval=None if estimate is None else estimate.interval,
-        samples=it.score.samples if estimate is None else estimate.samples,
-        clusters=0 if estimate is None else estimate.clusters,
-        expected=it.threshold.minimum,
+        interval=estimate.interval if estimate else None,
+        samples=estimate.samples if estimate else it.score.samples,
+        clusters=estimate.clusters if estimate else 0,
+        expected=threshold.minimum,
         p_value=it.p_value,
         adjusted_p_value=adjusted and adjusted.p_value,
         worst=it.worst,
         needed_samples=needed,
-        fails=fails,
+        fails=is_failure(outcome, inconclusive, strict=it.rule.strict),
         message="",
     )
-    result = replace(result, message=_message(it, result, adjusted, stop))
-    if result.fails or it.sound is None:
-        return result
-    sound = decide(it.sound, inconclusive=inconclusive)
-    return _refuse(it, result, sound) if sound.fails else result
-
-
-def _refuse(it: Assessment, result: GateResult, sound: GateResult) -> GateResult:
-    """Fail what passes only by verdicts that rest on a known defect."""
-    scale = None if it.metric.name else it.score.scale
-    message = write_block(
-        f"{result.dataset}: {result.metric} is below its threshold without the "
-        f"verdicts that rest on {name_defect(it.score)}.",
-        [
-            value_line(it.metric.value, scale, result.interval),
-            ("without", value_line(sound.value or 0, scale, sound.interval)[1]),
-            ("threshold", _threshold(it)),
-            ("source", it.threshold.source) if it.threshold.source else None,
-            ("defects", describe_defects(it.score) or ""),
-            ("accept", "with accept_defects = true beside min in thresholds.toml"),
-            samples_line(result.samples, result.clusters),
-            see_line(result.dataset),
-        ],
-    )
-    return replace(result, outcome="failed", fails=True, message=message)
+    if not result.fails and it.sound is not None:
+        sound = decide(it.sound, inconclusive=inconclusive)
+        if sound.fails:
+            return _without_defects(it, result, sound)
+    return replace(result, message=_message(it, result, adjusted, stop))
 
 
 def _message(
@@ -557,56 +531,59 @@ def _message(
     adjusted: Adjusted | None,
     stop: Stop | None,
 ) -> str:
-    title = TITLES[result.outcome].format(dataset=result.dataset, metric=result.metric)
-    if result.outcome == "inconclusive":
-        title += f" It {WHAT_FOLLOWS[result.fails]} (--vlm-inconclusive)."
-    scale = None if it.metric.name else it.score.scale
+    p_value = None
+    if it.p_value is not None:
+        least = "least" if it.rule.may_alarm else "most"
+        said = f"{it.p_value:.3g} of a true value of at {least} the threshold"
+        p_value = "p", f"{said}; {adjusted.text}" if adjusted else said
     return write_block(
-        title,
+        title_of(result, f"{result.dataset}: {result.metric} {TITLES[result.outcome]}"),
         [
-            value_line(it.metric.value, scale, result.interval),
-            ("threshold", _threshold(it)),
-            ("source", it.threshold.source) if it.threshold.source else None,
-            _p(it, adjusted),
+            *_begin(it, result),
+            p_value,
             samples_line(result.samples, result.clusters),
             ("stopped", stop.reason) if stop else None,
             needed_line(result.needed_samples, result.samples),
             worst_line(it.worst),
-            _defects(it),
+            defects_line(it.score),
             see_line(result.dataset),
         ],
     )
 
 
-def _defects(it: Assessment) -> Line | None:
-    said = describe_defects(it.score)
-    return None if said is None else ("defects", said)
+def _without_defects(
+    it: Assessment, result: GateResult, sound: GateResult
+) -> GateResult:
+    """Fail what passes only by verdicts that rest on a known defect."""
+    message = write_block(
+        f"{result.dataset}: {result.metric} is below its threshold without the "
+        f"verdicts that rest on {name_defect(it.score)}.",
+        [
+            *_begin(it, result, sound),
+            defects_line(it.score),
+            ("accept", "with accept_defects = true beside min in thresholds.toml"),
+            samples_line(result.samples, result.clusters),
+            see_line(result.dataset),
+        ],
+    )
+    return replace(result, outcome="failed", fails=True, message=message)
 
 
-def _outcome(it: Assessment, adjusted: Adjusted | None) -> GateOutcome:
-    reached = it.metric.value >= it.threshold.minimum
-    p_value, limit = it.p_value, 1 - it.threshold.level
-    if it.rule.may_alarm and adjusted is not None:
-        p_value, limit = adjusted
-    shown = p_value is not None and p_value <= limit
-    return it.rule.outcome(reached=reached, shown=shown)
-
-
-def _threshold(it: Assessment) -> str:
-    threshold, rule = it.threshold, it.rule.name
+def _begin(
+    it: Assessment, result: GateResult, sound: GateResult | None = None
+) -> Sequence[Line | None]:
+    """Return the lines of the value and its threshold, which any message begins by."""
+    scale = None if it.metric.name else it.score.scale
+    threshold, rule = it.threshold, result.rule
     said = f"{threshold.minimum:.2f} for {threshold.pattern}, rule {rule}"
     if rule != threshold.rule:
         said += f" ({threshold.rule} needs an interval)"
     elif it.rule is not POINT:
-        said += f" at level {it.threshold.level:g}"
-    return said
-
-
-def _p(it: Assessment, adjusted: Adjusted | None) -> Line | None:
-    if it.p_value is None:
-        return None
-    least = "least" if it.rule.may_alarm else "most"
-    said = f"{it.p_value:.3g} of a true value of at {least} the threshold"
-    if adjusted is not None:
-        said += f"; {adjusted.text}"
-    return "p", said
+        said += f" at level {threshold.level:g}"
+    without = sound and value_line(sound.value or 0, scale, sound.interval)[1]
+    return [
+        value_line(it.metric.value, scale, result.interval),
+        ("without", without) if without else None,
+        ("threshold", said),
+        ("source", threshold.source) if threshold.source else None,
+    ]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.gates.message import change_text
 from pytest_vlmeval.records import parts_of
 from pytest_vlmeval.reports.record import (
     DatasetReport,
@@ -15,6 +16,7 @@ from pytest_vlmeval.reports.record import (
     load_run,
     load_session,
 )
+from pytest_vlmeval.reports.wording import align
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -62,13 +64,11 @@ def _dataset(dataset: DatasetReport) -> list[str]:
     found = compare_samples(dataset.samples)
     if found is None:
         return [f"{dataset.dataset}: the other run has none of its samples"]
-    points = [100 * each for each in (found.change, found.low, found.high)]
     lines = [
         f"{dataset.dataset}: {100 * found.before:.2f} % before, "
         f"{100 * found.after:.2f} % now, of {found.samples} samples that both have",
-        f"  change {points[0]:+.2f} points, {100 - 200 * found.alpha:g} % interval "
-        f"[{points[1]:+.2f}, {points[2]:+.2f}] ({found.interval_method})",
-        f"  p = {found.two_sided_p:.3g}, two-sided ({found.method})",
+        f"  {change_text(found, found.two_sided_p)}, two-sided; CI by "
+        f"{found.interval_method}",
     ]
     if found.smallest is not None:
         lines.append(
@@ -166,14 +166,7 @@ def list_runs(history: History) -> str:
         rows += [("", "", "", "", *line) for line in lines[1:]]
     if len(rows) == 1:
         return "The store has no run yet."
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    return "\n".join(align(rows))
 
 
 def _describe(

@@ -9,6 +9,8 @@ from pytest_vlmeval.errors import printable
 from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools, is_cut_off
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from pytest_vlmeval.records import Account, Answer, Score, SpotCheck, Verdict
 
 # What the templates of most models that think read, Qwen's among them.
@@ -16,6 +18,45 @@ NO_THINKING = '{"chat_template_kwargs": {"enable_thinking": false}}'
 NOT_COMPARED = "not checked: another command asked them at the same time"
 # Longer answers are shortened in reports; the store keeps them whole.
 LONGEST_SHOWN = 2_000
+
+
+def align(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return the lines of a table, headings first; columns in `right` are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = [
+        "-" * width if heading else ""
+        for heading, width in zip(rows[0], widths, strict=True)
+    ]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (rows[0], rule, *rows[1:])
+    ]
+
+
+def write_markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table of Markdown, headings first."""
+    rule = ["---"] * len(rows[0])
+    return [
+        f"| {' | '.join(map(escape_markdown, row))} |"
+        for row in (rows[0], rule, *rows[1:])
+    ]
+
+
+def escape_markdown(text: str) -> str:
+    """Keep text in its cell, and what looks like markup as it is written."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    for sign, written in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        ("|", "\\|"),
+        ("\n", "<br>"),
+        ("`", "\\`"),
+    ):
+        text = text.replace(sign, written)
+    return text
 
 
 def shorten(text: str, most: int = LONGEST_SHOWN) -> str:
@@ -126,20 +167,14 @@ def _why_empty(answer: Answer) -> str:
     )
 
 
-def list_repeats(score: Score) -> list[tuple[str, object]]:
-    """Return the values of the repeats and their spread, for test reports."""
-    if not score.repeats:
-        return []
-    return [
+def list_score(score: Score) -> list[tuple[str, object]]:
+    """Return what test reports say of a score."""
+    repeats = [
         ("repeats", len(score.repeats)),
         ("standard_deviation", score.standard_deviation),
         ("standard_error", score.standard_error),
         *((f"repeat {n}", value) for n, value in enumerate(score.repeats, 1)),
     ]
-
-
-def list_score(score: Score) -> list[tuple[str, object]]:
-    """Return what test reports say of a score."""
     return [
         ("dataset", score.dataset),
         ("main_metric", score.main_metric),
@@ -161,7 +196,7 @@ def list_score(score: Score) -> list[tuple[str, object]]:
         *([("score_without_defects", score.sound.value)] if score.sound else []),
         *(("note", note) for note in score.notes),
         *((f"metric: {name}", value) for name, value in score.metrics.items()),
-        *list_repeats(score),
+        *(repeats if score.repeats else ()),
     ]
 
 

@@ -16,7 +16,7 @@ from pytest_vlmeval.gates.completeness import (
     describe_defects,
     without_defects,
 )
-from pytest_vlmeval.gates.early import Stop, as_gate
+from pytest_vlmeval.gates.early import as_gate
 from pytest_vlmeval.gates.measures import estimate, find_metric, find_units
 from pytest_vlmeval.gates.statistics import Adjusted, Key, adjust
 from pytest_vlmeval.gates.thresholds import (
@@ -27,7 +27,7 @@ from pytest_vlmeval.gates.thresholds import (
     load_thresholds,
 )
 from pytest_vlmeval.models.endings import is_cut_off
-from pytest_vlmeval.records import Gate, GateResult
+from pytest_vlmeval.records import Gate, GateResult, Stop
 from pytest_vlmeval.run.plan import Need, generation_of
 
 if TYPE_CHECKING:

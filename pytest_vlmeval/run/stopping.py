@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import NotAskedError, VlmEvalError, log_error
 from pytest_vlmeval.gates.completeness import check_completeness
-from pytest_vlmeval.gates.early import Decision, Stop, Whole, look_sizes
+from pytest_vlmeval.gates.early import look_sizes
+from pytest_vlmeval.records import Decision, Stop, Whole
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library

@@ -9,10 +9,10 @@ import pytest
 
 from pytest_vlmeval.datasets.prepare import IndexRow
 from pytest_vlmeval.datasets.sampling import shuffle
-from pytest_vlmeval.gates.early import Decision, Stop, Whole, as_gate, find_bounds
+from pytest_vlmeval.gates.early import as_gate, find_bounds
 from pytest_vlmeval.gates.statistics import Proportion
 from pytest_vlmeval.gates.thresholds import Threshold
-from pytest_vlmeval.records import GateResult
+from pytest_vlmeval.records import Decision, GateResult, Stop, Whole
 from pytest_vlmeval.reports.terminal import format_gates, format_markdown
 
 

@@ -82,7 +82,7 @@ def test_all_gates_share_the_false_alarms(five: Project, server: ServerProcess) 
         [
             "*e has no score: none of its samples was answered.",
             "c is worse than its baseline.",
-            "  p *level 0.95); 0.0429 among all gates, alarm up to 0.05",
+            "  change *, exact McNemar; 0.0429 among all gates, alarm up to 0.05",
         ]
     )
     found = adjusted(five)

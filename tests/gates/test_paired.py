@@ -196,7 +196,7 @@ def test_images_that_are_shared_weaken_the_evidence() -> None:
     shared = compare(before, after, clusters=[0] * 92 + list(range(1, 9)))
     assert alone.p_value < 0.001 < 0.4 < shared.p_value
     assert (alone.clusters, shared.clusters) == (100, 9)
-    assert alone.method == "exact McNemar test"
+    assert alone.method == "exact McNemar"
     assert shared.method == "clustered paired bootstrap (BCa) and sign-flip test"
 
 

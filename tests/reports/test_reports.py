@@ -84,8 +84,8 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
             "MathVision_MINI: 50.00 % before, 20.00 % now, of 10 samples that both "
             "have",
             # 90 %: each bound holds with 95 %.
-            "  change -30.00 points, 90 % interval [[]-*, +*[]] (paired score (Tango))",
-            "  p = 0.375, two-sided (exact McNemar test)",
+            "  accuracy -30.0 points, 90 % CI [[]-*, +*[]]; p = 0.375, exact McNemar, "
+            "two-sided; CI by paired score (Tango)",
             "  4 lost: 4, 6, 8, 10",
             "  1 gained: 1",
             "report: *c.html (* MB)",

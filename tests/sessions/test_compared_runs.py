@@ -30,8 +30,8 @@ def test_another_run_is_compared_with_power_and_lost_samples(
             f"tiny-vlm (*) against tiny-vlm ({first})",
             "MathVision_MINI: 100.00 % before, 80.00 % now, of 40 samples that both "
             "have",
-            "  change -20.00 points, 90 % interval [[]-*, -*[]] (paired score (Tango))",
-            "  p = 0.00781, two-sided (exact McNemar test)",
+            "  accuracy -20.0 points, 90 % CI [[]-*, -*[]]; p = 0.00781, exact "
+            "McNemar, two-sided; CI by paired score (Tango)",
             "  so many samples show a drop of * points with a power of 80 %, one of 2 "
             "points with * %",
             "  8 lost: 1, 3, 5, 7, 9, 11, 13, 15",

@@ -51,10 +51,9 @@ EIGHT_LOST = [
     "MathVision_MINI is worse than its baseline.",
     "  value     80.00 of 100 [[]*[]], 90 % paired score (Tango), around the baseline",
     f"  baseline  100.00 in {BASELINE}",
-    "  change    -20.00 points of right answers [[]-*, -*[]], 90 % paired score "
-    "(Tango)",
-    "  p         0.00391 that so many are lost by chance (exact McNemar test, level "
-    "0.95)",
+    "  change    accuracy -20.0 points, 90 % CI [[]-*, -*[]]; p = 0.00391, exact "
+    "McNemar",
+    "  test      one-sided, level 0.95; CI by paired score (Tango)",
     "  flips     8 lost (right, now wrong), 0 gained",
     "  power     a drop of * points is found four times in five",
     "  lost      1, 3, 5, 7, 9, 11, 13, 15",
@@ -93,7 +92,10 @@ def test_a_regression_fails_and_names_what_was_lost(
     five = gated.ask(server.url, "--vlm-margin=5", *SCORES)
     five.assert_outcomes(passed=1, failed=1)
     five.stdout.fnmatch_lines(
-        ["  p *of a true drop that is not more than 5 points (paired score test*"]
+        [
+            "  change *; p = *, paired score test (Tango)",
+            "  test      one-sided, a drop of more than 5 points, level 0.95; CI by *",
+        ]
     )
     # Of few flips none can tell; how many samples would is said.
     worsen(server, 3)
