@@ -13,15 +13,25 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.settings.groups import NONE, SERVED
+from pytest_vlmeval.suite import MARKERS, fixtures, id_of, replace_bug, shorten
+from pytest_vlmeval.suite.selection import note_deselected
 from pytest_vlmeval.suite.session import (
+    FORECAST_KEY,
     RUN_KEY,
     SCREEN_KEY,
+    begin_run,
+    close_run,
     defer,
     expand_tests,
     get_settings,
+    guard,
+    is_command,
     is_given,
-    is_model_given,
     is_worker,
+    names_paths,
+    note_unheld,
+    parametrize,
+    register_reports,
 )
 
 
@@ -34,10 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers and the fixtures."""
-    from pytest_vlmeval import suite
-    from pytest_vlmeval.suite import fixtures
-
-    for marker, meaning in suite.MARKERS.items():
+    for marker, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
     config.pluginmanager.register(fixtures, "vlmeval-fixtures")
 
@@ -45,61 +52,83 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run a command, as `--vlm-list`, instead of tests."""
-    from pytest_vlmeval.suite.commands import find_command
+    code = None
+    if is_command(config):
+        from pytest_vlmeval.suite.commands import run_command
 
-    command = find_command(config)
-    if command is None:
+        try:
+            code = run_command(config, print)
+        except pytest.UsageError:
+            raise
+        except VlmEvalError as error:
+            raise pytest.UsageError(str(error)) from None
+        except Exception as error:
+            what = "The command that runs instead of tests"
+            line = log_error(get_settings(config), error, what)
+            raise pytest.UsageError(line) from None
+    if code is None:
         take_suite(config, print)
-        return None
-    try:
-        return command(config, print)
-    except (VlmEvalError, pytest.UsageError):
-        raise
-    except Exception as error:
-        what = "The command that runs instead of tests"
-        line = log_error(get_settings(config), error, what)
-        raise pytest.UsageError(line) from None
+    return code
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Register what only the process with the terminal does."""
-    # SELF header
-    from pytest_vlmeval.suite import session as sessions
-
-    sessions.register_reports(session)
-    tell_remarks(session.config)
+    register_reports(session)
+    config = session.config
+    if is_given("config", config) and not is_worker(config):
+        # What of a task file has no effect, and what does not count of it.
+        for remark in get_settings(config).remarks:
+            config.stash[SCREEN_KEY].announce(remark)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Describe what is evaluated."""
-    return header(config)
+    """Describe what is evaluated; nothing where no model is named."""
+    if not is_given("model", config):
+        if not is_given("judge", config):
+            return []
+        settings = get_settings(config)
+        return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
+    settings = get_settings(config)
+    from pytest_vlmeval.models.open import backend_of
+
+    where = backend_of(settings).place(settings)
+    if settings.serving.model:
+        where = f" {SERVED}"
+    if settings.cluster is not None:
+        where += " on Ray"
+    if settings.preset != NONE:
+        where += f", preset {settings.preset}"
+    return [
+        f"vlmeval: model {settings.model}{where}, {settings.judging}, "
+        f"store {settings.store_name}"
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a test that asks for a sample or a score over its datasets."""
-    from pytest_vlmeval import suite
-
-    fixture = suite.wanted_fixture(metafunc)
-    if fixture is not None:
-        from pytest_vlmeval.suite.session import parametrize
-
-        parametrize(metafunc, fixture)
+    for fixture in ("vlm_sample", "vlm_score"):
+        if fixture in metafunc.fixturenames:
+            parametrize(metafunc, fixture)
+            return
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name the items of a benchmark."""
     if argname not in ("vlm_sample", "vlm_score"):
         return None
-    from pytest_vlmeval.suite import id_of
-
     return id_of(val)
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Remember which datasets are not run as a whole."""
-    from pytest_vlmeval.suite import note_deselected
-
     note_deselected(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> bool | None:
+    """Collect nothing where only what `--vlm-data` names is set up."""
+    config = session.config
+    return True if config.getoption("--vlm-setup") and not names_paths(config) else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,9 +152,25 @@ def pytest_collection_modifyitems(
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the engine once it is known what is selected."""
-    from pytest_vlmeval.suite.session import begin_run
-
     begin_run(session)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Set up or download what the tests need, where that is asked for instead."""
+    forecast = session.config.stash.get(FORECAST_KEY, None)
+    if forecast is None or not forecast.names_only:
+        return None
+    from pytest_vlmeval.suite import commands
+
+    try:
+        if session.config.getoption("--vlm-setup"):
+            commands.set_up(session)
+        else:
+            commands.download(session)
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -133,24 +178,18 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the report of a wrong answer take little, and that of a bug be one line."""
-    if call.excinfo is not None and isinstance(call.excinfo.value, Exception):
-        from pytest_vlmeval import suite
-
-        if (run := item.config.stash.get(RUN_KEY, None)) is not None:
-            suite.replace_bug(item, call, run.settings)
+    run = item.config.stash.get(RUN_KEY, None)
+    if run and call.excinfo and isinstance(call.excinfo.value, Exception):
+        replace_bug(item, call, run.settings)
     report = yield
     if hasattr(report, "wasxfail"):
-        from pytest_vlmeval import suite
-
-        suite.shorten(report, item, call)
+        shorten(report, item, call)
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail what no test held; let a worker end what it asks for the others."""
-    from pytest_vlmeval.suite.session import guard, note_unheld
-
     config = session.config
     guard(config, "Looking for thresholds not held", lambda: note_unheld(session))
     run = config.stash.get(RUN_KEY, None)
@@ -164,39 +203,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what was started."""
-    from pytest_vlmeval.suite.session import close_run
-
     close_run(config)
-
-
-def tell_remarks(config: pytest.Config) -> None:
-    """Describe what of a task file has no effect, and what does not count of it."""
-    if is_given("config", config) and not is_worker(config):
-        for remark in get_settings(config).remarks:
-            config.stash[SCREEN_KEY].announce(remark)
-
-
-def header(config: pytest.Config) -> list[str]:
-    """Return the line that says what is evaluated; nothing where no model is named."""
-    if not is_model_given(config):
-        if not is_given("judge", config):
-            return []
-        settings = get_settings(config)
-        return [f"vlmeval: {settings.judging}, store {settings.store_name}"]
-    settings = get_settings(config)
-    from pytest_vlmeval.models.open import backend_of
-
-    where = backend_of(settings).place(settings)
-    if settings.serving.model:
-        where = f" {SERVED}"
-    if settings.cluster is not None:
-        where += " on Ray"
-    if settings.preset != NONE:
-        where += f", preset {settings.preset}"
-    return [
-        f"vlmeval: model {settings.model}{where}, {settings.judging}, "
-        f"store {settings.store_name}"
-    ]
 
 
 # Part of the wheel; a checkout has it beside the package, and takes its path.

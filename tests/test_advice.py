@@ -48,9 +48,10 @@ HELP = {
     "settings/task_fields:IN_BODY",
     "settings/task_fields:LOCAL_MODEL",
     "settings/task_fields:VLMEVALKIT",
-    "suite/commands:find_command",
+    "suite/commands:COMMANDS",
     "suite/commands:run_list",
-    "suite/session:register_reports",
+    "plugin:pytest_collection",
+    "plugin:pytest_runtestloop",
 }
 # The texts, by where they are made, and the test that does what they advise in the
 # situation that they are about.
@@ -111,9 +112,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_what_cannot_be_read_is_not_said_to_be_asked_again": (
             "gates/completeness:_what_to_do",
         ),
-        "test_what_is_missing_fails_unless_it_is_little_enough": (
-            "gates/completeness:_cut_off",
-        ),
     },
     "test_constant_answers.py": {
         "test_a_baseline_is_no_worse_by_defects_alone_until_it_is_made_anew": (
@@ -132,7 +130,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_video": ("models/demo:DemoClient._generate",),
     },
     "test_doctor.py": {
-        "test_folders": ("suite/doctor:find_folders",),
+        "test_folders": ("suite/commands:examine_folders",),
     },
     "test_download.py": {
         "test_another_checksum_is_refused_unless_allowed": (
@@ -174,7 +172,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "settings/task_file:list_entries",
         ),
         "test_reports_are_written_as_refusals_say": (
-            "suite/commands:_with_store",
+            "suite/commands:_find_store",
             "suite/commands:run_report",
             "reports/html:write_whole",
             "reports/export:NEEDS_OPENPYXL",
@@ -187,7 +185,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_forecast.py": {
-        "test_download_only": ("suite/session:_register_download_only",),
+        "test_download_only": ("suite/session:register_reports",),
         "test_what_is_too_much_fits_by_what_the_message_advises": (
             "datasets/library:check_plan",
         ),
@@ -288,7 +286,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_setup.py": {
         "test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named": (
-            "suite/doctor:SETUP",
+            "suite/commands:SETUP",
             "sandbox/environment:ensure_built",
         ),
         "test_an_environment_that_does_not_work_is_built_anew": (
@@ -370,10 +368,9 @@ GIVEN = (
     "suite/commands:list_datasets",
     "datasets/prepare:check_frames_apply",
     "gates/baseline_file:find_differences",
-    "gates/baseline:BaselineGate._decided",
-    "gates/thresholds:_message",
-    "gates/early:Stop.reason",
-    "gates/early:Whole.reason",
+    "gates/message:title_of",
+    "records:Stop.reason",
+    "records:Whole.reason",
     "run/gating:Gatekeeper._why_whole",
     "run/gating:Gatekeeper.why_gated",
     "run/plan:tell_apart",

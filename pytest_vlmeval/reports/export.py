@@ -18,16 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.models.open import BACKENDS
 from pytest_vlmeval.records import NO_REPLY, as_record
 from pytest_vlmeval.reports.html import write_whole
-from pytest_vlmeval.reports.summary import (
-    Summary,
-    describe_unread,
-    score_before,
-    summarize,
-)
+from pytest_vlmeval.reports.summary import Summary, score_before, summarize
+from pytest_vlmeval.reports.wording import escape_markdown, write_markdown
 from pytest_vlmeval.sandbox.rows import FILE, read_texts
 
 if TYPE_CHECKING:
@@ -39,44 +34,36 @@ def format_summary(report: RunReport) -> str:
     """Return the page."""
     when = datetime.fromtimestamp(report.began_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     commit = f", commit `{report.revision}`" if report.revision else ""
-    lines = [f"# {_plain(report.model)}", "", f"Run `{report.run_id}`, {when}{commit}"]
+    lines = [
+        f"# {escape_markdown(report.model)}",
+        "",
+        f"Run `{report.run_id}`, {when}{commit}",
+    ]
     if report.compared_with:
-        lines[-1] += f", compared with {_plain(report.compared_with)}"
+        lines[-1] += f", compared with {escape_markdown(report.compared_with)}"
     headings = ["dataset", "metric", "score", "95 % interval", "answered", "right"]
     if report.compared_with:
         headings += ["before", "lost", "won"]
-    lines += ["", _row(headings), _row(["---"] * len(headings))]
-    lines += [_row(_cells(each, report)) for each in report.datasets]
-    said = [
-        (each.dataset, describe(each.score))
-        for each in report.datasets
-        if each.score
-        for describe in (describe_unread, describe_defects)
-    ]
-    said += [
-        (
-            each.dataset,
-            f"{count} of {len(each.samples)} answers were cut off at the token limit",
-        )
-        for each in report.datasets
-        if (count := summarize(each).cut_off)
-    ]
-    for dataset, text in said:
-        if text is not None:
-            lines += ["", _plain(f"{dataset}: {text}")]
+    summaries = [(each, summarize(each)) for each in report.datasets]
+    rows = [headings, *(_cells(*each, report) for each in summaries)]
+    lines += ["", *write_markdown(rows)]
+    for dataset, summary in summaries:
+        notes = [*summary.notes]
+        if count := summary.cut_off:
+            asked = len(dataset.samples)
+            notes.append(f"{count} of {asked} answers were cut off at the token limit")
+        for note in notes:
+            lines += ["", escape_markdown(f"{dataset.dataset}: {note}")]
     gates = [gate for each in report.datasets for gate in each.gates]
     if gates:
-        lines += ["", "## Gates", "", _row(["dataset", "gate", "outcome", "reason"])]
-        lines.append(_row(["---"] * 4))
-        lines += [
-            _row([gate.dataset, gate.gate, gate.outcome, gate.message])
-            for gate in gates
-        ]
+        rows = [["dataset", "gate", "outcome", "reason"]]
+        rows += [[it.dataset, it.gate, it.outcome, it.message] for it in gates]
+        lines += ["", "## Gates", "", *write_markdown(rows)]
     return "\n".join([*lines, ""])
 
 
-def _cells(dataset: DatasetReport, report: RunReport) -> list[str]:
-    summary, score = summarize(dataset), dataset.score
+def _cells(dataset: DatasetReport, summary: Summary, report: RunReport) -> list[str]:
+    score = dataset.score
     interval = summary.interval
     name = dataset.dataset
     if dataset.version:
@@ -98,18 +85,6 @@ def _cells(dataset: DatasetReport, report: RunReport) -> list[str]:
         cells.append("" if before is None else f"{before:.2f}")
         cells += [str(summary.regressed), str(summary.fixed)]
     return cells
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(map(_plain, cells)) + " |"
-
-
-def _plain(text: str) -> str:
-    """Keep text in its cell, and what looks like markup as it is written."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", "<br>")):
-        text = text.replace(sign, written)
-    return text
 
 
 # What a cell of Excel holds at most, and what it cannot hold.

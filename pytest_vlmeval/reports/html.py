@@ -27,14 +27,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.records import PromptPart, parts_of
 from pytest_vlmeval.reports import charts
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 from pytest_vlmeval.reports.summary import (
     OUTCOMES,
-    describe_unknown_endings,
-    describe_unread,
     score_before,
     summarize,
     total,
@@ -368,9 +365,6 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     )
     environment.filters |= {"time": _time, "number": _number, "duration": _duration}
     environment.globals["charts"] = charts
-    environment.globals["describe_defects"] = describe_defects
-    environment.globals["describe_unread"] = describe_unread
-    environment.globals["unknown_endings"] = describe_unknown_endings
     environment.globals["describe_check"] = describe_check
     environment.globals["describe_account"] = describe_account
     images = embed_images(report, max_mb)

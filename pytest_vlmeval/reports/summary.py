@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.models.endings import find_ending
 from pytest_vlmeval.records import (
     UNANSWERED,
@@ -133,13 +134,15 @@ class Summary:
     """The figures of a dataset.
 
     `interval` is that of the main metric, from 0 to the score's scale, where it is
-    known. `latency_ms` maps percentiles to
-    milliseconds. `confusion` counts (reference, answered option) where the references
-    are letters. `unknown_endings` counts usable answers by a finish_reason that is not
-    known. `cut_off` counts the samples whose answer ended at the token limit, whatever
-    came of it. `prompt_tokens` and `completion_tokens` are sums.
+    known. `notes` are what readers of the score are to know. `latency_ms` maps
+    percentiles to milliseconds. `confusion` counts (reference, answered option) where
+    the references are letters. `unknown_endings` counts usable answers by a
+    finish_reason that is not known. `cut_off` counts the samples whose answer ended at
+    the token limit, whatever came of it. `prompt_tokens` and `completion_tokens` are
+    sums.
     """
 
+    notes: tuple[str, ...]
     counts: Mapping[Outcome, int]
     answered: int
     cut_off: int
@@ -190,7 +193,16 @@ def summarize(dataset: DatasetReport) -> Summary:
     usable = [each for each in answers if each.is_usable]
     verdicts = [each.verdict for each in samples if each.verdict is not None]
     counts = Counter(each.outcome for each in samples)
+    unknown = Counter(
+        each.finish_reason
+        for each in usable
+        if find_ending(each.finish_reason) == "unknown"
+    )
     return Summary(
+        notes=(
+            *(describe_score(dataset.score) if dataset.score else ()),
+            *describe_unknown_endings(unknown),
+        ),
         counts={each: counts[each] for each in OUTCOMES if counts[each]},
         answered=len(usable),
         cut_off=sum(each.is_cut_off for each in samples),
@@ -198,17 +210,13 @@ def summarize(dataset: DatasetReport) -> Summary:
         judged=sum(each.state == "judged" for each in verdicts),
         undecided=counts["undecided"],
         refusals=sum(bool(_REFUSAL.match(each.text)) for each in usable),
-        unknown_endings=Counter(
-            each.finish_reason
-            for each in usable
-            if find_ending(each.finish_reason) == "unknown"
-        ),
+        unknown_endings=unknown,
         categories=_categories(samples),
         prompt_tokens=sum(each.prompt_tokens for each in answers),
         completion_tokens=sum(each.completion_tokens for each in answers),
         latency_ms=percentiles([each.latency_ms for each in usable]),
-        lengths=histogram(samples, lambda sample: _length(sample)),
-        latencies=histogram(samples, lambda sample: _latency(sample)),
+        lengths=histogram(samples, _length),
+        latencies=histogram(samples, _latency),
         confusion=_confusion(samples),
         compared=sum(each.before is not None for each in samples),
         regressed=sum(each.flip == "regressed" for each in samples),
@@ -250,16 +258,19 @@ def _is_share(score: Score) -> bool:
     return abs(share - score.value) < 0.0001 * score.scale
 
 
-def describe_unread(score: Score) -> str | None:
-    """Describe how many answers named no option; None if all did."""
-    if not score.unread:
-        return None
-    alone = score.judge == "exact_matching"
-    judge = "; a judge would read them" if alone else ""
-    return (
-        f"{score.unread} of {score.answered} answers named no option (counted as "
-        f"wrong{judge})"
-    )
+def describe_score(score: Score) -> list[str]:
+    """Return what readers of a score are to know, a line each."""
+    found = list(score.notes)
+    if score.unread:
+        alone = score.judge == "exact_matching"
+        judge = "; a judge would read them" if alone else ""
+        found.append(
+            f"{score.unread} of {score.answered} answers named no option (counted as "
+            f"wrong{judge})"
+        )
+    if defects := describe_defects(score):
+        found.append(defects)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,23 +312,14 @@ def score_before(dataset: DatasetReport) -> float | None:
     The share of right answers of the samples that both have, where that is the
     metric; else the value of the baseline that the gate took.
     """
-    compared = [each for each in dataset.samples if each.before is not None]
+    before = [each.before for each in dataset.samples if each.before is not None]
     if dataset.score is None:
         return None
-    if not compared or not _is_share(dataset.score):
-        return _baseline_value(dataset)
-    right = sum(
-        each.before is not None and each.before.outcome == "correct"
-        for each in compared
-    )
-    return dataset.score.scale * right / len(compared)
-
-
-def _baseline_value(dataset: DatasetReport) -> float | None:
-    for gate in dataset.gates:
-        if gate.gate == "baseline" and gate.expected is not None:
-            return gate.expected
-    return None
+    if before and _is_share(dataset.score):
+        right = sum(each.outcome == "correct" for each in before)
+        return dataset.score.scale * right / len(before)
+    gates = (each.expected for each in dataset.gates if each.gate == "baseline")
+    return next((value for value in gates if value is not None), None)
 
 
 def _categories(samples: Sequence[SampleReport]) -> tuple[Category, ...]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error, printable
-from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.models.endings import find_ending, is_cut_off
 from pytest_vlmeval.records import (
     USABLE,
@@ -18,13 +17,18 @@ from pytest_vlmeval.records import (
     GateResult,
     Origins,
     RunAccount,
-    Score,
     SpotCheck,
     describe_interval,
 )
 from pytest_vlmeval.reports.progress import DatasetResult, LiveProgress, Progress, Watch
-from pytest_vlmeval.reports.summary import describe_unknown_endings, describe_unread
-from pytest_vlmeval.reports.wording import describe_account, describe_check
+from pytest_vlmeval.reports.summary import describe_score, describe_unknown_endings
+from pytest_vlmeval.reports.wording import (
+    align,
+    describe_account,
+    describe_check,
+    escape_markdown,
+    write_markdown,
+)
 from pytest_vlmeval.run.judge import compare_judges, describe_agreement
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.database import Location
@@ -39,23 +43,22 @@ HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
 
 def format_table(results: Sequence[DatasetResult]) -> list[str]:
     """Return the lines of the table, numbers right-aligned, and the scores' notes."""
-    rows = [HEADINGS, *map(_row, results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if 1 <= column <= 3 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    lines += [
-        *_notes(results),
-        *_unread(results),
-        *_defects(results),
+    about: dict[str, list[str]] = {}
+    for result in results:
+        for note in describe_score(result.score) if result.score else ():
+            about.setdefault(note, []).append(result.dataset)
+    reasons: Counter[str] = Counter()
+    for result in results:
+        for (state, reason), count in result.endings.items():
+            if state == "answered" and find_ending(reason) == "unknown":
+                reasons[reason] += count
+    return [
+        *align([HEADINGS, *map(_row, results)], right=(1, 2, 3)),
+        # Each note once, with the datasets it is about.
+        *(f"{', '.join(names)}: {note}" for note, names in about.items()),
         *_judges(results),
+        *describe_unknown_endings(reasons),
     ]
-    return lines + _unknown_endings(results)
 
 
 def _judges(results: Sequence[DatasetResult]) -> list[str]:
@@ -74,43 +77,6 @@ def _judges(results: Sequence[DatasetResult]) -> list[str]:
     return lines
 
 
-def _metric(score: Score) -> str:
-    shown = f"{score.main_metric} {score.value:.2f} of {score.scale:g}"
-    if score.repeats:
-        shown += (
-            f", mean of {len(score.repeats)} repeats (standard deviation "
-            f"{score.standard_deviation:.2f}, error {score.standard_error:.2f})"
-        )
-    return shown
-
-
-def _no_score(result: DatasetResult) -> str:
-    return f"no score: {result.no_score}" if result.no_score else "no score"
-
-
-def _notes(results: Sequence[DatasetResult]) -> list[str]:
-    """Return each note once, with the datasets it is about."""
-    about: dict[str, list[str]] = {}
-    for result in results:
-        for note in result.score.notes if result.score else ():
-            about.setdefault(note, []).append(result.dataset)
-    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
-
-
-def _unread(results: Sequence[DatasetResult]) -> list[str]:
-    """Return how many answers named no option, by dataset."""
-    said = {each.dataset: describe_unread(each.score) for each in results if each.score}
-    return [f"{dataset}: {text}" for dataset, text in said.items() if text is not None]
-
-
-def _defects(results: Sequence[DatasetResult]) -> list[str]:
-    """Return how many published verdicts rest on a known defect, by dataset."""
-    said = {
-        each.dataset: describe_defects(each.score) for each in results if each.score
-    }
-    return [f"{dataset}: {text}" for dataset, text in said.items() if text is not None]
-
-
 def _states(result: DatasetResult) -> str:
     """Say in brackets what became of what has no usable answer."""
     states: Counter[AnswerState] = Counter()
@@ -122,15 +88,6 @@ def _states(result: DatasetResult) -> str:
         if states[state] and state not in USABLE
     ]
     return f" ({', '.join(counted)})" if counted else ""
-
-
-def _unknown_endings(results: Sequence[DatasetResult]) -> list[str]:
-    reasons: Counter[str] = Counter()
-    for result in results:
-        for (state, reason), count in result.endings.items():
-            if state == "answered" and find_ending(reason) == "unknown":
-                reasons[reason] += count
-    return describe_unknown_endings(reasons)
 
 
 def _row(result: DatasetResult) -> tuple[str, ...]:
@@ -151,12 +108,20 @@ def _row(result: DatasetResult) -> tuple[str, ...]:
     if result.score is not None and result.score.scoring != "published":
         notes.append(f"{result.score.scoring} scoring")
     score = result.score
+    metric = f"no score: {result.no_score}" if result.no_score else "no score"
+    if score is not None:
+        metric = f"{score.main_metric} {score.value:.2f} of {score.scale:g}"
+        if score.repeats:
+            metric += (
+                f", mean of {len(score.repeats)} repeats (standard deviation "
+                f"{score.standard_deviation:.2f}, error {score.standard_error:.2f})"
+            )
     return (
         result.dataset,
         str(result.samples),
         str(result.answered),
         "-" if score is None else str(score.correct),
-        _no_score(result) if score is None else _metric(score),
+        metric,
         ", ".join(notes),
     )
 
@@ -215,7 +180,10 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
     counts = Counter(result.outcome for result in results)
     counted = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
     without = sorted({each.dataset for each in results if each.rule == "none"})
-    lines = [f"gates: {counted}" + (_without(without) if without else "")]
+    if without:
+        counted += f"; without a threshold: {', '.join(without[:3])}"
+        counted += f" and {len(without) - 3} more" if len(without) > 3 else ""
+    lines = [f"gates: {counted}"]
     for result in results:
         if result.outcome != "passed":
             first = result.message.splitlines()[0]
@@ -233,92 +201,58 @@ def format_unheld(thresholds: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _without(datasets: Sequence[str]) -> str:
-    shown = ", ".join(datasets[:3])
-    more = f" and {len(datasets) - 3} more" if len(datasets) > 3 else ""
-    return f"; without a threshold: {shown}{more}"
-
-
 def format_markdown(model: str, results: Sequence[GateResult]) -> str:
     """Return a table of all gates, those that fail their test first."""
     failed = sum(result.fails for result in results)
     count = sum(not result.is_note for result in results)
     said = f"{failed} of {count} gates fail" if failed else "every gate passes"
-    lines = [f"## vlmeval: {_cell(model)}, {said}", "", _gate_row(GATE_HEADINGS)]
-    lines.append(_gate_row(["---"] * len(GATE_HEADINGS)))
     ordered = sorted(results, key=lambda each: not each.fails)
-    lines += [_gate_row([_cell(text) for text in _cells(each)]) for each in ordered]
-    return "\n".join([*lines, "", ""])
+    rows = [GATE_HEADINGS, *map(_gate_cells, ordered)]
+    heading = f"## vlmeval: {escape_markdown(model)}, {said}"
+    return "\n".join([heading, "", *write_markdown(rows), "", ""])
 
 
-def _cells(result: GateResult) -> list[str]:
-    gate = f"{result.gate}: {result.metric}" if result.metric else result.gate
-    verdict = "fails" if result.fails else "passes"
-    outcome = result.outcome
-    return [
+def _gate_cells(result: GateResult) -> tuple[str, ...]:
+    outcome: str = result.outcome
+    if outcome == "inconclusive":
+        outcome += ", fails" if result.fails else ", passes"
+    return (
         result.dataset,
-        gate,
-        f"{outcome}, {verdict}" if outcome == "inconclusive" else outcome,
+        f"{result.gate}: {result.metric}" if result.metric else result.gate,
+        outcome,
         "" if result.value is None else f"{result.value:.2f}",
         "" if result.interval is None else describe_interval(result.interval),
         "" if result.expected is None else f"{result.expected:.2f}",
         result.message,
-    ]
+    )
 
 
-def _gate_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+class SessionReport:
+    """Shows a session's progress and results, and writes its reports when it ends.
 
-
-def _cell(text: str) -> str:
-    """Keep text in its cell, and what looks like markup as it is written."""
-    for sign, written in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        ("|", "\\|"),
-        ("\n", "<br>"),
-        ("`", "\\`"),
-    ):
-        text = text.replace(sign, written)
-    return text
-
-
-def append_summary(path: Path, text: str) -> None:
-    """Add to the file of a job's summary, which other steps may have begun.
-
-    Raises `VlmEvalError` where it cannot be written.
+    Lives in the process with the terminal, whatever processes do the work. `unheld` are
+    the thresholds that no test was held against, by their datasets.
     """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise VlmEvalError(
-            f"GITHUB_STEP_SUMMARY={path} cannot be written ({error.strerror}). Point "
-            "it at a writable file, or unset it."
-        ) from None
-
-
-class TerminalReport:
-    """Shows a session's progress and results, whatever processes do the work."""
 
     def __init__(
         self,
-        terminal: pytest.TerminalReporter,
+        terminal: pytest.TerminalReporter | None,
         screen: Screen,
         settings: Settings,
         session_id: str,
         *,
         announce: Callable[[str], None],
-        find_unheld: Callable[[], Mapping[str, str]],
+        unheld: Mapping[str, str],
     ) -> None:
         self._announce = announce
         self._terminal = terminal
-        self._find_unheld = find_unheld
+        self._unheld = unheld
         self._settings = settings
         self._session_id = session_id
         self._store: Store | None = None
         self._watch: Watch | None = None
         self._session: pytest.Session | None = None
+        self._written: list[str] = []
         self.line = LiveProgress(screen, self._progress)
 
     def _find_watch(self) -> Watch | None:
@@ -346,91 +280,123 @@ class TerminalReport:
 
         pytest keeps them to the end, 3 kB an item, for --durations alone.
         """
-        if self._terminal.config.getoption("durations", None) is None:
-            self._terminal.stats.pop("", None)
+        terminal = self._terminal
+        if terminal and terminal.config.getoption("durations", None) is None:
+            terminal.stats.pop("", None)
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Keep the session: its exit status is not final before the summary."""
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int | pytest.ExitCode
+    ) -> None:
+        """Write the reports, however it ends; one that cannot be fails the session."""
+        # Its exit status is not final before the summary.
         self._session = session
+        if exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return
+        if self._settings.report is None and self._settings.export is None:
+            return
+        try:
+            self._written = self._write()
+        except Exception as error:
+            self._written = self._explain(error, exitstatus, "Writing the reports")
 
+    def _write(self) -> list[str]:
+        from pytest_vlmeval.reports.record import load_session
+
+        if not Location(self._settings.work_dir, self._settings.store).may_exist:
+            return []
+        store = Store(self._settings.work_dir, self._settings.store)
+        try:
+            if store.reuse.refusal(self._session_id):
+                return ["no report is written, as nothing was scored"]
+            report = load_session(store, self._settings.cache_dir, self._session_id)
+        finally:
+            store.close()
+        return [] if report is None else write_reports(report, self._settings)
+
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
     ) -> None:
-        """Print the table of datasets, unless nothing was run."""
-        if exitstatus == pytest.ExitCode.USAGE_ERROR:
-            return
+        """Print the table of datasets, unless nothing was run, and what was written."""
+        lines: list[str] | None = None
+        if exitstatus != pytest.ExitCode.USAGE_ERROR:
+            try:
+                lines = self._summarize(exitstatus)
+            except Exception as error:
+                lines = self._explain(error, exitstatus, "The summary")
+        if lines is not None:
+            terminalreporter.write_sep("=", "vlmeval")
+        for line in [*(lines or ()), *(f"vlmeval: {each}" for each in self._written)]:
+            terminalreporter.write_line(printable(line))
+
+    def _summarize(self, exitstatus: int) -> list[str] | None:
+        """Return the lines of the summary; None if there is none."""
         if self._settings.gates.stop_early:
             # The plan may have become smaller since.
             self._watch = None
+        watch = self._find_watch()
+        if watch is None:
+            return None
+        assert self._store is not None
+        # A score of answers that may be another model's is none of this session.
+        if refusal := self._store.reuse.refusal(self._session_id):
+            return [refusal]
+        parts: tuple[Callable[[], Sequence[str]], ...] = (
+            lambda: format_table(watch.results()),
+            self._gates,
+            lambda: format_unheld(self._unheld),
+            lambda: format_account(watch.account()),
+            self._compare,
+        )
         lines: list[str] = []
-        try:
-            watch = self._find_watch()
-            if watch is None:
-                return
-            # A score of answers that may be another model's is none of this session.
-            lines = self._refusal()
-        except Exception as error:
-            lines = [self._failure(error, exitstatus)]
-        else:
-            parts: tuple[Callable[[], Sequence[str]], ...] = (
-                lambda: format_table(watch.results()),
-                self._gates,
-                lambda: format_unheld(self._find_unheld()),
-                lambda: format_account(watch.account()),
-                self._compare,
-            )
-            for part in () if lines else parts:
-                # One that fails does not take the others with it.
-                try:
-                    lines += part()
-                except Exception as error:
-                    lines.append(self._failure(error, exitstatus))
-        terminalreporter.write_sep("=", "vlmeval")
-        for line in lines:
-            terminalreporter.write_line(printable(line))
+        for part in parts:
+            # One that fails does not take the others with it.
+            try:
+                lines += part()
+            except Exception as error:
+                lines += self._explain(error, exitstatus, "The summary")
+        return lines
 
-    def _failure(self, error: Exception, exitstatus: int) -> str:
-        """Return the line of what failed; what is unexpected fails the session."""
-        if isinstance(error, VlmEvalError):
-            return str(error)
-        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    def _explain(self, error: Exception, exitstatus: int, what: str) -> list[str]:
+        """Return the lines of what failed; what is unexpected fails the session."""
+        is_expected = isinstance(error, VlmEvalError)
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not (
+            is_expected and what == "The summary"
+        ):
             assert self._session is not None
             self._session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        return log_error(self._settings, error, "The summary")
-
-    def _refusal(self) -> list[str]:
-        """Explain why stored answers do not count, if their check did not pass."""
-        assert self._store is not None
-        refusal = self._store.reuse.refusal(self._session_id)
-        return [refusal] if refusal else []
+        if is_expected:
+            return str(error).splitlines()
+        return [log_error(self._settings, error, what)]
 
     def _compare(self) -> list[str]:
         """Compare with the run that `--vlm-compare-with` names."""
-        baselines = self._settings.baselines
-        if baselines.compare_with is None or self._store is None:
+        name = self._settings.baselines.compare_with
+        if name is None or self._store is None:
             return []
         from pytest_vlmeval.reports.comparison import compare_session_with
 
         return compare_session_with(
-            self._store,
-            self._settings.cache_dir,
-            self._session_id,
-            baselines.compare_with,
+            self._store, self._settings.cache_dir, self._session_id, name
         )
 
     def _gates(self) -> list[str]:
         """Return the lines about gates; add them to the summary of a CI's job."""
-        if self._store is None:
-            return []
+        assert self._store is not None
         found = self._store.gates.load(self._session_id)
         lines, summary = format_gates(found), self._settings.gates.step_summary
         if found and summary is not None:
+            text = format_markdown(self._settings.model or "", found)
             try:
-                append_summary(
-                    summary, format_markdown(self._settings.model or "", found)
+                # Other steps may have begun the file.
+                with summary.open("a", encoding="utf-8") as file:
+                    file.write(text)
+            except OSError as error:
+                lines.append(
+                    f"GITHUB_STEP_SUMMARY={summary} cannot be written "
+                    f"({error.strerror}). Point it at a writable file, or unset it."
                 )
-            except VlmEvalError as error:
-                lines.append(str(error))
         return lines
 
     def pytest_unconfigure(self) -> None:
@@ -477,55 +443,3 @@ def _write_results(report: RunReport, path: Path, settings: Settings) -> list[st
         f"results: {path}",
         *write_export(report, path, settings.predictions),
     ]
-
-
-class ReportWriter:
-    """Writes the reports of a session when it ends, however it ends.
-
-    Lives in the process with the terminal, which under xdist is the controller.
-    """
-
-    def __init__(self, settings: Settings, session_id: str) -> None:
-        self._settings = settings
-        self._session_id = session_id
-        self._lines: list[str] = []
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(
-        self, session: pytest.Session, exitstatus: int | pytest.ExitCode
-    ) -> None:
-        """Write; a report that cannot be written fails the session."""
-        if exitstatus == pytest.ExitCode.USAGE_ERROR:
-            return
-        try:
-            self._lines = self._write()
-        except Exception as error:
-            self._lines = (
-                str(error).splitlines()
-                if isinstance(error, VlmEvalError)
-                else [log_error(self._settings, error, "Writing the reports")]
-            )
-            if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-                session.exitstatus = pytest.ExitCode.USAGE_ERROR
-
-    def _write(self) -> list[str]:
-        from pytest_vlmeval.reports.record import load_session
-
-        if not Location(self._settings.work_dir, self._settings.store).may_exist:
-            return []
-        store = Store(self._settings.work_dir, self._settings.store)
-        try:
-            if store.reuse.refusal(self._session_id):
-                return ["no report is written, as nothing was scored"]
-            report = load_session(store, self._settings.cache_dir, self._session_id)
-        finally:
-            store.close()
-        return [] if report is None else write_reports(report, self._settings)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(
-        self, terminalreporter: pytest.TerminalReporter
-    ) -> None:
-        """Describe what was written, or why it was not."""
-        for line in self._lines:
-            terminalreporter.write_line(f"vlmeval: {printable(line)}")

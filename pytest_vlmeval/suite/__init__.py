@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
-from pytest_vlmeval.suite.selection import (
-    may_leave_out,
-    named_datasets,
-    selected_datasets,
-)
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.datasets.unscored import Unscored
-    from pytest_vlmeval.run import Run
-    from pytest_vlmeval.run.plan import Need
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.suite.views import SampleView, ScoreView
 
@@ -45,9 +38,6 @@ MARKERS = {
 }
 
 PACKAGE = Path(__file__).parents[1]
-
-# The datasets some of whose items were deselected.
-DESELECTED = pytest.StashKey[set[str]]()
 
 
 class Benchmark:
@@ -88,22 +78,12 @@ class SampleParameter:
     dataset: str
     row: IndexRow
 
-    @property
-    def id(self) -> str:
-        """What stands between the brackets of the item's name."""
-        return f"{self.dataset}-{self.row.index}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreParameter:
     """Names the dataset whose score an item shows."""
 
     dataset: str
-
-    @property
-    def id(self) -> str:
-        """What stands between the brackets of the item's name."""
-        return self.dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,17 +93,12 @@ class UnpreparedParameter:
     dataset: str
     error: str
 
-    @property
-    def id(self) -> str:
-        """What stands between the brackets of the item's name."""
-        return self.dataset
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnselectedParameter:
     """Stands for a test none of whose datasets is selected; it is deselected."""
 
-    id: ClassVar[str] = "unselected"
+    dataset: ClassVar[str] = ""
 
 
 Parameter = SampleParameter | ScoreParameter | UnpreparedParameter | UnselectedParameter
@@ -136,45 +111,15 @@ def id_of(value: object) -> str | None:
     """
     if not isinstance(value, Parameter):
         return None
+    name = value.dataset or "unselected"
+    if isinstance(value, SampleParameter):
+        name = f"{name}-{value.row.index}"
     return "".join(
         char
         if char.isprintable() or unicodedata.category(char) == "Zs"
         else char.encode("unicode_escape").decode()
-        for char in value.id
+        for char in name
     )
-
-
-def wanted_fixture(metafunc: pytest.Metafunc) -> str | None:
-    """Return the fixture that a test is to be parametrized by, if it asks for one."""
-    for name in ("vlm_sample", "vlm_score"):
-        if name in metafunc.fixturenames:
-            return name
-    return None
-
-
-def parametrize(metafunc: pytest.Metafunc, fixture: str, run: Run) -> None:
-    """Expand a test over the samples or the scores of its datasets."""
-    datasets = named_datasets(metafunc)
-    run.choice.declare(datasets)
-    parameters: list[Parameter] = []
-    for dataset in selected_datasets(metafunc, datasets, run).names:
-        parameters += _expand(run, dataset, fixture)
-    parameters = parameters or [UnselectedParameter()]
-    # Their ids come by the hook, whose text pytest takes as it is.
-    metafunc.parametrize(fixture, parameters, indirect=True)
-
-
-def _expand(run: Run, dataset: str, fixture: str) -> Sequence[Parameter]:
-    try:
-        rows = run.rows(dataset)
-    except VlmEvalError as error:
-        return [UnpreparedParameter(dataset=dataset, error=str(error))]
-    except Exception as error:
-        why = log_error(run.settings, error, "Preparing", dataset)
-        return [UnpreparedParameter(dataset=dataset, error=why)]
-    if fixture == "vlm_score":
-        return [ScoreParameter(dataset=dataset)]
-    return [SampleParameter(dataset=dataset, row=row) for row in rows]
 
 
 def parameter_of(item: pytest.Item) -> Parameter | None:
@@ -191,8 +136,8 @@ def parameter_of(item: pytest.Item) -> Parameter | None:
 
 def dataset_of(item: pytest.Item) -> str:
     """Return the dataset that an item shows, "" for one that shows none."""
-    dataset: str = getattr(parameter_of(item), "dataset", "")
-    return dataset
+    parameter = parameter_of(item)
+    return "" if parameter is None else parameter.dataset
 
 
 def shorten(
@@ -236,130 +181,3 @@ def replace_bug(
     call.excinfo = pytest.ExceptionInfo.from_exception(
         failure.with_traceback(error.__traceback__)
     )
-
-
-def gate_folders(items: Iterable[pytest.Item]) -> list[Path]:
-    """Return the folders whose thresholds count, each once.
-
-    Those of the tests that ask for a score, and those that are run as a whole.
-    """
-    partial = _Partial()
-    return list(
-        dict.fromkeys(
-            item.path.parent
-            for item in items
-            if isinstance(parameter := parameter_of(item), ScoreParameter)
-            or (isinstance(parameter, SampleParameter) and not partial.find(item))
-        )
-    )
-
-
-def wants_judge(item: pytest.Item) -> bool:
-    """Return whether a test asks a judge by itself."""
-    return "vlm_judge" in getattr(item, "fixturenames", ())
-
-
-def drop_placeholders(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Take out items that show nothing, and return them.
-
-    A dataset that cannot be prepared keeps one item, which fails and says why.
-    """
-    dropped: list[pytest.Item] = []
-    kept: list[pytest.Item] = []
-    reported: set[str] = set()
-    for item in items:
-        parameter = parameter_of(item)
-        if isinstance(parameter, UnselectedParameter):
-            dropped.append(item)
-        elif isinstance(parameter, UnpreparedParameter):
-            again = parameter.dataset in reported
-            (dropped if again else kept).append(item)
-            reported.add(parameter.dataset)
-        else:
-            kept.append(item)
-    items[:] = kept
-    return dropped
-
-
-def take_unscored(
-    items: list[pytest.Item], reasons: Mapping[str, str], run: Run
-) -> list[pytest.Item]:
-    """Take out, and return, items of datasets that cannot be scored, for `reasons`.
-
-    Only those of benchmarks that leave them out; others stay.
-    """
-    taken: list[pytest.Item] = []
-    kept: list[pytest.Item] = []
-    for item in items:
-        dataset = dataset_of(item)
-        cls = getattr(item, "cls", None)
-        leave = dataset in reasons and may_leave_out(item.config, cls, dataset, run)
-        (taken if leave else kept).append(item)
-    items[:] = kept
-    return taken
-
-
-def note_deselected(items: Iterable[pytest.Item]) -> None:
-    """Remember of which datasets a session does not have all items."""
-    for item in items:
-        parameter = parameter_of(item)
-        if isinstance(parameter, SampleParameter | ScoreParameter):
-            found = item.config.stash.setdefault(DESELECTED, set())
-            found.add(parameter.dataset)
-
-
-class _Partial:
-    """Whether a session may lack some tests of an item's dataset, in its folder."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, Path], bool] = {}
-
-    def find(self, item: pytest.Item) -> bool:
-        """Return whether they may be deselected, or lie where nothing is collected."""
-        parameter, folder = parameter_of(item), item.path.parent
-        key = getattr(parameter, "dataset", ""), folder
-        if key not in self._known:
-            from pytest_vlmeval.suite.selection import is_narrowed
-
-            deselected = item.config.stash.get(DESELECTED, set())
-            narrowed = is_narrowed(item.config, folder)
-            self._known[key] = narrowed or key[0] in deselected
-        return self._known[key]
-
-
-def needed_datasets(items: Iterable[pytest.Item]) -> Mapping[str, Need]:
-    """Return what the items need of each dataset, in the order of the items."""
-    from pytest_vlmeval.run.plan import Need
-
-    whole: set[str] = set()
-    gated: set[str] = set()
-    compared: dict[str, set[Path]] = {}
-    indexes: dict[str, set[str]] = {}
-    expected: set[str] = set()
-    partial = _Partial()
-    for item in items:
-        parameter = parameter_of(item)
-        if isinstance(parameter, SampleParameter | ScoreParameter):
-            function = getattr(item, "function", None)
-            if function is Benchmark.test_score or not partial.find(item):
-                expected.add(parameter.dataset)
-        if isinstance(parameter, SampleParameter):
-            indexes.setdefault(parameter.dataset, set()).add(parameter.row.index)
-        elif isinstance(parameter, ScoreParameter):
-            indexes.setdefault(parameter.dataset, set())
-            whole.add(parameter.dataset)
-            if "snapshot" in getattr(item, "fixturenames", ()):
-                folders = compared.setdefault(parameter.dataset, set())
-                folders.add(item.path.parent)
-            if getattr(item, "function", None) is not Benchmark.test_no_regression:
-                gated.add(parameter.dataset)
-    return {
-        name: Need(
-            whole=name in whole,
-            indexes=frozenset() if name in whole else frozenset(found),
-            gated=name in gated,
-            compared=frozenset(compared.get(name, ())),
-            expected=name in expected,
-        )
-        for name, found in indexes.items()
-    }

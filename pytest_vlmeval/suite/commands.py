@@ -1,14 +1,20 @@
-"""What runs instead of tests: a set-up, a listing, a report of a stored run."""
+"""What runs instead of tests: the doctor, a set-up, a listing, reports of a run."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
+import os
+import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
@@ -18,27 +24,43 @@ from pytest_vlmeval.datasets.unscored import foresee, is_scored
 from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.records import DatasetInfo, Hub
 from pytest_vlmeval.settings.option import parse_names
+from pytest_vlmeval.suite.selection import plan_session
 from pytest_vlmeval.suite.session import (
+    FORECAST_KEY,
+    SCREEN_KEY,
+    get_run,
     get_settings,
     is_given,
-    run_without_workers,
-    selects_for_setup,
+    names_paths,
 )
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.models.pool import Endpoint
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.settings import Settings
 
 Write = Callable[[str], None]
+Command = Callable[[pytest.Config, Write], int | None]
+
+
+def run_command(config: pytest.Config, write: Write) -> int | None:
+    """Run what stands in for tests; None if a session does it.
+
+    Raises `VlmEvalError` for what the user can fix.
+    """
+    for option, command in COMMANDS.items():
+        if config.getoption(option) not in (None, False):
+            return command(config, write)
+    return run_report(config, write)
 
 
 def run_runs(config: pytest.Config, write: Write) -> int:
     """List the runs of the store; the `--vlm-runs` command."""
     from pytest_vlmeval.reports.comparison import list_runs
 
-    return _with_store(
-        get_settings(config), lambda store: write(list_runs(store.history))
-    )
+    with closing(_find_store(get_settings(config))) as store:
+        write(list_runs(store.history))
+    return int(pytest.ExitCode.OK)
 
 
 def run_report(config: pytest.Config, write: Write) -> int:
@@ -48,18 +70,16 @@ def run_report(config: pytest.Config, write: Write) -> int:
 
     settings = get_settings(config)
     if settings.report is None and settings.export is None:
-        raise pytest.UsageError(
+        raise VlmEvalError(
             "--vlm-mode=report writes the reports of a stored run, and none is named: "
             "give --vlm-report=FILE.html, --vlm-export=DIR, or both."
         )
-
-    def report(store: Store) -> None:
+    with closing(_find_store(settings)) as store:
         run = store.history.find(settings.run, settings.model)
         found = load_run(store, settings.cache_dir, run.run_id)
         for line in write_reports(found, settings):
             write(line)
-
-    return _with_store(settings, report)
+    return int(pytest.ExitCode.OK)
 
 
 def run_compare(config: pytest.Config, write: Write) -> int:
@@ -72,12 +92,11 @@ def run_compare(config: pytest.Config, write: Write) -> int:
     names = config.getoption("--vlm-compare")
     if len(names) != 2:
         given = f" ({', '.join(names)})" if names else ""
-        raise pytest.UsageError(
+        raise VlmEvalError(
             f"--vlm-compare takes two runs, A and B, and {len(names)} are given"
             f"{given}. Give both; pytest --vlm-runs lists the runs in the store."
         )
-
-    def report(store: Store) -> None:
+    with closing(_find_store(settings)) as store:
         old, new = (
             load_run(store, settings.cache_dir, store.history.find(name).run_id)
             for name in names
@@ -85,129 +104,103 @@ def run_compare(config: pytest.Config, write: Write) -> int:
         found, lines = compare_alike(new, old)
         for line in [*lines, *write_reports(found, settings)]:
             write(line)
+    return int(pytest.ExitCode.OK)
 
-    return _with_store(settings, report)
 
-
-def _with_store(settings: Settings, use: Callable[[Store], None]) -> int:
-    """Use the store, which has to be there."""
+def _find_store(settings: Settings) -> Store:
+    """Open the store, which has to be there."""
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.run.store.database import Location
 
     if not Location(settings.work_dir, settings.store).may_exist:
-        raise pytest.UsageError(
+        raise VlmEvalError(
             f"There is no run store in {settings.store_name}. Run a benchmark first, "
             "or name the folder of another store with --vlm-work-dir."
         )
-    try:
-        store = Store(settings.work_dir, settings.store)
-        try:
-            use(store)
-        finally:
-            store.close()
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
-    return int(pytest.ExitCode.OK)
+    return Store(settings.work_dir, settings.store)
 
 
-Command = Callable[[pytest.Config, Callable[[str], None]], int]
-
-
-def find_command(config: pytest.Config) -> Command | None:
-    """Return what to run instead of tests, if anything."""
-    if config.getoption("--vlm-doctor"):
-        return run_doctor
-    if config.getoption("--vlm-setup"):
-        if not selects_for_setup(config):
-            return run_setup
-        run_without_workers(config)
-        return None
-    if config.getoption("--vlm-list") is not None:
-        return run_list
-    if config.getoption("--vlm-list-models"):
-        return run_list_models
-    if config.getoption("--vlm-runs"):
-        return run_runs
-    if config.getoption("--vlm-compare") is not None:
-        return run_compare
-    if _is_mode_given(config) and get_settings(config).mode == "report":
-        return run_report
-    return None
-
-
-def _is_mode_given(config: pytest.Config) -> bool:
-    """Look for the mode; the first look at any option is what reads a task file."""
-    try:
-        return is_given("mode", config)
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
-
-
-def run_doctor(config: pytest.Config, write: Callable[[str], None]) -> int:
-    """Examine all that a run needs; the `--vlm-doctor` command."""
-    from pytest_vlmeval.suite.doctor import examine, from_error, write_findings
-
-    try:
-        settings = get_settings(config)
-    except pytest.UsageError as error:
-        findings = [from_error("options", error)]
-    else:
-        for remark in settings.remarks:
-            write(f"vlmeval: {remark}")
-        findings = list(examine(settings))
-    colour = sys.stdout.isatty()
-    # What goes to a file is not wrapped, so that it can be searched and copied.
-    width = shutil.get_terminal_size().columns if colour else 1_000
-    for line in write_findings(findings, width, colour=colour):
-        write(line)
-    failed = any(finding.state == "error" for finding in findings)
-    return int(pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK)
-
-
-def run_setup(config: pytest.Config, write: Callable[[str], None]) -> int:
+def run_setup(config: pytest.Config, write: Write) -> int | None:
     """Build the sandbox environment and say where it is; the `--vlm-setup` command.
 
     Where datasets are selected, a session does, with what they need.
     """
     from pytest_vlmeval.datasets.library import Library
 
-    try:
-        (python,) = Library(get_settings(config), write).set_up([])
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
+    if names_paths(config) or is_given("data", config):
+        # In one process, whatever xdist is to start.
+        for name, value in (("numprocesses", None), ("dist", "no"), ("tx", [])):
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+        return None
+    (python,) = Library(get_settings(config), write).set_up([])
     write(f"sandbox environment ready: {python}")
     return int(pytest.ExitCode.OK)
 
 
-def run_list(config: pytest.Config, write: Callable[[str], None]) -> int:
+def set_up(session: pytest.Session) -> None:
+    """Build the environments that datasets need: `--vlm-setup` with some selected.
+
+    Those of the tests in the given paths; else those that `--vlm-data` names.
+    """
+    config, run = session.config, get_run(session.config)
+    if names_paths(config):
+        run.check_names()
+        forecast = config.stash[FORECAST_KEY]
+        names = [*forecast.names, *forecast.left_out]
+    else:
+        names = run.choice.named()
+    ready = run.library.set_up(names)
+    for python, datasets in ready.items():
+        told = f" ({', '.join(datasets)})" if datasets else ""
+        line = f"sandbox environment ready: {python}{told}"
+        config.stash[SCREEN_KEY].announce(line)
+    session.testscollected = len(ready)
+
+
+def download(session: pytest.Session) -> None:
+    """Download what the tests need: `--vlm-download-only`.
+
+    Each dataset that fails counts as a test.
+    """
+    run, announce = get_run(session.config), session.config.stash[SCREEN_KEY].announce
+    names = list(session.config.stash[FORECAST_KEY].names)
+    run.check_names()
+    plan = plan_session(run, names)
+    if plan.downloads:
+        announce(plan.summary())
+    session.testscollected = len(names)
+    for name in names:
+        try:
+            announce(f"{name}: {run.library.fetch(name)}")
+        except VlmEvalError as error:
+            announce(str(error))
+            session.testsfailed += 1
+
+
+def run_list(config: pytest.Config, write: Write) -> int:
     """List the datasets; the `--vlm-list` command."""
     from pytest_vlmeval.datasets.catalog import demo_datasets
     from pytest_vlmeval.datasets.library import Library
 
     settings = get_settings(config)
     words = parse_names(config.getoption("--vlm-list"))
-    try:
-        # What is written may be JSON, so anything else goes elsewhere.
-        library = Library(settings, _write_aside)
-        infos = [*library.catalog.values(), *demo_datasets().values()]
-        write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
+    # What is written may be JSON, so anything else goes elsewhere.
+    library = Library(settings, _write_aside)
+    infos = [*library.catalog.values(), *demo_datasets().values()]
+    write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
     return int(pytest.ExitCode.OK)
 
 
-def run_list_models(config: pytest.Config, write: Callable[[str], None]) -> int:
+def run_list_models(config: pytest.Config, write: Write) -> int:
     """List the local models; the `--vlm-list-models` command."""
     from pytest_vlmeval.datasets.catalog import locate_package
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.models.local import read_models
 
     settings = get_settings(config)
-    try:
-        python = Library(settings, _write_aside).environment.python
-        models = read_models(locate_package(python, settings.cache_dir).folder)
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
+    python = Library(settings, _write_aside).environment.python
+    models = read_models(locate_package(python, settings.cache_dir).folder)
     for name, model in models.items():
         path = model.arguments.get("model_path", "")
         write(f"{name:40} {model.class_name:24} {path}".rstrip())
@@ -372,3 +365,295 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
         "before a download. --vlm-list=json has more.",
     ]
     return "\n".join(lines)
+
+
+def run_doctor(config: pytest.Config, write: Write) -> int:
+    """Examine all that a run needs; the `--vlm-doctor` command."""
+    try:
+        settings = get_settings(config)
+    except pytest.UsageError as error:
+        found = [_from_error("options", error)]
+    else:
+        for remark in settings.remarks:
+            write(f"vlmeval: {remark}")
+        found = list(examine(settings))
+    colour = sys.stdout.isatty()
+    # What goes to a file is not wrapped, so that it can be searched and copied.
+    width = shutil.get_terminal_size().columns if colour else 1_000
+    for line in write_diagnoses(found, width, colour=colour):
+        write(line)
+    failed = any(each.state == "error" for each in found)
+    return int(pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK)
+
+
+class Diagnosis(NamedTuple):
+    """Something that the doctor looked at: how it is, and what to do about it.
+
+    A `note` is no error, but worth to know; `remedy` is "" where nothing is to do.
+    """
+
+    about: str
+    state: Literal["ok", "note", "error"]
+    text: str
+    remedy: str = ""
+
+
+def _from_error(about: str, error: BaseException) -> Diagnosis:
+    """Make a diagnosis of an error, whose text says what to do."""
+    return Diagnosis(about, "error", str(error))
+
+
+def examine(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield the diagnoses; nothing is changed, and no sample asked."""
+    names = ("pytest-vlmeval", "pytest", "openai", "pandas")
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    yield Diagnosis("versions", "ok", f"Python {platform.python_version()}, {found}")
+    yield from asyncio.run(examine_model(settings))
+    yield from asyncio.run(examine_judges(settings))
+    yield from examine_folders(settings)
+    yield examine_gpus(settings)
+    yield examine_sandbox(settings)
+    yield examine_store(settings)
+
+
+async def examine_model(settings: Settings) -> list[Diagnosis]:
+    """Examine the model: each endpoint by itself, then what it takes."""
+    from pytest_vlmeval.models.open import NO_MODEL, backend_of, create_pool
+    from pytest_vlmeval.models.pool import Concurrency, Learned
+
+    if settings.model is None:
+        return [Diagnosis("model", "note", NO_MODEL)]
+    if settings.serving.model:
+        return [_find_command("model", settings.serving.model)]
+    # From here; what the nodes of a cluster have is seen when replicas start there.
+    settings = replace(settings, cluster=None)
+    found: list[Diagnosis] = []
+    notes: list[str] = []
+    one, learned = Concurrency(1, adaptive=False), Learned(None, notes.append)
+    try:
+        pool = create_pool(settings, one, lambda client: client, learned=learned)
+    except VlmEvalError as error:
+        return [_from_error("model", error)]
+    try:
+        for endpoint in pool.endpoints:
+            found.append(await _check(endpoint, "model", str(settings.model)))
+            if found[-1].state == "ok" and backend_of(settings).is_served:
+                found += await _try_media(endpoint, settings)
+    finally:
+        await pool.close()
+    return found + [Diagnosis("model", "note", note) for note in notes]
+
+
+async def _check(endpoint: Endpoint, about: str, name: str) -> Diagnosis:
+    try:
+        await endpoint.client.check()
+    except VlmEvalError as error:
+        return _from_error(about, error)
+    where = endpoint.name
+    text = f"{name} is served at {where}" if "://" in where else f"{name}, here"
+    return Diagnosis(about, "ok", text)
+
+
+async def _try_media(endpoint: Endpoint, settings: Settings) -> list[Diagnosis]:
+    from pytest_vlmeval.models.check import NAMES, REMEDIES, Capability, try_media
+
+    wanted: set[Capability] = {"image", "images"}
+    if settings.video_url:
+        wanted.add("video")
+    try:
+        tried = await try_media(endpoint.client, wanted, settings.prompting)
+    except VlmEvalError as error:
+        return [_from_error("media", error)]
+    found = []
+    for it in tried:
+        name, what = endpoint.name, NAMES[it.capability]
+        remedy = REMEDIES[it.capability]
+        refused = f"{name} refuses {what}: {it.words}"
+        if it.state == "accepted":
+            found.append(Diagnosis("media", "ok", f"{name} takes {what}"))
+        elif it.state == "unknown":
+            text = f"{name} gave no answer to {what}: {it.words}"
+            remedy = "See the server's log; a run may end there too."
+            found.append(Diagnosis("media", "error", text, remedy))
+        elif it.capability == "images":
+            remedy += " Datasets with one image in a question run all the same."
+            found.append(Diagnosis("media", "note", refused, remedy))
+        else:
+            found.append(Diagnosis("media", "error", refused, remedy))
+    return found
+
+
+async def examine_judges(settings: Settings) -> list[Diagnosis]:
+    """Check whether each judge is served."""
+    from pytest_vlmeval.models.open import create_judge_pool
+    from pytest_vlmeval.models.pool import Concurrency, Learned
+
+    if settings.serving.judge:
+        return [_find_command("judge", settings.serving.judge)]
+    if not settings.judges:
+        return [Diagnosis("judge", "ok", settings.judging)]
+    found = []
+    notes: list[str] = []
+    one, learned = Concurrency(1, adaptive=False), Learned(None, notes.append)
+    for judge in settings.judges:
+        try:
+            pool = create_judge_pool(
+                settings, judge, one, lambda client: client, learned=learned
+            )
+        except VlmEvalError as error:
+            found.append(_from_error("judge", error))
+            continue
+        try:
+            checks = (_check(each, "judge", judge.name) for each in pool.endpoints)
+            found += await asyncio.gather(*checks)
+        finally:
+            await pool.close()
+    return found + [Diagnosis("judge", "note", note) for note in notes]
+
+
+def _find_command(about: str, words: Sequence[str]) -> Diagnosis:
+    """Look for the program that the run is to start a server with."""
+    program = shutil.which(words[0])
+    if program is not None:
+        return Diagnosis(about, "ok", f"{program} is started for the run")
+    text = f"{words[0]} is to be started for the run, and is not found"
+    return Diagnosis(about, "error", text, "Install it, or give its path.")
+
+
+# What a first run takes: the sandbox 0.4 GB, its download as much, and a dataset.
+LEAST_BYTES = 1_000_000_000
+SETUP = "pytest --vlm-setup"
+
+
+def examine_folders(settings: Settings) -> Iterator[Diagnosis]:
+    """Check whether each folder can be written, and has room."""
+    for about, folder, remedy in (
+        ("data root", settings.data_root, "point LMUData at another folder"),
+        ("cache", settings.cache_dir, "give another with --vlm-cache-dir"),
+        ("work dir", settings.work_dir, "give another with --vlm-work-dir"),
+    ):
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            remedy = f"Make {there} a folder that you may write to, or {remedy}."
+            yield Diagnosis(about, "error", f"{folder} cannot be written", remedy)
+            continue
+        free = shutil.disk_usage(there).free
+        made = "" if folder.exists() else ", made when first needed"
+        text = f"{folder}{made}, {free / 1e9:.1f} GB free"
+        if free >= LEAST_BYTES:
+            yield Diagnosis(about, "ok", text)
+        else:
+            least = f"A first run takes {LEAST_BYTES / 1e9:.0f} GB"
+            yield Diagnosis(about, "error", text, f"{least}: free some, or {remedy}.")
+
+
+def examine_gpus(settings: Settings) -> Diagnosis:
+    """Name the GPUs; they matter only to models that run on this machine."""
+    from pytest_vlmeval.models.local import find_devices
+    from pytest_vlmeval.models.open import backend_of
+
+    devices = find_devices(settings.local.visible_devices)
+    if devices:
+        return Diagnosis("GPU", "ok", f"{len(devices)} ({', '.join(devices)})")
+    if backend_of(settings).is_ours or settings.serving.model:
+        return Diagnosis(
+            "GPU",
+            "note",
+            "none was found, so that the model runs on the processor",
+            "Is nvidia-smi there, and CUDA_VISIBLE_DEVICES not empty?",
+        )
+    return Diagnosis("GPU", "ok", "none here, and this model needs none here")
+
+
+def examine_sandbox(settings: Settings) -> Diagnosis:
+    """Start ms-vlmeval's environment, if it is built."""
+    from pytest_vlmeval.sandbox.calls import describe_sandbox
+    from pytest_vlmeval.sandbox.environment import ensure_environment
+    from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+
+    try:
+        environment = ensure_environment(
+            settings.cache_dir,
+            python=settings.sandbox_python,
+            offline=True,
+            announce=lambda line: None,
+        )
+    except VlmEvalError as error:
+        if settings.sandbox_python is not None or settings.offline:
+            return _from_error("sandbox", error)
+        text = "not built yet; the first run does, in about a minute"
+        return Diagnosis("sandbox", "note", text, f"Build it ahead: {SETUP}")
+    try:
+        with closing(Sandbox(environment.python)) as sandbox:
+            found = describe_sandbox(sandbox)
+    except (VlmEvalError, SandboxFault) as error:
+        remedy = f"Remove {environment.python.parent.parent} and run {SETUP}."
+        return Diagnosis("sandbox", "error", str(error), remedy)
+    text = (
+        f"ms-vlmeval {found.ms_vlmeval}, Python {found.python}, pandas {found.pandas}"
+    )
+    return Diagnosis("sandbox", "ok", text)
+
+
+def examine_store(settings: Settings) -> Diagnosis:
+    """Open the run store, if there is one; none is made."""
+    from pytest_vlmeval.run.store import Store
+    from pytest_vlmeval.run.store.database import Location
+
+    location = Location(settings.work_dir, settings.store)
+    if not location.may_exist:
+        text = f"none yet; the first run makes {location.file}"
+        return Diagnosis("store", "ok", text)
+    try:
+        with closing(Store(settings.work_dir, settings.store)) as store:
+            count = len(store.history.runs())
+    except VlmEvalError as error:
+        return _from_error("store", error)
+    noun = "run" if count == 1 else "runs"
+    return Diagnosis("store", "ok", f"{location.file or location}, {count} {noun}")
+
+
+STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
+
+
+def write_diagnoses(
+    found: Sequence[Diagnosis], width: int, *, colour: bool
+) -> list[str]:
+    """Return the lines of a table, `width` columns wide, and what it comes to."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in found:
+        text = Text(each.text)
+        if each.remedy:
+            text.append(f"\n{each.remedy}", style="bold")
+        table.add_row(Text(each.state, STYLES[each.state]), Text(each.about), text)
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    count = sum(each.state == "error" for each in found)
+    noun = "error" if count == 1 else "errors"
+    return [*lines, "", f"{count} {noun} to fix." if count else "All is well."]
+
+
+COMMANDS: Mapping[str, Command] = {
+    "--vlm-doctor": run_doctor,
+    "--vlm-setup": run_setup,
+    "--vlm-list": run_list,
+    "--vlm-list-models": run_list_models,
+    "--vlm-runs": run_runs,
+    "--vlm-compare": run_compare,
+}

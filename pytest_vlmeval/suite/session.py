@@ -25,9 +25,17 @@ from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.reports.screen import Relay, Screen
 from pytest_vlmeval.settings import Settings, load_from
 from pytest_vlmeval.settings.sources import Sources, pytest_sources
-from pytest_vlmeval.settings.table import BY_NAME
+from pytest_vlmeval.settings.table import BY_NAME, COMMANDS
 from pytest_vlmeval.suite.attachments import register_attachments
-from pytest_vlmeval.suite.forecast import DownloadOnly, Forecast, LeftOut, SetUpOnly
+from pytest_vlmeval.suite.selection import (
+    Forecast,
+    LeftOut,
+    drop_placeholders,
+    gate_folders,
+    needed_datasets,
+    take_unscored,
+    wants_judge,
+)
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server import ServerKeeper
@@ -45,12 +53,11 @@ SESSION_ID_KEY = pytest.StashKey[str]()
 REFUSAL_KEY = pytest.StashKey[str]()
 # Thresholds that no test was held against, by their datasets.
 UNHELD_KEY = pytest.StashKey[dict[str, str]]()
-# The keys under which a worker tells its controller why nothing can be run, and
-# which thresholds it held nothing against.
-USAGE_ERROR = "vlmeval_usage_error"
+# The key under which a worker tells its controller which thresholds it held nothing
+# against.
 UNHELD = "vlmeval_unheld"
 # The keys under which the controller gives its workers the session's name, and a
-# channel for the lines that they announce.
+# channel for the lines that they announce, and for why nothing can be run.
 SESSION_ID = "vlmeval_session_id"
 LINES = "vlmeval_lines"
 # What the controller says on that channel where it was interrupted.
@@ -82,6 +89,22 @@ def get_sources(config: pytest.Config) -> Sources:
 def is_given(name: str, config: pytest.Config) -> bool:
     """Return whether the option `name` was given anywhere, whatever its value."""
     return get_sources(config).find(BY_NAME[name]) is not None
+
+
+def names_paths(config: pytest.Config) -> bool:
+    """Return whether the command line names paths of tests."""
+    return config.args_source is pytest.Config.ArgsSource.ARGS
+
+
+def is_command(config: pytest.Config) -> bool:
+    """Return whether something runs instead of tests, as `--vlm-list`."""
+    if any(config.getoption(each) not in (None, False) for each in COMMANDS):
+        return True
+    try:
+        # The first look at any option is what reads a task file.
+        return is_given("mode", config) and get_settings(config).mode == "report"
+    except VlmEvalError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def get_settings(config: pytest.Config) -> Settings:
@@ -131,17 +154,6 @@ def _share(config: pytest.Config) -> ProcessShare:
 
 def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     """Expand a test over its datasets, once what the session downloads is known."""
-    try:
-        _parametrize(metafunc, fixture)
-    except (VlmEvalError, pytest.UsageError, pytest.Collector.CollectError):
-        raise
-    except Exception as error:
-        what = f"Collecting {metafunc.definition.nodeid}"
-        line = log_error(get_settings(metafunc.config), error, what)
-        raise pytest.Collector.CollectError(line) from None
-
-
-def _parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
     config = metafunc.config
     try:
         get_settings(config)
@@ -151,15 +163,17 @@ def _parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:
         nothing = [suite.UnselectedParameter()]
         metafunc.parametrize(fixture, nothing, indirect=True)
         return
-    run = get_run(config)
-    if FORECAST_KEY not in config.stash:
-        only_collects = bool(config.option.collectonly)
-        _register_forecast(config, Forecast(only_collects=only_collects))
-    forecast = config.stash[FORECAST_KEY]
-    if forecast.noting:
-        forecast.note(metafunc, fixture, run)
-    else:
-        suite.parametrize(metafunc, fixture, run)
+    try:
+        run = get_run(config)
+        if FORECAST_KEY not in config.stash:
+            _register_forecast(config, Forecast())
+        config.stash[FORECAST_KEY].parametrize(metafunc, fixture, run)
+    except (VlmEvalError, pytest.UsageError, pytest.Collector.CollectError):
+        raise
+    except Exception as error:
+        what = f"Collecting {metafunc.definition.nodeid}"
+        line = log_error(get_settings(config), error, what)
+        raise pytest.Collector.CollectError(line) from None
 
 
 def _register_forecast(config: pytest.Config, forecast: Forecast) -> None:
@@ -186,10 +200,13 @@ def expand_tests(session: pytest.Session, items: list[pytest.Item]) -> None:
     if forecast.names_only:
         items.clear()
         return
-    announce = config.stash[SCREEN_KEY].announce
     # One of several processes speaks.
     first = _share(config).number == 0
-    forecast.check(run, announce if first else lambda line: None)
+    forecast.check(
+        run,
+        config.stash[SCREEN_KEY].announce if first else lambda line: None,
+        only_collects=config.option.collectonly,
+    )
     if forecast.refusal is None:
         forecast.expand(session, items)
 
@@ -203,22 +220,35 @@ def begin_run(session: pytest.Session) -> None:
     forecast = config.stash.get(FORECAST_KEY, None)
     if forecast is not None and forecast.refusal is not None:
         _refuse(session, forecast.refusal)
-    _check_judges(session)
-    if not any(map(suite.parameter_of, session.items)):
-        return
-    dropped = suite.drop_placeholders(session.items)
-    if dropped:
-        config.hook.pytest_deselected(items=dropped)
     try:
+        asks = not config.option.collectonly
+        # Tests of the user's own may ask judges.
+        if (
+            asks
+            and any(map(wants_judge, session.items))
+            and get_settings(config).judges
+        ):
+            get_run(config).judges.check()
+        if not any(map(suite.parameter_of, session.items)):
+            return
+        if _ends_before_tests(session):
+            config.stash[SCREEN_KEY].announce(
+                "nothing is asked, as no test runs after an error of the collection; "
+                "--continue-on-collection-errors runs those that were collected"
+            )
+            return
+        dropped = drop_placeholders(session.items)
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
         run = get_run(config)
         run.check_names()
-        if not config.option.collectonly and run.settings.mode != "infer":
-            folders = suite.gate_folders(session.items)
+        if asks and run.settings.mode != "infer":
+            folders = gate_folders(session.items)
             _refuse_gated(run, config.stash[FORECAST_KEY].left_out, folders)
             _refuse_unscored(session, run)
-        needed = suite.needed_datasets(session.items)
-        if needed and not config.option.collectonly:
-            run.begin(needed, suite.gate_folders(session.items))
+        needed = needed_datasets(session.items)
+        if needed and asks:
+            run.begin(needed, gate_folders(session.items))
             if session.shouldstop:
                 # It was interrupted while this worker got ready.
                 run.halt()
@@ -228,19 +258,31 @@ def begin_run(session: pytest.Session) -> None:
         _refuse(session, log_error(get_settings(config), error, "Beginning the run"))
 
 
+def _ends_before_tests(session: pytest.Session) -> bool:
+    """Return whether pytest runs no test, as it could not collect a module."""
+    option = session.config.option
+    return bool(
+        session.testsfailed
+        and not option.collectonly
+        and not option.continue_on_collection_errors
+        # xdist runs what was collected.
+        and not is_worker(session.config)
+    )
+
+
 def _refuse_unscored(session: pytest.Session, run: Run) -> None:
     """Take out what benchmarks leave out; VlmEvalError for what else has no score.
 
     Most of it was foreseen; what has no references may only show in its file.
     """
     config = session.config
-    needed = suite.needed_datasets(session.items)
+    needed = needed_datasets(session.items)
     reasons = {name: why for name in needed if (why := run.why_unscored(name))}
     if not reasons:
         return
-    folders = suite.gate_folders(session.items)
-    dropped = suite.take_unscored(session.items, reasons, run)
-    rest = [name for name in reasons if name in suite.needed_datasets(session.items)]
+    folders = gate_folders(session.items)
+    dropped = take_unscored(session.items, reasons, run)
+    rest = [name for name in reasons if name in needed_datasets(session.items)]
     if rest or not any(map(suite.parameter_of, session.items)):
         raise VlmEvalError(
             explain_refusal({name: reasons[name] for name in rest or reasons})
@@ -255,7 +297,7 @@ def _refuse_unscored(session: pytest.Session, run: Run) -> None:
             },
             compared=set(need.compared),
         )
-        for name, need in suite.needed_datasets(dropped).items()
+        for name, need in needed_datasets(dropped).items()
     }
     _refuse_gated(run, left_out, folders)
     config.hook.pytest_deselected(items=dropped)
@@ -294,23 +336,12 @@ def _refuse_gated(
         raise VlmEvalError("\n".join(told))
 
 
-def _check_judges(session: pytest.Session) -> None:
-    """Check the judges that tests of the user's own ask for."""
-    config = session.config
-    if config.option.collectonly or not any(map(suite.wants_judge, session.items)):
-        return
-    try:
-        if get_settings(config).judges:
-            get_run(config).judges.check()
-    except VlmEvalError as error:
-        _refuse(session, str(error))
-
-
 def _refuse(session: pytest.Session, message: str) -> None:
     """End the session with a usage error; a worker leaves it to its controller."""
     if not is_worker(session.config):
         raise pytest.UsageError(message)
-    _worker(session.config).workeroutput[USAGE_ERROR] = message
+    # At once, so that it is there before xdist compares what workers collected.
+    _worker(session.config).workerinput[LINES].send([message])
     session.items[:] = []
 
 
@@ -325,7 +356,8 @@ def note_unheld(session: pytest.Session) -> None:
     if is_worker(config):
         _worker(config).workeroutput[UNHELD] = unheld
         return
-    found = config.stash.setdefault(UNHELD_KEY, unheld)
+    found = config.stash.setdefault(UNHELD_KEY, {})
+    found |= unheld
     stopped = session.shouldstop or session.shouldfail
     if stopped or config.option.setuponly or config.option.setupplan:
         found.clear()
@@ -417,9 +449,11 @@ class Controller:
         node.workerinput[LINES] = channel = node.gateway.newchannel()
         ended = threading.Event()
 
-        def hear(line: str | None) -> None:
+        def hear(line: str | list[str] | None) -> None:
             if line is None:
                 ended.set()
+            elif isinstance(line, list):
+                self._usage_errors += line
             else:
                 self.say_once(line)
 
@@ -456,9 +490,16 @@ class Controller:
                 self._announced.add(line)
                 self._announce(line)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Explain by the refusal of a worker why it has no tests and others have."""
+        differs = "Different tests were collected" in str(report.longrepr)
+        if self._usage_errors and report.failed and differs:
+            report.longrepr = self._usage_errors[0]
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
-        """Take what a worker left behind: a usage error, and what it did not hold."""
+        """Take up which thresholds a worker did not hold."""
         output = getattr(node, "workeroutput", {})
         left = {} if error else output.get(UNHELD, {})
         # What one of them held is held; of one that died it is not known.
@@ -468,9 +509,6 @@ class Controller:
             if name not in shared:
                 del self.unheld[name]
         self.unheld.update({name: left[name] for name in shared})
-        message = output.get(USAGE_ERROR)
-        if message is not None and message not in self._usage_errors:
-            self._usage_errors.append(message)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
@@ -497,104 +535,46 @@ def register_reports(session: pytest.Session) -> None:
         announce = controller.say_once
         config.stash[UNHELD_KEY] = controller.unheld
         config.pluginmanager.register(controller, "vlmeval-controller")
-        if is_model_given(config):
-            # Ahead of the workers, all but one of which would wait for it.
-            build_environment(config, screen.announce)
-    _keep_servers(config, screen)
-    if is_given("download-only", config) and get_settings(config).download_only:
-        _register_download_only(config, screen)
-    if config.getoption("--vlm-setup"):
-        _register_setup(config, screen)
-        return
-    _register_writer(config)
-    if terminal is None or not is_model_given(config):
-        return
-    from pytest_vlmeval.reports.terminal import TerminalReport
+        if is_given("model", config):
+            _build_environment(config, screen)
+    if is_given("serve", config) or is_given("judge-serve", config):
+        from pytest_vlmeval.models.server import ServerKeeper
 
-    report = TerminalReport(
-        terminal,
-        screen,
-        get_settings(config),
-        get_session_id(config),
-        announce=announce,
-        find_unheld=lambda: config.stash.get(UNHELD_KEY, {}),
-    )
-    config.pluginmanager.register(report, "vlmeval-terminal")
-    if config.get_verbosity() >= 0:
-        config.pluginmanager.register(report.line, "vlmeval-progress")
-        report.line.start()
-
-
-def _keep_servers(config: pytest.Config, screen: Screen) -> None:
-    """Stand by to start the servers that the run is to have."""
-    if not (is_given("serve", config) or is_given("judge-serve", config)):
-        return
-    from pytest_vlmeval.models.server import ServerKeeper
-
-    config.stash[KEEPER_KEY] = keeper = ServerKeeper(
-        get_settings(config), get_session_id(config), screen.announce
-    )
-    keeper.start()
-
-
-def _register_writer(config: pytest.Config) -> None:
-    if not is_model_given(config):
-        return
-    settings = get_settings(config)
-    if settings.report or settings.export:
-        from pytest_vlmeval.reports.terminal import ReportWriter
-
-        writer = ReportWriter(settings, get_session_id(config))
-        config.pluginmanager.register(writer, "vlmeval-reports")
-
-
-def _register_download_only(config: pytest.Config, screen: Screen) -> None:
-    if is_controller(config):
-        raise pytest.UsageError(
-            "--vlm-download-only works in one process: leave -n out, or give -n 0."
+        config.stash[KEEPER_KEY] = keeper = ServerKeeper(
+            get_settings(config), get_session_id(config), screen.announce
         )
-    _register_forecast(config, forecast := Forecast(names_only=True))
-    download = DownloadOnly(forecast, lambda: get_run(config), screen.announce)
-    config.pluginmanager.register(download, "vlmeval-download-only")
+        keeper.start()
+    if is_given("download-only", config) and get_settings(config).download_only:
+        if is_controller(config):
+            raise pytest.UsageError(
+                "--vlm-download-only works in one process: leave -n out, or give -n 0."
+            )
+        _register_forecast(config, Forecast(names_only=True))
+    if config.getoption("--vlm-setup"):
+        _register_forecast(config, Forecast(names_only=True))
+    elif is_given("model", config):
+        from pytest_vlmeval.reports.terminal import SessionReport
+
+        unheld = config.stash.setdefault(UNHELD_KEY, {})
+        report = SessionReport(
+            terminal,
+            screen,
+            get_settings(config),
+            get_session_id(config),
+            announce=announce,
+            unheld=unheld,
+        )
+        config.pluginmanager.register(report, "vlmeval-reports")
+        if terminal is not None and config.get_verbosity() >= 0:
+            config.pluginmanager.register(report.line, "vlmeval-progress")
+            report.line.start()
 
 
-def selects_for_setup(config: pytest.Config) -> bool:
-    """Return whether paths or --vlm-data choose what `--vlm-setup` sets up."""
-    return _names_paths(config) or is_given("data", config)
-
-
-def run_without_workers(config: pytest.Config) -> None:
-    """Let xdist start no workers: what is set up is so in one process."""
-    for name, value in (("numprocesses", None), ("dist", "no"), ("tx", [])):
-        if hasattr(config.option, name):
-            setattr(config.option, name, value)
-
-
-def _names_paths(config: pytest.Config) -> bool:
-    return config.args_source is pytest.Config.ArgsSource.ARGS
-
-
-def _register_setup(config: pytest.Config, screen: Screen) -> None:
-    _register_forecast(config, forecast := Forecast(names_only=True))
-    setup = SetUpOnly(
-        forecast,
-        lambda: get_run(config),
-        screen.announce,
-        looks=_names_paths(config),
-    )
-    config.pluginmanager.register(setup, "vlmeval-setup")
-
-
-def build_environment(config: pytest.Config, announce: Callable[[str], None]) -> Path:
-    """Return the sandbox's interpreter, its environment built if need be."""
+def _build_environment(config: pytest.Config, screen: Screen) -> None:
+    """Build the sandbox ahead of the workers, all but one of which would wait."""
     from pytest_vlmeval.datasets.library import Library
 
     try:
-        return Library(get_settings(config), announce).environment.python
+        _ = Library(get_settings(config), screen.announce).environment
     except VlmEvalError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def is_model_given(config: pytest.Config) -> bool:
-    """Return whether a model is named: other sessions must cost nothing."""
-    return is_given("model", config)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.records import JudgeReply, Score
-from pytest_vlmeval.reports.summary import describe_unread
+from pytest_vlmeval.reports.summary import describe_score
 from tests.support.reading_cases import COLOURS as OPTIONS
 from tests.support.reading_cases import LETTERS, NEITHER, NO, UNREAD, YES
 from tests.support.run_fixtures import endpoint, properties, write_table
@@ -211,7 +211,7 @@ def test_unread_answers_are_counted_in_words(judge: str, said: str) -> None:
         judge=judge,
         unread=21,
     )
-    assert describe_unread(score) == said
+    assert describe_score(score) == [said]
 
 
 def test_own_tables_and_the_reports(project: Project, server: ServerProcess) -> None:

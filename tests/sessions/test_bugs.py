@@ -136,7 +136,7 @@ ONE = {
         1,
     ),
     "collecting": (
-        ("suite", "selected_datasets"),
+        ("suite.selection", "may_select"),
         "*Collecting test_math.py::TestMath::test_sample failed unexpectedly: ",
         2,
     ),

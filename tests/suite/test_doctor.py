@@ -11,8 +11,13 @@ import pytest
 
 from pytest_vlmeval.settings import Settings, load_from
 from pytest_vlmeval.settings.sources import pytest_sources
-from pytest_vlmeval.suite import doctor as machine
-from pytest_vlmeval.suite.doctor import Finding, find_judges, find_model, write_findings
+from pytest_vlmeval.suite import commands
+from pytest_vlmeval.suite.commands import (
+    Diagnosis,
+    examine_judges,
+    examine_model,
+    write_diagnoses,
+)
 from tests.support.run_fixtures import Project
 from tests.support.server_fixtures import ServerProcess
 from tests.support.task_files import swift_task, write_task
@@ -90,18 +95,18 @@ def test_a_run_that_would_not(project: Project) -> None:
     )
 
 
-def model_findings(settings: Settings) -> list[tuple[str, str, str]]:
-    """Return the findings on the model, without their remedies."""
-    found = asyncio.run(find_model(settings))
+def model_diagnoses(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return the diagnoses of the model, without their remedies."""
+    found = asyncio.run(examine_model(settings))
     return [(each.about, each.state, each.text) for each in found]
 
 
 def test_models_of_every_kind(load: Load, server: ServerProcess) -> None:
-    ((about, state, text),) = model_findings(load())
+    ((about, state, text),) = model_diagnoses(load())
     assert (about, state) == ("model", "note")
     assert text.startswith("No model was named. Give --vlm-model=NAME")
-    assert model_findings(load("--vlm-model=demo")) == [("model", "ok", "demo, here")]
-    ((_, state, text),) = model_findings(
+    assert model_diagnoses(load("--vlm-model=demo")) == [("model", "ok", "demo, here")]
+    ((_, state, text),) = model_diagnoses(
         load("--vlm-model=other", f"--vlm-api-base={server.url}")
     )
     assert state == "error"
@@ -110,7 +115,7 @@ def test_models_of_every_kind(load: Load, server: ServerProcess) -> None:
         ("sh", "ok", "/sh is started for the run"),
         ("no-such-server", "error", "is to be started for the run, and is not found"),
     ):
-        ((_, found, text),) = model_findings(
+        ((_, found, text),) = model_diagnoses(
             load("--vlm-model=m", f"--vlm-serve={program} {{port}}")
         )
         assert (found, text.endswith(said)) == (state, True)
@@ -132,7 +137,7 @@ def test_media_that_are_not_taken(
 ) -> None:
     server.control(rules=[rule])
     settings = load("--vlm-model=tiny-vlm", f"--vlm-api-base={server.url}")
-    found = asyncio.run(find_model(settings))
+    found = asyncio.run(examine_model(settings))
     media = [each for each in found if each.state != "ok"]
     assert any(each.state == state and said in each.text for each in media), found
     assert all(each.remedy for each in media)
@@ -140,7 +145,7 @@ def test_media_that_are_not_taken(
 
 def test_judges(load: Load, server: ServerProcess) -> None:
     settings = load("--vlm-judge=tiny-vlm,other", f"--vlm-judge-api-base={server.url}")
-    first, second = asyncio.run(find_judges(settings))
+    first, second = asyncio.run(examine_judges(settings))
     assert (first.state, first.text) == ("ok", f"tiny-vlm is served at {server.url}")
     assert second.state == "error"
     assert "Give one of these with --vlm-judge." in second.text
@@ -150,60 +155,60 @@ def test_folders(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file = tmp_path / "file"
     file.touch()
     settings = load(f"--vlm-cache-dir={file}/in/it", LMUData=str(tmp_path))
-    root, cache, _ = machine.find_folders(settings)
+    root, cache, _ = commands.examine_folders(settings)
     assert root.state == "ok"
     assert (cache.state, cache.text) == ("error", f"{file}/in/it cannot be written")
     assert cache.remedy == (
         f"Make {file} a folder that you may write to, or give another with "
         "--vlm-cache-dir."
     )
-    monkeypatch.setattr(machine, "LEAST_BYTES", 10**18)
-    root = next(machine.find_folders(settings))
+    monkeypatch.setattr(commands, "LEAST_BYTES", 10**18)
+    root = next(commands.examine_folders(settings))
     assert root.state == "error"
     assert root.remedy.endswith("free some, or point LMUData at another folder.")
     monkeypatch.undo()
     settings = load(f"--vlm-work-dir={file}/in/it", LMUData=str(tmp_path))
-    *_, work = machine.find_folders(settings)
+    *_, work = commands.examine_folders(settings)
     assert (work.state, work.text) == ("error", f"{file}/in/it cannot be written")
     assert work.remedy.endswith("or give another with --vlm-work-dir.")
     options = (f"--vlm-cache-dir={tmp_path}/c", f"--vlm-work-dir={tmp_path}/w")
     advised = load(*options, LMUData=str(tmp_path))
-    assert [each.state for each in machine.find_folders(advised)] == ["ok"] * 3
+    assert [each.state for each in commands.examine_folders(advised)] == ["ok"] * 3
 
 
 def test_gpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = machine.find_gpus(load(CUDA_VISIBLE_DEVICES=""))
+    elsewhere = commands.examine_gpus(load(CUDA_VISIBLE_DEVICES=""))
     assert elsewhere.text == "none here, and this model needs none here"
     local = load("--vlm-backend=local", "--vlm-model=m", CUDA_VISIBLE_DEVICES="")
-    assert machine.find_gpus(local).state == "note"
+    assert commands.examine_gpus(local).state == "note"
     local = load("--vlm-backend=local", "--vlm-model=m", CUDA_VISIBLE_DEVICES="0,3")
-    found = machine.find_gpus(local)
+    found = commands.examine_gpus(local)
     assert (found.state, found.text) == ("ok", "2 (0, 3)")
 
 
 def test_sandboxes(load: Load, tmp_path: Path) -> None:
-    found = machine.find_sandbox(load(f"--vlm-cache-dir={tmp_path}"))
+    found = commands.examine_sandbox(load(f"--vlm-cache-dir={tmp_path}"))
     assert (found.state, found.remedy) == (
         "note",
         "Build it ahead: pytest --vlm-setup",
     )
     assert not list(tmp_path.iterdir())
-    found = machine.find_sandbox(load("--vlm-sandbox-python=/bin/false"))
+    found = commands.examine_sandbox(load("--vlm-sandbox-python=/bin/false"))
     assert found.state == "error"
     assert found.text.startswith("--vlm-sandbox-python=/bin/false is not a working Py")
 
 
 def test_lines_fit_and_are_told_apart_by_colour_where_there_is_any() -> None:
     found = [
-        Finding(about="model", state="error", text="word " * 40, remedy="Fix it."),
-        Finding(about="store", state="ok", text="[bold] is text"),
+        Diagnosis("model", "error", "word " * 40, "Fix it."),
+        Diagnosis("store", "ok", "[bold] is text"),
     ]
-    plain = write_findings(found, 60, colour=False)
+    plain = write_diagnoses(found, 60, colour=False)
     assert max(map(len, plain)) <= 60
     assert "\x1b" not in "".join(plain)
     assert [line for line in plain if "Fix it." in line]
     assert [line for line in plain if "[bold] is text" in line]
     assert plain[-1] == "1 error to fix."
-    coloured = write_findings(found, 60, colour=True)
+    coloured = write_diagnoses(found, 60, colour=True)
     assert "\x1b[1;31merror" in "".join(coloured)
     assert json.dumps(plain)
