@@ -279,7 +279,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_server.py": {
-        "test_more_replicas_than_devices": ("models/local:choose_devices",),
+        "test_more_replicas_than_devices": ("models/server:ServerKeeper._start_all",),
         "test_one_that_is_slow_is_given_more_time": (
             "models/server:Server.wait_ready",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import httpx2
@@ -22,6 +22,21 @@ class UnreadableBodyError(httpx2.DecodingError):
     """A body is compressed in a way that cannot be undone."""
 
 
+async def bound(limit: int, response: httpx2.Response) -> None:
+    """Replace the body of a response, before it is read, by a bounded one.
+
+    `limit` is that of a reply; an HTTP error and a list of models are cut instead.
+    """
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    is_error = response.status_code >= HTTPStatus.BAD_REQUEST
+    response.stream = BoundedStream(
+        response.stream,
+        response.headers.pop("content-encoding", ""),
+        min(limit, ERROR_BYTES) if is_error else limit,
+        cut=is_error or response.request.method == "GET",
+    )
+
+
 class BoundedStream(httpx2.AsyncByteStream):
     """The unpacked body of a response, at most `limit` bytes of it.
 
@@ -36,8 +51,15 @@ class BoundedStream(httpx2.AsyncByteStream):
         *,
         cut: bool,
     ) -> None:
+        name = encoding.strip().lower()
+        if name not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+            raise UnreadableBodyError(
+                f"its body is compressed by {name[:40]!r}, though only {ENCODINGS} "
+                "were asked for"
+            )
         self._stream = stream
-        self._unpacker = _unpacker(encoding)
+        self._is_plain = name in {"", "identity"}
+        self._inflate: zlib._Decompress | None = None
         self._limit = limit
         self._cut = cut
 
@@ -46,79 +68,34 @@ class BoundedStream(httpx2.AsyncByteStream):
         received = unpacked = 0
         async for chunk in self._stream:
             received += len(chunk)
-            for part in self._unpacker.unpack(chunk, self._limit + 1 - unpacked):
+            rest = chunk
+            while rest:
+                part, rest = self._unpack(rest, self._limit + 1 - unpacked)
                 unpacked += len(part)
                 if unpacked > self._limit and self._cut:
                     yield part[: self._limit - unpacked]
                     return
                 if unpacked > self._limit:
                     raise ReplyTooLargeError
-                yield part
+                if part:
+                    yield part
             if received > self._limit:  # of what unpacks to nothing
                 if self._cut:
                     return
                 raise ReplyTooLargeError
 
+    def _unpack(self, chunk: bytes, most: int) -> tuple[bytes, bytes]:
+        """Unpack gzip or zlib to at most so many bytes; return the next member too."""
+        if self._is_plain:
+            return chunk[:most], b""
+        if self._inflate is None or self._inflate.eof:
+            self._inflate = zlib.decompressobj(_ANY_HEADER)
+        try:
+            part = self._inflate.decompress(chunk, most)
+        except zlib.error:
+            raise UnreadableBodyError("its compressed body is damaged") from None
+        return part, self._inflate.unused_data
+
     async def aclose(self) -> None:
         """Let go of the connection; a body that has not ended ends it."""
         await self._stream.aclose()
-
-
-class _Plain:
-    def unpack(self, chunk: bytes, most: int) -> Iterator[bytes]:
-        """Yield the chunk as it is."""
-        yield chunk[:most]
-
-
-class _Zipped:
-    """Unpacks gzip, one member or several, and zlib."""
-
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(_ANY_HEADER)
-
-    def unpack(self, chunk: bytes, most: int) -> Iterator[bytes]:
-        """Yield what a chunk unpacks to, at most so many bytes."""
-        while chunk and most > 0:
-            if self._inflate.eof:
-                self._inflate = zlib.decompressobj(_ANY_HEADER)
-            try:
-                part = self._inflate.decompress(chunk, most)
-            except zlib.error:
-                raise UnreadableBodyError("its compressed body is damaged") from None
-            chunk = self._inflate.unused_data
-            most -= len(part)
-            if part:
-                yield part
-
-
-def _unpacker(encoding: str) -> _Plain | _Zipped:
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return _Plain()
-    if name in ("gzip", "x-gzip", "deflate"):
-        return _Zipped()
-    raise UnreadableBodyError(
-        f"its body is compressed by {name[:40]!r}, though only {ENCODINGS} were asked "
-        "for"
-    )
-
-
-class Bound:
-    """Sets the bounds of the responses of a client, before they are read.
-
-    `limit` is that of a reply; an HTTP error and a list of models are cut instead.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-
-    async def __call__(self, response: httpx2.Response) -> None:
-        """Replace the body of a response by a bounded one."""
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        is_error = response.status_code >= HTTPStatus.BAD_REQUEST
-        response.stream = BoundedStream(
-            response.stream,
-            response.headers.pop("content-encoding", ""),
-            min(self._limit, ERROR_BYTES) if is_error else self._limit,
-            cut=is_error or response.request.method == "GET",
-        )

@@ -11,6 +11,8 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -24,7 +26,6 @@ from pytest_vlmeval.models.endings import (
     UNCLOSED_THOUGHT,
     calls_tools,
     find_ending,
-    is_filter_code,
 )
 from pytest_vlmeval.settings.groups import AS_IT_IS, TagPair
 from pytest_vlmeval.settings.option import ApiKey
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.models.endings import Ending
-    from pytest_vlmeval.models.refusals import Member
     from pytest_vlmeval.records import PromptPart, Turn
     from pytest_vlmeval.settings.groups import Prompting
 
@@ -219,81 +219,45 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 
 
+@dataclass(frozen=True, slots=True)
 class BodyWriter:
-    """Writes request bodies; what all requests share is written once.
+    """Writes request bodies; `left_out` are members that no request has."""
 
-    `left_out` are members that no request has, `max_tokens_name` is what the token
-    limit is called.
-    """
+    model: str
+    max_tokens: int | None
+    temperature: float | None
+    left_out: Collection[str] = ()
 
-    def __init__(
-        self,
-        model: str,
-        max_tokens: int | None,
-        temperature: float | None,
-        left_out: Collection[str] = (),
-        max_tokens_name: str = "max_tokens",
-    ) -> None:
-        self._model = model
-        self._max_tokens = max_tokens
-        self._temperature = temperature
-        self._left_out = left_out
-        self.max_tokens_name = max_tokens_name
-        self._opening = self._open(max_tokens, temperature, None, "")
-
-    def sends(self, member: Member, request: Request) -> bool:
-        """Return whether the body of a request has a token limit, or a temperature."""
-        own = {"max_tokens": self._max_tokens, "temperature": self._temperature}
-        value = getattr(request, member)
-        value = own[member] if value is None else value
-        return value is not None and member not in self._left_out
-
-    def _open(
-        self,
-        max_tokens: int | None,
-        temperature: float | None,
-        system: str | None,
-        extra_body: str,
-    ) -> bytes:
-        """Return a body as far as the first message of the user."""
+    def members(self, request: Request) -> dict[str, object]:
+        """Return what a body has beside the messages and the user's own members."""
+        limit, temperature = request.max_tokens, request.temperature
         members: dict[str, object] = {
-            "model": self._model,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
+            "model": self.model,
+            "max_tokens": self.max_tokens if limit is None else limit,
+            "temperature": self.temperature if temperature is None else temperature,
         }
-        shared = {
-            self.max_tokens_name if name == "max_tokens" else name: value
+        return {
+            name: value
             for name, value in members.items()
-            if value is not None and name not in self._left_out
+            if value is not None and name not in self.left_out
         }
-        if extra_body:
-            shared |= json.loads(extra_body)
-        first = ""
-        if system is not None:
-            first = json.dumps({"role": "system", "content": system}) + ", "
-        opening = f"{json.dumps(shared)[:-1]}, " if shared else "{"
-        return f'{opening}"messages": [{first}'.encode()
 
-    def _opening_for(self, request: Request) -> bytes:
-        extra_body = request.prompting.extra_body
-        own = (request.max_tokens, request.temperature, request.system)
-        if own == (None, None, None) and not extra_body:
-            return self._opening
-        max_tokens, temperature, system = own
-        return self._open(
-            self._max_tokens if max_tokens is None else max_tokens,
-            self._temperature if temperature is None else temperature,
-            system,
-            extra_body,
-        )
-
-    def write(self, request: Request) -> bytes:
+    def write(self, request: Request, limit_name: str = "max_tokens") -> bytes:
         """Return the JSON body of a prompt; `RequestError` if an image is unreadable.
 
-        Images and videos are the bytes of their files, but for images that the
-        request bounds, or sends as ms-vlmeval does.
+        `limit_name` is what the token limit is called. Images and videos are the bytes
+        of their files, but for images that the request bounds, or sends as ms-vlmeval
+        does.
         """
-        pieces = [self._opening_for(request)]
+        members = self.members(request)
+        if "max_tokens" in members:
+            members[limit_name] = members.pop("max_tokens")
+        members |= json.loads(request.prompting.extra_body or "{}")
+        opening = f"{json.dumps(members)[:-1]}, " if members else "{"
+        pieces = [f'{opening}"messages": ['.encode()]
+        if request.system is not None:
+            system = json.dumps({"role": "system", "content": request.system})
+            pieces.append(f"{system},".encode())
         for turn, reply in zip_longest(request.turns, request.replies):
             pieces += _turn_pieces(turn, request)
             if reply is not None:
@@ -327,7 +291,7 @@ def _part_pieces(part: PromptPart, request: Request) -> tuple[bytes, ...]:
         return (f'{{"type": "text", "text": {text}}}'.encode(),)
     if not _MEDIA_TYPE.fullmatch(part.media_type):
         raise input_error(
-            f"{_noun(part)} {part.media} has no media type: {part.media_type}"
+            f"{part.kind} {part.media} has no media type: {part.media_type}"
         )
     data = read_media(request.media_folder, part)
     media_type, detail = part.media_type, ""
@@ -370,12 +334,8 @@ def read_media(folder: Path, part: PromptPart) -> bytes:
         return (folder / part.media).read_bytes()
     except OSError as error:
         raise input_error(
-            f"{_noun(part)} {part.media} cannot be read: {error.strerror or error}"
+            f"{part.kind} {part.media} cannot be read: {error.strerror or error}"
         ) from None
-
-
-def _noun(part: PromptPart) -> str:
-    return "image" if part.kind == "image" else part.kind
 
 
 def input_error(message: str) -> RequestError:
@@ -416,7 +376,7 @@ class ReplyReader:
             raise self._error(f"what cannot be read: {describe(error)}") from None
 
     def _read(self, body: bytes, more_tags: Sequence[TagPair] | None) -> Reply:
-        choice, usage, fingerprint = self._first_choice(body)
+        choice, usage, fingerprint = self.first_choice(body)
         message = choice.get("message")
         if not isinstance(message, dict):
             raise self._error("a choice without a message")
@@ -494,30 +454,6 @@ class ReplyReader:
             retryable=False,
         )
 
-    def is_filtered(self, body: bytes) -> bool:
-        """Return whether an error body says that a filter stopped the prompt."""
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            return False
-        error = value.get("error") if isinstance(value, dict) else None
-        if not isinstance(error, dict):
-            error = value if isinstance(value, dict) else {}
-        inner = error.get("innererror")
-        codes = [error.get("code"), inner.get("code") if isinstance(inner, dict) else 0]
-        return any(map(is_filter_code, codes))
-
-    def explain_no_completion(self, body: bytes) -> RequestError | None:
-        """Return what is wrong with a 200 that is no completion; None if it is one.
-
-        Whatever its message holds: a short one may be empty, or cut off in a thought.
-        """
-        try:
-            self._first_choice(body)
-        except RequestError as error:
-            return error
-        return None
-
     def words(self, body: bytes) -> str:
         """Return an error body's own words in one line, "" if there are none.
 
@@ -542,10 +478,13 @@ class ReplyReader:
             words = words[: WORDS_LIMIT - 1] + "…"
         return printable(words)
 
-    def _first_choice(
+    def first_choice(
         self, body: bytes
     ) -> tuple[dict[str, object], dict[str, object], str]:
-        """Return the first choice of a completion, its usage and system fingerprint."""
+        """Return the first choice of a completion, its usage and system fingerprint.
+
+        `RequestError` if the body of a 200 is no completion.
+        """
         try:
             completion = json.loads(body)
         except RecursionError:
@@ -705,25 +644,27 @@ def target_size(width: int, height: int, prompting: Prompting) -> tuple[int, int
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
+@contextmanager
+def _bounded_pixels() -> Iterator[None]:
+    """Raise ValueError for an image of more pixels than PIL takes."""
+    from PIL import Image
+
+    try:
+        yield
+    # The warning is an error where pytest makes all of them such.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from None
+
+
 def fit_image(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
     """Return an image within the bounds, and its media type.
 
     One that is within them stays as it is, byte by byte. Raises OSError for what PIL
     cannot read, ValueError for more pixels than it takes.
     """
-    from PIL import Image
-
-    try:
-        return _fit_bytes(data, media_type, prompting)
-    # The warning is an error where pytest makes all of them such.
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(str(error)) from None
-
-
-def _fit_bytes(data: bytes, media_type: str, prompting: Prompting) -> tuple[bytes, str]:
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(data)) as image:
+    with _bounded_pixels(), Image.open(io.BytesIO(data)) as image:
         size = target_size(*image.size, prompting)
         if size == image.size:
             return data, media_type
@@ -737,8 +678,7 @@ def _fit_bytes(data: bytes, media_type: str, prompting: Prompting) -> tuple[byte
         smaller = upright.resize(size, Image.Resampling.LANCZOS)
     kept = _KEPT.get(media_type, "PNG")
     out = io.BytesIO()
-    options = {} if kept == "PNG" else {"quality": JPEG_QUALITY}
-    smaller.save(out, kept, **options)
+    smaller.save(out, kept, **({} if kept == "PNG" else {"quality": JPEG_QUALITY}))
     return out.getvalue(), media_type if media_type in _KEPT else "image/png"
 
 
@@ -752,14 +692,11 @@ def as_ms_vlmeval(data: bytes, saved_as: str, image_size: int | None) -> bytes:
     """
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if not saved_as:
-                return _encode(image, image_size)
-            with _save(image, saved_as) as saved:
-                return _encode(saved, image_size)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(str(error)) from None
+    with _bounded_pixels(), Image.open(io.BytesIO(data)) as image:
+        if not saved_as:
+            return _encode(image, image_size)
+        with _save(image, saved_as) as saved:
+            return _encode(saved, image_size)
 
 
 def _save(image: PillowImage, suffix: str) -> PillowImage:

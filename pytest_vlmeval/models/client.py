@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -117,6 +118,10 @@ class RequestError(Exception):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes without a traceback."""
+        return partial(RequestError, **vars(self)), self.args
+
 
 class ModelClient(Protocol):
     """A model that can be asked; after `check`, all calls are on one event loop."""
@@ -192,15 +197,14 @@ def normalize_api_base(url: str, role: Role = "model") -> str:
 def origin(url: str) -> str:
     """Return scheme, host and port of a URL; ValueError for one without them."""
     parts = urlsplit(url)
-    scheme = parts.scheme.lower()
     standard = {"http": 80, "https": 443}
-    if scheme not in standard or not parts.hostname:
+    if parts.scheme not in standard:
         raise ValueError
-    port = parts.port
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{scheme}://{host}" + (
-        "" if port in (None, standard[scheme]) else f":{port}"
-    )
+    port = None if parts.port == standard[parts.scheme] else parts.port
+    netloc = _netloc(parts.hostname, port)
+    if not netloc:
+        raise ValueError
+    return f"{parts.scheme}://{netloc}"
 
 
 def _netloc(host: str | None, port: int | None) -> str:

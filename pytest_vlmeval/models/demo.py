@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.models.client import Request
 
-if TYPE_CHECKING:
     Part = tuple[Literal["text", "image"], str | bytes]
 
 FOLDER = Path(__file__).parent.parent / "datasets" / "demo"
@@ -45,15 +44,6 @@ SYSTEM = "You are a helpful assistant."
 # Mean and deviation of each channel in transformers' Qwen2VLImageProcessor (CLIP's).
 CHANNEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CHANNEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-
-
-class Generation(NamedTuple):
-    """An answer; `completion_tokens` counts the token that ended it, if one did."""
-
-    text: str
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int
-    completion_tokens: int
 
 
 class SpecialTokens(NamedTuple):
@@ -202,9 +192,10 @@ class DemoModel:
         self._tokenizer = load_tokenizer(folder / "tokenizer.json")
         self._special = special_tokens(self._tokenizer)
 
-    def generate(self, parts: Sequence[Part], max_tokens: int) -> Generation:
+    def generate(self, parts: Sequence[Part], max_tokens: int) -> Reply:
         """Answer one user turn greedily; any number of images, also none.
 
+        The token that ended the answer counts among its tokens, if one did.
         `parts` are in order: a text, or the original bytes of an image. ValueError:
         an image cannot be decoded, or the prompt leaves no room in the context.
         """
@@ -222,7 +213,7 @@ class DemoModel:
         images = [part for _, part in parts if isinstance(part, bytes)]
         answer = self._decode(ids, self._embed(ids, images), max_tokens)
         stopped = answer[-1] in {self._special.turn_end, self._special.end_of_text}
-        return Generation(
+        return Reply(
             text=self._tokenizer.decode(answer),
             finish_reason="stop" if stopped else "length",
             prompt_tokens=len(ids),
@@ -309,11 +300,9 @@ class DemoClient:
 
     async def describe(self) -> Mapping[str, str]:
         """Return the checksum of the model's files."""
-        return {"weights": await asyncio.to_thread(self._checksum)}
-
-    def _checksum(self) -> str:
         files = [self._folder / name for name in MODEL_FILES]
-        return checksum_files(files, self._folder, None)
+        checksum = await asyncio.to_thread(checksum_files, files, self._folder, None)
+        return {"weights": checksum}
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt; `RequestError` of kind "input" if it cannot be read."""
@@ -335,25 +324,16 @@ class DemoClient:
             raise input_error(
                 "the demo model sees images and no videos: leave out --vlm-video-url"
             )
-        parts: list[tuple[Literal["text", "image"], str | bytes]] = [
+        parts: list[Part] = [
             ("text", part.text)
             if part.kind == "text"
             else ("image", read_media(request.media_folder, part))
             for part in turn
         ]
-        try:
-            made = self._loaded().generate(parts, self._max_tokens)
-        except ValueError as error:
-            raise input_error(f"the demo model cannot answer: {error}") from None
-        return Reply(
-            text=made.text,
-            finish_reason=made.finish_reason,
-            prompt_tokens=made.prompt_tokens,
-            completion_tokens=made.completion_tokens,
-        )
-
-    def _loaded(self) -> DemoModel:
         with self._model_lock:
             if self._model is None:
                 self._model = DemoModel(threads=1, folder=self._folder)
-            return self._model
+        try:
+            return self._model.generate(parts, self._max_tokens)
+        except ValueError as error:
+            raise input_error(f"the demo model cannot answer: {error}") from None

@@ -40,11 +40,6 @@ _ENDINGS: dict[Ending, frozenset[str]] = {
     ),
 }
 _BY_WORD = {word: ending for ending, words in _ENDINGS.items() for word in words}
-# What an error calls a prompt that a filter stopped.
-_FILTER_CODES = frozenset(
-    "content_filter content_policy_violation responsibleaipolicyviolation "
-    "data_inspection_failed datainspectionfailed".split()
-)
 
 
 def _normalize(finish_reason: str) -> str:
@@ -66,8 +61,3 @@ def is_cut_off(finish_reason: str) -> bool:
 def calls_tools(finish_reason: str) -> bool:
     """Return whether a finish_reason says that the model called a tool."""
     return _normalize(finish_reason) in _TOOLS
-
-
-def is_filter_code(code: object) -> bool:
-    """Return whether an error's code says that a filter stopped the prompt."""
-    return isinstance(code, str) and code.lower() in _FILTER_CODES

@@ -19,8 +19,10 @@ import os
 import re
 import shlex
 import ssl
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,9 +42,9 @@ from openai import (
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean, printable
 from pytest_vlmeval.models.bounded import (
     ENCODINGS,
-    Bound,
     ReplyTooLargeError,
     UnreadableBodyError,
+    bound,
 )
 from pytest_vlmeval.models.chat import BodyWriter, ReplyReader, retry_after_s
 from pytest_vlmeval.models.client import (
@@ -56,7 +58,7 @@ from pytest_vlmeval.models.client import (
 )
 from pytest_vlmeval.models.evidence import read_entry
 from pytest_vlmeval.models.pool import Learned
-from pytest_vlmeval.models.refusals import MemberRefusal, read_refusal
+from pytest_vlmeval.models.refusals import MemberRefusal, is_filtered, read_refusal
 from pytest_vlmeval.records import PromptPart
 from pytest_vlmeval.settings.groups import PLAIN, RequestForm
 from pytest_vlmeval.settings.option import ApiKey, shown_address
@@ -115,45 +117,37 @@ class Listing:
         return None
 
 
+@dataclass(frozen=True, slots=True)
 class ServerCheck:
     """Judges what an endpoint answers at the start; errors are `VlmEvalError`.
 
     `role` is what the model is there for, as its texts name the options of that.
     """
 
-    def __init__(
-        self, model: str, api_base: str, reader: ReplyReader, role: Role
-    ) -> None:
-        self._model = model
-        self._api_base = api_base
-        self._reader = reader
-        self._role = role
-        self._option = option_prefix(role)
-        # `transformers serve` lists only what its cache holds, if it has one at all,
-        # and loads at the first request, which may take minutes.
-        self._named_by_path = model.startswith("/")
+    model: str
+    api_base: str
+    reader: ReplyReader
+    role: Role
 
     def no_server(self, reason: str) -> VlmEvalError:
         """Describe how to start a server where none answered."""
-        parts = urlsplit(self._api_base)
+        parts = urlsplit(self.api_base)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        whose = "judge's " if self._role == "judge" else ""
+        whose, without = "", "a server with --vlm-model=demo"
+        if self.role == "judge":
+            whose, without = "judge's ", "a judge with --vlm-judge=exact_matching"
         return VlmEvalError(
-            f"No {whose}server answers at {self._api_base} ({reason}). Start one "
+            f"No {whose}server answers at {self.api_base} ({reason}). Start one "
             "there:\n"
             f"    swift deploy --model CHECKPOINT_OR_MODEL_ID "
-            f"--served_model_name {shlex.quote(self._model)} --port {port}\n"
-            f"or give the URL of another with {self._option}api-base, or run without "
-            + (
-                "a judge with --vlm-judge=exact_matching."
-                if self._role == "judge"
-                else "a server with --vlm-model=demo."
-            )
+            f"--served_model_name {shlex.quote(self.model)} --port {port}\n"
+            f"or give the URL of another with {option_prefix(self.role)}api-base, or "
+            f"run without {without}."
         )
 
     def read_status(self, status: int, body: bytes) -> Listing:
         """Return what an HTTP error in place of the list means; raise for a bad key."""
-        words = self._reader.words(body)
+        words = self.reader.words(body)
         # A key may be one for chat alone: of a 403 the request decides.
         if status != HTTPStatus.FORBIDDEN:
             self._check_key(status, words)
@@ -166,8 +160,8 @@ class ServerCheck:
         if status in {401, 403} or refused_by_swift:
             said = f" ({words})" if words else ""
             raise VlmEvalError(
-                f"The server at {self._api_base} refuses the API key, or the lack of "
-                f"one: it answered {status}{said}. {key_advice(self._role)}"
+                f"The server at {self.api_base} refuses the API key, or the lack of "
+                f"one: it answered {status}{said}. {key_advice(self.role)}"
             )
 
     def read_models(self, body: bytes) -> Listing:
@@ -186,12 +180,8 @@ class ServerCheck:
                 entries[name] = entry
         if entries or value == []:
             return Listing(entries=entries)
-        words = self._reader.words(body) or "an empty body"
+        words = self.reader.words(body) or "an empty body"
         return Listing(problem=f"answered with what is not a list of models: {words}")
-
-    def is_settled(self, listing: Listing) -> bool:
-        """Return whether no request is needed to know that the model can be asked."""
-        return self._named_by_path or listing.find(self._model) is not None
 
     def explain(self, listing: Listing, error: RequestError | None) -> str:
         """Describe how it goes on after a real request; raise where it cannot.
@@ -203,16 +193,16 @@ class ServerCheck:
             self._check_key(error.status or 0, words.partition(": ")[2])
             if not self._may_be_of_the_request(error):
                 raise self._refused(listing, error)
-            outcome = f"A request for {self._model!r} was refused ({words})"
+            outcome = f"A request for {self.model!r} was refused ({words})"
         else:
-            outcome = f"A request for {self._model!r} was answered"
+            outcome = f"A request for {self.model!r} was answered"
         if listing.problem:
             return (
-                f"{self._api_base}/models {listing.problem.rstrip('.')}. {outcome}, so "
+                f"{self.api_base}/models {listing.problem.rstrip('.')}. {outcome}, so "
                 "that the run goes on."
             )
         return (
-            f"The server at {self._api_base} does not list {self._model!r}, but: "
+            f"The server at {self.api_base} does not list {self.model!r}, but: "
             f"{self._shown(listing)}. {outcome}, so that the run goes on."
         )
 
@@ -221,86 +211,73 @@ class ServerCheck:
         if error.status == 429:
             return True
         words = str(error)
-        named = re.search(rf"""[`'"]{re.escape(self._model)}[`'"]""", words)
+        named = re.search(rf"""[`'"]{re.escape(self.model)}[`'"]""", words)
         of_the_model = named or _NO_SUCH_MODEL.search(words)
         return error.status in {400, 413, 422} and not of_the_model
 
     def _refused(self, listing: Listing, error: RequestError) -> VlmEvalError:
+        option = option_prefix(self.role)
         if not listing.problem:
-            return self._not_served(listing, error)
+            question = did_you_mean(self.model, listing.entries, most=1)
+            return VlmEvalError(
+                f"The server at {self.api_base} does not serve {self.model!r}."
+                f"{question} It serves: {self._shown(listing)}. Give one of these with "
+                f"--vlm-{self.role}. It was asked all the same, and refused: {error}"
+            )
+        problem = listing.problem.rstrip(".")
         if error.status in {404, 405} and listing.status in {404, 405, None}:
             return VlmEvalError(
-                f"{self._api_base}/models {listing.problem.rstrip('.')}, and a request "
-                f"to {self._api_base}/chat/completions was refused: {error}. Either "
-                "this is not the base URL of an OpenAI-compatible API, which mostly "
-                f"ends in /v1: give it with {self._option}api-base. Or the server does "
-                f"not serve {self._model!r}: give the name with --vlm-{self._role}."
+                f"{self.api_base}/models {problem}, and a request to "
+                f"{self.api_base}/chat/completions was refused: {error}. Either this "
+                "is not the base URL of an OpenAI-compatible API, which mostly ends in "
+                f"/v1: give it with {option}api-base. Or the server does not serve "
+                f"{self.model!r}: give the name with --vlm-{self.role}."
             )
         if error.kind == "protocol":
             return VlmEvalError(
-                f"{self._api_base}/models {listing.problem.rstrip('.')}, and a request "
-                f"for {self._model!r} has no answer: {error}. Is this the base URL of "
-                "an OpenAI-compatible API? Such URLs mostly end in /v1. Give it with "
-                f"{self._option}api-base."
+                f"{self.api_base}/models {problem}, and a request for {self.model!r} "
+                f"has no answer: {error}. Is this the base URL of an OpenAI-compatible "
+                f"API? Such URLs mostly end in /v1. Give it with {option}api-base."
             )
         return VlmEvalError(
-            f"The server at {self._api_base} cannot be asked: its list of models "
-            f"{listing.problem.rstrip('.')}, and a request for {self._model!r} has no "
-            f"answer: {error}. See its log, give the URL of another with "
-            f"{self._option}api-base, or the name that it serves with "
-            f"--vlm-{self._role}."
-        )
-
-    def _not_served(self, listing: Listing, error: RequestError) -> VlmEvalError:
-        question = did_you_mean(self._model, listing.entries, most=1)
-        return VlmEvalError(
-            f"The server at {self._api_base} does not serve {self._model!r}.{question} "
-            f"It serves: {self._shown(listing)}. Give one of these with "
-            f"--vlm-{self._role}. It was asked all the same, and refused: {error}"
+            f"The server at {self.api_base} cannot be asked: its list of models "
+            f"{problem}, and a request for {self.model!r} has no answer: {error}. See "
+            f"its log, give the URL of another with {option}api-base, or the name that "
+            f"it serves with --vlm-{self.role}."
         )
 
     def _shown(self, listing: Listing) -> str:
         names = list(listing.entries)
+        more = len(names) - NAMES_SHOWN
         shown = printable(", ".join(names[:NAMES_SHOWN])) or "none"
-        if len(names) > NAMES_SHOWN:
-            shown += f" and {len(names) - NAMES_SHOWN} more"
-        return shown
+        return f"{shown} and {more} more" if more > 0 else shown
 
 
 # The loggers of what sends a request; a filter does not count for those below it.
 _LOGGERS = ("httpx2", "httpx", "openai", "openai._base_client", "aiohttp.client")
 
 
-class _Hiding(logging.Filter):
-    """Puts *** in the place of each text that is secret."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.secrets: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, without the secrets in it."""
-        text = record.getMessage()
-        if any(secret in text for secret in self.secrets):
-            for secret in sorted(self.secrets, key=len, reverse=True):
-                text = text.replace(secret, "***")
-            record.msg, record.args = text, ()
-        return True
+_HIDDEN: set[str] = set()
 
 
-_HIDING = _Hiding()
+def _hide(record: logging.LogRecord) -> bool:
+    """Let every record through, with *** in the place of each text that is secret."""
+    text = record.getMessage()
+    if any(secret in text for secret in _HIDDEN):
+        for secret in sorted(_HIDDEN, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        record.msg, record.args = text, ()
+    return True
 
 
 def hide_in_logs(values: Iterable[str]) -> None:
     """Let no log of this process show these texts, nor their forms in a URL."""
-    forms = {
-        form for value in values for form in (value, quote(value), quote_plus(value))
-    }
-    _HIDING.secrets |= forms - {""}
-    if _HIDING.secrets:
+    for value in filter(None, values):
+        _HIDDEN.update((value, quote(value), quote_plus(value)))
+    if _HIDDEN:
         for name in _LOGGERS:
             # A filter is added once, however often it is given.
-            logging.getLogger(name).addFilter(_HIDING)
+            logging.getLogger(name).addFilter(_hide)
 
 
 CHECK_LIMIT_S = 5.0
@@ -317,15 +294,6 @@ CONNECT_LIMIT_S = 10.0
 IDLE_LIMIT_S = 4.0
 MAX_REPLY_MB = 32.0
 _RETRYABLE = {408, 409, 429}
-
-
-class _Connections:
-    """A pool of connections; a retired one is closed after its last request."""
-
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self.client = client
-        self.in_use = 0
-        self.retired = False
 
 
 class EndpointClient:
@@ -371,10 +339,8 @@ class EndpointClient:
         self._role = role
         self._form = form
         self._learned = Learned() if learned is None else learned
-        self._learned.look(self.api_base, model)
         self._ssl_context = ssl.create_default_context()
-        self._defaults = model, max_tokens, temperature, form.left_out
-        self._writer = BodyWriter(*self._defaults, self._limit_name)
+        self._writer = BodyWriter(model, max_tokens, temperature, form.left_out)
         self._reader = ReplyReader(self.api_base, api_key, *form.secrets)
         self._check = ServerCheck(model, self.api_base, self._reader, role)
         self._headers = _headers(with_key=bool(api_key))
@@ -383,8 +349,9 @@ class EndpointClient:
         # Where the server itself has sent us, by the paths of the API.
         self._moved: dict[str, str] = {}
         self._refused = ""
-        self._current: _Connections | None = None
-        self._open: set[_Connections] = set()
+        # What is open, with its requests; a retired one closes after the last of them.
+        self._in_use: Counter[AsyncOpenAI] = Counter()
+        self._current: AsyncOpenAI | None = None
 
     @property
     def _limit_name(self) -> str:
@@ -398,11 +365,14 @@ class EndpointClient:
         Where the list of models does not say it, one small request does. Uses
         connections of its own, so that it may run on another event loop.
         """
+        self._learned.raise_ended(self._role)
         async with self._new_client() as client:
             listing = await self._list_models(client)
             entry = listing.find(self._model)
             self._evidence = read_entry(entry) if entry is not None else {}
-            if self._check.is_settled(listing):
+            # `transformers serve` lists only what its cache holds, if it has one at
+            # all, and loads at the first request, which may take minutes.
+            if entry is not None or self._model.startswith("/"):
                 return
             # What gave no list within seconds gets no minute for an answer.
             limit_s = SILENT_TRY_LIMIT_S if listing.lost else TRY_LIMIT_S
@@ -446,10 +416,11 @@ class EndpointClient:
         )
         try:
             limit_s = min(limit_s, self._timeout_s)
-            body = await self._deliver(client, request, limit_s)
+            self._reader.first_choice(await self._deliver(client, request, limit_s))
         except RequestError as error:
             return error
-        return self._reader.explain_no_completion(body)
+        # Whatever its message holds: a short one may be empty, or end in a thought.
+        return None
 
     async def ask(self, request: Request) -> Reply:
         """Send one prompt and wait for its answer; `RequestError` without one.
@@ -458,13 +429,20 @@ class EndpointClient:
         """
         if self._refused:
             raise OutageError(self._refused)
-        connections = self._connections()
-        connections.in_use += 1
+        if self._current is None:
+            self._current = self._new_client()
+        client = self._current
+        self._in_use[client] += 1
         try:
-            data = await self._deliver(connections.client, request, self._timeout_s)
+            data = await self._deliver(client, request, self._timeout_s)
         except RequestError as error:
-            if (error.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._retire(connections)
+            # After a 500 servers close the connection without saying so, and the next
+            # request on it would be lost: others are used from now on.
+            is_broken = (error.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if is_broken and client is self._current:
+                self._current = None
+            if error.kind == "connection":
+                self._learned.raise_ended(self._role)
             raise
         except OutageError as error:
             self._refused = str(error)
@@ -473,9 +451,10 @@ class EndpointClient:
             # What a frame of the libraries holds, a traceback may print: the headers.
             raise self._reader.bug(error) from None
         finally:
-            connections.in_use -= 1
-            if connections.retired and not connections.in_use:
-                await self._close(connections)
+            self._in_use[client] -= 1
+            if client is not self._current and not self._in_use[client]:
+                del self._in_use[client]
+                await client.close()
         return self._reader.read(data, request.prompting.tag_pairs)
 
     async def _deliver(
@@ -536,8 +515,11 @@ class EndpointClient:
         self, client: AsyncOpenAI, request: Request, limit_s: float, limit_name: str
     ) -> bytes:
         """Send one request; every failure is a `RequestError`."""
-        writer = self._writer_for(limit_name)
-        body = await _write(writer, request)
+        write = self._writer.write
+        if request.prompting.leaves_images:
+            body = write(request, limit_name)
+        else:  # a thread of its own makes images smaller
+            body = await asyncio.to_thread(write, request, limit_name)
         try:
             async with asyncio.timeout(limit_s):
                 return await self._exchange(client, "/chat/completions", body)
@@ -548,7 +530,7 @@ class EndpointClient:
                 retryable=True,
             ) from None
         except APIStatusError as error:
-            raise self._status_error(error, writer, request) from None
+            raise self._status_error(error, request, limit_name) from None
         except (APIConnectionError, aiohttp.ClientError) as error:
             raise RequestError(
                 f"the connection to {self.api_base} failed: {_reason(error)}",
@@ -562,11 +544,6 @@ class EndpointClient:
                 kind="protocol",
                 retryable=False,
             ) from None
-
-    def _writer_for(self, limit_name: str) -> BodyWriter:
-        if self._writer.max_tokens_name != limit_name:
-            self._writer = BodyWriter(*self._defaults, limit_name)
-        return self._writer
 
     async def _exchange(
         self, client: AsyncOpenAI, path: str, body: bytes | None
@@ -637,8 +614,8 @@ class EndpointClient:
     async def close(self) -> None:
         """Close all connections; requests still under way fail."""
         self._current = None
-        for connections in tuple(self._open):
-            await self._close(connections)
+        for client in tuple(self._in_use):
+            await client.close()
 
     def _new_client(self) -> AsyncOpenAI:
         return AsyncOpenAI(
@@ -657,7 +634,7 @@ class EndpointClient:
                 follow_redirects=False,
                 event_hooks={
                     "request": [self._dress],
-                    "response": [Bound(int(1e6 * self._max_reply_mb))],
+                    "response": [partial(bound, int(1e6 * self._max_reply_mb))],
                 },
                 limits=httpx2.Limits(
                     max_connections=self._concurrency, keepalive_expiry=IDLE_LIMIT_S
@@ -665,33 +642,13 @@ class EndpointClient:
             ),
         )
 
-    def _connections(self) -> _Connections:
-        if self._current is None:
-            self._current = _Connections(self._new_client())
-            self._open.add(self._current)
-        return self._current
-
-    def _retire(self, connections: _Connections) -> None:
-        """Let no further request use these connections.
-
-        After a 500 servers close the connection without saying so, and the next
-        request on it would be lost.
-        """
-        connections.retired = True
-        if self._current is connections:
-            self._current = None
-
-    async def _close(self, connections: _Connections) -> None:
-        self._open.discard(connections)
-        await connections.client.close()
-
     def _status_error(
-        self, error: APIStatusError, writer: BodyWriter, request: Request
+        self, error: APIStatusError, request: Request, limit_name: str
     ) -> RequestError:
         status = error.status_code
         content = error.response.content
         words = self._reader.words(content) or "no message"
-        if self._reader.is_filtered(content):
+        if is_filtered(content):
             return RequestError(
                 f"a filter of {self.api_base} stopped the prompt ({status}): {words}",
                 kind="filtered",
@@ -701,8 +658,8 @@ class EndpointClient:
         text = f"{self.api_base} answered {status}: {words}"
         refusal = None
         if status in {400, 422}:
-            refusal = read_refusal(content, writer.max_tokens_name)
-        if refusal is not None and writer.sends(refusal.member, request):
+            refusal = read_refusal(content, limit_name)
+        if refusal is not None and refusal.member in self._writer.members(request):
             return _MemberRefusedError(text, status, refusal)
         retryable = status in _RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         # What is not asked again is no reason to let all others wait.
@@ -729,13 +686,6 @@ class _MovedError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, kind="status", retryable=False)
-
-
-async def _write(writer: BodyWriter, request: Request) -> bytes:
-    """Write the body; a thread of its own does where images are made smaller."""
-    if request.prompting.leaves_images:
-        return writer.write(request)
-    return await asyncio.to_thread(writer.write, request)
 
 
 def _shown_url(url: str) -> str:

@@ -87,18 +87,15 @@ def differences(
     """
     found = []
     for name in names:
-        before, here = _values(then, name), _values(now, name)
-        new = [value for value in here if value not in before]
-        if before and new:
+        before = sorted({each.found[name] for each in then if name in each.found})
+        fresh = [each for each in now if each.found.get(name) not in (None, *before)]
+        if before and fresh:
+            new = sorted({each.found[name] for each in fresh})
             found.append(
                 f"{name} was {_join(name, before)} and is {_join(name, new)}"
-                f" at {_endpoints(now, name, new)}"
+                f" at {', '.join(sorted({each.endpoint for each in fresh}))}"
             )
     return found
-
-
-def _values(evidence: Sequence[Evidence], name: str) -> list[str]:
-    return sorted({each.found[name] for each in evidence if name in each.found})
 
 
 def _join(name: str, values: Sequence[str]) -> str:
@@ -113,18 +110,11 @@ def _as_time(value: str) -> str:
         return value
 
 
-def _endpoints(evidence: Sequence[Evidence], name: str, values: Sequence[str]) -> str:
-    return ", ".join(
-        sorted({each.endpoint for each in evidence if each.found.get(name) in values})
-    )
-
-
 # What a checkpoint's answers depend on: weights, configuration, tokenizer, template.
 SUFFIXES = frozenset(
     ".safetensors .bin .pt .pth .ckpt .gguf .onnx .npy .npz .json .model .txt .jinja "
     ".py .tiktoken".split()
 )
-CHUNK = 1 << 22
 
 
 def describe_checkpoint(
@@ -141,7 +131,14 @@ def describe_checkpoint(
     folder = Path(path).expanduser()
     if folder.is_dir():
         return {"weights": checksum_files(list(_files(folder)), folder, cache)}
-    commit = _hub_commit(path, hub_cache) if hub_cache else ""
+    if hub_cache is None:
+        return {}
+    # This machine's cache of a Hugging Face repository says which commit it is.
+    reference = hub_cache / f"models--{path.replace('/', '--')}" / "refs" / "main"
+    try:
+        commit = reference.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return {}
     return {"revision": commit} if commit else {}
 
 
@@ -171,20 +168,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _checksum(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _hub_commit(name: str, cache: Path) -> str:
-    """Return the commit of a Hugging Face repository in this machine's cache."""
-    reference = cache / f"models--{name.replace('/', '--')}" / "refs" / "main"
-    try:
-        return reference.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(cache: Path) -> dict[str, str]:

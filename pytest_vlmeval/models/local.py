@@ -7,19 +7,20 @@ import asyncio
 import contextlib
 import json
 import queue
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError, describe, did_you_mean
-from pytest_vlmeval.models.chat import split_thoughts
+from pytest_vlmeval.models.chat import input_error, split_thoughts
 from pytest_vlmeval.models.client import Reply, RequestError
 from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT
 from pytest_vlmeval.models.evidence import describe_checkpoint
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.settings.groups import LocalModel, TagPair
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelClass:
+class ModelClass(NamedTuple):
     """A model of `vlmeval/config.py`: its class, and the module of `vlmeval.vlm`.
 
     `arguments` are those of the configuration that are plain values.
@@ -38,7 +38,7 @@ class ModelClass:
 
     class_name: str
     module: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any]
 
 
 def read_models(package: Path) -> dict[str, ModelClass]:
@@ -46,13 +46,31 @@ def read_models(package: Path) -> dict[str, ModelClass]:
 
     `package` is the folder of ms-vlmeval. Models behind an API are left out.
     """
-    modules = _modules(package / "vlm" / "__init__.py")
+    modules = _modules(package)
     tree = ast.parse((package / "config.py").read_text(encoding="utf-8"))
     found = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            for name, model in _entries(node, modules):
-                found[name] = model
+        if not isinstance(node, ast.Dict):
+            continue
+        for entry in zip(node.keys, node.values, strict=True):
+            match entry:
+                case (
+                    ast.Constant(value=name),
+                    ast.Call(
+                        func=ast.Name(id="partial"),
+                        args=[ast.Attribute(ast.Name(id="vlm"), class_name), *_],
+                        keywords=keywords,
+                    ),
+                ) if class_name in modules:
+                    values = {each.arg: _plain(each.value) for each in keywords}
+                    arguments = {
+                        key: value
+                        for key, value in values.items()
+                        if key is not None and value is not None
+                    }
+                    found[str(name)] = ModelClass(
+                        class_name, modules[class_name], arguments
+                    )
     return found
 
 
@@ -71,9 +89,9 @@ def find_model(name: str, package: Path) -> ModelClass:
 
 def find_class(name: str, package: Path) -> ModelClass:
     """Return a class by its name, without arguments; `VlmEvalError` for none."""
-    modules = _modules(package / "vlm" / "__init__.py")
+    modules = _modules(package)
     if name in modules:
-        return ModelClass(class_name=name, module=modules[name])
+        return ModelClass(name, modules[name], {})
     question = did_you_mean(name, modules)
     raise VlmEvalError(
         f"ms-vlmeval has no class {name!r} that loads a model.{question} A model "
@@ -82,47 +100,15 @@ def find_class(name: str, package: Path) -> ModelClass:
     )
 
 
-def _modules(path: Path) -> dict[str, str]:
-    """Return which module of the package has each class."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _modules(package: Path) -> dict[str, str]:
+    """Return which module of `vlmeval.vlm` has each class."""
+    text = (package / "vlm" / "__init__.py").read_text(encoding="utf-8")
     return {
         alias.asname or alias.name: str(node.module)
-        for node in tree.body
+        for node in ast.parse(text).body
         if isinstance(node, ast.ImportFrom) and node.level == 1
         for alias in node.names
     }
-
-
-def _entries(
-    node: ast.Dict, modules: dict[str, str]
-) -> Iterator[tuple[str, ModelClass]]:
-    for key, value in zip(node.keys, node.values, strict=True):
-        if not isinstance(key, ast.Constant) or not isinstance(value, ast.Call):
-            continue
-        called = value.args[0] if value.args else None
-        if ast.unparse(value.func) != "partial" or not isinstance(
-            called, ast.Attribute
-        ):
-            continue
-        if ast.unparse(called.value) == "vlm" and called.attr in modules:
-            yield (
-                str(key.value),
-                ModelClass(
-                    class_name=called.attr,
-                    module=modules[called.attr],
-                    arguments=_plain_arguments(value),
-                ),
-            )
-
-
-def _plain_arguments(call: ast.Call) -> dict[str, Any]:
-    found = {}
-    for keyword in call.keywords:
-        if keyword.arg is not None:
-            value = _plain(keyword.value)
-            if value is not None:
-                found[keyword.arg] = value
-    return found
 
 
 def _plain(node: ast.expr) -> Any:
@@ -142,47 +128,57 @@ QUERY_LIMIT_S = 30.0
 
 
 def find_devices(visible: str | None) -> tuple[str, ...]:
-    """Return what CUDA_VISIBLE_DEVICES calls each GPU; None if there is no driver.
+    """Return what CUDA_VISIBLE_DEVICES calls each GPU; none without a driver.
 
     `visible` is that variable's own value, None if it is unset.
     """
     if visible is not None:
         return tuple(name.strip() for name in visible.split(",") if name.strip())
+    return tuple(_ask_driver("index"))
+
+
+def _ask_driver(query: str, *options: str) -> list[str]:
+    """Return the words that nvidia-smi answers; none where it is not, or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return ()
+        return []
     try:
         listed = subprocess.run(
-            [program, "--query-gpu=index", "--format=csv,noheader"],
+            [
+                *(program, f"--query-gpu={query}", *options),
+                "--format=csv,noheader,nounits",
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=QUERY_LIMIT_S,
-            check=False,
+            check=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return listed.stdout.split()
 
 
-def choose_devices(replicas: int, visible: str | None) -> Sequence[str | None]:
-    """Return the GPU of each replica, None for what it finds by itself.
+def choose_devices(
+    copies: int, visible: str | None, given: str
+) -> Sequence[str | None]:
+    """Return the GPU of each copy of a model, None for what it finds by itself.
 
-    One replica alone takes all there is. Without any GPU each runs on the processor.
-    Raises `VlmEvalError` for more replicas than GPUs.
+    One copy alone takes all there is. Without any GPU each runs on the processor.
+    Raises `VlmEvalError` for more copies than GPUs, which names what was `given`.
     """
-    if replicas == 1:
+    if copies == 1:
         return [None]
     devices = find_devices(visible)
     if not devices:
-        return [None] * replicas
-    if replicas > len(devices):
+        return [None] * copies
+    if copies > len(devices):
         raise VlmEvalError(
-            f"--vlm-serve-replicas={replicas}: there are {len(devices)} GPUs here "
-            f"({', '.join(devices)}), and each replica takes one. Give a smaller "
-            "number, or more devices with CUDA_VISIBLE_DEVICES."
+            f"{given} makes {copies} copies of the model, each on a GPU of its own, "
+            f"and there are {len(devices)} GPUs here ({', '.join(devices)}). Give at "
+            f"most {len(devices)}, or more devices with CUDA_VISIBLE_DEVICES."
         )
-    return devices[:replicas]
+    return devices[:copies]
 
 
 PROBE = (
@@ -218,8 +214,8 @@ def check_model(model: str, local: LocalModel) -> None:
             f"{shlex.quote(str(python))} -m pip install 'pytest-vlmeval[vlmeval]', or "
             "give the Python of another environment with --vlm-local-python."
         )
-    order_of(model, local)
-    _check_memory(local, _check_devices(local))
+    _, _, device = order_of(model, local)
+    _check_memory(local, device)
 
 
 def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str | None]:
@@ -229,16 +225,24 @@ def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str |
     in the folder that is given. Raises `VlmEvalError` where there is neither.
     """
     python = _python(local)
-    package = _package(python)
-    device = _check_devices(local)
-    path = local.path
-    known = _known(model, local, package)
+    configurations = python.parent.parent.glob(
+        "lib/python3*/site-packages/vlmeval/config.py"
+    )
+    package = next((path.parent for path in configurations), None)
+    given = f"-n {local.replicas}"
+    devices = choose_devices(local.replicas, local.visible_devices, given)
+    device = devices[local.replica]
+    path = None if local.path is None else Path(local.path).expanduser()
+    known = None
+    if package is not None:
+        known = read_models(package).get(model)
+        if local.class_name and (known is None or known.class_name != local.class_name):
+            known = find_class(local.class_name, package)
     if known is not None:
         arguments = {**known.arguments, **local.arguments}
         if path is not None:
-            arguments["model_path"] = str(Path(path).expanduser())
-        order = {"class_name": known.class_name, "module": known.module}
-        return {**order, "arguments": arguments}, python, device
+            arguments["model_path"] = str(path)
+        return {**known._asdict(), "arguments": arguments}, python, device
     if path is None or local.class_name:
         if package is not None:
             find_model(model, package)
@@ -247,64 +251,41 @@ def order_of(model: str, local: LocalModel) -> tuple[dict[str, Any], Path, str |
             "--vlm-model-path=DIR, or a name of `pytest --vlm-list-models`, for which "
             "ms-vlmeval has to be installed in the same environment."
         )
-    folder = Path(path).expanduser().absolute()
+    folder = path.absolute()
     if not (folder / "config.json").is_file():
         raise VlmEvalError(
-            f"--vlm-model-path={path} is not the folder of a checkpoint: there is no "
-            "config.json in it. Give one that transformers can load."
+            f"--vlm-model-path={local.path} is not the folder of a checkpoint: there "
+            "is no config.json in it. Give one that transformers can load."
         )
     arguments = dict(local.arguments)
-    return (
-        {"class_name": "", "path": str(folder), "arguments": arguments},
-        python,
-        device,
-    )
-
-
-def _known(model: str, local: LocalModel, package: Path | None) -> ModelClass | None:
-    """Return what ms-vlmeval loads the model by; None for a checkpoint by itself."""
-    if package is None:
-        return None
-    if not local.class_name:
-        return read_models(package).get(model)
-    known = read_models(package).get(model)
-    if known is not None and known.class_name == local.class_name:
-        return known
-    return find_class(local.class_name, package)
+    order = {"class_name": "", "path": str(folder), "arguments": arguments}
+    return order, python, device
 
 
 def _python(local: LocalModel) -> Path:
     return Path(sys.executable) if local.python is None else local.python.expanduser()
 
 
-def _package(python: Path) -> Path | None:
-    """Return the folder of ms-vlmeval in the environment of this interpreter."""
-    found = python.parent.parent.glob("lib/python3*/site-packages/vlmeval/config.py")
-    return next((path.parent for path in found), None)
-
-
-def _check_devices(local: LocalModel) -> str | None:
-    """Return the GPU of this process, None for what it finds."""
-    if local.replicas == 1:
-        return None
-    devices = find_devices(local.visible_devices)
-    if devices and local.replicas > len(devices):
-        raise VlmEvalError(
-            f"-n {local.replicas} makes {local.replicas} copies of the model, each on "
-            f"a GPU of its own, and there are {len(devices)} ({', '.join(devices)}). "
-            f"Give -n {len(devices)}, or more devices with CUDA_VISIBLE_DEVICES."
-        )
-    return devices[local.replica] if devices else None
-
-
 def _check_memory(local: LocalModel, device: str | None) -> None:
     """Raise where the weights alone are more than there is room for."""
-    folder = Path(local.path).expanduser() if local.path else None
-    if folder is None or not folder.is_dir():
+    folder = Path(local.path or "").expanduser()
+    if not local.path or not folder.is_dir():
         return
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    free, where = _free_bytes(local, device)
-    copies = 1 if find_devices(local.visible_devices) else local.replicas
+    devices = find_devices(local.visible_devices)
+    copies = 1 if devices else local.replicas
+    free, where = None, "this machine"
+    meminfo = Path("/proc/meminfo")
+    if devices and shutil.which("nvidia-smi"):
+        chosen = ",".join(devices if device is None else (device,))
+        words = _ask_driver("memory.free", "-i", chosen)
+        # nvidia-smi counts MiB.
+        numbers = [float(word) * 2**20 for word in words if word.isdigit()]
+        free, where = sum(numbers) if numbers else None, f"GPU {chosen}"
+    elif meminfo.exists():
+        for line in meminfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                free = float(line.split()[1]) * 1024
     if free is not None and weights * ROOM * copies > free:
         raise VlmEvalError(
             f"The weights in {folder} are {weights / 1e9:.1f} GB"
@@ -314,36 +295,24 @@ def _check_memory(local: LocalModel, device: str | None) -> None:
         )
 
 
-def _free_bytes(local: LocalModel, device: str | None) -> tuple[float | None, str]:
-    """Return how much memory is free, on the GPU if there is one; None: not known."""
-    program = shutil.which("nvidia-smi")
-    devices = find_devices(local.visible_devices)
-    if program is not None and devices:
-        query = [program, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-        chosen = devices if device is None else (device,)
-        query += ["-i", ",".join(chosen)]
-        listed = subprocess.run(query, capture_output=True, text=True, check=False)
-        numbers = [word for word in listed.stdout.split() if word.isdigit()]
-        if not numbers:
-            return None, ""
-        # nvidia-smi counts MiB.
-        return sum(map(float, numbers)) * 2**20, f"GPU {', '.join(chosen)}"
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None, ""
-    for line in meminfo.read_text(encoding="utf-8").splitlines():
-        if line.startswith("MemAvailable:"):
-            return float(line.split()[1]) * 1024, "this machine"
-    return None, ""
-
-
 HELPER = Path(__file__).parent / "inside" / "serve.py"
 # How long a batch waits for more prompts than the first.
 GATHER_S = 0.02
 LOAD_LIMIT_S = 1800.0
-TAIL_BYTES = 2_000
+TAIL_BYTES = 16_000
+TAIL_LINES = 15
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # A helper that dies is started anew so often, in one run.
 MOST_STARTS = 3
+
+
+def last_lines(log: Path) -> str:
+    """Return the last lines of a process's log, each below the one before."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+        text = COLOURS.sub("", file.read().decode("utf-8", errors="replace"))
+    lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
 
 
 class HelperDied(Exception):
@@ -395,12 +364,6 @@ class LocalHelper:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def tail(self) -> str:
-        """Return the last lines that it printed."""
-        text = self.log.read_bytes()[-TAIL_BYTES:].decode("utf-8", errors="replace")
-        lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
-        return "".join(f"\n    {line}" for line in lines[-8:])
-
     def stop(self) -> None:
         """End it at once."""
         self._process.kill()
@@ -434,8 +397,8 @@ class LocalClient:
         self._sampling = {"max_tokens": max_tokens, "temperature": temperature}
         self._timeout_s = timeout_s
         self._log = log
-        self._waiting: asyncio.Queue[tuple[Request, asyncio.Future[Reply]]] | None
-        self._waiting = None
+        self._waiting: asyncio.Queue[tuple[Request, asyncio.Future[Reply]]]
+        self._waiting = asyncio.Queue()
         self._gathering: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "vlm-local")
         self._helper: LocalHelper | None = None
@@ -460,9 +423,8 @@ class LocalClient:
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt, in a batch with others that wait."""
-        if self._waiting is None:
-            self._waiting = asyncio.Queue()
-            self._gathering = asyncio.create_task(self._gather(self._waiting))
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._gather())
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((request, future))
         return await future
@@ -473,21 +435,18 @@ class LocalClient:
             self._gathering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._gathering
-        helper = self._helper
-        if helper is not None:
-            helper.stop()
+        if self._helper is not None:
+            self._helper.stop()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _gather(
-        self, waiting: asyncio.Queue[tuple[Request, asyncio.Future[Reply]]]
-    ) -> None:
+    async def _gather(self) -> None:
         """Answer batch after batch, each of what waits when the one before is done."""
         while True:
-            batch = [await waiting.get()]
+            batch = [await self._waiting.get()]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GATHER_S):
                     while len(batch) < self._local.batch_size:
-                        batch.append(await waiting.get())
+                        batch.append(await self._waiting.get())
             loop = asyncio.get_running_loop()
             prompts = [write_prompt(request) for request, _ in batch]
             try:
@@ -500,8 +459,14 @@ class LocalClient:
                         future.set_exception(error)
                 continue
             for (request, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    _settle(future, answer, request)
+                if future.done():
+                    continue
+                try:
+                    reply = read_reply(answer, request.prompting.tag_pairs)
+                except RequestError as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(reply)
 
     # The rest runs in the thread of the helper.
 
@@ -514,7 +479,7 @@ class LocalClient:
             self._helper = None
             raise RequestError(
                 f"the process of the local model {died}; its last lines:"
-                f"{helper.tail()}",
+                f"{last_lines(helper.log)}",
                 kind="connection",
                 retryable=True,
             ) from None
@@ -543,7 +508,7 @@ class LocalClient:
             self._helper = None
             raise VlmEvalError(
                 f"The local model {self._model} could not be loaded: {answer['error']}."
-                f" The last lines of its log, {self._log}:{helper.tail()}"
+                f" The last lines of its log, {self._log}:{last_lines(helper.log)}"
             )
         return helper
 
@@ -567,9 +532,19 @@ def write_prompt(request: Request) -> dict[str, Any]:
 def read_reply(
     answer: Mapping[str, Any], more_tags: Sequence[TagPair] | None = ()
 ) -> Reply:
-    """Return what the process with the model answered, without its thoughts."""
-    reply = Reply(**answer)
-    thoughts = split_thoughts(reply.text, more_tags)
+    """Return what the process with the model answered, without its thoughts.
+
+    Raises `RequestError` of kind "input" for a prompt that it could not answer, and
+    "bug" for an answer that cannot be read.
+    """
+    if "error" in answer:
+        raise input_error(f"the local model failed: {answer['error']}")
+    try:
+        reply = Reply(**answer)
+        thoughts = split_thoughts(reply.text, more_tags)
+    except Exception as error:
+        why = f"the local model's answer cannot be read: {describe(error)}"
+        raise RequestError(why, kind="bug", retryable=False) from None
     ends_in_thought = not thoughts.closed and reply.ending == "complete"
     return replace(
         reply,
@@ -577,22 +552,3 @@ def read_reply(
         reasoning=thoughts.reasoning,
         finish_reason=UNCLOSED_THOUGHT if ends_in_thought else reply.finish_reason,
     )
-
-
-def _settle(
-    future: asyncio.Future[Reply], answer: dict[str, Any], request: Request
-) -> None:
-    if "error" in answer:
-        future.set_exception(
-            RequestError(
-                f"the local model failed: {answer['error']}",
-                kind="input",
-                retryable=False,
-            )
-        )
-        return
-    try:
-        future.set_result(read_reply(answer, request.prompting.tag_pairs))
-    except Exception as error:
-        why = f"the local model's answer cannot be read: {describe(error)}"
-        future.set_exception(RequestError(why, kind="bug", retryable=False))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import normalize_api_base
@@ -12,6 +14,7 @@ from pytest_vlmeval.models.pool import (
     AUTO_CEILING,
     Concurrency,
     Endpoint,
+    Learned,
     Limiter,
     Pool,
 )
@@ -19,54 +22,26 @@ from pytest_vlmeval.settings.option import shown_address
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import ModelClient, Role
-    from pytest_vlmeval.models.cluster.recipes import Recipe
-    from pytest_vlmeval.models.pool import Learned
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import (
         ClusterSettings,
         JudgeEndpoint,
         LocalModel,
-        RequestForm,
     )
-
-# Gives a client that also looks after a server of the run.
-Watch = Callable[["ModelClient"], "ModelClient"]
 
 NO_MODEL = (
     "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible endpoint "
     "serves it under (see --vlm-api-base), or --vlm-model=demo for the tiny model that "
     "ships with the plugin."
 )
-
-
-class _Asked(NamedTuple):
-    """What the endpoints of one model or judge have in common."""
-
-    name: str
-    api_key: str | None
-    max_tokens: int | None
-    temperature: float | None
-    role: Role
-    form: RequestForm
-
-
-class Opening(NamedTuple):
-    """How the endpoints of a model or judge are opened, whatever they are.
-
-    `aside` names those that could not be asked at the start; `learned` is what the
-    session has found out of them.
-    """
-
-    concurrency: Concurrency
-    watched: Watch
-    aside: Collection[str] = ()
-    learned: Learned | None = None
+# Makes a client, here or on a node of a cluster, where it travels to: with a folder for
+# logs, what CUDA_VISIBLE_DEVICES is there, and what is known of servers.
+Recipe = Callable[[Path, str | None, Learned], "ModelClient"]
 
 
 def create_pool(
     settings: Settings,
     concurrency: Concurrency,
-    watched: Watch,
     aside: Collection[str] = (),
     learned: Learned | None = None,
 ) -> Pool:
@@ -79,17 +54,22 @@ def create_pool(
     """
     if settings.model is None:
         raise VlmEvalError(NO_MODEL)
-    if settings.cluster is not None:
-        return _cluster_pool(settings, settings.cluster, concurrency, aside)
-    it = Opening(concurrency, watched, aside, learned)
-    return backend_of(settings).open(settings, it)
+    backend = BACKENDS[settings.backend]
+    slots = backend.slots(settings, concurrency)
+    recipes = backend.recipes(settings, slots.ceiling)
+    if settings.cluster is None:
+        clients = _make(recipes, settings, learned)
+    else:
+        able = list(recipes.values())
+        clients = _place(able, settings.cluster, needs_gpu=backend.is_ours)
+    ceiling = slots.ceiling * (1 if backend.is_served else len(clients))
+    return _pool_of(clients, slots, ceiling, settings, aside)
 
 
 def create_judge_pool(
     settings: Settings,
     judge: JudgeEndpoint,
     concurrency: Concurrency,
-    watched: Watch,
     aside: Collection[str] = (),
     learned: Learned | None = None,
 ) -> Pool:
@@ -97,60 +77,46 @@ def create_judge_pool(
 
     Its requests bring their sampling settings along.
     """
-    asked = _Asked(
-        name=judge.name,
+    recipes = _endpoint_recipes(
+        settings,
+        judge.api_bases,
+        model=judge.name,
         api_key=judge.api_key,
         max_tokens=None,
         temperature=None,
         role="judge",
         form=judge.asking.form,
     )
-    it = Opening(concurrency, watched, aside, learned)
-    return _endpoint_pool(asked, judge.api_bases, settings, it)
+    clients = _make(recipes, settings, learned)
+    return _pool_of(clients, concurrency, concurrency.ceiling, settings, aside)
 
 
 class Backend:
     """Where a model runs, and what follows from that: here, at servers.
 
     A model that `is_served` is sent requests, so it matters how images are sent, and
-    what the server takes can be tried. What a model says that `is_ours` to run stays as
-    it is in prediction files, and its class is told where a prompt comes from.
+    what the server takes can be tried. One that `is_ours` to run takes a GPU where a
+    cluster has some; what it says stays as it is in prediction files, and its class is
+    given where a prompt comes from.
     """
 
     is_served = True
     is_ours = False
 
-    def open(self, settings: Settings, it: Opening) -> Pool:
-        """Open the pool."""
-        asked = _Asked(
-            name=str(settings.model),
+    def slots(self, settings: Settings, concurrency: Concurrency) -> Concurrency:
+        """Return how many requests at once an endpoint is sent."""
+        return concurrency
+
+    def recipes(self, settings: Settings, slots: int) -> Mapping[str, Recipe]:
+        """Return what makes the client of each endpoint, by the endpoint's name."""
+        return _endpoint_recipes(
+            settings,
+            settings.api_bases,
+            **_asking(settings),
             api_key=settings.api_key,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
             role="model",
             form=settings.form,
         )
-        return _endpoint_pool(asked, settings.api_bases, settings, it)
-
-    def recipes(self, settings: Settings) -> Sequence[Recipe]:
-        """Return what the replicas of a cluster are made by, in turn."""
-        from pytest_vlmeval.models.cluster.recipes import EndpointRecipe
-
-        return [
-            EndpointRecipe(
-                api_base=api_base,
-                api_key=settings.api_key,
-                concurrency=settings.concurrency or AUTO_CEILING,
-                max_reply_mb=settings.max_reply_mb,
-                form=settings.form,
-                **_shared(settings),
-            )
-            for api_base in dict.fromkeys(map(normalize_api_base, settings.api_bases))
-        ]
-
-    def batch_size(self, settings: Settings) -> int | None:
-        """Return how many prompts a model answers at once; None if a server knows."""
-        return None
 
     def place(self, settings: Settings) -> str:
         """Say behind the model's name where it is asked."""
@@ -162,57 +128,45 @@ class _Demo(Backend):
 
     is_served = False
 
-    def open(self, settings: Settings, it: Opening) -> Pool:
-        from pytest_vlmeval.models.demo import DemoClient, count_threads
+    def slots(self, settings: Settings, concurrency: Concurrency) -> Concurrency:
+        from pytest_vlmeval.models.demo import count_threads
 
-        # More at once only wait for a processor.
-        most = count_threads(it.concurrency.ceiling)
-        assert settings.max_tokens is not None
-        client = DemoClient(max_tokens=settings.max_tokens, concurrency=most)
-        return _pool_of("demo", client, most, settings)
+        # More at once only wait for a processor, of which a replica has one.
+        in_cluster = settings.cluster is not None
+        most = 2 if in_cluster else count_threads(concurrency.ceiling)
+        return Concurrency(most, adaptive=False)
 
-    def recipes(self, settings: Settings) -> Sequence[Recipe]:
-        from pytest_vlmeval.models.cluster.recipes import DemoRecipe
-
-        assert settings.max_tokens is not None
-        return [DemoRecipe(max_tokens=settings.max_tokens)]
-
-    def batch_size(self, settings: Settings) -> int | None:
-        return 1
+    def recipes(self, settings: Settings, slots: int) -> Mapping[str, Recipe]:
+        threads = slots if settings.cluster is None else 1
+        return {
+            "demo": partial(
+                make_demo, max_tokens=settings.max_tokens, concurrency=threads
+            )
+        }
 
     def place(self, settings: Settings) -> str:
         return ""
 
 
-class _Local(_Demo):
+class _Local(Backend):
     """A model that loads its weights, in a process of its own."""
 
+    is_served = False
     is_ours = True
 
-    def open(self, settings: Settings, it: Opening) -> Pool:
-        from pytest_vlmeval.models.local import LocalClient
-
-        local = _local(settings)
-        assert settings.max_tokens is not None
-        assert settings.temperature is not None
-        client = LocalClient(
-            local,
-            model=str(settings.model),
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            timeout_s=settings.timeout_s,
-            log=settings.work_dir / "local" / f"model-{local.replica}.log",
-        )
+    def slots(self, settings: Settings, concurrency: Concurrency) -> Concurrency:
         # While one batch is answered, the next one gathers.
-        return _pool_of("local", client, 2 * local.batch_size, settings)
+        return Concurrency(2 * settings.local.batch_size, adaptive=False)
 
-    def recipes(self, settings: Settings) -> Sequence[Recipe]:
-        from pytest_vlmeval.models.cluster.recipes import LocalRecipe
-
-        return [LocalRecipe(local=_local(settings), **_shared(settings))]
-
-    def batch_size(self, settings: Settings) -> int | None:
-        return settings.local.batch_size
+    def recipes(self, settings: Settings, slots: int) -> Mapping[str, Recipe]:
+        caches = [each.cache for each in settings.hubs if each.kind == "huggingface"]
+        local = replace(
+            settings.local,
+            checksums=settings.cache_dir / "checksums.json",
+            hub_cache=caches[0],
+        )
+        options = {**_asking(settings), "timeout_s": settings.timeout_s}
+        return {"local": partial(make_local, local=local, **options)}
 
     def place(self, settings: Settings) -> str:
         return f" here, from {settings.local.path or 'its hub'}"
@@ -231,88 +185,100 @@ def backend_of(settings: Settings) -> Backend:
     return BACKENDS[settings.backend]
 
 
-def _pool_of(name: str, client: ModelClient, most: int, settings: Settings) -> Pool:
-    limiter = Limiter(Concurrency(most, adaptive=False))
-    return Pool(
-        [Endpoint(name, client, limiter)], ceiling=most, outage_s=settings.outage_s
-    )
-
-
-def _shared(settings: Settings) -> dict[str, Any]:
+def _asking(settings: Settings) -> dict[str, Any]:
     return {
         "model": str(settings.model),
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
-        "timeout_s": settings.timeout_s,
     }
 
 
-def _local(settings: Settings) -> LocalModel:
-    """Return the local model with where its checksums and its hub's files lie."""
-    caches = [each.cache for each in settings.hubs if each.kind == "huggingface"]
-    checksums = settings.cache_dir / "checksums.json"
-    return replace(settings.local, checksums=checksums, hub_cache=caches[0])
-
-
-def _cluster_pool(
-    settings: Settings,
-    cluster: ClusterSettings,
-    concurrency: Concurrency,
-    aside: Collection[str],
-) -> Pool:
-    from pytest_vlmeval.models.cluster import place_replicas
-
-    backend = backend_of(settings)
-    recipes = backend.recipes(settings)
-    place = place_replicas(cluster, needs_gpu=recipes[0].needs_gpu)
-    from pytest_vlmeval.models.cluster.replica import Crew, Replica
-
-    crew = Crew()
-    count, size = max(place.replicas, len(recipes)), backend.batch_size(settings)
-    ceiling = concurrency.ceiling
-    if size is not None:
-        # While one batch is answered, the next one gathers.
-        concurrency = Concurrency(2 * size, adaptive=False)
-        ceiling = concurrency.ceiling * count
-    endpoints = []
-    for number in range(count):
-        name = f"replica {number}"
-        recipe = recipes[number % len(recipes)]
-        client = Replica(name, recipe, crew, on_gpu=place.on_gpu)
-        endpoints.append(Endpoint(name, client, Limiter(concurrency)))
-    return Pool(endpoints, ceiling=ceiling, outage_s=settings.outage_s, aside=aside)
-
-
-def _endpoint_pool(
-    asked: _Asked,
-    api_bases: Sequence[str],
-    settings: Settings,
-    it: Opening,
-) -> Pool:
-    from pytest_vlmeval.models.endpoint import EndpointClient
-
-    endpoints = []
-    bases = [normalize_api_base(each, asked.role) for each in api_bases]
-    for api_base in dict.fromkeys(bases):
-        client = EndpointClient(
-            model=asked.name,
+def _endpoint_recipes(
+    settings: Settings, api_bases: Sequence[str], *, role: Role, **asked: Any
+) -> Mapping[str, Recipe]:
+    bases = [normalize_api_base(each, role) for each in api_bases]
+    return {
+        api_base: partial(
+            make_endpoint,
             api_base=api_base,
-            api_key=asked.api_key,
-            max_tokens=asked.max_tokens,
-            temperature=asked.temperature,
+            role=role,
             timeout_s=settings.timeout_s,
             # The pool bounds them; this process's part may grow to the whole.
             concurrency=settings.concurrency or AUTO_CEILING,
             max_reply_mb=settings.max_reply_mb,
-            role=asked.role,
-            form=asked.form,
-            learned=it.learned,
+            **asked,
         )
-        limiter = Limiter(it.concurrency)
-        endpoints.append(Endpoint(client.api_base, it.watched(client), limiter))
+        for api_base in bases
+    }
+
+
+def make_endpoint(
+    folder: Path, devices: str | None, learned: Learned, **options: Any
+) -> ModelClient:
+    """Make the client of an endpoint; its requests come from where it is made."""
+    from pytest_vlmeval.models.endpoint import EndpointClient
+
+    return EndpointClient(learned=learned, **options)
+
+
+def make_demo(
+    folder: Path, devices: str | None, learned: Learned, **options: Any
+) -> ModelClient:
+    """Make the client of the model that ships with the plugin."""
+    from pytest_vlmeval.models.demo import DemoClient
+
+    return DemoClient(**options)
+
+
+def make_local(
+    folder: Path,
+    devices: str | None,
+    learned: Learned,
+    *,
+    local: LocalModel,
+    **options: Any,
+) -> ModelClient:
+    """Make the client of weights; path and interpreter are those of the node."""
+    from pytest_vlmeval.models.local import LocalClient
+
+    log = folder / f"model-{local.replica}.log"
+    return LocalClient(replace(local, visible_devices=devices), log=log, **options)
+
+
+def _make(
+    recipes: Mapping[str, Recipe], settings: Settings, learned: Learned | None
+) -> Mapping[str, ModelClient]:
+    place = settings.work_dir / "local", settings.local.visible_devices
+    known = Learned() if learned is None else learned
+    return {name: make(*place, known) for name, make in recipes.items()}
+
+
+def _place(
+    recipes: Sequence[Recipe], cluster: ClusterSettings, *, needs_gpu: bool
+) -> Mapping[str, ModelClient]:
+    """Return the clients of a cluster's replicas, which take the recipes in turn."""
+    from pytest_vlmeval.models.cluster import place_replicas
+
+    place = place_replicas(cluster, needs_gpu=needs_gpu)
+    from pytest_vlmeval.models.cluster.replica import Crew, Replica
+
+    crew, clients = Crew(), {}
+    for number in range(max(place.replicas, len(recipes))):
+        name, recipe = f"replica {number}", recipes[number % len(recipes)]
+        clients[name] = Replica(name, recipe, crew, on_gpu=place.on_gpu)
+    return clients
+
+
+def _pool_of(
+    clients: Mapping[str, ModelClient],
+    slots: Concurrency,
+    ceiling: int,
+    settings: Settings,
+    aside: Collection[str],
+) -> Pool:
     return Pool(
-        endpoints,
-        ceiling=it.concurrency.ceiling,
+        [Endpoint(name, client, Limiter(slots)) for name, client in clients.items()],
+        ceiling=ceiling,
         outage_s=settings.outage_s,
-        aside=it.aside,
+        aside=aside,
     )

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pytest_vlmeval.errors import VlmEvalError, describe
 from pytest_vlmeval.models.client import (
@@ -29,9 +29,12 @@ from pytest_vlmeval.models.client import (
     Reply,
     Request,
     RequestError,
+    Role,
     StoppedError,
 )
 from pytest_vlmeval.models.evidence import Evidence
+
+T = TypeVar("T")
 
 START = 8
 # The most that `auto` goes to, for all processes of a session together.
@@ -161,7 +164,12 @@ class Limiter:
             p95_s=latencies[int(0.95 * (len(latencies) - 1))],
         )
         best = self._best
-        if best is not None and _is_slower(measured, best):
+        if (
+            best is not None
+            and measured.limit > best.limit
+            and measured.p95_s > SLOWER * best.p95_s
+            and measured.rate < GAIN * best.rate
+        ):
             # One such round may be a hiccup of this machine; growth waits meanwhile.
             self._slow_rounds += 1
             if self._slow_rounds < SLOW_ROUNDS:
@@ -177,14 +185,6 @@ class Limiter:
         if done.clean and now >= self._no_growth_until:
             step = 2 * self.limit if self._slow_start else int(self.limit * STEP)
             self.limit = min(max(step, self.limit + 1), self._ceiling)
-
-
-def _is_slower(measured: _Measured, best: _Measured) -> bool:
-    return (
-        measured.limit > best.limit
-        and measured.p95_s > SLOWER * best.p95_s
-        and measured.rate < GAIN * best.rate
-    )
 
 
 # An endpoint is set aside at so many strikes in a row, one for most errors.
@@ -248,6 +248,17 @@ class Endpoint:
             self.error = str(error)
 
 
+# Those who wait for something, the first come first.
+_Line = deque[asyncio.Future[T]]
+
+
+def _waits(line: _Line[Any]) -> bool:
+    """Return whether anyone waits in a line, not counting who was cancelled."""
+    while line and line[0].done():
+        line.popleft()
+    return bool(line)
+
+
 class Pool:
     """Asks one model at any of its endpoints; all calls are on one event loop.
 
@@ -271,10 +282,10 @@ class Pool:
         self._clock = clock
         self._aside_at_start = aside
         self._answered_at: float | None = None
-        self._waiting: deque[asyncio.Future[Endpoint]] = deque()
-        self._waiting_alone: deque[asyncio.Future[Endpoint]] = deque()
+        self._waiting: _Line[Endpoint] = deque()
+        self._waiting_alone: _Line[Endpoint] = deque()
         self._places = 0
-        self._waiting_outside: deque[asyncio.Future[None]] = deque()
+        self._waiting_outside: _Line[None] = deque()
         self._probes: set[asyncio.Task[None]] = set()
         self._broken: OutageError | None = None
         self._ended = asyncio.Event()
@@ -350,8 +361,7 @@ class Pool:
 
         `alone`: while nothing else is in flight at that endpoint.
         """
-        if self._answered_at is None:
-            self._begin()
+        self._begin()
         endpoint = await self._acquire(alone=alone)
         limiter, begun = endpoint.limiter, endpoint.begun
         was_alone = limiter.in_flight == 1
@@ -393,46 +403,47 @@ class Pool:
         for endpoint in self.endpoints:
             await endpoint.client.close()
 
-    def place(self) -> Place:
-        """Return what keeps the replies that nobody has stored yet within bounds.
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold one of as many places as requests may be in flight; wait for it.
 
-        `async with` waits for one of as many places as requests may be in flight.
         Whoever asks keeps it until the reply is stored: so after a crash no more is
-        asked again than may be in flight.
+        asked again than may be in flight. `OutageError` if nothing will be asked any
+        more.
         """
-        return Place(self)
-
-    async def take_place(self) -> None:
-        """Wait for a place; `OutageError` if nothing will be asked any more."""
-        self.raise_outage()
-        if self._answered_at is None:
-            self._begin()
-        if not self._waiting_outside and self._places < self.capacity:
-            self._places += 1
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting_outside.append(future)
+        await self._take_place()
         try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and not future.exception():
-                self.leave_place()
+            yield
+        finally:
+            self._leave_place()
+
+    @asynccontextmanager
+    async def lent_place(self) -> AsyncIterator[None]:
+        """Let others have the own place meanwhile, by whoever has no reply to lose."""
+        self._leave_place()
+        try:
+            yield
+            await self._take_place()
+        except BaseException:
+            self._places += 1  # which the end of `place` leaves
             raise
 
-    def leave_place(self) -> None:
-        """Free a place."""
+    async def _take_place(self) -> None:
+        self.raise_outage()
+        self._begin()
+        if not self._waiting_outside and self._places < self.capacity:
+            self._places += 1
+        else:
+            await self._wait(self._waiting_outside, lambda _: self._leave_place())
+
+    def _leave_place(self) -> None:
         self._places -= 1
         self._let_in()
 
     def _let_in(self) -> None:
-        while self._waiting_outside:
-            if self._waiting_outside[0].done():
-                self._waiting_outside.popleft()
-            elif self._places < self.capacity:
-                self._places += 1
-                self._waiting_outside.popleft().set_result(None)
-            else:
-                break
+        while _waits(self._waiting_outside) and self._places < self.capacity:
+            self._places += 1
+            self._waiting_outside.popleft().set_result(None)
 
     # Who is served next
 
@@ -442,14 +453,19 @@ class Pool:
             endpoint = self._least_loaded()
             if endpoint is not None:
                 return self._enter(endpoint)
-        future: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
-        (self._waiting_alone if alone else self._waiting).append(future)
+        line = self._waiting_alone if alone else self._waiting
+        return await self._wait(line, lambda endpoint: endpoint.limiter.end())
+
+    async def _wait(self, line: _Line[T], give_back: Callable[[T], None]) -> T:
+        """Wait in a line; who is cancelled when just served gives back what it got."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        line.append(future)
         self._serve()
         try:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and not future.exception():
-                future.result().limiter.end()
+                give_back(future.result())
                 self._serve()
             raise
 
@@ -473,20 +489,12 @@ class Pool:
         """Hand free slots to what waits, first to what has to be alone."""
         self._let_in()
         self._serve_alone()
-        while self._waiting:
-            if self._waiting[0].done():
-                self._waiting.popleft()
-                continue
-            endpoint = self._least_loaded()
-            if endpoint is None:
-                break
+        while _waits(self._waiting) and (endpoint := self._least_loaded()):
             self._waiting.popleft().set_result(self._enter(endpoint))
 
     def _serve_alone(self) -> None:
-        while self._waiting_alone and self._waiting_alone[0].done():
-            self._waiting_alone.popleft()
         emptying = [each for each in self.endpoints if each.emptying]
-        if not self._waiting_alone:
+        if not _waits(self._waiting_alone):
             for endpoint in emptying:
                 endpoint.emptying = endpoint.limiter.in_flight > 0
             return
@@ -504,6 +512,9 @@ class Pool:
     # Health
 
     def _begin(self) -> None:
+        """Begin to count silence and to probe what is set aside; once."""
+        if self._answered_at is not None:
+            return
         self._answered_at = self._clock()
         for endpoint in self.endpoints:
             if endpoint.name in self._aside_at_start:
@@ -599,46 +610,14 @@ class Pool:
     def _end(self, error: OutageError) -> None:
         self._broken = error
         self._ended.set()
-        for future in (*self._waiting, *self._waiting_alone):
-            if not future.done():
-                future.set_exception(self._broken)
-        for outside in self._waiting_outside:
-            if not outside.done():
-                outside.set_exception(self._broken)
-        self._waiting.clear()
-        self._waiting_alone.clear()
-        self._waiting_outside.clear()
-
-
-class Place:
-    """A place in a pool, from `async with` to its end; see `Pool.place`."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._taken = False
-
-    async def __aenter__(self) -> Self:
-        await self._pool.take_place()
-        self._taken = True
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._taken:
-            self._pool.leave_place()
-
-    @asynccontextmanager
-    async def lent(self) -> AsyncIterator[None]:
-        """Let others have it meanwhile, by whoever has no reply to lose."""
-        self._pool.leave_place()
-        self._taken = False
-        yield
-        await self._pool.take_place()
-        self._taken = True
+        lines: list[_Line[Any]]
+        lines = [self._waiting, self._waiting_alone, self._waiting_outside]
+        for line in lines:
+            while _waits(line):
+                line.popleft().set_exception(error)
 
 
 STOPPED = "not asked, as the session was interrupted"
-
-T = TypeVar("T")
 
 
 class StandingPool:
@@ -675,12 +654,8 @@ class StandingPool:
     def stop(self) -> None:
         """Ask nothing more, as the session ends; what is in flight is still kept."""
         with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stop)
-
-    def _stop(self) -> None:
-        if self._pool is not None:
-            self._pool.stop(STOPPED)
+            if self._loop is not None and self._pool is not None:
+                self._loop.call_soon_threadsafe(self._pool.stop, STOPPED)
 
     def close(self) -> None:
         """Close the pool, if there is one, and end the thread."""
@@ -722,6 +697,11 @@ class StandingPool:
             await before.close()
 
 
+def end_note(folder: Path, role: Role) -> Path:
+    """Return the file that says why the run's server of a role has ended."""
+    return folder / f"{role}.ended"
+
+
 class Learned:
     """The findings of one process, and by files in `folder` those of the others.
 
@@ -745,19 +725,25 @@ class Learned:
             self._announced.add(line)
             self._announce(line)
 
-    def look(self, api_base: str, model: str) -> None:
-        """Take in what other processes of the session have found out."""
-        if self._folder is None or (api_base, model) in self._names:
-            return
-        try:
-            text = self._file(self._folder, api_base, model).read_text("utf-8")
-            self._names[api_base, model] = str(json.loads(text)["max_tokens_name"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return
+    def raise_ended(self, role: Role) -> None:
+        """Raise `OutageError` if a server that the run had started has ended.
 
-    def token_limit_name(self, api_base: str, model: str) -> str | None:
-        """Return the name that a server asked for, None if it asked for none."""
-        return self._names.get((api_base, model))
+        Each sample would else be asked in vain, again and again, and be recorded as
+        failed.
+        """
+        if self._folder is not None and end_note(self._folder, role).exists():
+            raise OutageError(end_note(self._folder, role).read_text(encoding="utf-8"))
+
+    def token_limit_name(self, api_base: str, model: str) -> str:
+        """Return the name that a server asked for, "" if it asked for none."""
+        key = api_base, model
+        if key not in self._names:
+            self._names[key] = ""
+            if self._folder is not None:
+                # Another process of the session may have found it out.
+                with suppress(OSError, ValueError):
+                    self._names[key] = self._file(self._folder, *key).read_text("utf-8")
+        return self._names[key]
 
     def keep_token_limit_name(self, api_base: str, model: str, name: str) -> None:
         """Remember the name of the token limit for all further requests."""
@@ -767,9 +753,9 @@ class Learned:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._file(self._folder, api_base, model)
         writing = file.with_suffix(f".{os.getpid()}")
-        writing.write_text(json.dumps({"max_tokens_name": name}), encoding="utf-8")
+        writing.write_text(name, encoding="utf-8")
         writing.replace(file)
 
     def _file(self, folder: Path, api_base: str, model: str) -> Path:
         digest = hashlib.sha256(json.dumps([api_base, model]).encode()).hexdigest()
-        return folder / f"learned-{digest[:16]}.json"
+        return folder / f"learned-{digest[:16]}.txt"

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.client import RequestError
 
 Member = Literal["max_tokens", "temperature"]
+# What an error calls a prompt that a filter stopped.
+_FILTER_CODES = frozenset(
+    "content_filter content_policy_violation responsibleaipolicyviolation "
+    "data_inspection_failed datainspectionfailed".split()
+)
+LONGEST_WORDS = 4000  # characters of an error that are looked through
 # What OpenAI itself has in place of max_tokens.
 SUCCESSOR = "max_completion_tokens"
 _LIMITS = re.compile(r"\bmax(?:_[a-z]+)*_tokens\b")
@@ -53,67 +59,69 @@ class MemberRefusal:
     instead: str = ""
 
 
+def error_members(body: bytes) -> dict[str, object]:
+    """Return the members of the error in a body: of OpenAI's `error`, else its own.
+
+    There are none in what is no JSON object.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    error = value.get("error") if isinstance(value, dict) else None
+    members = error if isinstance(error, dict) else value
+    return members if isinstance(members, dict) else {}
+
+
+def is_filtered(body: bytes) -> bool:
+    """Return whether an error body says that a filter stopped the prompt."""
+    error = error_members(body)
+    inner = error.get("innererror")
+    codes = [error.get("code"), inner.get("code") if isinstance(inner, dict) else None]
+    return any(str(code).lower() in _FILTER_CODES for code in codes)
+
+
 def read_refusal(body: bytes, limit: str = "max_tokens") -> MemberRefusal | None:
     """Return which member the body of a 400 or 422 refuses, None for anything else.
 
     `limit` is the name under which the token limit was sent.
     """
-    text = body.decode("utf-8", errors="replace")[:4000]
-    param, words = _param_and_words(text)
+    param, words = _param_and_words(body)
     # Azure writes MaxTokens of some models.
-    words = re.sub(r"\bMax(Completion|Output)?Tokens\b", _with_underscores, words)
-    if _is_of_limit(param, words, limit):
-        others = [name for name in _LIMITS.findall(words) if name != limit]
-        return MemberRefusal(
-            member="max_tokens", instead=others[0] if others else SUCCESSOR
-        )
+    words = re.sub(
+        r"\bMax(Completion|Output)?Tokens\b",
+        lambda name: f"max_{name[1].lower()}_tokens" if name[1] else "max_tokens",
+        words,
+    )
+    if _UNSUPPORTED.search(words) and not _OF_THE_VALUE.search(words):
+        names = _LIMITS.findall(words)
+        # The one that is refused is named first, but for "use B instead of A".
+        instead_of = rf"(?:instead of|rather than|not)\W{{1,3}}{re.escape(limit)}\b"
+        named = names[:1] == [limit] or re.search(instead_of, words)
+        if param == limit or (named and not param):
+            others = [name for name in names if name != limit]
+            return MemberRefusal(
+                member="max_tokens", instead=others[0] if others else SUCCESSOR
+            )
     if param == "temperature" or _REFUSED_TEMPERATURE.search(words):
         return MemberRefusal(member="temperature")
     return None
 
 
-def _with_underscores(name: re.Match[str]) -> str:
-    return f"max_{name[1].lower()}_tokens" if name[1] else "max_tokens"
-
-
-def _is_of_limit(param: str, words: str, limit: str) -> bool:
-    if _OF_THE_VALUE.search(words) or not _UNSUPPORTED.search(words):
-        return False
-    names = _LIMITS.findall(words)
-    if param:
-        return param == limit
-    # The one that is refused is named first, but for "use B instead of A".
-    instead_of = rf"(?:instead of|rather than|not)\W{{1,3}}{re.escape(limit)}\b"
-    return names[:1] == [limit] or bool(re.search(instead_of, words))
-
-
-def _param_and_words(text: str) -> tuple[str, str]:
+def _param_and_words(body: bytes) -> tuple[str, str]:
     """Return the member that an error names in its field, and its words."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return "", text
-    error = value.get("error") if isinstance(value, dict) else None
-    fields = error if isinstance(error, dict) else value
-    if not isinstance(fields, dict):
-        return "", text
-    param, message = fields.get("param"), fields.get("message")
-    if isinstance(fields.get("detail"), list):
-        return _detail(fields["detail"])
-    return (
-        param.rpartition(".")[2] if isinstance(param, str) else "",
-        message if isinstance(message, str) else text,
-    )
-
-
-def _detail(entries: list[object]) -> tuple[str, str]:
-    """Read the first entry of FastAPI's list, whose place is a path."""
-    entry = entries[0] if entries else None
-    if not isinstance(entry, dict):
-        return "", str(entry)
-    place = entry.get("loc")
-    name = place[-1] if isinstance(place, list) and place else ""
-    return name if isinstance(name, str) else "", str(entry.get("msg", ""))
+    error = error_members(body)
+    param, words = error.get("param"), error.get("message")
+    details = error.get("detail")
+    if isinstance(details, list):  # FastAPI's, where a place is a path
+        entry = details[0] if details else None
+        words = str(entry.get("msg", "") if isinstance(entry, dict) else entry)
+        place = entry.get("loc") if isinstance(entry, dict) else None
+        param = place[-1] if isinstance(place, list) and place else None
+    if not isinstance(words, str):
+        words = body[:LONGEST_WORDS].decode("utf-8", errors="replace")
+    name = param.rpartition(".")[2] if isinstance(param, str) else ""
+    return name, words[:LONGEST_WORDS]
 
 
 # As many samples in a row that are refused alike, and the dataset is asked no further.
@@ -296,19 +304,17 @@ class Refusals:
         if row is None or not row.takes(error.status, words):
             row = self._rows[fingerprint] = _Row(error.status, words)
         row.samples.add(index)
-        if len(row.samples) >= MOST_REFUSALS and fingerprint not in self._given_up:
-            self._give_up(fingerprint, error, has_images)
-
-    def _give_up(self, fingerprint: str, error: RequestError, has_images: bool) -> None:
-        name = self._names[fingerprint]
-        words = str(error).rstrip(".")
+        if len(row.samples) < MOST_REFUSALS or fingerprint in self._given_up:
+            return
+        name, said = self._names[fingerprint], str(error).rstrip(".")
         fix = find_fix(error, has_images=has_images)
         fix = fix or (CAUSES if has_images else TEXT_CAUSES)
+        why = f"the server refused {MOST_REFUSALS}"
         self._given_up[fingerprint] = (
-            f"not asked, as the server refused {MOST_REFUSALS} samples of {name} in a "
-            f"row alike: {words}. {fix} The next command asks this sample again."
+            f"not asked, as {why} samples of {name} in a row alike: {said}. {fix} The "
+            "next command asks this sample again."
         )
         self._announce(
-            f"asks no more of {name}, as the server refused {MOST_REFUSALS} of its "
-            f"samples in a row alike: {words}. {fix}"
+            f"asks no more of {name}, as {why} of its samples in a row alike: {said}. "
+            f"{fix}"
         )

@@ -26,15 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.models.client import OutageError, RequestError
-from pytest_vlmeval.models.local import choose_devices
-from pytest_vlmeval.models.pool import Learned
+from pytest_vlmeval.models.local import COLOURS, choose_devices, last_lines
+from pytest_vlmeval.models.pool import Learned, end_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from threading import Event
 
-    from pytest_vlmeval.models.client import ModelClient, Reply, Request, Role
+    from pytest_vlmeval.models.client import Role
     from pytest_vlmeval.settings import Settings
 
 WATCHDOG = Path(__file__).with_name("server_watch.py")
@@ -42,8 +41,6 @@ POLL_S = 0.2
 PROBE_LIMIT_S = 5.0
 # Longer than the watchdog leaves to a server.
 STOP_LIMIT_S = 20.0
-TAIL_BYTES = 16_000
-TAIL_LINES = 15
 PORT = "{port}"
 LONGEST_START = 1_000_000  # bytes of a log, in which the address has to stand
 # uvicorn's line, which all of these servers print, its form for a given socket, and
@@ -53,7 +50,6 @@ _ADDRESS = re.compile(
     r"(?:(?P<scheme>https?)://(?P<host>\[[0-9a-f:]+\]|[\w.-]+):(?P<port>\d+)"
     r"|socket \('(?P<bare>[^']+)', (?P<number>\d+))"
 )
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}
 # Servers without a health page say one of these.
 _NO_PAGE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
@@ -72,7 +68,7 @@ def find_address(log: str) -> str | None:
     A server may take another port than it was given: swift takes the next one where
     that is busy.
     """
-    found = _ADDRESS.search(_COLOURS.sub("", log))
+    found = _ADDRESS.search(COLOURS.sub("", log))
     if found is None:
         return None
     if found["bare"]:
@@ -101,6 +97,7 @@ class Server:
         self._command = [word.replace(PORT, port) for word in command]
         chosen = [] if device is None else ["env", f"CUDA_VISIBLE_DEVICES={device}"]
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
         # Its standard input is how the watchdog learns that this process is gone.
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", str(WATCHDOG), str(log), *chosen, *self._command],
@@ -130,7 +127,9 @@ class Server:
         while time.monotonic() < self._started + timeout_s:
             if self.status is not None:
                 raise VlmEvalError(self.explain_end())
-            address = find_address(self._read(LONGEST_START))
+            with self.log.open("rb") as log:
+                begun = log.read(LONGEST_START).decode("utf-8", errors="replace")
+            address = find_address(begun)
             if address is not None:
                 reason = _probe(address)
                 if not reason:
@@ -162,23 +161,11 @@ class Server:
             self._watchdog.kill()
             self._watchdog.wait()
 
-    def _read(self, most: int, *, tail: bool = False) -> str:
-        """Read the first bytes of the log, or the last."""
-        if not self.log.exists():
-            return ""
-        with self.log.open("rb") as file:
-            if tail:
-                file.seek(max(0, file.seek(0, 2) - most))
-            return file.read(most).decode("utf-8", errors="replace")
-
     def _last_lines(self) -> str:
-        tail = _COLOURS.sub("", self._read(TAIL_BYTES, tail=True))
-        lines = tail.replace("\r", "\n").splitlines()
-        shown = [line for line in lines if line.strip()][-TAIL_LINES:]
-        if not shown:
+        lines = last_lines(self.log)
+        if not lines:
             return f"Its log is empty: {self.log}"
-        text = "".join(f"\n    {line}" for line in shown)
-        return f"The last lines of its log, {self.log}:{text}"
+        return f"The last lines of its log, {self.log}:{lines}"
 
 
 def _probe(address: str) -> str:
@@ -273,12 +260,14 @@ class ServerKeeper:
     def _start_all(self, role: Role) -> list[str]:
         command = self._serving.model if role == "model" else self._serving.judge
         replicas = self._serving.replicas if role == "model" else 1
-        devices = choose_devices(replicas, self._serving.visible_devices)
+        given = f"--vlm-serve-replicas={replicas}"
+        devices = choose_devices(replicas, self._serving.visible_devices, given)
         started = time.monotonic()
-        servers = [
-            self._start(role, command, number, device)
-            for number, device in enumerate(devices)
-        ]
+        servers = []
+        for number, device in enumerate(devices):
+            log = self._folder / f"{role}-{number}.log"
+            servers.append(Server(command, log, role=role, device=device))
+            self._servers.append(servers[-1])
         self._announce(f"Starting {servers[0].shown} (log: {servers[0].log})")
         try:
             addresses = [
@@ -294,14 +283,6 @@ class ServerKeeper:
         self._announce(f"Serving at {', '.join(addresses)} after {seconds:.0f} s")
         return addresses
 
-    def _start(
-        self, role: Role, command: Sequence[str], number: int, device: str | None
-    ) -> Server:
-        log = self._folder / f"{role}-{number}.log"
-        server = Server(command, log, role=role, device=device)
-        self._servers.append(server)
-        return server
-
     def _report_ended(self) -> None:
         """Describe which servers have ended by themselves; once each."""
         for server in [each for each in self._servers if each.status is not None]:
@@ -310,7 +291,7 @@ class ServerKeeper:
             server.stop()
             self._announce(ended)
             if not any(each.role == server.role for each in self._servers):
-                _write(_end(self._folder, server.role), f"{ended}\n{AGAIN}")
+                _write(end_note(self._folder, server.role), f"{ended}\n{AGAIN}")
 
 
 class Servers:
@@ -343,11 +324,6 @@ class Servers:
         """Return the address of the judge's server, `api_bases` if it is not ours."""
         return self._addresses("judge") if self._serving.judge else api_bases
 
-    def watched(self, client: ModelClient, role: Role) -> ModelClient:
-        """Return a client that stops to ask once the server of that role has ended."""
-        served = self._serving.model if role == "model" else self._serving.judge
-        return ServedClient(client, _end(self._folder, role)) if served else client
-
     def _addresses(self, role: Role) -> tuple[str, ...]:
         result = _result(self._folder, role)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -360,50 +336,12 @@ class Servers:
         return tuple(told["addresses"])
 
 
-class ServedClient:
-    """Asks a server of the run; where that has ended, the run's asking ends too.
-
-    Each sample would else be asked in vain, again and again, and be recorded as failed.
-    """
-
-    def __init__(self, client: ModelClient, ended: Path) -> None:
-        self._client = client
-        self._ended = ended
-
-    async def check(self) -> None:
-        """Check the server as any other; `OutageError` if it has ended."""
-        if self._ended.exists():
-            raise OutageError(self._ended.read_text(encoding="utf-8"))
-        await self._client.check()
-
-    async def describe(self) -> Mapping[str, str]:
-        """Return what the server says of its model."""
-        return await self._client.describe()
-
-    async def ask(self, request: Request) -> Reply:
-        """Answer one prompt; `OutageError` if the server has ended."""
-        try:
-            return await self._client.ask(request)
-        except RequestError as error:
-            if error.kind == "connection" and self._ended.exists():
-                raise OutageError(self._ended.read_text(encoding="utf-8")) from None
-            raise
-
-    async def close(self) -> None:
-        """Free the connections; the server goes on."""
-        await self._client.close()
-
-
 def _note(folder: Path, role: Role) -> Path:
     return folder / f"{role}.wanted"
 
 
 def _result(folder: Path, role: Role) -> Path:
     return folder / f"{role}.json"
-
-
-def _end(folder: Path, role: Role) -> Path:
-    return folder / f"{role}.ended"
 
 
 def _write(path: Path, text: str) -> None:

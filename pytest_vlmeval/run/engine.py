@@ -24,7 +24,7 @@ from pytest_vlmeval.models.client import (
     StoppedError,
 )
 from pytest_vlmeval.models.endings import Ending
-from pytest_vlmeval.models.pool import Attempt, Place, Pool
+from pytest_vlmeval.models.pool import Attempt, Pool
 from pytest_vlmeval.models.refusals import Refusals, explain
 from pytest_vlmeval.records import (
     Answer,
@@ -119,12 +119,14 @@ class Asker:
         fingerprint: str,
         index: str,
         request: Request,
-        place: Place | None = None,
+        *,
+        placed: bool = False,
     ) -> Answer:
         """Ask turn by turn, until one has no usable reply.
 
         Each has its own retries, and goes with the model's own replies to those before.
-        Before a retry others may have the `place`, unless there is a reply to lose.
+        Before a retry others may have the place, if it is `placed`, unless there is a
+        reply to lose.
         """
         asked: list[Answer] = []
         for number, _ in enumerate(request.turns, start=1):
@@ -134,8 +136,8 @@ class Asker:
                 # As ms-vlmeval's client has them.
                 replies=tuple(each.text.strip() for each in asked),
             )
-            lent = place if number == 1 else None
-            asked.append(await self._ask_turn(fingerprint, index, so_far, lent))
+            lends = placed and number == 1
+            asked.append(await self._ask_turn(fingerprint, index, so_far, lends=lends))
             if not asked[-1].is_usable:
                 break
         if self._refusals is not None and asked[-1].state not in NO_REPLY:
@@ -143,7 +145,7 @@ class Asker:
         return _join(asked, len(request.turns))
 
     async def _ask_turn(
-        self, fingerprint: str, index: str, request: Request, place: Place | None
+        self, fingerprint: str, index: str, request: Request, *, lends: bool
     ) -> Answer:
         """Send the request, again while its error may pass, at most `retries` times.
 
@@ -179,7 +181,7 @@ class Asker:
                             fingerprint, index, error, has_images=request.has_images
                         )
                     return self._fail(fingerprint, index, attempts, attempt, request)
-            async with place.lent() if place else nullcontext():
+            async with self._pool.lent_place() if lends else nullcontext():
                 await self._pool.pause(delay_s)
 
     def _fail(
@@ -529,8 +531,8 @@ class _Drain:
             return
         # What was not sent when the session ended is left to the next one.
         with contextlib.suppress(StoppedError):
-            async with self._pool.place() as place:
-                await self._keep(await self._answer(fingerprint, ask, place))
+            async with self._pool.place():
+                await self._keep(await self._answer(fingerprint, ask))
 
     async def _keep(self, answer: Answer) -> None:
         """Wait until an answer is stored."""
@@ -539,7 +541,7 @@ class _Drain:
         self._arrived.set()
         await stored
 
-    async def _answer(self, fingerprint: str, ask: Ask, place: Place) -> Answer:
+    async def _answer(self, fingerprint: str, ask: Ask) -> Answer:
         try:
             request = self._work.request(fingerprint, ask.sample)
         except VlmEvalError as error:
@@ -548,7 +550,9 @@ class _Drain:
             why = self._work.log(error, fingerprint, ask.sample)
             answer = failed_answer(fingerprint, ask.sample, why)
         else:
-            answer = await self._asker.ask(fingerprint, ask.sample, request, place)
+            answer = await self._asker.ask(
+                fingerprint, ask.sample, request, placed=True
+            )
         if ask.repeat:
             answer = replace(answer, repeat=ask.repeat)
         return answer

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -279,10 +278,7 @@ class Execution:
         )
 
     def _make_pool(self, settings: Settings, aside: Collection[str] = ()) -> Pool:
-        watched = partial(self._servers.watched, role="model")
-        return create_pool(
-            settings, self._concurrency, watched, aside, self._servers.learned
-        )
+        return create_pool(settings, self._concurrency, aside, self._servers.learned)
 
     def _find_needs(self, queue: Queue) -> Needs:
         """Return what has to be tried of an endpoint; nothing of other models."""

@@ -137,9 +137,9 @@ class Judge:
 
         async def ask(name: str, question: JudgeQuestion) -> tuple[str, JudgeReply]:
             try:
-                async with pool.place() as place:
+                async with pool.place():
                     request = _request(question, self._prompting)
-                    answer = await asker.ask(fingerprint, name, request, place)
+                    answer = await asker.ask(fingerprint, name, request, placed=True)
                     unanswered = answer.state in UNANSWERED
                     failures.note(answer.error if unanswered else "")
                     return name, await keep(name, question, answer)
@@ -237,10 +237,7 @@ def create_judges(
         placed = replace(
             endpoint, api_bases=servers.judge_addresses(endpoint.api_bases)
         )
-        watched = partial(servers.watched, role="judge")
-        return create_judge_pool(
-            settings, placed, concurrency, watched, aside, servers.learned
-        )
+        return create_judge_pool(settings, placed, concurrency, aside, servers.learned)
 
     def log_bug(
         doing: str, error: BaseException, fingerprint: str, question: str

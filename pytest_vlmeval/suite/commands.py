@@ -431,7 +431,7 @@ async def examine_model(settings: Settings) -> list[Diagnosis]:
     notes: list[str] = []
     one, learned = Concurrency(1, adaptive=False), Learned(None, notes.append)
     try:
-        pool = create_pool(settings, one, lambda client: client, learned=learned)
+        pool = create_pool(settings, one, learned=learned)
     except VlmEvalError as error:
         return [_from_error("model", error)]
     try:
@@ -497,9 +497,7 @@ async def examine_judges(settings: Settings) -> list[Diagnosis]:
     one, learned = Concurrency(1, adaptive=False), Learned(None, notes.append)
     for judge in settings.judges:
         try:
-            pool = create_judge_pool(
-                settings, judge, one, lambda client: client, learned=learned
-            )
+            pool = create_judge_pool(settings, judge, one, learned=learned)
         except VlmEvalError as error:
             found.append(_from_error("judge", error))
             continue

@@ -19,7 +19,7 @@ from pytest_vlmeval.settings.sources import pytest_sources
 def client_for(pytester: pytest.Pytester, *arguments: str) -> ModelClient:
     settings = load_from(pytest_sources(pytester.parseconfig(*arguments), {}))
     two = Concurrency(2, adaptive=False)
-    pool = create_pool(settings, two, lambda client: client)
+    pool = create_pool(settings, two)
     asyncio.run(pool.close())
     (endpoint,) = pool.endpoints
     return endpoint.client

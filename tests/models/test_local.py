@@ -122,7 +122,7 @@ def test_more_workers_than_gpus_are_told(tmp_path: Path) -> None:
         order_of("x", local)
     assert str(raised.value) == (
         "-n 3 makes 3 copies of the model, each on a GPU of its own, and there are 2 "
-        "(2, 3). Give -n 2, or more devices with CUDA_VISIBLE_DEVICES."
+        "GPUs here (2, 3). Give at most 2, or more devices with CUDA_VISIBLE_DEVICES."
     )
 
 

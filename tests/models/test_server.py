@@ -59,20 +59,21 @@ def test_one_that_is_slow_is_given_more_time(tmp_path: Path) -> None:
 def test_devices_are_those_that_are_visible() -> None:
     assert find_devices("3, 5") == ("3", "5")
     assert find_devices("") == ()
-    assert choose_devices(2, "3,5,7") == ("3", "5")
-    assert choose_devices(1, "3,5,7") == [None]
-    assert choose_devices(2, "") == [None, None]
+    assert choose_devices(2, "3,5,7", "") == ("3", "5")
+    assert choose_devices(1, "3,5,7", "") == [None]
+    assert choose_devices(2, "", "") == [None, None]
 
 
 def test_more_replicas_than_devices() -> None:
     with pytest.raises(VlmEvalError) as raised:
-        choose_devices(3, "3,5")
+        choose_devices(3, "3,5", "--vlm-serve-replicas=3")
     assert str(raised.value) == (
-        "--vlm-serve-replicas=3: there are 2 GPUs here (3, 5), and each replica takes "
-        "one. Give a smaller number, or more devices with CUDA_VISIBLE_DEVICES."
+        "--vlm-serve-replicas=3 makes 3 copies of the model, each on a GPU of its own, "
+        "and there are 2 GPUs here (3, 5). Give at most 2, or more devices with "
+        "CUDA_VISIBLE_DEVICES."
     )
-    assert choose_devices(2, "3,5") == ("3", "5")
-    assert choose_devices(3, "3,5,7") == ("3", "5", "7")
+    assert choose_devices(2, "3,5", "") == ("3", "5")
+    assert choose_devices(3, "3,5,7", "") == ("3", "5", "7")
 
 
 def test_devices_are_asked_of_the_driver(

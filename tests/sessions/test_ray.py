@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -296,8 +297,8 @@ def test_media_travel_once_and_by_content(nodes: Nodes, tmp_path: Path) -> None:
 def test_an_actor_answers_without_the_asker_s_disk(
     nodes: Nodes, tmp_path: Path
 ) -> None:
-    from pytest_vlmeval.models.cluster.recipes import DemoRecipe
     from pytest_vlmeval.models.cluster.replica import Crew, Replica
+    from pytest_vlmeval.models.open import make_demo
     from tests.support.run_fixtures import image_bytes
 
     nodes.have(1)
@@ -310,7 +311,8 @@ def test_an_actor_answers_without_the_asker_s_disk(
     request = Request(turns=(parts,), media_folder=tmp_path)
 
     async def twice() -> list[Reply]:
-        replica = Replica("replica 0", DemoRecipe(max_tokens=8), Crew(), on_gpu=False)
+        recipe = partial(make_demo, max_tokens=8, concurrency=1)
+        replica = Replica("replica 0", recipe, Crew(), on_gpu=False)
         await replica.check()
         found = [await replica.ask(request)]
         # What it has asked once it needs no disk for.

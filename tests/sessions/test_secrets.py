@@ -39,11 +39,11 @@ from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.sources import pytest_sources
 
 logging.getLogger().setLevel(logging.DEBUG)
-SHARED = Concurrency(1, adaptive=False), lambda client: client
+ONE = Concurrency(1, adaptive=False)
 
 
 def client_of(settings):
-    return create_pool(settings, *SHARED).endpoints[0].client
+    return create_pool(settings, ONE).endpoints[0].client
 
 
 class TestMath(Benchmark):
@@ -67,7 +67,7 @@ def test_a_bug_in_a_call(vlm_judge):
 def test_a_bug_in_the_client(request):
     settings = load_from(pytest_sources(request.config))
     client = client_of(settings)
-    judge = create_judge_pool(settings, settings.judges[0], *SHARED).endpoints[0].client
+    judge = create_judge_pool(settings, settings.judges[0], ONE).endpoints[0].client
     clients = [vars(client), vars(judge), vars(client._reader), client._headers]
     asyncio.run(client.ask(clients))
 

@@ -61,7 +61,10 @@ def connect(address: str | None) -> None:
         return
     try:
         if address is None:
-            _report_nothing()
+            # What we start tells Ray's makers nothing.
+            from ray._common.usage import usage_lib
+
+            usage_lib.set_usage_stats_enabled_via_env_var(False)
         else:
             _knock(address)
         ray.init(
@@ -90,10 +93,3 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_LIMIT_S).close()
-
-
-def _report_nothing() -> None:
-    """Keep a cluster that we start from telling Ray's makers that it is used."""
-    from ray._common.usage import usage_lib
-
-    usage_lib.set_usage_stats_enabled_via_env_var(False)

@@ -8,7 +8,7 @@ import hashlib
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,14 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.chat import read_media
-from pytest_vlmeval.models.client import ErrorKind, Reply, RequestError
+from pytest_vlmeval.models.client import Reply, RequestError
+from pytest_vlmeval.models.pool import Learned
 from pytest_vlmeval.records import parts_of
 from pytest_vlmeval.sandbox.environment import HeldFolder
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.models.cluster.recipes import Recipe
+    from pytest_vlmeval.models.open import Recipe
 
 # In a list, Ray hands on the reference and not what it stands for.
 Media = Mapping[str, list[ray.ObjectRef]]
@@ -131,80 +132,50 @@ class Copies:
         self._used.subtract(media.keys())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A `RequestError` as plain data: an exception would come with Ray's traceback."""
-
-    message: str
-    kind: ErrorKind
-    retryable: bool
-    status: int | None
-    retry_after_s: float | None
-
-    def as_error(self) -> RequestError:
-        """Return the error."""
-        return RequestError(
-            self.message,
-            kind=self.kind,
-            retryable=self.retryable,
-            status=self.status,
-            retry_after_s=self.retry_after_s,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why the model cannot be asked here at all."""
-
-    message: str
+# What looking at a node finds: why the model cannot be asked there, or which it is.
+Found = VlmEvalError | Mapping[str, str] | None
 
 
 class Host:
-    """Makes a model by its recipe and answers; what it needs on disk goes with it."""
+    """Makes a model by its recipe and answers; what it needs on disk goes with it.
+
+    Errors are returned: raised ones would come with Ray's traceback.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self._held = HeldFolder("vlmeval-replica-")
         folder = self._held.path
         devices = ",".join(map(str, ray.get_gpu_ids()))
-        self._client = recipe.make(folder, devices or None)
+        self._client = recipe(folder, devices or None, Learned())
         self._copies = Copies(folder)
 
-    async def check(self) -> Refusal | None:
-        """Explain why the model cannot be asked on this node, None if it can."""
+    async def check(self) -> VlmEvalError | None:
+        """Return why the model cannot be asked on this node, None if it can."""
         try:
             await self._client.check()
         except VlmEvalError as error:
-            return Refusal(message=str(error))
+            return error
         return None
 
     async def describe(self) -> Mapping[str, str]:
         """Return what tells which model is on this node."""
         return dict(await self._client.describe())
 
-    async def ask(self, request: Request, media: Media) -> Reply | Failure | Refusal:
+    async def ask(
+        self, request: Request, media: Media
+    ) -> Reply | RequestError | VlmEvalError:
         """Answer one prompt, whose media are fetched where they are not there yet."""
-        try:
-            await self._copies.bring(media)
-            return await self._client.ask(self._placed(request))
-        except VlmEvalError as error:
-            return Refusal(message=str(error))
-        except RequestError as error:
-            return Failure(
-                message=str(error),
-                kind=error.kind,
-                retryable=error.retryable,
-                status=error.status,
-                retry_after_s=error.retry_after_s,
-            )
-        finally:
-            self._copies.leave(media)
-
-    def _placed(self, request: Request) -> Request:
-        """Return a request whose paths are those of this node."""
         folder, origin = self._copies.folder, request.origin
         if origin is not None:
             origin = {**origin, "rows": str(folder / origin["rows"])}
-        return replace(request, media_folder=folder, origin=origin)
+        placed = replace(request, media_folder=folder, origin=origin)
+        try:
+            await self._copies.bring(media)
+            return await self._client.ask(placed)
+        except (VlmEvalError, RequestError) as error:
+            return error
+        finally:
+            self._copies.leave(media)
 
     async def close(self) -> None:
         """End what the client has started, and remove the files."""
@@ -214,8 +185,6 @@ class Host:
 
 # How long Ray may take to find a place for an actor and to start its process.
 PLACE_LIMIT_S = 60.0
-# What a look at a node finds: why the model cannot be asked there, or which it is.
-Found = Refusal | Mapping[str, str] | None
 CLOSE_LIMIT_S = 5.0
 
 
@@ -227,20 +196,17 @@ class Crew:
         self.answered = False
 
 
-def _try_out(recipe: Recipe) -> Refusal | Mapping[str, str]:
-    """Make the model on some node, without an actor, and look whether it is usable.
+def _try_out(recipe: Recipe) -> Found:
+    """Make the model on some node, without an actor, and see whether it is usable."""
 
-    Return why it is not, or what tells which model it is.
-    """
-    return asyncio.run(_check(recipe))
+    async def look() -> Found:
+        host = Host(recipe)
+        try:
+            return await host.check() or await host.describe()
+        finally:
+            await host.close()
 
-
-async def _check(recipe: Recipe) -> Refusal | Mapping[str, str]:
-    host = Host(recipe)
-    try:
-        return await host.check() or await host.describe()
-    finally:
-        await host.close()
+    return asyncio.run(look())
 
 
 class Replica:
@@ -268,8 +234,8 @@ class Replica:
             found = await self._placed(task.remote(self._recipe))
         else:
             found = await self._placed(self._actor.check.remote())
-        if isinstance(found, Refusal):
-            raise VlmEvalError(f"{self._name}: {found.message}")
+        if isinstance(found, VlmEvalError):
+            raise VlmEvalError(f"{self._name}: {found}")
         self._evidence = found or {}
 
     async def describe(self) -> Mapping[str, str]:
@@ -283,23 +249,26 @@ class Replica:
         """
         actor = self._actor
         if actor is None:
-            actor = self._actor = self._start()
+            made = ray.remote(Host).options(
+                max_restarts=-1, scheduling_strategy="SPREAD", **self._needs
+            )
+            actor = self._actor = made.remote(self._recipe)
         if not self._is_up:
             await self._wait_up(actor)
         packed, media = await asyncio.to_thread(self._crew.shelf.pack, request)
         try:
-            outcome: Reply | Failure | Refusal = await actor.ask.remote(packed, media)
+            outcome: Reply | RequestError | VlmEvalError = await actor.ask.remote(
+                packed, media
+            )
         except RayTaskError:
             raise  # a bug there, not the end of the actor
         except RayError as error:
             self._note_end(error)
             raise _lost(self._name, _reason(error)) from None
-        if isinstance(outcome, Failure):
-            raise outcome.as_error()
-        if isinstance(outcome, Refusal):
-            if not self._crew.answered:
-                raise VlmEvalError(outcome.message)
-            raise _lost(self._name, outcome.message)
+        if isinstance(outcome, RequestError):
+            raise outcome
+        if isinstance(outcome, VlmEvalError):
+            raise self._refused(outcome)
         self._crew.answered = True
         return outcome
 
@@ -312,22 +281,18 @@ class Replica:
                     await actor.close.remote()
             ray.kill(actor)
 
-    def _start(self) -> Any:
-        actor = ray.remote(Host).options(
-            max_restarts=-1, scheduling_strategy="SPREAD", **self._needs
-        )
-        return actor.remote(self._recipe)
-
     async def _wait_up(self, actor: Any) -> None:
         try:
             refusal = await self._placed(actor.check.remote())
         except VlmEvalError as error:
             raise _lost(self._name, str(error)) from None
-        if isinstance(refusal, Refusal) and not self._crew.answered:
-            raise VlmEvalError(refusal.message)
-        if isinstance(refusal, Refusal):
-            raise _lost(self._name, refusal.message)
+        if isinstance(refusal, VlmEvalError):
+            raise self._refused(refusal)
         self._is_up = True
+
+    def _refused(self, refusal: VlmEvalError) -> Exception:
+        """Return what a refusal means: once any replica answered, this one is lost."""
+        return _lost(self._name, str(refusal)) if self._crew.answered else refusal
 
     async def _placed(self, result: Awaitable[Found]) -> Found:
         """Wait for an answer of a process that Ray may still have to start."""
