@@ -9,9 +9,9 @@ names it, and whether `versions.toml` lists it.
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +42,13 @@ def read_history(clone: Path) -> Iterator[tuple[str, str, str, str]]:
             yield found[1], found[2], date, commit
 
 
-def main(clone: Path) -> None:
+def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("clone", type=Path, metavar="VLMEVALKIT")
+    clone = parser.parse_args().clone
     first: dict[str, dict[str, str]] = {}
     for name, checksum, date, commit in read_history(clone):
         first.setdefault(name, {}).setdefault(checksum, f"{date} {commit}")
@@ -57,4 +62,4 @@ def main(clone: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

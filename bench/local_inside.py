@@ -8,6 +8,7 @@ ORDER is a JSON file. The first prints one JSON object: seconds and answers.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import json
@@ -99,8 +100,14 @@ def write(order: dict[str, Any]) -> None:
 
 def main() -> None:
     """Do what the command line says."""
-    order = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    if sys.argv[1] == "write":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", choices=["loop", "write"])
+    parser.add_argument("order", type=Path, metavar="ORDER")
+    given = parser.parse_args()
+    order = json.loads(given.order.read_text(encoding="utf-8"))
+    if given.work == "write":
         write(order)
         return
     # After whatever libraries have printed.

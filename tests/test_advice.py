@@ -231,7 +231,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_local_models.py": {
         "test_a_process_that_dies_is_started_again_but_not_for_ever": (
-            "models/local:LocalClient._running",
+            "models/local:LocalClient._start",
         ),
         "test_the_python_of_another_environment_has_what_this_one_lacks": (
             "models/local:check_model",

@@ -340,7 +340,7 @@ def read_media(folder: Path, part: PromptPart) -> bytes:
 
 def input_error(message: str) -> RequestError:
     """Name a request that cannot be made or read, however often it is tried."""
-    return RequestError(message, kind="input", retryable=False)
+    return RequestError(message, kind="input")
 
 
 class ReplyReader:
@@ -443,15 +443,12 @@ class ReplyReader:
             f"{self._source} broke the answer off (finish_reason {finish_reason!r})"
             f"{words}{began}",
             kind="aborted",
-            retryable=True,
         )
 
     def bug(self, error: Exception) -> RequestError:
         """Name any other exception on the way of one request, which fails alone."""
         return RequestError(
-            f"asking {self._source} failed: {self._clean(describe(error))}",
-            kind="bug",
-            retryable=False,
+            f"asking {self._source} failed: {self._clean(describe(error))}", kind="bug"
         )
 
     def words(self, body: bytes) -> str:
@@ -506,7 +503,7 @@ class ReplyReader:
 
     def _error(self, found: str) -> RequestError:
         return RequestError(
-            f"{self._source} answered 200 with {found}", kind="protocol", retryable=True
+            f"{self._source} answered 200 with {found}", kind="protocol"
         )
 
 

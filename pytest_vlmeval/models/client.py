@@ -90,6 +90,9 @@ class StoppedError(OutageError):
     """Nothing more is asked, as the session ends; what is in flight goes on."""
 
 
+PASSING = frozenset({"connection", "timeout", "protocol", "aborted", "replica"})
+
+
 class RequestError(Exception):
     """A request that got no answer; its text is one line with the server's words.
 
@@ -99,8 +102,8 @@ class RequestError(Exception):
     (a prompt that the server's filter stopped), "input" (the request itself cannot be
     made or read), "replica" (the process that has the model is gone) or "bug" (any
     other exception on the way).
-    `retryable` says whether the same request may pass another time, and
-    `retry_after_s` how long the server asked to wait.
+    `retryable` says whether the same request may pass another time (by itself of
+    `PASSING` kinds alone), and `retry_after_s` how long the server asked to wait.
     """
 
     def __init__(
@@ -108,14 +111,14 @@ class RequestError(Exception):
         message: str,
         *,
         kind: ErrorKind,
-        retryable: bool,
+        retryable: bool | None = None,
         status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.status = status
-        self.retryable = retryable
+        self.retryable = kind in PASSING if retryable is None else retryable
         self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[object, ...]:

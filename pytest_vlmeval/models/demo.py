@@ -199,6 +199,8 @@ class DemoModel:
         `parts` are in order: a text, or the original bytes of an image. ValueError:
         an image cannot be decoded, or the prompt leaves no room in the context.
         """
+        import numpy as np
+
         if max_tokens < 1:
             message = f"max_tokens is {max_tokens}; it must be at least 1"
             raise ValueError(message)
@@ -210,23 +212,8 @@ class DemoModel:
                 f"is {CONTEXT_TOKENS} tokens, answer included; shorten the prompt"
             )
             raise ValueError(message)
+        embeddings = self._embeddings[ids]  # shape (len(ids), width)
         images = [part for _, part in parts if isinstance(part, bytes)]
-        answer = self._decode(ids, self._embed(ids, images), max_tokens)
-        stopped = answer[-1] in {self._special.turn_end, self._special.end_of_text}
-        return Reply(
-            text=self._tokenizer.decode(answer),
-            finish_reason="stop" if stopped else "length",
-            prompt_tokens=len(ids),
-            completion_tokens=len(answer),
-        )
-
-    def _embed(
-        self, ids: Sequence[int], images: Sequence[bytes]
-    ) -> NDArray[np.float32]:
-        """Return the embeddings of a prompt, shape (len(ids), width)."""
-        import numpy as np
-
-        embeddings = self._embeddings[ids]
         if images:
             pixels = np.stack([np.asarray(open_image(data)) for data in images])
             seen = [
@@ -236,7 +223,14 @@ class DemoModel:
             embeddings[np.asarray(ids) == self._special.image] = np.concatenate(
                 [tokens[0] for tokens in seen]
             )
-        return embeddings
+        answer = self._decode(ids, embeddings, max_tokens)
+        stopped = answer[-1] in {self._special.turn_end, self._special.end_of_text}
+        return Reply(
+            text=self._tokenizer.decode(answer),
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(ids),
+            completion_tokens=len(answer),
+        )
 
     def _decode(
         self, ids: Sequence[int], embeddings: NDArray[np.float32], max_tokens: int

@@ -343,7 +343,14 @@ class EndpointClient:
         self._writer = BodyWriter(model, max_tokens, temperature, form.left_out)
         self._reader = ReplyReader(self.api_base, api_key, *form.secrets)
         self._check = ServerCheck(model, self.api_base, self._reader, role)
-        self._headers = _headers(with_key=bool(api_key))
+        # `Omit` keeps out what openai would add of itself.
+        self._headers: dict[str, str | Omit] = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": ENCODINGS,
+            "OpenAI-Organization": Omit(),
+            "OpenAI-Project": Omit(),
+            **({} if api_key else {"Authorization": Omit()}),
+        }
         self._evidence: Mapping[str, str] = {}
         hide_in_logs(value for _, value in form.query)
         # Where the server itself has sent us, by the paths of the API.
@@ -525,9 +532,7 @@ class EndpointClient:
                 return await self._exchange(client, "/chat/completions", body)
         except TimeoutError:
             raise RequestError(
-                f"{self.api_base} gave no answer within {limit_s:g} s",
-                kind="timeout",
-                retryable=True,
+                f"{self.api_base} gave no answer within {limit_s:g} s", kind="timeout"
             ) from None
         except APIStatusError as error:
             raise self._status_error(error, request, limit_name) from None
@@ -535,7 +540,6 @@ class EndpointClient:
             raise RequestError(
                 f"the connection to {self.api_base} failed: {_reason(error)}",
                 kind="connection",
-                retryable=True,
             ) from None
         except ReplyTooLargeError:
             raise RequestError(
@@ -653,7 +657,6 @@ class EndpointClient:
                 f"a filter of {self.api_base} stopped the prompt ({status}): {words}",
                 kind="filtered",
                 status=status,
-                retryable=False,
             )
         text = f"{self.api_base} answered {status}: {words}"
         refusal = None
@@ -677,7 +680,7 @@ class _MemberRefusedError(RequestError):
     """A member of the request that the server does not take as it is."""
 
     def __init__(self, message: str, status: int, refusal: MemberRefusal) -> None:
-        super().__init__(message, kind="status", status=status, retryable=False)
+        super().__init__(message, kind="status", status=status)
         self.refusal = refusal
 
 
@@ -685,25 +688,12 @@ class _MovedError(RequestError):
     """A redirect that is not followed."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, kind="status", retryable=False)
+        super().__init__(message, kind="status")
 
 
 def _shown_url(url: str) -> str:
     """Return a URL as messages may show it: a server's redirect is any text."""
     return printable(shown_address(url))[:200]
-
-
-def _headers(*, with_key: bool) -> dict[str, str | Omit]:
-    """Headers of each request; `Omit` keeps out what openai would add of itself."""
-    headers: dict[str, str | Omit] = {
-        "Content-Type": "application/json",
-        "Accept-Encoding": ENCODINGS,
-        "OpenAI-Organization": Omit(),
-        "OpenAI-Project": Omit(),
-    }
-    if not with_key:
-        headers["Authorization"] = Omit()
-    return headers
 
 
 # What libraries say of these is the text of their objects, with URL and headers.

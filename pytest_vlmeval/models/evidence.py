@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pytest_vlmeval.sandbox.environment import write_held
 
 # What names the weights: where it differs, another model answers. Checksums are of a
 # model that runs here, `root` and `parent` are what vLLM, SGLang and LMDeploy were
@@ -156,7 +158,10 @@ def checksum_files(files: Sequence[Path], folder: Path, cache: Path | None) -> s
         fresh[key] = known.get(key) or _checksum(file)
         whole.update(f"{file.relative_to(folder)} {fresh[key]}\n".encode())
     if cache is not None and not fresh.keys() <= known.keys():
-        _write(cache, known | fresh)
+        # A cache that cannot be written only costs time.
+        with suppress(OSError):
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_held(cache, json.dumps(known | fresh).encode(), mode=0o644)
     return f"sha256:{whole.hexdigest()[:32]}"
 
 
@@ -178,14 +183,3 @@ def _read(cache: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(cache: Path, found: Mapping[str, str]) -> None:
-    """Keep checksums; a cache that cannot be written only costs time."""
-    part = cache.with_name(f".{cache.name}.{os.getpid()}")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(found), encoding="utf-8")
-        part.replace(cache)
-    except OSError:
-        part.unlink(missing_ok=True)

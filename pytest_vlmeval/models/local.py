@@ -6,15 +6,12 @@ import ast
 import asyncio
 import contextlib
 import json
-import queue
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -302,6 +299,7 @@ LOAD_LIMIT_S = 1800.0
 TAIL_BYTES = 16_000
 TAIL_LINES = 15
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+LONGEST_LINE = 1 << 30  # bytes of the answers to a batch
 # A helper that dies is started anew so often, in one run.
 MOST_STARTS = 3
 
@@ -319,67 +317,11 @@ class HelperDied(Exception):
     """The helper process is gone, or did not answer in time."""
 
 
-class LocalHelper:
-    """The process that holds the weights; used by one thread.
-
-    `log` gets what its libraries print, `device` is its CUDA_VISIBLE_DEVICES, None for
-    what it finds.
-    """
-
-    def __init__(self, python: Path, log: Path, device: str | None) -> None:
-        chosen = [] if device is None else ["env", f"CUDA_VISIBLE_DEVICES={device}"]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = log
-        with log.open("ab") as errors:
-            # It ends with its standard input, so it does not outlive this process.
-            self._process = subprocess.Popen(
-                [*chosen, str(python), "-I", "-X", "utf8", str(HELPER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
-
-    def exchange(self, message: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
-        """Send one message and return the answer to it; `HelperDied` without one."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
-            line = self._lines.get(timeout=limit_s)
-        except queue.Empty:
-            raise HelperDied(f"gave no answer within {limit_s:g} s") from None
-        except OSError:
-            line = None
-        if line is None:
-            raise HelperDied(f"ended with exit status {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def stop(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                # What was written to a process that died cannot be flushed.
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-
 class LocalClient:
     """Asks a model in a helper process; the weights load with the first prompt.
 
     Prompts that wait at the same time are answered together, `batch_size` at most.
-    `timeout_s` is the deadline of a batch.
+    `timeout_s` is the deadline of a batch. `log` gets what the model's libraries print.
     """
 
     def __init__(
@@ -400,8 +342,7 @@ class LocalClient:
         self._waiting: asyncio.Queue[tuple[Request, asyncio.Future[Reply]]]
         self._waiting = asyncio.Queue()
         self._gathering: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "vlm-local")
-        self._helper: LocalHelper | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self._starts = 0
 
     async def check(self) -> None:
@@ -435,9 +376,7 @@ class LocalClient:
             self._gathering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._gathering
-        if self._helper is not None:
-            self._helper.stop()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        await self._stop()
 
     async def _gather(self) -> None:
         """Answer batch after batch, each of what waits when the one before is done."""
@@ -447,12 +386,8 @@ class LocalClient:
                 async with asyncio.timeout(GATHER_S):
                     while len(batch) < self._local.batch_size:
                         batch.append(await self._waiting.get())
-            loop = asyncio.get_running_loop()
-            prompts = [write_prompt(request) for request, _ in batch]
             try:
-                answers = await loop.run_in_executor(
-                    self._thread, self._exchange, prompts
-                )
+                answers = await self._answer([write_prompt(each) for each, _ in batch])
             except (RequestError, VlmEvalError) as error:
                 for _, future in batch:
                     if not future.done():
@@ -468,49 +403,94 @@ class LocalClient:
                 else:
                     future.set_result(reply)
 
-    # The rest runs in the thread of the helper.
-
-    def _exchange(self, prompts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        helper = self._running()
+    async def _answer(self, prompts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        process = self._process or await self._start()
         try:
-            answer = helper.exchange({"prompts": prompts}, self._timeout_s)
+            answer = await self._exchange(
+                process, {"prompts": prompts}, self._timeout_s
+            )
         except HelperDied as died:
-            helper.stop()
-            self._helper = None
             raise RequestError(
                 f"the process of the local model {died}; its last lines:"
-                f"{last_lines(helper.log)}",
+                f"{last_lines(self._log)}",
                 kind="connection",
-                retryable=True,
             ) from None
         if "error" in answer:
             raise RequestError(answer["error"], kind="protocol", retryable=False)
         replies: list[dict[str, Any]] = answer["replies"]
         return replies
 
-    def _running(self) -> LocalHelper:
-        if self._helper is not None:
-            return self._helper
+    async def _start(self) -> asyncio.subprocess.Process:
+        """Start the process and load the model."""
         if self._starts == MOST_STARTS:
             raise VlmEvalError(
                 f"The process of the local model died {MOST_STARTS} times; its log is "
                 f"{self._log}. Where memory ran out, give a smaller --vlm-batch-size."
             )
         self._starts += 1
-        order, python, device = order_of(self._model, self._local)
-        helper = self._helper = LocalHelper(python, self._log, device)
+        order, python, device = await asyncio.to_thread(
+            order_of, self._model, self._local
+        )
+        chosen = [] if device is None else ["env", f"CUDA_VISIBLE_DEVICES={device}"]
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as errors:
+            # It ends with its standard input, so it does not outlive this process.
+            process = self._process = await asyncio.create_subprocess_exec(
+                *chosen,
+                *(str(python), "-I", "-X", "utf8", str(HELPER)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                limit=LONGEST_LINE,
+            )
         try:
-            answer = helper.exchange({**order, **self._sampling}, LOAD_LIMIT_S)
+            answer = await self._exchange(
+                process, {**order, **self._sampling}, LOAD_LIMIT_S
+            )
         except HelperDied as died:
             answer = {"error": f"its process {died}"}
         if "error" in answer:
-            helper.stop()
-            self._helper = None
+            await self._stop()
             raise VlmEvalError(
                 f"The local model {self._model} could not be loaded: {answer['error']}."
-                f" The last lines of its log, {self._log}:{last_lines(helper.log)}"
+                f" The last lines of its log, {self._log}:{last_lines(self._log)}"
             )
-        return helper
+        return process
+
+    async def _exchange(
+        self,
+        process: asyncio.subprocess.Process,
+        message: Mapping[str, Any],
+        limit_s: float,
+    ) -> dict[str, Any]:
+        """Send one message and return the answer; `HelperDied` without one."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        line = b""
+        try:
+            async with asyncio.timeout(limit_s):
+                process.stdin.write(json.dumps(message).encode() + b"\n")
+                with contextlib.suppress(ConnectionError):
+                    await process.stdin.drain()
+                    line = await process.stdout.readline()
+        except TimeoutError:
+            reason = f"gave no answer within {limit_s:g} s"
+        else:
+            if line.endswith(b"\n"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+            reason = f"ended with exit status {await process.wait()}"
+        await self._stop()
+        raise HelperDied(reason)
+
+    async def _stop(self) -> None:
+        """End the process at once."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 def write_prompt(request: Request) -> dict[str, Any]:
@@ -544,7 +524,7 @@ def read_reply(
         thoughts = split_thoughts(reply.text, more_tags)
     except Exception as error:
         why = f"the local model's answer cannot be read: {describe(error)}"
-        raise RequestError(why, kind="bug", retryable=False) from None
+        raise RequestError(why, kind="bug") from None
     ends_in_thought = not thoughts.closed and reply.ending == "complete"
     return replace(
         reply,

@@ -1,7 +1,7 @@
 """The endpoints of one model: the least loaded healthy one gets the next request.
 
-No clock but the one that is given and no event loop, so that it can be followed step
-by step. A *round* is as many answers as there are slots.
+A `Limiter` has no clock but the one that is given and no event loop, so that it can be
+followed step by step. A *round* is as many answers as there are slots.
 
 An endpoint that fails again and again is set aside, probed, and taken back. Where all
 are and nothing was answered for long, the pool breaks: nothing more is asked.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -33,6 +32,7 @@ from pytest_vlmeval.models.client import (
     StoppedError,
 )
 from pytest_vlmeval.models.evidence import Evidence
+from pytest_vlmeval.sandbox.environment import write_held
 
 T = TypeVar("T")
 
@@ -209,19 +209,19 @@ class Attempt:
     error: RequestError | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Endpoint:
     """One endpoint of the pool: its client, its limit and its health."""
 
-    def __init__(self, name: str, client: ModelClient, limiter: Limiter) -> None:
-        self.name = name
-        self.client = client
-        self.limiter = limiter
-        self.aside = False
-        self.error = ""
-        self.emptying = False  # for a request that has to be alone
-        self.begun = 0
-        self.strikes = 0
-        self.probe_s = FIRST_PROBE_S
+    name: str
+    client: ModelClient
+    limiter: Limiter
+    aside: bool = False
+    error: str = ""
+    emptying: bool = False  # for a request that has to be alone
+    begun: int = 0
+    strikes: int = 0
+    probe_s: float = FIRST_PROBE_S
 
     def is_free(self) -> bool:
         """Return whether the next request may go here."""
@@ -274,12 +274,10 @@ class Pool:
         ceiling: int,
         outage_s: float,
         aside: Collection[str] = (),
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self._ceiling = ceiling
         self._outage_s = outage_s
-        self._clock = clock
         self._aside_at_start = aside
         self._answered_at: float | None = None
         self._waiting: _Line[Endpoint] = deque()
@@ -316,7 +314,7 @@ class Pool:
     def resume(self) -> None:
         """Count silence from now on, as nothing was asked for a while."""
         if self._answered_at is not None:
-            self._answered_at = self._clock()
+            self._answered_at = time.monotonic()
 
     async def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked, by name; raise if none of them can.
@@ -377,9 +375,7 @@ class Pool:
         except Exception as bug:
             # Of this request alone, whatever it is: the others go on.
             error = RequestError(
-                f"asking {endpoint.name} failed: {describe(bug)}",
-                kind="bug",
-                retryable=False,
+                f"asking {endpoint.name} failed: {describe(bug)}", kind="bug"
             )
             error.__context__ = bug
         finally:
@@ -515,7 +511,7 @@ class Pool:
         """Begin to count silence and to probe what is set aside; once."""
         if self._answered_at is not None:
             return
-        self._answered_at = self._clock()
+        self._answered_at = time.monotonic()
         for endpoint in self.endpoints:
             if endpoint.name in self._aside_at_start:
                 self._set_aside(endpoint)
@@ -528,15 +524,15 @@ class Pool:
         error: RequestError | None,
     ) -> None:
         if reply is not None:
-            self._answered_at = self._clock()
+            self._answered_at = time.monotonic()
             endpoint.note_answer(latency_s)
         elif error is not None:
             endpoint.note_error(error)
-            left_s = endpoint.limiter.closed_until - self._clock()
+            left_s = endpoint.limiter.closed_until - time.monotonic()
             if left_s > 0:
                 asyncio.get_running_loop().call_later(left_s, self._serve)
             if not error.retryable:
-                self._answered_at = self._clock()
+                self._answered_at = time.monotonic()
             elif endpoint.strikes >= MOST_STRIKES and not endpoint.aside:
                 self._set_aside(endpoint)
             self._look_for_outage()
@@ -573,7 +569,7 @@ class Pool:
     def _look_for_outage(self) -> None:
         """Break once every endpoint is set aside and nothing was answered for long."""
         assert self._answered_at is not None
-        silent_s = self._clock() - self._answered_at
+        silent_s = time.monotonic() - self._answered_at
         if silent_s < self._outage_s or not all(each.aside for each in self.endpoints):
             return
         if any(each.limiter.in_flight for each in self.endpoints):
@@ -751,10 +747,7 @@ class Learned:
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(self._folder, api_base, model)
-        writing = file.with_suffix(f".{os.getpid()}")
-        writing.write_text(name, encoding="utf-8")
-        writing.replace(file)
+        write_held(self._file(self._folder, api_base, model), name.encode())
 
     def _file(self, folder: Path, api_base: str, model: str) -> Path:
         digest = hashlib.sha256(json.dumps([api_base, model]).encode()).hexdigest()

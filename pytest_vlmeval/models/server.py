@@ -23,11 +23,12 @@ import urllib.request
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.local import COLOURS, choose_devices, last_lines
 from pytest_vlmeval.models.pool import Learned, end_note
+from pytest_vlmeval.sandbox.environment import write_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -242,7 +243,10 @@ class ServerKeeper:
     def _run(self) -> None:
         while not self._closing.wait(POLL_S):
             for role in ROLES:
-                if role not in self._done and _note(self._folder, role).exists():
+                if (
+                    role not in self._done
+                    and _file(self._folder, role, "wanted").exists()
+                ):
                     self._done.add(role)
                     self._serve(role)
             self._report_ended()
@@ -255,7 +259,7 @@ class ServerKeeper:
             told = {"error": str(error)}
         except OSError as error:
             told = {"error": f"The {role}'s server could not be started: {error}"}
-        _write(_result(self._folder, role), json.dumps(told))
+        write_held(_file(self._folder, role, "json"), json.dumps(told).encode())
 
     def _start_all(self, role: Role) -> list[str]:
         command = self._serving.model if role == "model" else self._serving.judge
@@ -291,7 +295,8 @@ class ServerKeeper:
             server.stop()
             self._announce(ended)
             if not any(each.role == server.role for each in self._servers):
-                _write(end_note(self._folder, server.role), f"{ended}\n{AGAIN}")
+                why = f"{ended}\n{AGAIN}"
+                write_held(end_note(self._folder, server.role), why.encode())
 
 
 class Servers:
@@ -325,9 +330,9 @@ class Servers:
         return self._addresses("judge") if self._serving.judge else api_bases
 
     def _addresses(self, role: Role) -> tuple[str, ...]:
-        result = _result(self._folder, role)
+        result = _file(self._folder, role, "json")
         self._folder.mkdir(parents=True, exist_ok=True)
-        _note(self._folder, role).touch()
+        _file(self._folder, role, "wanted").touch()
         while not result.exists():
             time.sleep(POLL_S)
         told = json.loads(result.read_text(encoding="utf-8"))
@@ -336,16 +341,5 @@ class Servers:
         return tuple(told["addresses"])
 
 
-def _note(folder: Path, role: Role) -> Path:
-    return folder / f"{role}.wanted"
-
-
-def _result(folder: Path, role: Role) -> Path:
-    return folder / f"{role}.json"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that others wait for: it is there as a whole, or not at all."""
-    writing = path.with_suffix(".writing")
-    writing.write_text(text, encoding="utf-8")
-    writing.rename(path)
+def _file(folder: Path, role: Role, kind: Literal["wanted", "json"]) -> Path:
+    return folder / f"{role}.{kind}"

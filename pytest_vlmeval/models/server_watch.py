@@ -78,12 +78,9 @@ def _end_family(pid: int) -> None:
     """End what is left of the server: first asked to, then killed."""
     end = time.monotonic() + GRACE_S
     _signal(pid, signal.SIGTERM)
-    while _alive(pid) and time.monotonic() < end:
-        _reap(pid)
-        time.sleep(POLL_S)
     while _alive(pid):
-        _signal(pid, signal.SIGKILL)
-        _reap(pid)
+        if time.monotonic() >= end:
+            _signal(pid, signal.SIGKILL)
         time.sleep(POLL_S)
 
 

@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class SharedMedia:
     def __init__(self, limit: int = SHELF_BYTES) -> None:
         self._limit = limit
         self._objects: OrderedDict[str, tuple[ray.ObjectRef, int]] = OrderedDict()
-        self._tables: dict[str, str] = {}
+        self._tables: dict[Path, str] = {}  # the rows of datasets, by content
         self._lock = threading.Lock()
         self.puts = 0
 
@@ -56,49 +57,32 @@ class SharedMedia:
         media: dict[str, list[ray.ObjectRef]] = {}
         with self._lock:
             for part in parts_of(request.turns):
-                if part.kind != "text" and part.media not in media:
-                    folder = request.media_folder
-                    media[part.media] = [
-                        self._find(part.media)
-                        or self._put(part.media, read_media(folder, part))
-                    ]
+                if part.kind != "text":
+                    read = partial(read_media, request.media_folder, part)
+                    media[part.media] = [self._share(part.media, read)]
             origin = request.origin
             if origin is not None:
-                name = self._table(origin["rows"])
-                found = self._find(name)
-                if found is None:
-                    found = self._put(name, Path(origin["rows"]).read_bytes())
-                media[name] = [found]
+                rows = Path(origin["rows"])
+                if rows not in self._tables:
+                    digest = hashlib.sha256(rows.read_bytes()).hexdigest()
+                    self._tables[rows] = f"{digest}.parquet"
+                name = self._tables[rows]
+                media[name] = [self._share(name, rows.read_bytes)]
                 origin = {**origin, "rows": name}
-            self._tidy(media)
+            size = sum(size for _, size in self._objects.values())
+            for name in [name for name in self._objects if name not in media]:
+                if size <= self._limit:
+                    break
+                size -= self._objects.pop(name)[1]
         return replace(request, media_folder=Path(), origin=origin), media
 
-    def _table(self, path: str) -> str:
-        """Name a dataset's rows by their content."""
-        if path not in self._tables:
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            self._tables[path] = f"{digest}.tsv"
-        return self._tables[path]
-
-    def _find(self, name: str) -> ray.ObjectRef | None:
+    def _share(self, name: str, read: Callable[[], bytes]) -> ray.ObjectRef:
         if name not in self._objects:
-            return None
+            data = read()
+            self._objects[name] = (ray.put(data), len(data))
+            self.puts += 1
         self._objects.move_to_end(name)
         return self._objects[name][0]
-
-    def _put(self, name: str, data: bytes) -> ray.ObjectRef:
-        self.puts += 1
-        reference = ray.put(data)
-        self._objects[name] = (reference, len(data))
-        return reference
-
-    def _tidy(self, needed: Media) -> None:
-        size = sum(size for _, size in self._objects.values())
-        for name in list(self._objects):
-            if size <= self._limit:
-                break
-            if name not in needed:
-                size -= self._objects.pop(name)[1]
 
 
 class Copies:
@@ -128,7 +112,7 @@ class Copies:
             (self.folder / name).unlink()
 
     def leave(self, media: Media) -> None:
-        """Explain that a request is done with its files."""
+        """Let go of the files of a request that is done."""
         self._used.subtract(media.keys())
 
 
@@ -322,7 +306,7 @@ class Replica:
 
 
 def _lost(name: str, reason: str) -> RequestError:
-    return RequestError(f"{name} is lost: {reason}", kind="replica", retryable=True)
+    return RequestError(f"{name} is lost: {reason}", kind="replica")
 
 
 def _reason(error: RayError) -> str:

@@ -84,12 +84,8 @@ class Checkpoint:
         temperature = self._order["temperature"]
         if temperature == 0:
             # What only sampling reads would be complained of.
-            return {
-                "do_sample": False,
-                "temperature": None,
-                "top_p": None,
-                "top_k": None,
-            }
+            unread = dict.fromkeys(("temperature", "top_p", "top_k"))
+            return {"do_sample": False, **unread}
         return {"do_sample": True, "temperature": temperature}
 
     def _reply(

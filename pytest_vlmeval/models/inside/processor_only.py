@@ -26,17 +26,13 @@ def run_without_cuda() -> str:
     _patch(transformers.BatchEncoding, "to", _on_processor)
     for owner in (torch.Tensor, torch.nn.Module):
         _patch(owner, "cuda", lambda given: lambda self, *args, **options: self)
-    _patch(transformers.PreTrainedModel, "from_pretrained", _load, of_class=True)
+    model: Any = transformers.PreTrainedModel
+    model.from_pretrained = classmethod(_load(model.from_pretrained.__func__))
     return "cpu"
 
 
-def _patch(
-    owner: Any, name: str, wrap: Callable[[Any], Any], *, of_class: bool = False
-) -> None:
-    if of_class:
-        setattr(owner, name, classmethod(wrap(getattr(owner, name).__func__)))
-    else:
-        setattr(owner, name, wrap(getattr(owner, name)))
+def _patch(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    setattr(owner, name, wrap(getattr(owner, name)))
 
 
 def _cpu(value: Any) -> Any:

@@ -31,23 +31,11 @@ class VlmevalModel:
     def __init__(self, order: dict[str, Any]) -> None:
         self._types: dict[str, tuple[str, str]] = {}
         self._images: list[str] = []
-        self._open_packages()
-        self._device = importlib.import_module("processor_only").run_without_cuda()
-        module = importlib.import_module(f"vlmeval.vlm.{order['module']}")
-        self._model = getattr(module, order["class_name"])(**order["arguments"])
-        self._set_sampling(order)
-        if hasattr(self._model, "set_dump_image"):
-            self._model.set_dump_image(lambda line: list(self._images))
-
-    def _open_packages(self) -> None:
         found = importlib.util.find_spec("vlmeval")
         if found is None or found.origin is None:
             raise ModuleNotFoundError("ms-vlmeval is not installed in this environment")
         folder = Path(found.origin).parent
-        for name in ("vlmeval", "vlmeval.dataset", "vlmeval.vlm"):
-            package = ModuleType(name)
-            package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
-            sys.modules[name] = package
+        _open_packages(folder, "vlmeval", "vlmeval.dataset", "vlmeval.vlm")
         dataset: Any = sys.modules["vlmeval.dataset"]
         dataset.DATASET_TYPE = lambda name, *, default="MCQ": self._types.get(
             name, (default, "")
@@ -55,6 +43,12 @@ class VlmevalModel:
         dataset.DATASET_MODALITY = lambda name, *, default="IMAGE": self._types.get(
             name, ("", default)
         )[1]
+        self._device = importlib.import_module("processor_only").run_without_cuda()
+        module = importlib.import_module(f"vlmeval.vlm.{order['module']}")
+        self._model = getattr(module, order["class_name"])(**order["arguments"])
+        self._set_sampling(order)
+        if hasattr(self._model, "set_dump_image"):
+            self._model.set_dump_image(lambda line: list(self._images))
 
     def _set_sampling(self, order: dict[str, Any]) -> None:
         """Let the options hold where the class keeps such settings openly."""
@@ -132,16 +126,16 @@ def _values(turn: list[dict[str, str]]) -> list[dict[str, str]]:
 @cache
 def rows(path: str) -> dict[str, Any]:
     """Read a dataset's rows as ms-vlmeval does, by their index."""
-    table = _row_format().read_frame(Path(path))
+    project = Path(__file__).resolve().parents[2]
+    _open_packages(project, "pytest_vlmeval", "pytest_vlmeval.sandbox")
+    row_format: Any = importlib.import_module("pytest_vlmeval.sandbox.rows")
+    table = row_format.read_frame(Path(path))
     return {str(line["index"]): line for _, line in table.iterrows()}
 
 
-@cache
-def _row_format() -> Any:
-    """Return the module that reads rows, without the packages that it is part of."""
-    project = Path(__file__).resolve().parents[2]
-    for name in ("pytest_vlmeval", "pytest_vlmeval.sandbox"):
+def _open_packages(folder: Path, *names: str) -> None:
+    """Let modules of packages be imported without the packages' own `__init__`."""
+    for name in names:
         package = ModuleType(name)
-        package.__path__ = [str(project.joinpath(*name.split(".")[1:]))]
+        package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
         sys.modules[name] = package
-    return importlib.import_module("pytest_vlmeval.sandbox.rows")
