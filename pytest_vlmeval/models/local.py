@@ -351,16 +351,12 @@ class LocalClient:
 
     async def describe(self) -> Mapping[str, str]:
         """Return the checksum of the weights, or the commit of their repository."""
-        return await asyncio.to_thread(self._describe)
-
-    def _describe(self) -> Mapping[str, str]:
-        order, _, _ = order_of(self._model, self._local)
+        local = self._local
+        order, _, _ = await asyncio.to_thread(order_of, self._model, local)
         path = order.get("path") or order["arguments"].get("model_path")
-        return describe_checkpoint(
-            path if isinstance(path, str) else None,
-            self._local.checksums,
-            self._local.hub_cache,
-        )
+        path = path if isinstance(path, str) else None
+        caches = local.checksums, local.hub_cache
+        return await asyncio.to_thread(describe_checkpoint, path, *caches)
 
     async def ask(self, request: Request) -> Reply:
         """Answer one prompt, in a batch with others that wait."""

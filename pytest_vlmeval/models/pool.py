@@ -434,12 +434,7 @@ class Pool:
 
     def _leave_place(self) -> None:
         self._places -= 1
-        self._let_in()
-
-    def _let_in(self) -> None:
-        while _waits(self._waiting_outside) and self._places < self.capacity:
-            self._places += 1
-            self._waiting_outside.popleft().set_result(None)
+        self._serve()
 
     # Who is served next
 
@@ -473,17 +468,17 @@ class Pool:
 
     def _enter(self, endpoint: Endpoint) -> Endpoint:
         endpoint.begun += 1
-        endpoint.limiter.begin(self._held())
+        # Its part of the places whose requests are answered.
+        healthy = sum(not each.aside for each in self.endpoints)
+        held = max(0, self._places - self.in_flight) // max(1, healthy)
+        endpoint.limiter.begin(held)
         return endpoint
 
-    def _held(self) -> int:
-        """Return an endpoint's part of the places whose requests are answered."""
-        healthy = sum(not each.aside for each in self.endpoints)
-        return max(0, self._places - self.in_flight) // max(1, healthy)
-
     def _serve(self) -> None:
-        """Hand free slots to what waits, first to what has to be alone."""
-        self._let_in()
+        """Hand out free places, then free slots, first to what has to be alone."""
+        while _waits(self._waiting_outside) and self._places < self.capacity:
+            self._places += 1
+            self._waiting_outside.popleft().set_result(None)
         self._serve_alone()
         while _waits(self._waiting) and (endpoint := self._least_loaded()):
             self._waiting.popleft().set_result(self._enter(endpoint))
