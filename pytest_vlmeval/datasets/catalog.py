@@ -370,13 +370,18 @@ def _state(package_folder: Path) -> list[int]:
 
 
 def _as_infos(entries: Iterable[Mapping[str, Any]]) -> dict[str, DatasetInfo]:
-    return {entry["name"]: _as_info(entry) for entry in entries}
-
-
-def _as_info(entry: Mapping[str, Any]) -> DatasetInfo:
-    versions = tuple(DataVersion(**each) for each in entry.get("versions", ()))
-    members = tuple(entry.get("members", ()))
-    return DatasetInfo(**{**entry, "members": members, "versions": versions})
+    return {
+        entry["name"]: DatasetInfo(
+            **{
+                **entry,
+                "members": tuple(entry.get("members", ())),
+                "versions": tuple(
+                    DataVersion(**each) for each in entry.get("versions", ())
+                ),
+            }
+        )
+        for entry in entries
+    }
 
 
 def _as_entry(info: DatasetInfo) -> dict[str, Any]:

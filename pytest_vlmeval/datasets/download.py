@@ -224,7 +224,11 @@ def _attempt(url: str, part: PartFile, meter: _Meter) -> None:
     except urllib.error.HTTPError as error:
         with error:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise _refusal(error) from error
+                raise _InterruptedError(
+                    f"the server answered {error.code} {error.reason}",
+                    retry=error.code in RETRIED or error.code >= 500,
+                    wait_s=_retry_after(error.headers),
+                ) from error
         # Nothing lies beyond what is here: it is whole, or of another version.
         if error.headers.get("Content-Range") == f"bytes */{have}":
             return
@@ -237,7 +241,10 @@ def _attempt(url: str, part: PartFile, meter: _Meter) -> None:
             raise _start_over(part)
         if not resumed:
             have = 0
-            part.start(url, _version(response.headers))
+            etag = response.headers.get("ETag", "")
+            # A weak tag holds for files that differ in their bytes.
+            weak = etag[:2] in ("", "W/")
+            part.start(url, response.headers.get("Last-Modified", "") if weak else etag)
         _write(response, part, have, meter)
 
 
@@ -262,12 +269,6 @@ def open_url(
 def _start_over(part: PartFile) -> _InterruptedError:
     part.discard()
     return _InterruptedError("the file has changed on the server", retry=True)
-
-
-def _version(headers: Message) -> str:
-    etag = headers.get("ETag", "")
-    # A weak tag holds for files that differ in their bytes.
-    return headers.get("Last-Modified", "") if etag[:2] in ("", "W/") else etag
 
 
 def _continues(headers: Message, have: int, version: str) -> bool:
@@ -308,14 +309,6 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         return response.read1(CHUNK_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise _failure(error) from error
-
-
-def _refusal(error: urllib.error.HTTPError) -> _InterruptedError:
-    return _InterruptedError(
-        f"the server answered {error.code} {error.reason}",
-        retry=error.code in RETRIED or error.code >= 500,
-        wait_s=_retry_after(error.headers),
-    )
 
 
 def _retry_after(headers: Message) -> float | None:

@@ -256,8 +256,8 @@ class DatasetFiles(NamedTuple):
         if self.tables:
             return self.tables[0]
         shelf = self.shelf
-        found = [each["folder"] for each in shelf["snapshots"]]
-        return Path((found + [each["path"] for each in shelf["files"]])[0])
+        folders = [each["folder"] for each in shelf["snapshots"]]
+        return Path([*folders, *shelf["files"].values()][0])
 
 
 def fetch_files(
@@ -283,7 +283,7 @@ def fetch_files(
     shelf: Shelf = {
         "hub": access.hubs[0].kind if access.hubs else "huggingface",
         "snapshots": [],
-        "files": [],
+        "files": {},
         "table": str(table.path) if table else None,
         "data_root": str(access.data_root),
         # A table that came here is known, or allowed whatever it is.
@@ -297,7 +297,7 @@ def fetch_files(
         table = fetch_dataset(info, access)
         shelf["table"] = str(table.path)
     shelf["snapshots"] = found.get("snapshots", [])
-    shelf["files"] = found.get("files", [])
+    shelf["files"] = found.get("files", {})
     modified = _check_published(info, found["tables"], shelf, access.allow_modified)
     checksums = [str(each["checksum"]) for each in found["tables"]]
     paths = [Path(each["path"]) for each in found["tables"]]
@@ -348,7 +348,7 @@ class _Search(NamedTuple):
     def _locate(self, note: Path) -> dict[str, Any]:
         from pytest_vlmeval.sandbox.calls import locate_in_sandbox
 
-        shelf: Shelf = {**self.shelf, "snapshots": [], "files": []}
+        shelf: Shelf = {**self.shelf, "snapshots": [], "files": {}}
         for _ in range(MOST_NEEDS):
             folders = [str(each["folder"]) for each in shelf["snapshots"]]
             if folders:
@@ -373,7 +373,7 @@ class _Search(NamedTuple):
         raise VlmEvalError(
             f"{self.info.name}: ms-vlmeval asked for more than {MOST_NEEDS} "
             f"repositories and files: "
-            f"{', '.join(wanted + [each['url'] for each in shelf['files']])}."
+            f"{', '.join([*wanted, *shelf['files']])}."
         )
 
     def _bring(self, needs: dict[str, Any], shelf: Shelf) -> None:
@@ -381,7 +381,7 @@ class _Search(NamedTuple):
         if "url" in needs:
             url, place = needs["url"], access.data_root / needs["name"]
             path = fetch_file(self.info, url, place, needs["md5"], access)
-            shelf["files"].append({"url": url, "path": str(path)})
+            shelf["files"][url] = str(path)
             return
         python = self.sandbox.python
         folder = bring_repository(needs, self.info.name, python, access)
@@ -394,7 +394,7 @@ class _Search(NamedTuple):
     def _recall(self, memory: Path) -> dict[str, Any] | None:
         """Return what was found before, if all of it is still there as it was."""
         cache_dir = self.access.cache_dir
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             found: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))
             tables = all(
                 md5_of_file(Path(each["path"]), cache_dir) == each["checksum"]
@@ -436,8 +436,8 @@ def _content(shelf: Shelf, cache_dir: Path) -> str:
     where the repository's own files are links.
     """
     parts: list[object] = [
-        [each["url"], md5_of_file(Path(each["path"]), cache_dir)]
-        for each in shelf["files"]
+        [url, md5_of_file(Path(path), cache_dir)]
+        for url, path in shelf["files"].items()
     ]
     for snapshot in shelf["snapshots"]:
         folder = Path(snapshot["folder"])

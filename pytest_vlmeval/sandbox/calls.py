@@ -143,14 +143,13 @@ def digest_in_sandbox(sandbox: Sandbox, files: Sequence[Path]) -> list[tuple[str
 class Shelf(TypedDict):
     """Where a dataset's class may look: repositories' snapshots, files, its table.
 
-    `hub` is the one that ms-vlmeval prefers. Each of the `files` has its `url` and its
-    `path`. With `any_checksum` a table that is not
-    the published one is taken as it is.
+    `hub` is the one that ms-vlmeval prefers. The `files` are paths by their URL. With
+    `any_checksum` a table that is not the published one is taken as it is.
     """
 
     hub: str
     snapshots: list[dict[str, Any]]
-    files: list[dict[str, Any]]
+    files: dict[str, str]
     table: str | None
     data_root: str
     any_checksum: bool
@@ -173,7 +172,7 @@ def _deadline_s(shelf: Shelf) -> float:
 
 
 def _size_of(shelf: Shelf) -> int:
-    files = [Path(each["path"]) for each in shelf["files"]]
+    files = [*map(Path, shelf["files"].values())]
     for snapshot in shelf["snapshots"]:
         files += Path(snapshot["folder"]).rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())

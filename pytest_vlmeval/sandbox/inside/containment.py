@@ -325,19 +325,10 @@ def _fix_table_source(module: Any) -> None:
     module.ImageBaseDataset.prepare_tsv = prepare_tsv
 
 
-class _SerialPool:
-    def __init__(self, _processes: int | None = None) -> None:
-        pass
-
-    def map(
-        self, function: Callable[[Any], object], items: Iterable[object]
-    ) -> list[object]:
-        return [function(item) for item in items]
-
-
 def _fix_pool(module: Any) -> None:
     """Answer dataset/image_vqa.py:87: 16 processes that are never ended."""
-    module.mp = SimpleNamespace(Pool=_SerialPool)
+    pool = SimpleNamespace(map=lambda function, items: list(map(function, items)))
+    module.mp = SimpleNamespace(Pool=lambda _processes=None: pool)
 
 
 BEFORE = {**media.BEFORE, "vlmeval.dataset.utils.llavabench": fixes.alias_log}

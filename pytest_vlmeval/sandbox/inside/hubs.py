@@ -43,23 +43,8 @@ if TYPE_CHECKING:
     Request = dict[str, Any]
 
 
-def take_shelf(shelf: dict[str, Any] | None) -> HubShelf | None:
-    """Read the shelf that the parent sends; None if nothing may be brought."""
-    if shelf is None:
-        return None
-    table = shelf["table"]
-    return HubShelf(
-        hub=shelf["hub"],
-        snapshots=shelf["snapshots"],
-        files={each["url"]: each["path"] for each in shelf["files"]},
-        table=Path(table) if table else None,
-        data_root=shelf["data_root"],
-        any_checksum=shelf["any_checksum"],
-    )
-
-
 def own_folders(
-    info: dict[str, Any], table: str | None, shelf: dict[str, Any] | None, *more: Path
+    info: dict[str, Any], table: str | None, shelf: HubShelf | None, *more: Path
 ) -> list[Path] | None:
     """Return the folders in which a dataset may open files; None for any.
 
@@ -72,12 +57,12 @@ def own_folders(
     if table is not None:
         folders += [Path(table).parent, Path(table).resolve()]
     if shelf is not None:
-        data_root = Path(shelf["data_root"])
+        data_root = Path(shelf.data_root)
         # Some classes keep a table there, which may be a link: the user's, or one to an
         # earlier mirror.
         folders += [data_root, *filter(Path.is_symlink, data_root.glob("*.tsv"))]
-        folders += [Path(each["path"]).resolve() for each in shelf["files"]]
-        for snapshot in shelf["snapshots"]:
+        folders += [Path(path).resolve() for path in shelf.files.values()]
+        for snapshot in shelf.snapshots:
             folder = Path(snapshot["folder"]).absolute()
             # huggingface_hub links the files of a snapshot to those beside it.
             linked = folder.parent.name == "snapshots"
@@ -103,23 +88,15 @@ def shelf_for(wanted: str) -> HubShelf:
 
 
 def _request(
-    hub: str,
-    repository: str,
-    revision: str | None,
-    allow_patterns: Patterns,
-    ignore_patterns: Patterns,
+    hub: str, repository: str, revision: str | None, allow: Patterns, ignore: Patterns
 ) -> Request:
     return {
         "hub": hub,
         "repository": repository,
         "revision": revision,
-        "allow": _as_list(allow_patterns),
-        "ignore": _as_list(ignore_patterns),
+        "allow": [allow] if isinstance(allow, str) else allow,
+        "ignore": [ignore] if isinstance(ignore, str) else ignore,
     }
-
-
-def _as_list(patterns: Patterns) -> list[str] | None:
-    return [patterns] if isinstance(patterns, str) else patterns
 
 
 def snapshot_download(

@@ -60,7 +60,7 @@ class HubShelf:
     hub: str
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
-    table: Path | None = None
+    table: str | None = None
     data_root: str = ""
     any_checksum: bool = False
     checksums: dict[str, str] = field(default_factory=dict)

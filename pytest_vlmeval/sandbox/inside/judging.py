@@ -117,10 +117,6 @@ def _succeeded(result: Any, _reply: str) -> bool:
     return bool(result["log"].endswith("Succeed"))
 
 
-def _assume_choice(_inputs: Any, right: bool, _result: Any) -> object:
-    return {"hit": int(right), "log": "not judged"}
-
-
 def _assume_yes_no(inputs: Any, right: bool, _result: Any) -> object:
     answer = str(inputs[1]["answer"])
     return answer if right else {"yes": "No", "no": "Yes"}.get(answer.lower())
@@ -133,17 +129,8 @@ def _assume_formula(inputs: Any, right: bool, _result: Any) -> object:
     return {"log": "not judged", "res": said if right else ""}
 
 
-def _assume_document(inputs: Any, right: bool, _result: Any) -> object:
-    said = str(inputs[1]["answer"]) if right else ""
-    return {"log": "not judged", "res": "", "pred": said}
-
-
 def _is_within(result: Any, scale: tuple[float, float]) -> bool:
     return all(scale[0] <= points <= scale[1] for points in result)
-
-
-def _assume_option(inputs: Any, right: bool, _result: Any) -> object:
-    return inputs[1]["answer"] if right else "Z"
 
 
 def read_points(cell: Any) -> int | None:
@@ -152,11 +139,6 @@ def read_points(cell: Any) -> int | None:
         return min(max(int(cell), 0), FULL_POINTS)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _is_read(result: Any, _reply: str) -> bool:
-    """Return whether each turn of a conversation has points in all dimensions."""
-    return set(result["log"].split("\n")) == {"Succeed"}
 
 
 def _assume_conversation(_inputs: Any, right: bool, result: Any) -> object:
@@ -174,14 +156,20 @@ def _assume_conversation(_inputs: Any, right: bool, result: Any) -> object:
     return {**result, "res": table}
 
 
-_CHOICE = TaskKind(lambda result, reply: True, _assume_choice)
+_CHOICE = TaskKind(
+    lambda result, reply: True,
+    lambda _inputs, right, _result: {"hit": int(right), "log": "not judged"},
+)
 _FORMULA = TaskKind(_succeeded, _assume_formula)
 # By the name of the function that judges one task.
 KINDS = {
     # Their reply is read in extract_answer_from_item, which `fix_choices` watches.
     "eval_vanilla": _CHOICE,
     "eval_circular_group": _CHOICE,
-    "extract_option": TaskKind(lambda result, reply: True, _assume_option),
+    "extract_option": TaskKind(
+        lambda result, reply: True,
+        lambda inputs, right, _result: inputs[1]["answer"] if right else "Z",
+    ),
     # The prompt offers "Unknown" for what is neither yes nor no.
     "YOrN_auxeval": TaskKind(
         lambda result, reply: result != "Unknown" or "unknown" in reply.lower(),
@@ -201,9 +189,18 @@ KINDS = {
         # No answer is worth no points; the worst that a judge gives is 1.
         unanswered=[10.0, 0.0],
     ),
-    "mmdu_score": TaskKind(_is_read, _assume_conversation),
+    "mmdu_score": TaskKind(
+        # Each turn of a conversation has points in all dimensions.
+        lambda result, reply: set(result["log"].split("\n")) == {"Succeed"},
+        _assume_conversation,
+    ),
     "MMLongBench_auxeval": TaskKind(
-        lambda result, reply: "Extracted answer:" in result["res"], _assume_document
+        lambda result, reply: "Extracted answer:" in result["res"],
+        lambda inputs, right, _result: {
+            "log": "not judged",
+            "res": "",
+            "pred": str(inputs[1]["answer"]) if right else "",
+        },
     ),
     # MMBench-Video calls the judge itself.
     "generate": TaskKind(

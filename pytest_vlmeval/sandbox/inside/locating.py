@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
-from pytest_vlmeval.sandbox.inside.job import Job, Needed, NoTableError, running
+from pytest_vlmeval.sandbox.inside.hubs import own_folders
+from pytest_vlmeval.sandbox.inside.job import (
+    HubShelf,
+    Job,
+    Needed,
+    NoTableError,
+    running,
+)
 from pytest_vlmeval.sandbox.inside.media import BASE64, STAND_IN, ImageStore
 from pytest_vlmeval.sandbox.inside.preparation import build_dataset, find_class
 from pytest_vlmeval.sandbox.inside.tables import is_own, take_own, take_table
@@ -39,9 +45,10 @@ def locate(
     """
     is_video = info["modality"] == "video"
     build = build_video if is_video else build_dataset
+    known = HubShelf(**shelf)
     began_ns = time.time_ns()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
-        within = own_folders(info, shelf["table"], shelf)
+        within = own_folders(info, shelf["table"], known)
         store = _NoStore(Path(scratch), Path(scratch), linked=False, within=within)
         try:
             job = Job(
@@ -53,7 +60,7 @@ def locate(
                 on_progress=on_progress,
                 images=None if is_video else store,
                 within=within,
-                shelf=take_shelf(shelf),
+                shelf=known,
             )
             with running(job):
                 dataset = build(info, job)

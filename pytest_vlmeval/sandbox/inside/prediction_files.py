@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from pytest_vlmeval.sandbox.inside.job import NO_REPLY
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Stands there for an empty answer, which is no part of what is changed.
-UNANSWERED = "Failed to obtain answer via API."
 LONGEST_CELL = 32_767
 # Texts that a workbook or pandas may take for something else: missing cells, formulas,
 # addresses, and what XML has no character for.
@@ -37,10 +37,11 @@ def through_a_file(texts: Sequence[str], path: Path, *, formulas: bool) -> list[
         map(_is_value, filter(None, texts))
     ):
         return list(texts)
+    # An empty answer is no part of what is changed.
     written = pd.DataFrame(
         {
             "index": range(len(texts)),
-            "prediction": [text or UNANSWERED for text in texts],
+            "prediction": [text or NO_REPLY for text in texts],
         }
     )
     options = {} if formulas else {"strings_to_formulas": False}

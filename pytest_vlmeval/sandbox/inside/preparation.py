@@ -20,8 +20,14 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.families.common import need_package
-from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
-from pytest_vlmeval.sandbox.inside.job import ContainedError, Job, NoTableError, running
+from pytest_vlmeval.sandbox.inside.hubs import own_folders
+from pytest_vlmeval.sandbox.inside.job import (
+    ContainedError,
+    HubShelf,
+    Job,
+    NoTableError,
+    running,
+)
 from pytest_vlmeval.sandbox.inside.media import ImageError, ImageStore, VideoError
 from pytest_vlmeval.sandbox.inside.tables import is_own, table_of, take_own, take_table
 from pytest_vlmeval.sandbox.own_files import SHORTEST_IMAGE
@@ -227,9 +233,10 @@ def prepare(
     media = target / "media"
     media.mkdir()
     family = FAMILIES.get(info["class_name"])
+    known = HubShelf(**shelf) if shelf else None
     # Beside the target: a folder for temporary files may lie in memory.
     with tempfile.TemporaryDirectory(dir=target) as scratch:
-        within = own_folders(info, tsv, shelf, target)
+        within = own_folders(info, tsv, known, target)
         images = ImageStore(
             media,
             Path(scratch),
@@ -243,7 +250,7 @@ def prepare(
             on_progress=on_progress,
             images=images,
             within=within,
-            shelf=take_shelf(shelf),
+            shelf=known,
         )
         numbers: dict[str, int] = {}
         faults: dict[str, str] = {}

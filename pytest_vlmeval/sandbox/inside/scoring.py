@@ -20,7 +20,7 @@ import pandas as pd
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, find_family
-from pytest_vlmeval.sandbox.inside.fixes import ALLOWANCE, CORRECTED
+from pytest_vlmeval.sandbox.inside.fixes import ALLOWANCE
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.prediction_files import through_a_file
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
@@ -261,8 +261,8 @@ def _differs(info: dict[str, Any], job: Job) -> bool:
 
 def _corrects(info: dict[str, Any], job: Job) -> bool:
     """Return whether there is something to correct in how a dataset is scored."""
-    own = is_own(info) and info["class_name"] == "ImageVQADataset"
-    return info["class_name"] in CORRECTED or own or bool(job.missing or job.empty)
+    has_defect = FAMILIES[info["class_name"]].corrected
+    return has_defect or bool(job.missing or job.empty)
 
 
 def _explain_missing(

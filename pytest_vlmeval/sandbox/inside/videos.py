@@ -21,8 +21,8 @@ import pandas as pd
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.families.common import need_package
-from pytest_vlmeval.sandbox.inside.hubs import own_folders, take_shelf
-from pytest_vlmeval.sandbox.inside.job import Job, current_job, running
+from pytest_vlmeval.sandbox.inside.hubs import own_folders
+from pytest_vlmeval.sandbox.inside.job import HubShelf, Job, current_job, running
 from pytest_vlmeval.sandbox.inside.media import (
     ImageError,
     ImageStore,
@@ -173,7 +173,7 @@ def describe_table(dataset: Any, job: Job, began_ns: int) -> dict[str, Any]:
     path = Path(dataset.data_file)
     if str(path) in job.tables and job.shelf and job.shelf.table:
         # What it made of the published one, which it would keep beside it.
-        path = job.shelf.table
+        path = Path(job.shelf.table)
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, _md5).hexdigest()
     return {
@@ -210,12 +210,13 @@ def prepare_videos(
     scratch.mkdir()
     # dataset/vdc.py:269 and dataset/video_mmlu.py:198 draw what they ask.
     random.seed(info["name"])
-    within = own_folders(info, None, shelf, target)
+    known = HubShelf(**shelf)
+    within = own_folders(info, None, known, target)
     job = Job(
         rows=pd.DataFrame(),
         folder=scratch,
         on_progress=on_progress,
-        shelf=take_shelf(shelf),
+        shelf=known,
         within=within,
     )
     with running(job):

@@ -34,7 +34,8 @@ class Family(NamedTuple):
     a module that making prompts needs, and what installs it. `group` is a function
     that names what a row is judged together with: the rotations of a question, the
     pair or figure that a metric needs as a whole. `addons` are those of the sandbox's
-    environment that prompts or scores need; all videos have one in common.
+    environment that prompts or scores need; all videos have one in common. `corrected`
+    says that published scores have a defect whose fix changes them (`fixes.py`).
     """
 
     adapter: str
@@ -51,6 +52,7 @@ class Family(NamedTuple):
     scale: float = 100
     group: str = ""
     addons: frozenset[str] = frozenset()
+    corrected: bool = False
 
     def evaluate(self, dataset: Any, answers: str, job: Job) -> Outcome:
         """Evaluate the answers in a table that the job holds."""
@@ -82,18 +84,26 @@ FAMILIES: Mapping[str, Family] = {
         "choices.evaluate_choices",
         main="choices.main_of_choices",
         group="choices.group_of_rotations",
+        corrected=True,
     ),
-    "MMMUDataset": Family("choices.evaluate_choices", main="choices.main_of_choices"),
+    "MMMUDataset": Family(
+        "choices.evaluate_choices", main="choices.main_of_choices", corrected=True
+    ),
     "ImageYORNDataset": Family(
         "choices.evaluate_yes_no",
         main="choices.main_of_yes_no",
         group="choices.group_of_yes_no",
+        corrected=True,
     ),
-    "ImageVQADataset": Family("texts.evaluate_open", "Overall"),
-    "OCRBench": Family("texts.evaluate_ocr", main="texts.main_of_ocr"),
-    "MTVQADataset": Family("texts.evaluate_mtvqa", "Average"),
-    "MathVision": Family("maths.evaluate_mathvision", "Overall/acc", judge="partial"),
-    "MathVista": Family("maths.evaluate_mathvista", "Overall/acc", judge="partial"),
+    "ImageVQADataset": Family("texts.evaluate_open", "Overall", corrected=True),
+    "OCRBench": Family("texts.evaluate_ocr", main="texts.main_of_ocr", corrected=True),
+    "MTVQADataset": Family("texts.evaluate_mtvqa", "Average", corrected=True),
+    "MathVision": Family(
+        "maths.evaluate_mathvision", "Overall/acc", judge="partial", corrected=True
+    ),
+    "MathVista": Family(
+        "maths.evaluate_mathvista", "Overall/acc", judge="partial", corrected=True
+    ),
     "MMVet": Family("judged.evaluate_mmvet", "Overall/acc", judge="required"),
     "LLaVABench": Family(
         "judged.evaluate_llava",
@@ -118,6 +128,7 @@ FAMILIES: Mapping[str, Family] = {
         options=(("model", "GPT4"),),
         prompt_package=("fitz", "pymupdf"),
         addons=frozenset({"documents"}),
+        corrected=True,
     ),
     # CIDEr is ten times a cosine, in hundredths.
     "ImageCaptionDataset": Family(
@@ -133,7 +144,9 @@ FAMILIES: Mapping[str, Family] = {
         100,
         addons=frozenset({"vcr"}),
     ),
-    "VideoMME": Family("videos.evaluate_video_choices", "overall/overall", 100),
+    "VideoMME": Family(
+        "videos.evaluate_video_choices", "overall/overall", 100, corrected=True
+    ),
     # Of the three points that an answer gets at most.
     "MMBenchVideo": Family(
         "videos.evaluate_graded_videos",

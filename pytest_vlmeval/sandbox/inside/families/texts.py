@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from statistics import fmean
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
     need_package,
     verdict,
 )
+from pytest_vlmeval.sandbox.inside.fixes import references
 from pytest_vlmeval.sandbox.inside.reading import has_words, same_text
 
 if TYPE_CHECKING:
@@ -57,37 +58,21 @@ def _exact_line(
 
     `process_line` compares with ten people's answers unless told otherwise, which
     one reference cannot win; its last branch compares normalised texts. Any
-    reference counts.
+    reference counts. Corrected scoring compares by its own rule, to which "-5" is not
+    "5", and also takes a reference in a box.
     """
 
     def judge(row: Any, method: str = "exact") -> dict[str, Any]:
         line = process_line(row, method=method)
         if method == "exact":
-            line["match"] = [float(_matches(line, row, job.scoring))]
+            is_right = any(line["match"])
+            if job.scoring == "corrected":
+                said = row["prediction"]
+                is_right = any(same_text(said, it) for it in references(row["answer"]))
+            line["match"] = [float(is_right)]
         return line
 
     return judge
-
-
-def _matches(line: Mapping[str, Any], row: Any, scoring: str) -> bool:
-    """Return whether an answer is a reference of its row, `line` in ms-vlmeval.
-
-    Corrected scoring compares by its own rule, to which "-5" is not "5", and also takes
-    a reference in a box.
-    """
-    if scoring != "corrected":
-        return any(line["match"])
-    cell = row["answer"]
-    references = _references(cell) if str(cell).startswith("[") else [cell]
-    return any(same_text(row["prediction"], str(each)) for each in references)
-
-
-def _references(cell: str) -> list[object]:
-    try:
-        found = evaluate(cell)
-    except Exception:
-        return [cell]  # a text that begins like a list
-    return found if isinstance(found, list) else [cell]
 
 
 def by_row(metric: str, *, lists: bool = False) -> Callable[[Any, str, Job], Outcome]:
@@ -128,8 +113,8 @@ def _compared_by_words(table: pd.DataFrame, lists: bool) -> pd.DataFrame:
     return table
 
 
-def _has_reference(row: Any, references: Sequence[object]) -> bool:
-    said, *known = map(str, (row["prediction"], *references))
+def _has_reference(row: Any, cells: Sequence[object]) -> bool:
+    said, *known = map(str, (row["prediction"], *cells))
     if row["category"] == FORMULAS:
         # As published, formulas are compared without blanks.
         said, *known = ("".join(text.split()) for text in (said, *known))
