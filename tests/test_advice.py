@@ -87,7 +87,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_building.py": {
         "test_an_environment_that_has_what_lacked_is_taken": (
-            "sandbox/inside/preparation:lacks_text",
+            "sandbox/inside/preparation:why_not_built",
         ),
     },
     "test_capability.py": {
@@ -134,7 +134,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_download.py": {
         "test_another_checksum_is_refused_unless_allowed": (
-            "datasets/download:fetch_dataset",
+            "sandbox/own_files:not_published",
         ),
     },
     "test_evaluation.py": {
@@ -337,9 +337,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/unscored:explain_refusal",
         ),
     },
-    "test_video_classes.py": {
-        "test_a_class_that_needs_another_package": ("sandbox/inside/videos:_missing",),
-    },
     "test_video_datasets.py": {
         "test_all_questions_about_a_video_in_one_prompt": (
             "sandbox/inside/videos:_samples",
@@ -347,10 +344,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_video_repositories.py": {
         "test_a_folder_as_mirror": ("datasets/hub:_link_mirror",),
-        "test_a_table_that_cannot_be_made_anew": ("sandbox/inside/videos:_unusable",),
-        "test_a_table_that_is_not_the_published_one": (
-            "datasets/hub:_check_published",
-        ),
     },
     "test_video_runs.py": {
         "test_a_server_without_videos_is_told_before_the_run": (
@@ -382,7 +375,7 @@ GIVEN = (
 )
 # Those that no test can follow, and why.
 CANNOT = {
-    "sandbox/inside/judging:AskingJudge.generate": "no class of "
+    "sandbox/inside/judging:Judge.generate": "no class of "
     "sandbox/inside/families shows its judge more than a text",
 }
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DataVersion
 from pytest_vlmeval.sandbox.environment import waiting_lock, write_held
-from pytest_vlmeval.sandbox.own_files import open_regular
+from pytest_vlmeval.sandbox.own_files import not_published, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -419,12 +419,9 @@ def fetch_dataset(
     checksum = info.checksum or md5_of_file(path, access.cache_dir)
     modified = not info.is_published(checksum)
     if modified and not access.allow_modified:
-        raise VlmEvalError(
-            f"{info.name}: {path} is not the published file: its MD5 is {checksum}, "
-            f"{info.published}. Remove it to have it downloaded again, or "
-            "evaluate it as it is with --vlm-allow-modified-data; its score is then "
-            "marked as modified."
-        )
+        said = f"its MD5 is {checksum}, {info.published}"
+        remedy = "Remove it to have it downloaded again"
+        raise not_published(info.name, path, said, remedy)
     return DatasetFile(path, checksum, modified)
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.parse
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,9 @@ from pytest_vlmeval.datasets.download import (
 )
 from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.own_files import replacing
+from pytest_vlmeval.sandbox.calls import locate_in_sandbox
+from pytest_vlmeval.sandbox.own_files import not_published, replacing
+from pytest_vlmeval.sandbox.shelf import Shelf
 from pytest_vlmeval.settings.option import shown_address
 
 if TYPE_CHECKING:
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.datasets.download import Announce, FileAccess
     from pytest_vlmeval.records import DatasetInfo, Hub
-    from pytest_vlmeval.sandbox.calls import Shelf
     from pytest_vlmeval.sandbox.process import Sandbox
 
 SCRIPT = Path(__file__).parent.parent / "sandbox" / "hub_client.py"
@@ -255,9 +257,8 @@ class DatasetFiles(NamedTuple):
         """Where a user finds the dataset: its table, or else a repository or file."""
         if self.tables:
             return self.tables[0]
-        shelf = self.shelf
-        folders = [each["folder"] for each in shelf["snapshots"]]
-        return Path([*folders, *shelf["files"].values()][0])
+        folders = [each["folder"] for each in self.shelf.snapshots]
+        return Path([*folders, *self.shelf.files.values()][0])
 
 
 def fetch_files(
@@ -280,24 +281,21 @@ def fetch_files(
     # Some have their rows at one address and their images or videos elsewhere.
     has_table = named or (not is_video and data_path(info, access.data_root).is_file())
     table = fetch_dataset(info, access) if alone or has_table else None
-    shelf: Shelf = {
-        "hub": access.hubs[0].kind if access.hubs else "huggingface",
-        "snapshots": [],
-        "files": {},
-        "table": str(table.path) if table else None,
-        "data_root": str(access.data_root),
+    shelf = Shelf(
+        hub=access.hubs[0].kind if access.hubs else "huggingface",
+        table=str(table.path) if table else None,
+        data_root=str(access.data_root),
         # A table that came here is known, or allowed whatever it is.
-        "any_checksum": access.allow_modified
+        any_checksum=access.allow_modified
         or (table is not None and table.checksum != info.md5),
-    }
-    found: dict[str, Any] = {"tables": [], "content": ""}
+    )
+    found: dict[str, Any] = {"tables": [], "snapshots": [], "files": {}, "content": ""}
     if not alone:
         found |= _Search(info, shelf, sandbox, access).find()
     if found.get("no_table"):
         table = fetch_dataset(info, access)
-        shelf["table"] = str(table.path)
-    shelf["snapshots"] = found.get("snapshots", [])
-    shelf["files"] = found.get("files", {})
+        shelf.table = str(table.path)
+    shelf.snapshots, shelf.files = found["snapshots"], found["files"]
     modified = _check_published(info, found["tables"], shelf, access.allow_modified)
     checksums = [str(each["checksum"]) for each in found["tables"]]
     paths = [Path(each["path"]) for each in found["tables"]]
@@ -346,11 +344,9 @@ class _Search(NamedTuple):
         return found
 
     def _locate(self, note: Path) -> dict[str, Any]:
-        from pytest_vlmeval.sandbox.calls import locate_in_sandbox
-
-        shelf: Shelf = {**self.shelf, "snapshots": [], "files": {}}
+        shelf = replace(self.shelf, snapshots=[], files={})
         for _ in range(MOST_NEEDS):
-            folders = [str(each["folder"]) for each in shelf["snapshots"]]
+            folders = [str(each["folder"]) for each in shelf.snapshots]
             if folders:
                 what = "videos" if self.info.modality == "video" else "files"
                 self.access.announce(
@@ -364,16 +360,18 @@ class _Search(NamedTuple):
             if "needs" not in found:
                 return {
                     "tables": found["tables"],
-                    "snapshots": shelf["snapshots"],
-                    "files": shelf["files"],
-                    "content": _content(shelf, self.access.cache_dir),
+                    "snapshots": shelf.snapshots,
+                    "files": shelf.files,
+                    "content": _content(
+                        shelf.snapshots, shelf.files, self.access.cache_dir
+                    ),
                 }
             self._bring(found["needs"], shelf)
-        wanted = [each["repository"] for each in shelf["snapshots"]]
+        wanted = [each["repository"] for each in shelf.snapshots]
         raise VlmEvalError(
             f"{self.info.name}: ms-vlmeval asked for more than {MOST_NEEDS} "
             f"repositories and files: "
-            f"{', '.join([*wanted, *shelf['files']])}."
+            f"{', '.join([*wanted, *shelf.files])}."
         )
 
     def _bring(self, needs: dict[str, Any], shelf: Shelf) -> None:
@@ -381,7 +379,7 @@ class _Search(NamedTuple):
         if "url" in needs:
             url, place = needs["url"], access.data_root / needs["name"]
             path = fetch_file(self.info, url, place, needs["md5"], access)
-            shelf["files"][url] = str(path)
+            shelf.files[url] = str(path)
             return
         python = self.sandbox.python
         folder = bring_repository(needs, self.info.name, python, access)
@@ -389,7 +387,7 @@ class _Search(NamedTuple):
         source = _mirrored(needs, access)
         if source is not None:
             snapshot["source"] = str(source)
-        shelf["snapshots"].append(snapshot)
+        shelf.snapshots.append(snapshot)
 
     def _recall(self, memory: Path) -> dict[str, Any] | None:
         """Return what was found before, if all of it is still there as it was."""
@@ -402,12 +400,8 @@ class _Search(NamedTuple):
             )
             if not all(Path(each["folder"]).is_dir() for each in found["snapshots"]):
                 return None
-            shelf: Shelf = {
-                **self.shelf,
-                "snapshots": found["snapshots"],
-                "files": found["files"],
-            }
-            if tables and _content(shelf, cache_dir) == found["content"]:
+            content = _content(found["snapshots"], found["files"], cache_dir)
+            if tables and content == found["content"]:
                 return found
         return None
 
@@ -422,29 +416,30 @@ class _Search(NamedTuple):
                 settings.setdefault("dataset", info.name),
                 sorted(settings.items()),
                 caches,
-                shelf["table"],
-                shelf["data_root"],
+                shelf.table,
+                shelf.data_root,
                 access.mirror,
             ]
         )
 
 
-def _content(shelf: Shelf, cache_dir: Path) -> str:
+def _content(
+    snapshots: Iterable[Mapping[str, Any]], files: Mapping[str, str], cache_dir: Path
+) -> str:
     """Return a digest of what the repositories and files hold, tables by their bytes.
 
     What ms-vlmeval unpacked into a repository's folder is no link and does not count,
     where the repository's own files are links.
     """
     parts: list[object] = [
-        [url, md5_of_file(Path(path), cache_dir)]
-        for url, path in shelf["files"].items()
+        [url, md5_of_file(Path(path), cache_dir)] for url, path in files.items()
     ]
-    for snapshot in shelf["snapshots"]:
+    for snapshot in snapshots:
         folder = Path(snapshot["folder"])
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        links = [path for path in files if path.is_symlink()]
+        inside = sorted(path for path in folder.rglob("*") if path.is_file())
+        links = [path for path in inside if path.is_symlink()]
         parts.append(snapshot["repository"])
-        for path in links or files:
+        for path in links or inside:
             known: object = path.stat().st_size
             if path.suffix in TABLE_SUFFIXES:
                 known = md5_of_file(path, cache_dir)
@@ -467,11 +462,10 @@ def _check_published(
             continue
         modified = True
         if not allow_modified:
-            raise VlmEvalError(
-                f"{info.name}: {table['path']} is not the published file: its MD5 is "
-                f"{table['checksum']}, the published one {table['published']}. "
-                f"{replacing(Path(table['path']), shelf['snapshots'])}, or evaluate it "
-                "as it is with --vlm-allow-modified-data; its score is then marked as "
-                "modified."
+            said = (
+                f"its MD5 is {table['checksum']}, the published one "
+                f"{table['published']}"
             )
+            remedy = replacing(Path(table["path"]), shelf.snapshots)
+            raise not_published(info.name, table["path"], said, remedy)
     return modified

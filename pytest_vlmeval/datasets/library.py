@@ -31,7 +31,16 @@ from pytest_vlmeval.datasets.download import (
 )
 from pytest_vlmeval.datasets.hub import fetch_files, is_cached, repository_size
 from pytest_vlmeval.datasets.own import OwnAccess, describe_own
-from pytest_vlmeval.datasets.prepare import show_videos
+from pytest_vlmeval.datasets.prepare import (
+    IndexRow,
+    Prompts,
+    prepare_dataset,
+    read_index,
+    read_prompts,
+    read_shown,
+    read_splits,
+    show_videos,
+)
 from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.client import Request
@@ -41,7 +50,7 @@ from pytest_vlmeval.records import (
     DatasetInfo,
     PreparedDataset,
 )
-from pytest_vlmeval.sandbox.calls import describe_sandbox
+from pytest_vlmeval.sandbox.calls import describe_sandbox, digest_in_sandbox
 from pytest_vlmeval.sandbox.environment import (
     LIGHT,
     SandboxEnvironment,
@@ -53,7 +62,6 @@ from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault, opened_sandbox
 from pytest_vlmeval.settings.option import dataset_name
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepare import IndexRow, Prompts
     from pytest_vlmeval.records import Hub
     from pytest_vlmeval.settings import Settings
 
@@ -64,7 +72,6 @@ ANNOUNCE_S = 5.0
 
 
 def _try_sandbox(python: Path) -> None:
-    """Raise `VlmEvalError` if ms-vlmeval cannot be used with an interpreter."""
     with opened_sandbox(python) as sandbox:
         describe_sandbox(sandbox)
 
@@ -243,18 +250,14 @@ class Library:
             path,
             OwnAccess(
                 cache_dir=self._settings.cache_dir,
-                digest=self._digest_files,
+                digest=lambda files: digest_in_sandbox(
+                    self._sandbox_with(LIGHT, scored=True), files
+                ),
                 data_root=self._settings.data_root,
                 paths=self._settings.data_paths,
                 announce=self._announce,
             ),
         )
-
-    def _digest_files(self, files: Sequence[Path]) -> Sequence[tuple[str, str]]:
-        """Return a digest of what each file holds, read in the sandbox."""
-        from pytest_vlmeval.sandbox.calls import digest_in_sandbox
-
-        return digest_in_sandbox(self._sandbox_with(LIGHT, scored=True), files)
 
     def prepared(self, name: str) -> PreparedDataset:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""
@@ -295,8 +298,6 @@ class Library:
         )
 
     def _prepare(self, name: str) -> PreparedDataset:
-        from pytest_vlmeval.datasets.prepare import prepare_dataset
-
         settings = self._settings
         info = show_videos(self.find(name), settings.nframe, settings.fps)
         prepared = prepare_dataset(
@@ -326,30 +327,22 @@ class Library:
 
     def rows(self, name: str) -> Sequence[IndexRow]:
         """Return index, category, group and reference of every sample, in order."""
-        from pytest_vlmeval.datasets.prepare import read_index
-
         if name not in self._index:
             self._index[name] = read_index(self.prepared(name))
         return self._index[name]
 
     def shown(self, name: str) -> Sequence[frozenset[int]]:
         """Return the images and videos that each sample shows, by number."""
-        from pytest_vlmeval.datasets.prepare import read_shown
-
         if name not in self._shown:
             self._shown[name] = read_shown(self.prepared(name))
         return self._shown[name]
 
     def splits(self, name: str) -> Mapping[str, str]:
         """Return the split of each sample, where its table has a column of them."""
-        from pytest_vlmeval.datasets.prepare import read_splits
-
         return read_splits(self.prepared(name))
 
     def prompts(self, name: str) -> Prompts:
         """Return the prompts of a dataset's samples."""
-        from pytest_vlmeval.datasets.prepare import Prompts
-
         # The engine lets go of them in a thread of its own.
         prompts = self._prompts.get(name)
         if prompts is None:
@@ -358,8 +351,6 @@ class Library:
 
     def prompt_texts(self, name: str) -> Iterator[str]:
         """Return the prompt of each sample as it is kept, in order; "" for none."""
-        from pytest_vlmeval.datasets.prepare import read_prompts
-
         return read_prompts(self.prepared(name))
 
     def release_prompts(self) -> None:

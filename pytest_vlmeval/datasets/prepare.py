@@ -12,6 +12,7 @@ from pytest_vlmeval.datasets.download import digest
 from pytest_vlmeval.datasets.hub import fetch_files
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import PreparedDataset, Sample, parts_of, read_prompt
+from pytest_vlmeval.sandbox.calls import prepare_in_sandbox
 from pytest_vlmeval.sandbox.environment import HeldFolder, sweep
 from pytest_vlmeval.sandbox.rows import (
     COLUMNS,
@@ -247,8 +248,6 @@ def _fill(
 ) -> None:
     """Write the folder, whole or not at all; raises VlmEvalError."""
     from filelock import FileLock
-
-    from pytest_vlmeval.sandbox.calls import prepare_in_sandbox
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

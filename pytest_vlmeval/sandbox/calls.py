@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.records import JudgeQuestion, SoundScore, Verdict
 from pytest_vlmeval.sandbox.rows import FILE
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Scoring,
     )
     from pytest_vlmeval.sandbox.process import Progress, Sandbox
+    from pytest_vlmeval.sandbox.shelf import Shelf
 
     AskJudge = Callable[[Sequence[JudgeQuestion]], Sequence[JudgeReply]]
 
@@ -106,7 +107,7 @@ def prepare_in_sandbox(
     """
     params: dict[str, Any] = {
         "info": _plain(info),
-        "shelf": shelf,
+        "shelf": asdict(shelf) if shelf else None,
         "folder": str(folder.absolute()),
     }
     if info.modality == "video":
@@ -140,28 +141,13 @@ def digest_in_sandbox(sandbox: Sandbox, files: Sequence[Path]) -> list[tuple[str
     return [(digest, reason) for digest, reason in found["digests"]]
 
 
-class Shelf(TypedDict):
-    """Where a dataset's class may look: repositories' snapshots, files, its table.
-
-    `hub` is the one that ms-vlmeval prefers. The `files` are paths by their URL. With
-    `any_checksum` a table that is not the published one is taken as it is.
-    """
-
-    hub: str
-    snapshots: list[dict[str, Any]]
-    files: dict[str, str]
-    table: str | None
-    data_root: str
-    any_checksum: bool
-
-
 def locate_in_sandbox(
     sandbox: Sandbox, info: DatasetInfo, shelf: Shelf
 ) -> dict[str, Any]:
     """Find the `tables` of a dataset, or the repository or file it `needs` first."""
     return sandbox.call(
         "locate",
-        {"info": _plain(info), "shelf": shelf},
+        {"info": _plain(info), "shelf": asdict(shelf)},
         task=f"Finding the files of {info.name}",
         deadline_s=_deadline_s(shelf),
     )
@@ -172,8 +158,8 @@ def _deadline_s(shelf: Shelf) -> float:
 
 
 def _size_of(shelf: Shelf) -> int:
-    files = [*map(Path, shelf["files"].values())]
-    for snapshot in shelf["snapshots"]:
+    files = [*map(Path, shelf.files.values())]
+    for snapshot in shelf.snapshots:
         files += Path(snapshot["folder"]).rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
 

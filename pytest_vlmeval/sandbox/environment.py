@@ -35,7 +35,6 @@ from pytest_vlmeval.sandbox.inside.families import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from pytest_vlmeval.records import DatasetInfo
 
@@ -365,13 +364,7 @@ class HeldFolder:
         """Return its path."""
         return self.path
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove it."""
+    def __exit__(self, *_failure: object) -> None:
         self.close()
 
 

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmeval.errors import VlmEvalError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
@@ -67,6 +69,15 @@ def _place_of(number: int, path: Path) -> Path:
 def lies_within(path: Path, folders: Sequence[Path]) -> bool:
     """Return whether a path without symlinks is one of these, or below."""
     return any(path.is_relative_to(folder) for folder in folders)
+
+
+def not_published(dataset: str, path: object, said: str, remedy: str) -> VlmEvalError:
+    """Return the error for a file of which `said` tells the MD5 and the published."""
+    return VlmEvalError(
+        f"{dataset}: {path} is not the published file: {said}. {remedy}, or evaluate "
+        "it as it is with --vlm-allow-modified-data; its score is then marked as "
+        "modified."
+    )
 
 
 def replacing(path: Path, snapshots: Sequence[Mapping[str, Any]]) -> str:

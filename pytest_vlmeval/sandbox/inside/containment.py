@@ -306,7 +306,7 @@ def _fix_progress(module: Any) -> None:
 
 def _fix_judge(module: Any) -> None:
     """Answer dataset/utils/judge_util.py:8: judges are clients of web services."""
-    module.build_judge = judging.build_judge
+    module.build_judge = judging.Judge
 
 
 def _fix_table_source(module: Any) -> None:

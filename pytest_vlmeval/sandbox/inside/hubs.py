@@ -28,23 +28,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.job import (
-    ContainedError,
-    HubShelf,
-    current_job,
-)
+from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
 from pytest_vlmeval.sandbox.inside.tables import stand_in_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
+    from pytest_vlmeval.sandbox.shelf import Shelf
+
     Patterns = list[str] | str | None
     Request = dict[str, Any]
 
 
 def own_folders(
-    info: dict[str, Any], table: str | None, shelf: HubShelf | None, *more: Path
+    info: dict[str, Any], table: str | None, shelf: Shelf | None, *more: Path
 ) -> list[Path] | None:
     """Return the folders in which a dataset may open files; None for any.
 
@@ -79,7 +77,7 @@ def _mirrored_files(source: Path) -> list[Path]:
     return [real, *(file for file in files if not file.is_relative_to(real))]
 
 
-def shelf_for(wanted: str) -> HubShelf:
+def shelf_for(wanted: str) -> Shelf:
     """Return the job's shelf; raises ContainedError where nothing may be brought."""
     shelf = current_job().shelf
     if shelf is None:

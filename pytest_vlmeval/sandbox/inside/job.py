@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.records import Scoring
     from pytest_vlmeval.sandbox.inside.media import ImageStore
+    from pytest_vlmeval.sandbox.shelf import Shelf
 
     Progress = Callable[[int, int], None]
     # The prompt with its settings: system, max_tokens, temperature, attempt.
@@ -33,62 +34,6 @@ class ContainedError(RuntimeError):
 
 class NoTableError(Exception):
     """A class wants a table of its dataset, and there is none."""
-
-
-# A branch that is not named is one of these.
-DEFAULT_BRANCHES = {None, "main", "master"}
-
-
-class Needed(BaseException):
-    """A repository or file is missing; no `except Exception` of a class swallows it."""
-
-    def __init__(self, request: dict[str, Any]) -> None:
-        super().__init__(request.get("repository") or request["url"])
-        self.request = request
-
-
-@dataclass(slots=True, kw_only=True)
-class HubShelf:
-    """The snapshots and files that a job may read, and which tables it looked at.
-
-    `hub` is the preferred one. Each snapshot is the request that it answers, with its
-    `folder`; `files` are paths by their URL. `table` is the file of a dataset whose
-    rows have a URL of their own. With `any_checksum` a table passes for the published
-    one.
-    """
-
-    hub: str
-    snapshots: list[dict[str, Any]] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-    table: str | None = None
-    data_root: str = ""
-    any_checksum: bool = False
-    checksums: dict[str, str] = field(default_factory=dict)
-
-    def find(self, request: dict[str, Any]) -> str:
-        """Return the folder of a snapshot; raises Needed."""
-        for snapshot in self.snapshots:
-            if request.items() <= snapshot.items():
-                return str(snapshot["folder"])
-        raise Needed(request)
-
-    def find_file(self, url: str, name: str, md5: str | None = None) -> Path:
-        """Return the file of an address, which the parent keeps as `name`; or Needed.
-
-        `md5` is its checksum, where a class publishes one.
-        """
-        if url not in self.files:
-            raise Needed({"url": url, "name": name, "md5": md5})
-        return Path(self.files[url])
-
-    def cached(self, repository: str, branch: str | None) -> str | None:
-        """Return the folder of any snapshot of a repository's branch, if any."""
-        branches = DEFAULT_BRANCHES if branch in DEFAULT_BRANCHES else {branch}
-        for snapshot in self.snapshots:
-            same = snapshot["repository"] == repository
-            if same and snapshot["revision"] in branches:
-                return str(snapshot["folder"])
-        return None
 
 
 class Exchange(NamedTuple):
@@ -165,7 +110,7 @@ class Job:
     url: str = ""
     images: ImageStore | None = None
     within: Sequence[Path] | None = None
-    shelf: HubShelf | None = None
+    shelf: Shelf | None = None
     ask: Ask | None = None
     judge_tokens: int | None = None
     best_case: bool = False

@@ -40,38 +40,33 @@ class _Pending(BaseException):
         self.question = question
 
 
-class MuteJudge:
-    """The judge of a run without one: never has a reply, and says so at once.
+class Judge:
+    """Stands in for ms-vlmeval's judges: its questions are those of the current task.
 
-    ms-vlmeval then falls back on what exact matching found, without a network call
-    and, as its own retries do not wait, without delay.
+    Where a run has no judge it never has a reply, and says so at once. ms-vlmeval then
+    falls back on what exact matching found, without a network call and, as its own
+    retries do not wait, without delay.
     """
 
     fail_msg = NO_REPLY
+
+    def __init__(self, **settings: Any) -> None:
+        self._job = current_job()
+        self._settings = {
+            "system": settings.get("system_prompt"),
+            **{name: settings.get(name, DEFAULTS[name]) for name in DEFAULTS},
+        }
+        if self._job.judge_tokens is not None:
+            self._settings["max_tokens"] = self._job.judge_tokens
 
     def working(self) -> bool:
         """Claim to work; some datasets refuse to score otherwise."""
         return True
 
     def generate(self, message: object, **settings: object) -> str:
-        """Return the reply by which ms-vlmeval knows a failed request."""
-        return NO_REPLY
-
-
-class AskingJudge(MuteJudge):
-    """The judge of a run with one: its questions are those of the current task."""
-
-    def __init__(self, job: Job, settings: dict[str, Any]) -> None:
-        self._job = job
-        self._settings = {
-            "system": settings.get("system_prompt"),
-            **{name: settings.get(name, DEFAULTS[name]) for name in DEFAULTS},
-        }
-        if job.judge_tokens is not None:
-            self._settings["max_tokens"] = job.judge_tokens
-
-    def generate(self, message: object, **settings: object) -> str:
         """Return the reply to a prompt; NO_REPLY where it is empty or there is none."""
+        if self._job.ask is None:
+            return NO_REPLY
         if not isinstance(message, str):
             raise VlmEvalError(
                 "ms-vlmeval shows its judge more than a text for this dataset, which "
@@ -91,12 +86,6 @@ class AskingJudge(MuteJudge):
         exchange = task.exchanges[task.position]
         task.position += 1
         return (exchange.text or "").strip() or NO_REPLY
-
-
-def build_judge(**settings: Any) -> MuteJudge:
-    """Stand in for ms-vlmeval's `build_judge`."""
-    job = current_job()
-    return MuteJudge() if job.ask is None else AskingJudge(job, settings)
 
 
 class TaskKind(NamedTuple):

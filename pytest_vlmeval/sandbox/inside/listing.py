@@ -9,7 +9,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from pytest_vlmeval.sandbox.inside.preparation import Absent
+from pytest_vlmeval.sandbox.inside.preparation import Absence, Absent
 
 OWN = "vlmeval.dataset"
 # One table of the repository is all it wants (dataset/image_mcq.py:961).
@@ -18,26 +18,11 @@ WITHOUT_REPOSITORY = {"MME-RealWorld-Lite"}
 UNORDERED = {"RefSpatialDataset"}
 
 
-class _Anything(str):
+class _Anything(Absence, str):  # type: ignore[misc]
     """Stands for anything in a package that is not installed, and does nothing."""
 
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> _Anything:
-        if name.startswith("__"):
-            raise AttributeError(name)
+    def __call__(self, *_args: object, **_options: object) -> Absence:
         return self
-
-    def __call__(self, *_args: object, **_options: object) -> _Anything:
-        return self
-
-    def __mro_entries__(self, _bases: object) -> tuple[type, ...]:
-        return ()
-
-    def __or__(self, _other: object) -> _Anything:
-        return self
-
-    __ror__ = __or__
 
 
 def list_datasets() -> dict[str, Any]:

@@ -13,9 +13,7 @@ import pandas as pd
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.hubs import own_folders
 from pytest_vlmeval.sandbox.inside.job import (
-    HubShelf,
     Job,
-    Needed,
     NoTableError,
     running,
 )
@@ -24,6 +22,7 @@ from pytest_vlmeval.sandbox.inside.preparation import build_dataset, find_class
 from pytest_vlmeval.sandbox.inside.tables import is_own, take_own, take_table
 from pytest_vlmeval.sandbox.inside.videos import build_video, describe_table
 from pytest_vlmeval.sandbox.own_files import SHORTEST_IMAGE
+from pytest_vlmeval.sandbox.shelf import Needed, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +44,7 @@ def locate(
     """
     is_video = info["modality"] == "video"
     build = build_video if is_video else build_dataset
-    known = HubShelf(**shelf)
+    known = Shelf(**shelf)
     began_ns = time.time_ns()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         within = own_folders(info, shelf["table"], known)

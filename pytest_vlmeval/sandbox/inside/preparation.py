@@ -12,7 +12,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
@@ -23,7 +23,6 @@ from pytest_vlmeval.sandbox.inside.families.common import need_package
 from pytest_vlmeval.sandbox.inside.hubs import own_folders
 from pytest_vlmeval.sandbox.inside.job import (
     ContainedError,
-    HubShelf,
     Job,
     NoTableError,
     running,
@@ -32,6 +31,7 @@ from pytest_vlmeval.sandbox.inside.media import ImageError, ImageStore, VideoErr
 from pytest_vlmeval.sandbox.inside.tables import is_own, table_of, take_own, take_table
 from pytest_vlmeval.sandbox.own_files import SHORTEST_IMAGE
 from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
+from pytest_vlmeval.sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,7 +61,7 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     except (VlmEvalError, NoTableError):
         raise
     except (Exception, SystemExit) as error:
-        raise VlmEvalError(_why_not_built(info, error)) from error
+        raise VlmEvalError(why_not_built(info, error)) from error
 
 
 def find_class(info: dict[str, str]) -> Any:
@@ -74,7 +74,8 @@ def find_class(info: dict[str, str]) -> Any:
     return getattr(module, info["class_name"])
 
 
-def _why_not_built(info: dict[str, str], error: BaseException) -> str:
+def why_not_built(info: dict[str, str], error: BaseException) -> str:
+    """Explain an error with which a dataset's class is imported or built."""
     what = f"{info['name']}: ms-vlmeval's {info['class_name']}"
     place = f"({_place(error)})"
     absent = error.name if isinstance(error, ModuleNotFoundError) else None
@@ -85,7 +86,11 @@ def _why_not_built(info: dict[str, str], error: BaseException) -> str:
             "your own, made from its data, can."
         )
     if absent is not None:
-        return f"{what} cannot be built {place}. {lacks_text(absent)}"
+        return (
+            f"{what} cannot be built {place}. The package {absent} is not in the "
+            "sandbox's environment. --vlm-sandbox-python takes an environment that has "
+            f"it: with ms-vlmeval, what it declares, and {absent}."
+        )
     if isinstance(error, KeyError) and error.args == (info["rules"],):
         cls = find_class(info)
         others = [name for name in cls.DATASET_URL if name.startswith(info["rules"])]
@@ -96,15 +101,6 @@ def _why_not_built(info: dict[str, str], error: BaseException) -> str:
     return (
         f"{what} cannot be built over its table: {type(error).__name__}: {error} "
         f"{place}."
-    )
-
-
-def lacks_text(package: str) -> str:
-    """Explain that a package is missing, and what to do."""
-    return (
-        f"The package {package} is not in the sandbox's environment. "
-        "--vlm-sandbox-python takes an environment that has it: with ms-vlmeval, what "
-        f"it declares, and {package}."
     )
 
 
@@ -136,29 +132,29 @@ def import_without_scoring(name: str) -> ModuleType:
             Absent.take(error)
 
 
-class _Absence:
-    """Stands for anything in a package that is not installed."""
+class Absence:
+    """Stands for anything in a package that is not installed; calls of it fail."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, name: str) -> _Absence:
+    def __getattr__(self, name: str) -> Absence:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Absence(f"{self._name}.{name}")
+        return type(self)(f"{self._name}.{name}")
 
     def __mro_entries__(self, _bases: object) -> tuple[type, ...]:
         return ()
 
-    def __getitem__(self, _key: object) -> _Absence:
+    def __getitem__(self, _key: object) -> Absence:
         return self
 
-    def __or__(self, _other: object) -> _Absence:
+    def __or__(self, _other: object) -> Absence:
         return self
 
     __ror__ = __or__
 
-    def __call__(self, *_args: object, **_options: object) -> NoReturn:
+    def __call__(self, *_args: object, **_options: object) -> Absence:
         package = self._name.partition(".")[0]
         raise ModuleNotFoundError(
             f"{self._name} is used, and {package} is not installed", name=package
@@ -179,7 +175,7 @@ class Absent(MetaPathFinder, Loader):
     """
 
     names: ClassVar[set[str]] = set()
-    stand_in: ClassVar[Callable[[str], Any]] = _Absence
+    stand_in: ClassVar[Callable[[str], Any]] = Absence
 
     @classmethod
     def take(cls, error: ModuleNotFoundError) -> None:
@@ -233,7 +229,7 @@ def prepare(
     media = target / "media"
     media.mkdir()
     family = FAMILIES.get(info["class_name"])
-    known = HubShelf(**shelf) if shelf else None
+    known = Shelf(**shelf) if shelf else None
     # Beside the target: a folder for temporary files may lie in memory.
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         within = own_folders(info, tsv, known, target)

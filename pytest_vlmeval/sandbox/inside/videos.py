@@ -22,7 +22,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.families.common import need_package
 from pytest_vlmeval.sandbox.inside.hubs import own_folders
-from pytest_vlmeval.sandbox.inside.job import HubShelf, Job, current_job, running
+from pytest_vlmeval.sandbox.inside.job import Job, current_job, running
 from pytest_vlmeval.sandbox.inside.media import (
     ImageError,
     ImageStore,
@@ -34,10 +34,17 @@ from pytest_vlmeval.sandbox.inside.preparation import (
     make_sample,
     number_rows,
     text_of,
+    why_not_built,
 )
 from pytest_vlmeval.sandbox.inside.tables import table_of
-from pytest_vlmeval.sandbox.own_files import OUTSIDE, lies_within, replacing
+from pytest_vlmeval.sandbox.own_files import (
+    OUTSIDE,
+    lies_within,
+    not_published,
+    replacing,
+)
 from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
+from pytest_vlmeval.sandbox.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,16 +69,7 @@ def _find_class(info: Info) -> Any:
     try:
         return find_class(info)
     except ImportError as error:
-        raise _missing(info, error) from error
-
-
-def _missing(info: Info, error: ImportError) -> VlmEvalError:
-    return VlmEvalError(
-        f"{info['name']}: ms-vlmeval's {info['class_name']} needs the package "
-        f"{error.name}, which the sandbox's environment does not have. "
-        "--vlm-sandbox-python takes an environment of yours that has it: with "
-        f"ms-vlmeval, what it declares, and {error.name}."
-    )
+        raise VlmEvalError(why_not_built(info, error)) from error
 
 
 def build_video(info: Info, job: Job) -> Any:
@@ -98,7 +96,7 @@ def build_video(info: Info, job: Job) -> Any:
     try:
         return cls(**settings)
     except ImportError as error:
-        raise _missing(info, error) from error
+        raise VlmEvalError(why_not_built(info, error)) from error
     except VlmEvalError:
         raise
     except Exception as error:
@@ -142,14 +140,12 @@ def _unusable(info: Info, job: Job, error: Exception) -> VlmEvalError:
     for path, checksum in job.shelf.checksums.items():
         published = _published(cls, info["settings"].get("dataset", info["name"]))
         if published not in ("", checksum):
-            return VlmEvalError(
-                f"{info['name']}: {path} is not the published file: its MD5 is "
-                f"{checksum}, the published one {published}, and ms-vlmeval cannot "
-                f"make it anew ({reason}). "
-                f"{replacing(Path(path), job.shelf.snapshots)}, or evaluate it as it "
-                "is with --vlm-allow-modified-data; its score is then marked as "
-                "modified."
+            known = (
+                f"its MD5 is {checksum}, the published one {published}, and ms-vlmeval "
+                f"cannot make it anew ({reason})"
             )
+            remedy = replacing(Path(path), job.shelf.snapshots)
+            return not_published(info["name"], path, known, remedy)
     folders = ", ".join(str(each["folder"]) for each in job.shelf.snapshots)
     return VlmEvalError(
         f"{info['name']}: ms-vlmeval cannot use what is in {folders or 'its files'} "
@@ -210,7 +206,7 @@ def prepare_videos(
     scratch.mkdir()
     # dataset/vdc.py:269 and dataset/video_mmlu.py:198 draw what they ask.
     random.seed(info["name"])
-    known = HubShelf(**shelf)
+    known = Shelf(**shelf)
     within = own_folders(info, None, known, target)
     job = Job(
         rows=pd.DataFrame(),

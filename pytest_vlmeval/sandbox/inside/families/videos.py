@@ -17,7 +17,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
 )
 from pytest_vlmeval.sandbox.inside.fixes import video_options
 from pytest_vlmeval.sandbox.inside.job import EXACT
-from pytest_vlmeval.sandbox.inside.judging import build_judge, run_tasks
+from pytest_vlmeval.sandbox.inside.judging import Judge, run_tasks
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Verdict
@@ -35,7 +35,7 @@ def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     """
     module: Any = import_module("vlmeval.dataset.utils.videomme")
     upstream, first_letter = module.extract_option, module.extract_characters_regex
-    model = None if job.ask is None else build_judge()
+    model = None if job.ask is None else Judge()
     if job.scoring == "corrected":
         module.extract_characters_regex = lambda _answer: ""
     left = [
