@@ -214,7 +214,11 @@ def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
         with suppress(OSError):
             for path in sorted(place.iterdir()):
                 known = dataset_name(path.name)
-                if not is_table(path.name) or not _is_like(known, name):
+                # A name with blanks or commas without quotes comes in its parts.
+                parts = re.split(r"[,\s]+", known)
+                in_parts = len(parts) > 1 and name in parts
+                alike = in_parts or _spelling(known) == _spelling(name)
+                if not is_table(path.name) or not alike:
                     continue
                 if not path.name.lower().endswith((".tsv", ".tsv.gz")):
                     how = "which is no TSV: write it as one"
@@ -227,15 +231,6 @@ def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
                     how = f"which --vlm-data={shlex.quote(path.name)} takes"
                 found.append(f"There is {path}, {how}.")
     return found[:MOST_FILES]
-
-
-def _is_like(known: str, name: str) -> bool:
-    """Return whether a name is a file's but for its spelling, or a part of it.
-
-    A name with blanks or commas that is given without quotes comes in its parts.
-    """
-    parts = re.split(r"[,\s]+", known)
-    return _spelling(known) == _spelling(name) or (len(parts) > 1 and name in parts)
 
 
 def _spelling(name: str) -> str:

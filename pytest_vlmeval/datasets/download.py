@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DataVersion
@@ -126,9 +126,6 @@ class Patience(NamedTuple):
     report_s: float = 5.0
 
 
-PATIENCE = Patience()
-
-
 class TransferError(Exception):
     """A file cannot be had; the text says why."""
 
@@ -187,7 +184,7 @@ def receive_file(
     *,
     name: str,
     announce: Announce,
-    patience: Patience = PATIENCE,
+    patience: Patience,
 ) -> None:
     """Bring all of `url` into `part`.
 
@@ -371,7 +368,10 @@ def progress_line(name: str, have: int, total: int | None, speed: float) -> str:
 class FileAccess(NamedTuple):
     """Where files lie, and how missing ones are had.
 
-    `mirror` is a URL or a folder; of the `hubs` the first is preferred.
+    `mirror` is a URL or a folder; of the `hubs` the first is preferred. `own_paths`
+    says whether images that a user's own table names may lie outside of its folder.
+    `digest` gives for each of them a digest of its content or why it has none: whoever
+    reads such files does so in the sandbox. `announce` gets what is worth a line.
     """
 
     data_root: Path
@@ -381,7 +381,9 @@ class FileAccess(NamedTuple):
     mirror: str | None = None
     hubs: Sequence[Hub] = ()
     announce: Announce = lambda line: None
-    patience: Patience = PATIENCE
+    patience: Patience = Patience()
+    own_paths: Literal["any", "inside"] = "any"
+    digest: Callable[[Sequence[Path]], Sequence[tuple[str, str]]] = lambda files: ()
 
 
 class DatasetFile(NamedTuple):

@@ -181,14 +181,10 @@ def is_cached(repository: str, hubs: Sequence[Hub]) -> bool:
                 hub.cache / "hub" / "datasets" / owner / name.replace(".", "___"),
             ]
         )
-        if any(_has_entries(folder) for folder in folders):
-            return True
-    return False
-
-
-def _has_entries(folder: Path) -> bool:
-    with suppress(OSError):
-        return any(folder.iterdir())
+        for folder in folders:
+            with suppress(OSError):
+                if any(folder.iterdir()):
+                    return True
     return False
 
 

@@ -30,7 +30,7 @@ from pytest_vlmeval.datasets.download import (
     source_of,
 )
 from pytest_vlmeval.datasets.hub import fetch_files, is_cached, repository_size
-from pytest_vlmeval.datasets.own import OwnAccess, describe_own
+from pytest_vlmeval.datasets.own import describe_own
 from pytest_vlmeval.datasets.prepare import (
     IndexRow,
     Prompts,
@@ -246,18 +246,7 @@ class Library:
                 f"is that one, put the file into {self._settings.data_root} and name "
                 "it without its folder and suffix; otherwise rename the file."
             )
-        return describe_own(
-            path,
-            OwnAccess(
-                cache_dir=self._settings.cache_dir,
-                digest=lambda files: digest_in_sandbox(
-                    self._sandbox_with(LIGHT, scored=True), files
-                ),
-                data_root=self._settings.data_root,
-                paths=self._settings.data_paths,
-                announce=self._announce,
-            ),
-        )
+        return describe_own(path, self._access)
 
     def prepared(self, name: str) -> PreparedDataset:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""
@@ -295,6 +284,10 @@ class Library:
             mirror=settings.data_mirror,
             hubs=settings.hubs,
             announce=self._announce,
+            own_paths=settings.data_paths,
+            digest=lambda files: digest_in_sandbox(
+                self._sandbox_with(LIGHT, scored=True), files
+            ),
         )
 
     def _prepare(self, name: str) -> PreparedDataset:

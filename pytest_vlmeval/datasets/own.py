@@ -16,7 +16,7 @@ import string
 import zlib
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.datasets.catalog import OWN_CLASSES
 from pytest_vlmeval.datasets.download import digest, md5_of_file, remember
@@ -40,10 +40,11 @@ from pytest_vlmeval.settings.option import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
+    from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.records import Kind
 
 SHOWN_FAULTS = 5
@@ -352,28 +353,12 @@ OWN = "own~"
 CIRCULAR = "own~circular"
 
 
-class OwnAccess(NamedTuple):
-    """Where is kept what was found, and how the images are had that a table names.
-
-    `paths` says whether they may lie outside of the table's folder. `digest` gives for
-    each file a digest of its content or why it has none: whoever reads files does so
-    in the sandbox. In `data_root` tables are known by name. `announce` gets what is
-    worth a line.
-    """
-
-    cache_dir: Path
-    digest: Callable[[Sequence[Path]], Sequence[tuple[str, str]]]
-    data_root: Path
-    paths: Literal["any", "inside"] = "any"
-    announce: Callable[[str], None] = lambda line: None
-
-
-def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
+def describe_own(path: Path, access: FileAccess) -> DatasetInfo:
     """Return the record of the dataset in `path`, which is read row by row.
 
     What was found is kept by the file's checksum, so that only a changed file is read
-    again. Raises VlmEvalError with the faults and their rows, counted from 1 below
-    the line of names.
+    again; in the data root of the `access` tables are known by name. Raises
+    VlmEvalError with the faults and their rows, counted from 1 below the line of names.
     """
     cache_dir = access.cache_dir
     check_exists(path, access.data_root)
@@ -409,7 +394,7 @@ def describe_own(path: Path, access: OwnAccess) -> DatasetInfo:
         modality="image" if facts.has_images else "text",
         path=path,
         rules=CIRCULAR if circular else OWN,
-        confined=access.paths == "inside",
+        confined=access.own_paths == "inside",
         checksum=images.add_to(checksum),
         family="own",
         source="own file",
@@ -464,7 +449,7 @@ class _Images(NamedTuple):
 
     table: Path
     rows: Mapping[str, int]
-    access: OwnAccess
+    access: FileAccess
 
     def check_places(self) -> None:
         """Announce folders beside the table's that are read; VlmEvalError if none may.
@@ -480,7 +465,7 @@ class _Images(NamedTuple):
                     outside[image] = place
         if not outside:
             return
-        if self.access.paths == "inside":
+        if self.access.own_paths == "inside":
             faults = [
                 f"row {self.rows[image]}: {image}: {place} lies outside of the "
                 "table's folder"

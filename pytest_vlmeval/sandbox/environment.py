@@ -202,7 +202,6 @@ def ensure_built(
 
 
 def _probe(python: Path) -> SandboxEnvironment:
-    """Check the user's own interpreter."""
     option = f"--vlm-sandbox-python={python}"
     advice = f"{OWN_ENVIRONMENT}. Give such a path, or leave the option out"
     try:

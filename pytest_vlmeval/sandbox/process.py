@@ -91,7 +91,9 @@ class Helper:
             raise TimeoutError from None
         if line is None:
             self._reader.join()
-            raise HelperEnded(_describe_end(self._process.wait()))
+            code = self._process.wait()
+            killed = f"signal {signal.Signals(-code).name}" if code < 0 else ""
+            raise HelperEnded(killed or f"exit code {code}")
         message: dict[str, Any] = json.loads(line)
         return message
 
@@ -152,12 +154,6 @@ class Helper:
             while chunk := os.read(stream.fileno(), 65_536):
                 self._tail += chunk
                 del self._tail[:-TAIL_BYTES]
-
-
-def _describe_end(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    return f"signal {signal.Signals(-code).name}"
 
 
 if TYPE_CHECKING:

@@ -240,20 +240,14 @@ def _as_field(
 
     if values.dtype.kind in "biuf":
         return "array", pa.array(values.to_numpy())
-    plain = [None if _is_missing(value) else value for value in values]
+    # Only what is missing is not equal to itself.
+    plain = [None if value is None or value != value else value for value in values]
     if str(values.dtype) == "str":
         same = plain == list(cells)
         return "str", None if same else text_array(plain)
-    return "json", text_array([json.dumps(_plain(value)) for value in plain])
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or bool(value != value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as Python itself has it, where it is numpy's."""
-    return value.item() if hasattr(value, "item") else value
+    # A value as Python itself has it, where it is numpy's.
+    own = (value.item() if hasattr(value, "item") else value for value in plain)
+    return "json", text_array([json.dumps(value) for value in own])
 
 
 def _as_series(field: pa.ChunkedArray, kind: str, pandas: Any) -> Any:

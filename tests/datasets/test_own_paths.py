@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.own import OWN, OwnAccess, describe_own
+from pytest_vlmeval.datasets.download import FileAccess
+from pytest_vlmeval.datasets.own import OWN, describe_own
 from pytest_vlmeval.datasets.prepare import read_samples
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import digest_in_sandbox
@@ -77,9 +78,9 @@ def own_table(folder: Path, images: Sequence[str]) -> Path:
     return write_table(folder / "Mine.tsv", rows)
 
 
-def access(sandbox: Sandbox, folder: Path, said: list[str]) -> OwnAccess:
+def access(sandbox: Sandbox, folder: Path, said: list[str]) -> FileAccess:
     """Give how a run reads tables; what it says goes to `said`."""
-    return OwnAccess(
+    return FileAccess(
         cache_dir=folder / "cache",
         digest=lambda files: digest_in_sandbox(sandbox, files),
         data_root=folder / "LMUData",
@@ -315,7 +316,7 @@ def test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so(
     private.write_bytes(draw(8))
     assert describe_own(table, found).checksum != info.checksum
     with pytest.raises(VlmEvalError) as caught:
-        describe_own(table, found._replace(paths="inside"))
+        describe_own(table, found._replace(own_paths="inside"))
     assert str(caught.value).splitlines() == [
         f"{table} cannot be used (row 1 is the one below the names):",
         f"  row 2: {private}: {private} lies outside of the table's folder",
@@ -326,7 +327,7 @@ def test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so(
     (folder / "link.png").unlink()
     private.rename(folder / "moved.png")
     table = own_table(folder, ["near.png", "moved.png"])
-    assert describe_own(table, found._replace(paths="inside")).confined
+    assert describe_own(table, found._replace(own_paths="inside")).confined
 
 
 def test_rows_with_and_without_images(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_vlmeval.datasets.own import OwnAccess
+from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.sandbox.inside.tables import digest_files
 
 
-def access(folder: Path) -> OwnAccess:
+def access(folder: Path) -> FileAccess:
     """Give what is kept in a folder of a test."""
-    return OwnAccess(
+    return FileAccess(
         cache_dir=folder / "cache", digest=digest, data_root=folder / "LMUData"
     )
 

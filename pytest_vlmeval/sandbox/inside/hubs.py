@@ -140,7 +140,6 @@ def _dataset_snapshot_download(
     allow_patterns: Patterns = None,
     ignore_patterns: Patterns = None,
 ) -> str:
-    """Stand in for modelscope's function."""
     return shelf_for(dataset_id).find(
         _request("modelscope", dataset_id, revision, allow_patterns, ignore_patterns)
     )

@@ -243,7 +243,11 @@ def _run_until_asked(
     """Run a task to its end, or to the question that it gives."""
     job.task, task.position, task.unusable = task, 0, False
     try:
-        task.result = _call(judge, inputs)
+        if isinstance(inputs, dict):
+            task.result = judge(**inputs)
+        else:
+            given = inputs if isinstance(inputs, tuple | list) else [inputs]
+            task.result = judge(*given)
     except _Pending as pending:
         return pending.question
     finally:
@@ -254,12 +258,6 @@ def _run_until_asked(
     if task.key in job.not_judged and kind.unanswered is not None:
         task.result = kind.unanswered
     return None
-
-
-def _call(judge: Callable[..., object], inputs: Inputs) -> object:
-    if isinstance(inputs, dict):
-        return judge(**inputs)
-    return judge(*inputs) if isinstance(inputs, tuple | list) else judge(inputs)
 
 
 def _ask(job: Job, questions: dict[str, Question]) -> None:

@@ -54,7 +54,11 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     family = FAMILIES.get(info["class_name"])
     try:
         cls = find_class(info)
-        options = dict(family.options if family else _options(cls))
+        options = dict(family.options if family else ())
+        if family is None and hasattr(cls, "SUPPORTED_MODELS"):
+            # These put the pages of a document together as a model wants them, which
+            # for GPT-4 is one by one (dataset/dude.py:79, dataset/slidevqa.py:93).
+            options["model"] = "GPT4"
         # dataset/mmgenbench.py leaves out a method that scores.
         cls.__abstractmethods__ = frozenset()
         return cls(dataset=info["rules"], **options)
@@ -102,12 +106,6 @@ def why_not_built(info: dict[str, str], error: BaseException) -> str:
         f"{what} cannot be built over its table: {type(error).__name__}: {error} "
         f"{place}."
     )
-
-
-def _options(cls: Any) -> dict[str, str]:
-    # These put the pages of a document together as a model wants them, which for
-    # GPT-4 is one by one (dataset/dude.py:79, dataset/slidevqa.py:93).
-    return {"model": "GPT4"} if hasattr(cls, "SUPPORTED_MODELS") else {}
 
 
 def _place(error: BaseException) -> str:

@@ -84,7 +84,10 @@ class Channel:
 
 def main(parent_pid: int) -> None:
     """Serve the process `parent_pid` until it closes the pipe or dies."""
-    _die_with(parent_pid)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
     channel = Channel()
     methods = _load_methods(channel)
     while True:
@@ -95,13 +98,6 @@ def main(parent_pid: int) -> None:
             channel.send(_answer(methods[message["method"]], message["params"]))
         else:
             channel.send({"fixable": methods})
-
-
-def _die_with(parent_pid: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 def _load_methods(channel: Channel) -> dict[str, Method] | str:

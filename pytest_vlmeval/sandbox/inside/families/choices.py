@@ -80,7 +80,14 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
             key = _circular_key(row)
         # Questions without options have some in the table of what was judged (MMMU).
         line = row if circular else found.get(key, row)
-        reading = _read_both(job, line, options.build_choices(line))
+        choices = options.build_choices(line)
+        # ms-vlmeval does not know the options whose text it reads as missing.
+        missing = job.missing.get(str(line["index"]), {})
+        lost = {name: text for name, text in missing.items() if name != "answer"}
+        known = {name: choices[name] for name in choices if name not in lost}
+        said = line["prediction"]
+        upstream = read_upstream(job, said, known)
+        reading = compare_readings(job, said, upstream, {**choices, **lost})
         extracted = reading.of(job)
         # Open questions are corrected in another way than by reading.
         if reading.differs or line.get(OPEN, False):
@@ -96,16 +103,6 @@ def evaluate_choices(dataset: Any, answers: str, job: Job) -> Outcome:
             given = mark_unread(job, given, reading)
         verdicts.append(given)
     return Outcome(result, verdicts, differing=frozenset(differing))
-
-
-def _read_both(job: Job, row: pd.Series[Any], choices: dict[str, Any]) -> Reading:
-    """Read an answer by upstream's rules, with the options it knows, and by ours."""
-    missing = job.missing.get(str(row["index"]), {})
-    lost = {name: text for name, text in missing.items() if name != "answer"}
-    known = {name: choices[name] for name in choices if name not in lost}
-    said = row["prediction"]
-    upstream = read_upstream(job, said, known)
-    return compare_readings(job, said, upstream, {**choices, **lost})
 
 
 def main_of_choices(

@@ -71,7 +71,12 @@ def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:
     """Score MMBench-Video: the judge gives each answer from 0 to 3 points."""
     packed = bool(getattr(dataset, "pack", False))
     if packed:
-        job.dump_table(_unpack(dataset, job.tables[answers]), answers)
+        # Each question has its part of the answer to all about its video.
+        table = job.tables[answers]
+        whole = dict(zip(table["video"], table["prediction"], strict=True))
+        dataset.data = table.drop(columns="prediction").reset_index(drop=True)
+        rows, _ = dataset.load_pack_answers(whole)
+        job.dump_table(pd.DataFrame(rows), answers)
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     judged = judged_table(job, answers, f"_{job.method}_score")
     if packed:
@@ -84,14 +89,6 @@ def evaluate_graded_videos(dataset: Any, answers: str, job: Job) -> Outcome:
         value, reason = points / FULL_POINTS, f"{points} points"
         verdicts.append(verdict(job, row["index"], value, None, reason))
     return Outcome(result, verdicts)
-
-
-def _unpack(dataset: Any, table: pd.DataFrame) -> pd.DataFrame:
-    """Assign to each question its part of the answer to all about its video."""
-    whole = dict(zip(table["video"], table["prediction"], strict=True))
-    dataset.data = table.drop(columns="prediction").reset_index(drop=True)
-    rows, _ = dataset.load_pack_answers(whole)
-    return pd.DataFrame(rows)
 
 
 def _of_video(job: Job, video: object, rows: pd.DataFrame) -> Verdict:
