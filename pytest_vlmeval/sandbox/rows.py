@@ -241,7 +241,9 @@ def _as_field(
     if values.dtype.kind in "biuf":
         return "array", pa.array(values.to_numpy())
     # Only what is missing is not equal to itself.
-    plain = [None if value is None or value != value else value for value in values]
+    plain: list[Any] = [
+        None if value is None or value != value else value for value in values
+    ]
     if str(values.dtype) == "str":
         same = plain == list(cells)
         return "str", None if same else text_array(plain)

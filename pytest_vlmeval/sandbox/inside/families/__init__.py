@@ -99,10 +99,10 @@ FAMILIES: Mapping[str, Family] = {
     "OCRBench": Family("texts.evaluate_ocr", main="texts.main_of_ocr", corrected=True),
     "MTVQADataset": Family("texts.evaluate_mtvqa", "Average", corrected=True),
     "MathVision": Family(
-        "maths.evaluate_mathvision", "Overall/acc", judge="partial", corrected=True
+        "maths.evaluate_maths", "Overall/acc", judge="partial", corrected=True
     ),
     "MathVista": Family(
-        "maths.evaluate_mathvista", "Overall/acc", judge="partial", corrected=True
+        "maths.evaluate_maths", "Overall/acc", judge="partial", corrected=True
     ),
     "MMVet": Family("judged.evaluate_mmvet", "Overall/acc", judge="required"),
     "LLaVABench": Family(

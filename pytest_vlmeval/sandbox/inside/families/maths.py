@@ -18,51 +18,47 @@ from pytest_vlmeval.sandbox.inside.families.common import (
 from pytest_vlmeval.sandbox.inside.fixes import lettered, read_vista_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
 
     from pytest_vlmeval.sandbox.inside.job import Job
 
 
-def evaluate_by(module_name: str) -> Callable[[Any, str, Job], Outcome]:
-    """Return the `evaluate` of a class whose `post_check` in that module decides."""
+def evaluate_maths(dataset: Any, answers: str, job: Job) -> Outcome:
+    """Score MathVision or MathVista, whose `post_check` decides."""
+    is_vista = type(dataset).__name__ == "MathVista"
+    name = "mathvista" if is_vista else "mathv"
+    module: Any = import_module(f"vlmeval.dataset.utils.{name}")
+    upstream = module.post_check
+    values: dict[object, object] = {}
 
-    def evaluate_dataset(dataset: Any, answers: str, job: Job) -> Outcome:
-        module: Any = import_module(f"vlmeval.dataset.utils.{module_name}")
-        upstream = module.post_check
-        values: dict[object, object] = {}
+    def post_check(line: Any, prefetch: bool = False) -> object:
+        outcome = upstream(line, prefetch=prefetch)
+        if not prefetch:
+            values[line["index"]] = outcome
+        return outcome
 
-        def post_check(line: Any, prefetch: bool = False) -> object:
-            outcome = upstream(line, prefetch=prefetch)
-            if not prefetch:
-                values[line["index"]] = outcome
-            return outcome
-
-        module.post_check = post_check
-        try:
-            result = dataset.evaluate(answers, model=job.method, nproc=1)
-        finally:
-            module.post_check = upstream
-        verdicts = []
-        for _, row in judged_table(job, answers, f"_{job.method}").iterrows():
-            value = values[row["index"]]
-            given = verdict(job, row["index"], value, row["res"], row["log"])
-            if choices := _choices(row):
-                if module_name == "mathvista" and given["state"] == "judged":
-                    given["reason"] = _reason(job, row, lettered([*choices.values()]))
-                said = row["prediction"]
-                upstream_said = read_upstream(job, said, choices)
-                reading = compare_readings(job, said, upstream_said, choices)
-                given = mark_unread(job, given, reading)
-            verdicts.append(given)
-        return Outcome(result, verdicts)
-
-    return evaluate_dataset
-
-
-evaluate_mathvision = evaluate_by("mathv")
-evaluate_mathvista = evaluate_by("mathvista")
+    module.post_check = post_check
+    try:
+        result = dataset.evaluate(answers, model=job.method, nproc=1)
+    finally:
+        module.post_check = upstream
+    verdicts = []
+    for _, row in judged_table(job, answers, f"_{job.method}").iterrows():
+        value = values[row["index"]]
+        choices: dict[str, object] = {}
+        given = verdict(job, row["index"], value, row["res"], row["log"])
+        # A free-form question has no options.
+        if row.get("question_type", "multi_choice") == "multi_choice":
+            choices = dict(zip(ascii_uppercase, evaluate(row["choices"]), strict=False))
+        if choices:
+            if is_vista and given["state"] == "judged":
+                given["reason"] = _reason(job, row, lettered([*choices.values()]))
+            said = row["prediction"]
+            upstream_said = read_upstream(job, said, choices)
+            reading = compare_readings(job, said, upstream_said, choices)
+            given = mark_unread(job, given, reading)
+        verdicts.append(given)
+    return Outcome(result, verdicts)
 
 
 def _reason(job: Job, row: pd.Series[Any], options: dict[str, str]) -> str:
@@ -73,10 +69,3 @@ def _reason(job: Job, row: pd.Series[Any], options: dict[str, str]) -> str:
         if nearest:
             return f"the judge's reply names no option, {nearest} is the nearest"
     return str(row["log"])
-
-
-def _choices(row: pd.Series[Any]) -> dict[str, object]:
-    """Return the options of a question by their letters; none for a free-form one."""
-    if row.get("question_type", "multi_choice") != "multi_choice":
-        return {}
-    return dict(zip(ascii_uppercase, evaluate(row["choices"]), strict=False))
