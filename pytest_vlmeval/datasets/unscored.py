@@ -48,15 +48,11 @@ def explain_refusal(reasons: Mapping[str, str], *, call: bool = False) -> str:
     one = len(names) == 1
     lines = [f"{name} cannot be scored: {why}." for name, why in reasons.items()]
     them = "it" if one else "them"
-    if call:
-        out = f"Leave {them} out"
-        asking = "mode='infer'"
-    else:
-        asking = "--vlm-mode=infer"
-        out = f"Leave {them} out"
-        if all(_PLAIN.fullmatch(name) for name in names):
-            terms = " and ".join(f"not {name}" for name in names)
-            out += f" (-k '{terms}', or from --vlm-data)"
+    out = f"Leave {them} out"
+    asking = "mode='infer'" if call else "--vlm-mode=infer"
+    if not call and all(_PLAIN.fullmatch(name) for name in names):
+        terms = " and ".join(f"not {name}" for name in names)
+        out += f" (-k '{terms}', or from --vlm-data)"
     lines.append(
         f"Nothing was asked. {out}, or ask {them} without a score by {asking}, which "
         "writes the answers to a file."

@@ -134,7 +134,10 @@ class _Evaluation:
             case ast.Constant(value=value):
                 return value
             case ast.Name(id=name):
-                return self._look_up(name)
+                known = self._names.get(name)
+                if isinstance(known, str) or _is_number(known):
+                    return known
+                raise NameError(f"name {name!r} is not defined")
             case ast.List(elts=items):
                 return [inner(item) for item in items]
             case ast.Tuple(elts=items):
@@ -179,12 +182,6 @@ class _Evaluation:
                 break
             left = right
         return outcome
-
-    def _look_up(self, name: str) -> Any:
-        value = self._names.get(name)
-        if isinstance(value, str) or _is_number(value):
-            return value
-        raise NameError(f"name {name!r} is not defined")
 
 
 def _is_number(value: object) -> bool:

@@ -193,7 +193,6 @@ def files_within() -> Sequence[Path] | None:
 
 
 def _as_cell(value: Any) -> Any:
-    """Return what comes back for a value written to a table cell."""
     if value is None:
         return float("nan")
     if isinstance(value, list | tuple | dict | set):

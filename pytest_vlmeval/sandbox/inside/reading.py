@@ -607,7 +607,6 @@ def _is_revised(text: str, letter: str, options: _Options) -> bool:
 
 
 def _speaks(text: str, options: _Options) -> set[str]:
-    """Return the options that a text names, by letter or by text."""
     return _mentioned(text, options) | _texts_in(text, options)
 
 
@@ -804,7 +803,6 @@ def _first_or_last(text: str, options: _Options, mentioned: set[str]) -> str | N
 
 
 def _leading(line: str, options: _Options) -> str | None:
-    """Read the letter that a line begins with."""
     match = re.match(
         r" ?(?:[-•] )?(?:(?P<open>[(\[【「\"'])? ?(?:(?:option|choice) )?"
         r"(?P<letter>[A-Za-z])(?P<close> ?[)\]】」\"'])?)"
@@ -905,7 +903,6 @@ def _script(sign: str) -> str:
 
 
 def _ends_at(text: str, end: int) -> bool:
-    """Return whether a word ends at a place of a text."""
     if end >= len(text) or end == 0:
         return True
     last, following = text[end - 1], text[end]
@@ -921,7 +918,6 @@ def _ends_at(text: str, end: int) -> bool:
 
 
 def _starts_at(text: str, start: int) -> bool:
-    """Return whether a word starts at a place of a text."""
     if start <= 0:
         return True
     first, before = text[start], text[start - 1]

@@ -317,7 +317,13 @@ def _evaluate(
         with running(job):
             dataset = build(info, job)
             table = _predictions(info, dataset.data, texts, family.reference)
-            if _is_read_from_a_file(info, family, job):
+            # Where upstream gives a number for answers that its file changes.
+            if not (
+                job.scoring == "corrected"
+                or is_own(info)
+                or family.in_turns
+                or info["class_name"] in ENDED_BY_MISSING
+            ):
                 table["prediction"] = through_a_file(
                     list(table["prediction"]),
                     job.folder / "predictions.xlsx",
@@ -327,16 +333,6 @@ def _evaluate(
             path = str(job.folder / f"answers_{info['rules']}.xlsx")
             job.dump_table(table, path)
             return family.evaluate(dataset, path, job)
-
-
-def _is_read_from_a_file(info: dict[str, Any], family: Family, job: Job) -> bool:
-    """Return whether upstream gives a number for answers that its file changes."""
-    return not (
-        job.scoring == "corrected"
-        or is_own(info)
-        or family.in_turns
-        or info["class_name"] in ENDED_BY_MISSING
-    )
 
 
 def _predictions(

@@ -140,7 +140,10 @@ def _pieces(source: Path, on_progress: Progress) -> Iterator[pd.DataFrame]:
                 count = PIECE_BYTES * done // max(file.tell(), 1)
                 count = min(max(count, 1), MOST_ROWS)
     except ValueError as error:
-        raise _no_table(source, error) from error
+        raise VlmEvalError(
+            f"{source} is not a table in ms-vlmeval's TSV layout: {error}. It needs "
+            "tabs between the columns, UTF-8, and a first line with their names."
+        ) from error
 
 
 def slim_cell(cell: str, stand_in: Callable[[str], str]) -> str:
@@ -154,13 +157,6 @@ def slim_cell(cell: str, stand_in: Callable[[str], str]) -> str:
     if not isinstance(images, list) or not images:
         return cell
     return str([stand_in(each) if isinstance(each, str) else each for each in images])
-
-
-def _no_table(path: Path, error: ValueError) -> VlmEvalError:
-    return VlmEvalError(
-        f"{path} is not a table in ms-vlmeval's TSV layout: {error}. It needs "
-        "tabs between the columns, UTF-8, and a first line with their names."
-    )
 
 
 class _AnyChecksum(str):

@@ -15,6 +15,9 @@ from pytest_vlmeval.sandbox.inside.families.common import (
 from pytest_vlmeval.sandbox.inside.judging import FULL_POINTS, read_points
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from pytest_vlmeval.sandbox.inside.families.common import Verdict
     from pytest_vlmeval.sandbox.inside.job import Job, Task
 
 LLAVA_FULL_SCORE = 10
@@ -26,11 +29,14 @@ def evaluate_mmvet(dataset: Any, answers: str, job: Job) -> Outcome:
         job.judge_tokens = vlmevalkit.MMVET_TOKENS
     result = dataset.evaluate(answers, model=job.method, nproc=1)
     judged = judged_table(job, answers, f"_{job.method}")
-    verdicts = [
-        verdict(job, row["index"], row["score"], None, row["log"])
+    return Outcome(result, _graded(job, judged))
+
+
+def _graded(job: Job, judged: pd.DataFrame) -> list[Verdict]:
+    return [
+        verdict(job, row["index"], row["score"], row.get("pred"), row["log"])
         for _, row in judged.iterrows()
     ]
-    return Outcome(result, verdicts)
 
 
 def evaluate_llava(dataset: Any, answers: str, job: Job) -> Outcome:
@@ -90,8 +96,4 @@ def evaluate_documents(dataset: Any, answers: str, job: Job) -> Outcome:
     file = import_module("vlmeval.smp.file")
     storage = file.get_intermediate_file_path(answers, f"_{job.method}")
     result = job.tables[file.get_intermediate_file_path(storage, "_score", "csv")]
-    verdicts = [
-        verdict(job, row["index"], row["score"], row["pred"], row["log"])
-        for _, row in judged.iterrows()
-    ]
-    return Outcome(result, verdicts)
+    return Outcome(result, _graded(job, judged))
