@@ -72,9 +72,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_bad_input.py": {
-        "test_a_name_in_vlm_data_that_no_benchmark_has": (
-            "run/plan:Choice._nobody_has",
-        ),
+        "test_a_name_in_vlm_data_that_no_benchmark_has": ("run/plan:Choice.check",),
     },
     "test_baseline_refusals.py": {
         "test_a_missing_baseline_fails_with_the_command_that_makes_it": (
@@ -100,10 +98,10 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_no_model": ("models/open:NO_MODEL",),
     },
     "test_cluster.py": {
-        "test_workers_of_xdist_are_refused": ("run/execution:ONE_PROCESS",),
+        "test_workers_of_xdist_are_refused": ("run/engine:ONE_PROCESS",),
     },
     "test_compared_runs.py": {
-        "test_what_cannot_be_compared_is_said": ("run/store/runs:History.find_other",),
+        "test_what_cannot_be_compared_is_said": ("run/store/runs:Runs.find_other_run",),
     },
     "test_completeness_runs.py": {
         "test_modified_data_are_refused_or_accepted_and_said": (
@@ -269,7 +267,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_server_that_fails_tells_nothing": ("run/reuse:_check_failures",),
         "test_another_model_behind_the_name_stops_the_run": ("run/reuse:REMEDY",),
         "test_without_a_server_stored_answers_are_used_where_it_is_said": (
-            "run/reuse:ReuseCheck._reach",
+            "run/reuse:ReuseCheck._look",
         ),
     },
     "test_sandbox_own_python.py": {
@@ -299,7 +297,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_foreign_file_is_never_overwritten": (
             "run/store/database:Location.explain",
         ),
-        "test_another_schema_version_is_named": ("run/store/database:_check_version",),
+        "test_another_schema_version_is_named": (
+            "run/store/database:_explain_version",
+        ),
     },
     "test_table_names.py": {
         "test_a_file_in_lmudata_is_taken_by_the_name_that_the_message_gives": (

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from filelock import FileLock
-
-from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import Request, RequestError
 from pytest_vlmeval.records import PromptPart, Turn
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.prepare import Prompts
     from pytest_vlmeval.models.client import ModelClient
-    from pytest_vlmeval.models.pool import Endpoint
-    from pytest_vlmeval.records import Ask, Plan
-    from pytest_vlmeval.run.queue import Board, Queue
-    from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import Prompting
 
 # An image, several of them in one prompt, the file of a video.
@@ -140,84 +132,6 @@ async def _try(
 
 # The datasets that need something of the endpoint.
 Needs = Mapping["Capability", Sequence[str]]
-
-
-def find_needs(
-    plan: Plan, board: Board, queue: Queue, prompts_of: Callable[[str], Prompts]
-) -> Needs:
-    """Return what the samples need that will be sent, by the names of datasets."""
-    needs: dict[Capability, list[str]] = {}
-    for entry in plan.entries:
-        by_need: dict[Capability, list[Ask]] = {}
-        for ask in board.missing(entry.fingerprint):
-            counts = prompts_of(entry.dataset).count_media(ask.sample)
-            for capability in needed_for(*counts):
-                by_need.setdefault(capability, []).append(ask)
-        for capability, asks in by_need.items():
-            if queue.sends_any(entry.fingerprint, asks):
-                needs.setdefault(capability, []).append(entry.dataset)
-    return needs
-
-
-class MediaCheck:
-    """Tries what is needed and not yet known, once for all processes of a session.
-
-    `announce` is told what could not be found out.
-    """
-
-    def __init__(
-        self, settings: Settings, board: Board, announce: Callable[[str], None]
-    ) -> None:
-        self._settings = settings
-        self._store = board.store
-        self._run_id = board.plan.run_id
-        self._session_id = board.session_id
-        self._announce = announce
-
-    async def check(self, endpoint: Endpoint, needs: Needs) -> None:
-        """Raise `VlmEvalError` where the endpoint refuses what is needed."""
-        known = {each.capability: each for each in self._load()}
-        if needs.keys() - known.keys():
-            known |= await self._find_out(endpoint, needs)
-        lacking = [
-            known[capability]
-            for capability in NAMES
-            if capability in needs and known[capability].state == "refused"
-        ]
-        if lacking:
-            text = explain_lack(endpoint.name, lacking, needs)
-            if self._settings.media_check == "stop":
-                raise VlmEvalError(text)
-            self._announce(text)
-
-    async def _find_out(
-        self, endpoint: Endpoint, needs: Needs
-    ) -> dict[Capability, Finding]:
-        folder = self._settings.work_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".media-check.lock"):
-            # While this process waited, another one may have found it out.
-            known = {each.capability: each for each in self._load()}
-            wanted = needs.keys() - known.keys()
-            if wanted:
-                prompting = self._settings.prompting
-                findings = await try_media(endpoint.client, wanted, prompting)
-                record = self._store.capabilities.record
-                record(self._run_id, self._session_id, findings)
-                known |= {each.capability: each for each in findings}
-                self._tell_unknown(endpoint.name, findings)
-        return known
-
-    def _load(self) -> list[Finding]:
-        return self._store.capabilities.load(self._run_id, self._session_id)
-
-    def _tell_unknown(self, name: str, findings: Sequence[Finding]) -> None:
-        for finding in findings:
-            if finding.state == "unknown":
-                self._announce(
-                    f"whether {name} takes {NAMES[finding.capability]} could not be "
-                    f"found out ({finding.words}); the run goes on."
-                )
 
 
 def explain_lack(name: str, lacking: Sequence[Finding], needs: Needs) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.gates.paired import Comparison
     from pytest_vlmeval.run.store import Store
-    from pytest_vlmeval.run.store.runs import History, PastScore
+    from pytest_vlmeval.run.store.runs import PastScore
 
 SHOWN = 10
 
@@ -94,7 +94,7 @@ def compare_session_with(
     session = load_session(store, cache_dir, session_id)
     if session is None:
         return []
-    other = store.history.find_other(session.run_id, name)
+    other = store.find_other_run(session.run_id, name)
     return compare_alike(session, load_run(store, cache_dir, other.run_id))[1]
 
 
@@ -142,12 +142,12 @@ def _why_unlike(new: DatasetReport, old: DatasetReport | None) -> str:
 HEADINGS = ("run", "model", "last session", "commit", "dataset", "score")
 
 
-def list_runs(history: History) -> str:
+def list_runs(store: Store) -> str:
     """Return the table: a line for each dataset of each run, the newest run first."""
-    scores = history.scores()
+    scores = store.past_scores()
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for run in history.runs():
-        sessions = history.sessions(run.run_id)
+    for run in store.runs():
+        sessions = store.sessions(run.run_id)
         when = sessions[0].created_at if sessions else run.created_at
         time = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
         commit = sessions[0].revision if sessions else ""

@@ -22,7 +22,7 @@ from pytest_vlmeval.records import AnswerState, Plan, PlanEntry, RunAccount, Sco
 from pytest_vlmeval.reports.screen import Screen
 from pytest_vlmeval.reports.summary import Share, find_share
 from pytest_vlmeval.run.queue import Board
-from pytest_vlmeval.run.scoring import StoredScores
+from pytest_vlmeval.run.scoring import find_score, find_scores_by_judge
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.asking import StoredAnswer
 
@@ -179,7 +179,7 @@ class Watch:
                 )
                 for entry in self._plan.entries
             ),
-            in_flight=self._store.answers.in_flight(self._plan.run_id),
+            in_flight=self._store.in_flight(self._plan.run_id),
             retries=sum(each.retries for each in tallies.values()),
             tokens=sum(each.tokens for each in tallies.values()),
         )
@@ -191,18 +191,17 @@ class Watch:
         """Return what the run has asked for these datasets, and this session alone."""
         self._board.refresh()
         return replace(
-            self._store.accounting.read(self._plan, self._session_id),
+            self._store.account(self._plan, self._session_id),
             origins=self._board.origins(),
-            spot_check=self._store.reuse.load(self._session_id),
+            spot_check=self._store.spot_check(self._session_id),
         )
 
     def results(self) -> list[DatasetResult]:
         """Return what became of each dataset."""
         self._board.refresh()
-        stored = StoredScores(self._board)
         results = []
         for entry in self._plan.entries:
-            found = stored.outcome(entry, brief=True)
+            found = find_score(self._board, entry, brief=True)
             score = found if isinstance(found, Score) else None
             results.append(
                 DatasetResult(
@@ -213,7 +212,7 @@ class Watch:
                     version=entry.version,
                     score=score,
                     no_score="" if score else self._why_no_score(entry, found),
-                    by_judge=stored.by_judge(entry),
+                    by_judge=find_scores_by_judge(self._board, entry),
                     endings=self._board.endings(entry.fingerprint),
                 )
             )

@@ -25,7 +25,7 @@ from pytest_vlmeval.records import (
     is_right,
 )
 from pytest_vlmeval.run.queue import Board
-from pytest_vlmeval.run.scoring import StoredScores
+from pytest_vlmeval.run.scoring import find_score, find_scores_by_judge
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import RunAccount
@@ -241,17 +241,17 @@ def _read_values(gate: GateResult) -> dict[str, Before]:
 
 def load_session(store: Store, cache_dir: Path, session_id: str) -> RunReport | None:
     """Return what a session selected and what came of it; None before its plan."""
-    plan = store.runs.load_plan(session_id)
+    plan = store.load_plan(session_id)
     if plan is None:
         return None
-    sessions = store.history.sessions(plan.run_id)
+    sessions = store.sessions(plan.run_id)
     chosen = [each for each in sessions if each.session_id == session_id]
     return _Loader(store, cache_dir).load(plan.run_id, chosen)
 
 
 def load_run(store: Store, cache_dir: Path, run_id: str) -> RunReport:
     """Return a run of the store, of each dataset the session that took most of it."""
-    return _Loader(store, cache_dir).load(run_id, store.history.sessions(run_id))
+    return _Loader(store, cache_dir).load(run_id, store.sessions(run_id))
 
 
 class _Loader:
@@ -262,8 +262,8 @@ class _Loader:
         self._cache_dir = cache_dir
 
     def load(self, run_id: str, sessions: Sequence[StoredSession]) -> RunReport:
-        run = next(run for run in self._store.history.runs() if run.run_id == run_id)
-        past = self._store.history.scores()
+        run = next(run for run in self._store.runs() if run.run_id == run_id)
+        past = self._store.past_scores()
         datasets = tuple(
             self._dataset(session, entry, past)
             for session, entry in _widest(sessions).values()
@@ -296,11 +296,11 @@ class _Loader:
             return None
         chosen = tuple(entry for _, entry in _widest(sessions).values())
         plan, session_id = sessions[0].plan, sessions[0].session_id
-        account = self._store.accounting.read(replace(plan, entries=chosen), session_id)
+        account = self._store.account(replace(plan, entries=chosen), session_id)
         return replace(
             account,
             origins=sum((each.origins for each in datasets), Origins()),
-            spot_check=self._store.reuse.load(session_id),
+            spot_check=self._store.spot_check(session_id),
         )
 
     def _dataset(
@@ -309,8 +309,7 @@ class _Loader:
         plan = replace(session.plan, entries=(entry,))
         board = Board(self._store, plan, session.session_id)
         board.refresh()
-        stored = StoredScores(board)
-        found = stored.outcome(entry)
+        found = find_score(board, entry)
         score = found if isinstance(found, Score) else None
         folder = find_prepared(self._cache_dir, entry.dataset, entry.fingerprint)
         return DatasetReport(
@@ -324,12 +323,12 @@ class _Loader:
             score=score,
             no_score=entry.unscored
             or (str(found) if isinstance(found, VlmEvalError) else ""),
-            by_judge=stored.by_judge(entry),
+            by_judge=find_scores_by_judge(board, entry),
             origins=board.origins(),
             past=tuple(each for each in past if each.fingerprint == entry.fingerprint),
             gates=tuple(
                 each
-                for each in self._store.gates.load(session.session_id)
+                for each in self._store.load_gates(session.session_id)
                 if each.dataset == entry.dataset
             ),
         )
@@ -344,12 +343,8 @@ class _Loader:
                 for number in sample.verdict.exchanges
             }
         )
-        return {each.number: each for each in map(_exchange, self._rows(numbers))}
-
-    def _rows(self, numbers: Sequence[int]) -> Iterable[Mapping[str, object]]:
-        # A query takes so many values at most.
-        for start in range(0, len(numbers), 500):
-            yield from self._store.exchanges.load(numbers[start : start + 500])
+        rows = self._store.load_exchanges(numbers)
+        return {each.number: each for each in map(_exchange, rows)}
 
 
 def _widest(

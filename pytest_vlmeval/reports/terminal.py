@@ -263,7 +263,7 @@ class SessionReport:
                 self._store = Store(
                     self._settings.work_dir, self._settings.store, self._announce
                 )
-            plan = self._store.runs.load_plan(self._session_id)
+            plan = self._store.load_plan(self._session_id)
             if plan is not None:
                 self._watch = Watch(
                     self._store, plan, self._session_id, self._settings.cache_dir
@@ -307,7 +307,7 @@ class SessionReport:
             return []
         store = Store(self._settings.work_dir, self._settings.store)
         try:
-            if store.reuse.refusal(self._session_id):
+            if store.refusal(self._session_id):
                 return ["no report is written, as nothing was scored"]
             report = load_session(store, self._settings.cache_dir, self._session_id)
         finally:
@@ -340,7 +340,7 @@ class SessionReport:
             return None
         assert self._store is not None
         # A score of answers that may be another model's is none of this session.
-        if refusal := self._store.reuse.refusal(self._session_id):
+        if refusal := self._store.refusal(self._session_id):
             return [refusal]
         parts: tuple[Callable[[], Sequence[str]], ...] = (
             lambda: format_table(watch.results()),
@@ -384,7 +384,7 @@ class SessionReport:
     def _gates(self) -> list[str]:
         """Return the lines about gates; add them to the summary of a CI's job."""
         assert self._store is not None
-        found = self._store.gates.load(self._session_id)
+        found = self._store.load_gates(self._session_id)
         lines, summary = format_gates(found), self._settings.gates.step_summary
         if found and summary is not None:
             text = format_markdown(self._settings.model or "", found)

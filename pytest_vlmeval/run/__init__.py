@@ -156,12 +156,16 @@ class Run:
         """
         from pytest_vlmeval.models.open import NO_MODEL
         from pytest_vlmeval.run.execution import Execution
+        from pytest_vlmeval.run.gating import Gatekeeper
 
         if self.settings.model is None:
             raise VlmEvalError(NO_MODEL)
-        entries = tuple(self._entry(name, need) for name, need in needed.items())
-        self._execution = Execution(
-            self._placed(),
+        number, processes = self._share.number, self._share.processes
+        # Which copy of a local model this process has.
+        local = replace(self.settings.local, replica=number, replicas=processes)
+        entries = [self._entry(name, need) for name, need in needed.items()]
+        self._execution = execution = Execution(
+            replace(self.settings, local=local),
             self.library,
             session_id=self._session_id,
             entries=entries,
@@ -169,56 +173,32 @@ class Run:
             servers=self._servers,
             announce=self._announce,
         )
-        if self._share.number == 0:
-            for line in self._execution.unlike:
-                self._announce(line)
-        self._gating = self._make_gating(self._execution, entries, needed, folders)
-        gates = any(need.gated or need.compared for need in needed.values())
-        if gates and self.settings.mode == "infer" and self._share.number == 0:
-            self._announce(ONLY_ASKS)
-        self._execution.start()
-
-    def _placed(self) -> Settings:
-        """Return the settings with which copy of a local model this process has."""
-        number, processes = self._share.number, self._share.processes
-        local = replace(self.settings.local, replica=number, replicas=processes)
-        return replace(self.settings, local=local)
-
-    def _entry(self, dataset: str, need: Need) -> PlanEntry:
-        prepared, rows = self.library.prepared(dataset), self.rows(dataset)
-        unscored = self.why_unscored(dataset) or ""
-        return plan_entry(self.settings, prepared, rows, need, unscored=unscored)
-
-    def _make_gating(
-        self,
-        execution: Execution,
-        entries: Sequence[PlanEntry],
-        needed: Mapping[str, Need],
-        folders: Sequence[Path],
-    ) -> Gatekeeper:
-        from pytest_vlmeval.run.gating import Gatekeeper
-
+        only_asks = self.settings.mode == "infer"
         scored = [
             entry
             for entry in entries
             if needed[entry.dataset].whole and self.why_unscored(entry.dataset) is None
         ]
-        gating = Gatekeeper(
+        expected = [name for name, need in needed.items() if need.expected]
+        self._gating = Gatekeeper(
             execution,
             needed={entry.dataset: needed[entry.dataset] for entry in scored},
-            expected=[
-                name
-                for name, need in needed.items()
-                if need.expected and self.settings.mode != "infer"
-            ],
+            expected=[] if only_asks else expected,
             folders=folders,
         )
+        lines = execution.unlike
         if self.settings.gates.stop_early:
-            whole = gating.watch_stops(scored)
-            if self._share.number == 0:
-                for line in whole:
-                    self._announce(line)
-        return gating
+            lines += self._gating.watch_stops(scored)
+        if only_asks and any(need.gated or need.compared for need in needed.values()):
+            lines.append(ONLY_ASKS)
+        for line in lines if number == 0 else ():
+            self._announce(line)
+        execution.start()
+
+    def _entry(self, dataset: str, need: Need) -> PlanEntry:
+        prepared, rows = self.library.prepared(dataset), self.rows(dataset)
+        unscored = self.why_unscored(dataset) or ""
+        return plan_entry(self.settings, prepared, rows, need, unscored=unscored)
 
     def abandon(self, reason: str) -> None:
         """Tell who waits for an answer that none will come, and why."""
@@ -227,7 +207,7 @@ class Run:
 
     def halt(self) -> None:
         """Ask nothing more, as the session ends; from any thread."""
-        execution = self._execution
+        execution = self._execution  # Another thread may end it meanwhile.
         if execution is not None:
             execution.halt()
         if self._judge_store is not None:

@@ -8,14 +8,14 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.client import (
     ErrorKind,
     OutageError,
@@ -24,16 +24,17 @@ from pytest_vlmeval.models.client import (
     StoppedError,
 )
 from pytest_vlmeval.models.endings import Ending
+from pytest_vlmeval.models.open import create_pool
 from pytest_vlmeval.models.pool import Attempt, Pool
 from pytest_vlmeval.models.refusals import Refusals, explain
-from pytest_vlmeval.records import (
-    Answer,
-    AnswerState,
-    Ask,
-    FailedAttempt,
-    Said,
-)
-from pytest_vlmeval.run.queue import Board, Queue
+from pytest_vlmeval.records import Answer, AnswerState, Ask, FailedAttempt, Said
+from pytest_vlmeval.run.plan import write_request
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.models.server import Servers
+    from pytest_vlmeval.run.queue import ProcessShare, Queue
+    from pytest_vlmeval.settings import Settings
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -56,63 +57,36 @@ _FAILED: Mapping[ErrorKind, AnswerState] = {
 }
 
 
-# Keeps the traceback of what nobody expects, met at a fingerprint's index; returns the
-# line about it.
-LogBug = Callable[[BaseException, str, str], str]
-
-
-class Journal:
-    """Collects the failed attempts to ask one model or judge, for the store."""
-
-    def __init__(self, asked: str) -> None:
-        self._asked = asked
-        self._attempts: list[FailedAttempt] = []
-
-    def note_failure(self, fingerprint: str, index: str, attempt: Attempt) -> None:
-        """Keep a request that got no answer."""
-        error = attempt.error
-        assert error is not None
-        self._attempts.append(
-            FailedAttempt(
-                asked=self._asked,
-                endpoint=attempt.endpoint,
-                fingerprint=fingerprint,
-                index=index,
-                kind=error.kind if error.status is None else str(error.status),
-                message=str(error),
-                latency_ms=1000 * attempt.latency_s,
-                at=time.time(),
-            )
-        )
-
-    def take(self) -> list[FailedAttempt]:
-        """Return what is new since the last time."""
-        taken, self._attempts = self._attempts, []
-        return taken
-
-
 class Asker:
     """Asks with retries; whatever happens becomes an `Answer`.
 
     Raises `OutageError` where nothing can be asked any more. With `refusals` nothing
-    more is asked of a dataset whose samples are all refused.
+    more is asked of a dataset whose samples are all refused. `asked` names the model or
+    the judge in the account, `doing` in the log of errors.
     """
 
     def __init__(
         self,
+        settings: Settings,
         pool: Pool,
-        retries: int,
-        journal: Journal,
-        refusals: Refusals | None = None,
+        asked: str,
         *,
-        log: LogBug | None = None,
+        refusals: Refusals | None = None,
+        doing: str = "Asking",
     ) -> None:
+        self._settings = settings
         self._pool = pool
-        self._log = log
-        self._retries = retries
-        self._journal = journal
+        self._asked = asked
         self._refusals = refusals
+        self._doing = doing
+        # Tests have a generator of their own.
         self._random = random.Random()
+        self._failures: list[FailedAttempt] = []
+
+    def take_failures(self) -> list[FailedAttempt]:
+        """Return the requests that failed since the last time."""
+        taken, self._failures = self._failures, []
+        return taken
 
     async def ask(
         self,
@@ -167,9 +141,20 @@ class Asker:
                 attempt = await self._pool.ask(request, alone=alone)
                 if attempt.reply is not None:
                     return _answer(fingerprint, index, attempts, attempt, attempt.reply)
-                self._journal.note_failure(fingerprint, index, attempt)
                 error = attempt.error
                 assert error is not None
+                self._failures.append(
+                    FailedAttempt(
+                        asked=self._asked,
+                        endpoint=attempt.endpoint,
+                        fingerprint=fingerprint,
+                        index=index,
+                        kind=str(error.status or error.kind),
+                        message=str(error),
+                        latency_ms=1000 * attempt.latency_s,
+                        at=time.time(),
+                    )
+                )
                 is_malformed = error.status == 400 and error.kind == "status"
                 if is_malformed and not attempt.alone and not alone:
                     alone = True
@@ -195,8 +180,8 @@ class Asker:
         """Return what becomes of a sample whose last attempt failed."""
         error = attempt.error
         assert error is not None
-        if self._log and error.kind == "bug":
-            why = self._log(error.__context__ or error, fingerprint, index)
+        if error.kind == "bug":
+            why = self.log(error.__context__ or error, fingerprint, index)
         elif self._refusals is None:
             why = str(error)
         else:  # The options that fix it are the model's, not a judge's.
@@ -217,9 +202,16 @@ class Asker:
         What a server itself asks for (Retry-After) closes it in the pool.
         """
         ceiling = FIRST_DELAY_S
-        for _ in range(self._retries):
+        for _ in range(self._settings.retries):
             yield self._random.uniform(ceiling / 2, ceiling)
             ceiling = min(LONGEST_DELAY_S, 2 * ceiling)
+
+    def log(self, error: BaseException, fingerprint: str, index: str) -> str:
+        """Keep the traceback of what nobody expects; return the line about it."""
+        # A judge's question has no index, but a hash.
+        sample = index if self._refusals else ""
+        dataset = fingerprint.rpartition("-")[0]
+        return log_error(self._settings, error, self._doing, dataset, sample)
 
 
 def _join(asked: Sequence[Answer], turns: int) -> Answer:
@@ -285,50 +277,84 @@ CLAIM_AHEAD_PART = 4
 AT_ONCE = 1_000
 # How long to wait before looking again at samples that other processes hold.
 OTHERS_S = 0.5
+ONE_PROCESS = (
+    "--vlm-engine=ray and -n exclude each other: one process hands the samples to all "
+    "replicas. Leave -n out, or give -n 0; --vlm-replicas says how many there are."
+)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What an engine drains.
+class Model:
+    """The model of a run as one process asks it: its servers and its endpoints.
 
-    `request` reads the prompt of (fingerprint, index) and raises `VlmEvalError` for
-    a row that cannot be asked. `retries` is how often one is sent again. `make_pool`
-    opens the endpoints, which bound the requests in flight. `refusals` ends the asking
-    of a dataset. `journal` has what failed. `release` lets go of what
-    is needed for asking alone. `log` keeps the traceback of what nobody expects.
+    `settings` have the addresses of servers that were started for the run, once it is
+    settled; `concurrency` is this process's part of the requests in flight.
     """
 
-    request: Callable[[str, str], Request]
-    retries: int
-    journal: Journal
-    make_pool: Callable[[], Pool]
-    refusals: Refusals
-    release: Callable[[], None]
-    log: LogBug
+    def __init__(
+        self, settings: Settings, share: ProcessShare, servers: Servers
+    ) -> None:
+        self.settings = settings
+        self.concurrency = share.concurrency(settings.concurrency)
+        self._share = share
+        self._servers = servers
+
+    def settle(self) -> None:
+        """Start the servers that the run has to start."""
+        if self.settings.cluster is not None and self._share.processes > 1:
+            raise VlmEvalError(ONE_PROCESS)
+        self.settings = self._servers.settle(self.settings)
+
+    def open(
+        self, aside: Collection[str] = (), *, api_bases: Sequence[str] | None = None
+    ) -> Pool:
+        """Open the endpoints, those `aside` set aside, or only those of `api_bases`."""
+        settings = self.settings
+        if api_bases is not None:
+            settings = replace(settings, api_bases=tuple(api_bases))
+        return create_pool(settings, self.concurrency, aside, self._servers.learned)
 
 
 class Engine:
     """Asks everything in the plan that has no answer yet, in a thread of its own.
 
-    `outage` says why nothing more is asked, where no endpoint answers any more.
+    Those `aside` cannot be asked at the start. `outage` says why nothing more is asked,
+    where no endpoint answers any more.
     """
 
-    def __init__(self, work: Work, queue: Queue, board: Board) -> None:
-        self._work = work
+    def __init__(
+        self,
+        model: Model,
+        library: Library,
+        queue: Queue,
+        announce: Callable[[str], None],
+        aside: Collection[str] = (),
+    ) -> None:
+        self._model = model
+        self._library = library
         self._queue = queue
-        self._board = board
+        self._board = queue.board
+        self._refusals = Refusals(queue.datasets, announce)
+        self._aside = aside
         self.outage = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
-        self._pool: Pool | None = None
-        self._current: _Drain | None = None
         self._halted = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="vlmeval-engine", daemon=True
         )
+        # Of the loop alone.
+        self._pool: Pool | None = None
+        self._asker: Asker | None = None
+        self._walk: asyncio.Task[None] | None = None
+        self._requests: set[asyncio.Task[None]] = set()
+        self._settled = asyncio.Event()
+        # What was received and is not stored yet, each with what waits for that.
+        self._received: deque[tuple[Answer, asyncio.Future[None]]] = deque()
+        self._arrived = asyncio.Event()
+        self._store_failed = False
 
     def start(self) -> None:
         """Begin to work."""
@@ -337,20 +363,16 @@ class Engine:
 
     def set_ceiling(self, ceiling: int) -> None:
         """Take another bound of the requests in flight; from any thread."""
-        if self._loop is not None and self._pool is not None:
-            # The loop may have ended with the last sample.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._pool.set_ceiling, ceiling)
+        if self._pool is not None:
+            self._call(self._pool.set_ceiling, ceiling)
 
     def break_off(self, reason: str) -> None:
         """Ask no more, as another process found that nothing answers; any thread."""
         if self._thread.ident is None:
             self.outage = reason
             self._board.fail(OutageError(reason))
-        elif self._loop is not None and self._pool is not None:
-            # The loop may have ended with the last sample.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._pool.break_off, reason)
+        elif self._pool is not None:
+            self._call(self._pool.break_off, reason)
 
     def halt(self, reason: str) -> None:
         """Ask nothing more, as the session ends; what is in flight is still kept.
@@ -359,9 +381,15 @@ class Engine:
         """
         self._halted = reason
         self._board.fail(VlmEvalError(reason))
-        if self._loop is not None and self._current is not None:
+        if self._pool is not None:
+            self._call(self._end_walk)
+            self._call(self._pool.stop, reason)
+
+    def _call(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call something on the loop, unless that has ended with the last sample."""
+        if self._loop is not None:
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._current.halt, reason)
+                self._loop.call_soon_threadsafe(call, *arguments)
 
     @property
     def in_flight(self) -> int:
@@ -378,17 +406,13 @@ class Engine:
 
         Others, who wait for those answers, would have to ask them once more.
         """
-        if self._loop is not None and self._current is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._current.end)
-            self._thread.join(limit_s)
+        self._call(self._end_walk)
+        self.join(limit_s)
 
     def stop(self) -> None:
         """End at once; requests in flight are dropped, answers received are kept."""
-        if self._loop is not None and self._main is not None:
-            # The loop may end by itself, and close, at this very moment.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._main.cancel)
+        if self._main is not None:
+            self._call(self._main.cancel)
         if self._thread.is_alive():
             self._thread.join()
 
@@ -398,62 +422,35 @@ class Engine:
         except asyncio.CancelledError:
             self._board.fail(VlmEvalError("The run was stopped before this sample."))
         except BaseException as error:
-            cause = _first_cause(error)
+            cause = error
+            while isinstance(cause, BaseExceptionGroup):
+                cause = cause.exceptions[0]
             if not isinstance(cause, VlmEvalError):
-                cause = VlmEvalError(self._work.log(cause, "", ""))
+                line = log_error(self._model.settings, cause, "Asking")
+                cause = VlmEvalError(line)
             if isinstance(cause, OutageError):
                 self.outage = str(cause)
             self._board.fail(cause)
 
     async def _drain(self) -> None:
+        """Ask until nothing is missing; the first error ends everything."""
         self._main = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        self._pool = pool = self._work.make_pool()
+        self._pool = pool = self._model.open(self._aside)
+        settings = self._model.settings
+        self._asker = Asker(
+            settings, pool, str(settings.model), refusals=self._refusals
+        )
         try:
-            with ThreadPoolExecutor(1, "vlmeval-store") as executor:
-                self._current = _Drain(self._work, self._queue, pool, executor)
-                if self._halted:
-                    return
-                await self._current.run()
+            with ThreadPoolExecutor(1, "vlmeval-store") as self._executor:
+                if not self._halted:
+                    await self._ask_and_record()
         finally:
-            self._work.release()
+            self._library.release_prompts()
             await pool.close()
 
-
-def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-class _Drain:
-    """The loop itself: keeps the slots full until every sample has an answer."""
-
-    def __init__(
-        self,
-        work: Work,
-        queue: Queue,
-        pool: Pool,
-        executor: ThreadPoolExecutor,
-    ) -> None:
-        self._work = work
-        self._queue = queue
-        self._pool = pool
-        self._asker = Asker(
-            pool, work.retries, work.journal, work.refusals, log=work.log
-        )
-        self._executor = executor
-        self._walk: asyncio.Task[None] | None = None
-        self._requests: set[asyncio.Task[None]] = set()
-        self._settled = asyncio.Event()
-        # What was received and is not stored yet, each with what waits for that.
-        self._received: deque[tuple[Answer, asyncio.Future[None]]] = deque()
-        self._arrived = asyncio.Event()
-        self._store_failed = False
-
-    async def run(self) -> None:
-        """Ask until nothing is missing, or `end`; the first error ends everything."""
+    async def _ask_and_record(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 recorder = group.create_task(self._record_all())
@@ -467,15 +464,10 @@ class _Drain:
             if not self._store_failed:
                 self._executor.submit(self._record).result()
 
-    def end(self) -> None:
+    def _end_walk(self) -> None:
         """Claim no more; what is claimed is still asked."""
         if self._walk is not None:
             self._walk.cancel()
-
-    def halt(self, reason: str) -> None:
-        """Send nothing more; what is in flight is still recorded."""
-        self.end()
-        self._pool.stop(reason)
 
     async def _ask_all(self, group: asyncio.TaskGroup) -> None:
         """Walk over the plan until nothing is missing, others' claims included."""
@@ -486,14 +478,14 @@ class _Drain:
                 await asyncio.wait(self._requests)
             elif await self._in_store(self._queue.missing):
                 await asyncio.sleep(OTHERS_S)
-                await self._in_store(self._queue.release_dead)
+                await self._in_store(self._board.store.release_dead)
 
     async def _ask_dataset(
         self, group: asyncio.TaskGroup, fingerprint: str, asks: deque[Ask]
     ) -> None:
         while asks:
             # Where nothing more is asked, that is said of all at once.
-            given_up = self._work.refusals.why_given_up(fingerprint)
+            given_up = self._refusals.why_given_up(fingerprint)
             size = min(len(asks), AT_ONCE if given_up else await self._room())
             batch = [asks.popleft() for _ in range(size)]
             claim = partial(self._queue.claim, fingerprint, batch)
@@ -508,6 +500,7 @@ class _Drain:
 
     async def _room(self) -> int:
         """Wait until half of what is claimed ahead is used up; return how many fit."""
+        assert self._pool is not None
         while True:
             slots = self._pool.capacity
             if not slots:
@@ -524,38 +517,38 @@ class _Drain:
 
     async def _ask(self, fingerprint: str, ask: Ask) -> None:
         """Ask from a place, and keep it until the answer is stored."""
-        reason = self._work.refusals.why_given_up(fingerprint)
+        assert self._pool is not None
+        reason = self._refusals.why_given_up(fingerprint)
         if reason:
             failed = failed_answer(fingerprint, ask.sample, reason, "not_asked")
-            await self._keep(replace(failed, repeat=ask.repeat))
+            await self._keep(failed, ask.repeat)
             return
         # What was not sent when the session ended is left to the next one.
         with contextlib.suppress(StoppedError):
             async with self._pool.place():
-                await self._keep(await self._answer(fingerprint, ask))
+                answer = await self._answer(fingerprint, ask.sample)
+                await self._keep(answer, ask.repeat)
 
-    async def _keep(self, answer: Answer) -> None:
+    async def _answer(self, fingerprint: str, index: str) -> Answer:
+        assert self._asker is not None
+        dataset = self._queue.datasets[fingerprint]
+        try:
+            request = write_request(self._library, self._model.settings, dataset, index)
+        except VlmEvalError as error:
+            return failed_answer(fingerprint, index, str(error))
+        except Exception as error:
+            why = self._asker.log(error, fingerprint, index)
+            return failed_answer(fingerprint, index, why)
+        return await self._asker.ask(fingerprint, index, request, placed=True)
+
+    async def _keep(self, answer: Answer, repeat: int) -> None:
         """Wait until an answer is stored."""
+        if repeat:
+            answer = replace(answer, repeat=repeat)
         stored = asyncio.get_running_loop().create_future()
         self._received.append((answer, stored))
         self._arrived.set()
         await stored
-
-    async def _answer(self, fingerprint: str, ask: Ask) -> Answer:
-        try:
-            request = self._work.request(fingerprint, ask.sample)
-        except VlmEvalError as error:
-            answer = failed_answer(fingerprint, ask.sample, str(error))
-        except Exception as error:
-            why = self._work.log(error, fingerprint, ask.sample)
-            answer = failed_answer(fingerprint, ask.sample, why)
-        else:
-            answer = await self._asker.ask(
-                fingerprint, ask.sample, request, placed=True
-            )
-        if ask.repeat:
-            answer = replace(answer, repeat=ask.repeat)
-        return answer
 
     async def _record_all(self) -> None:
         """Write the answers as they come; those that came together share a commit."""
@@ -568,13 +561,17 @@ class _Drain:
                     stored.set_result(None)
 
     def _record(self) -> list[asyncio.Future[None]]:
-        """Keep what was received, and what the journal holds; in the store's thread.
+        """Keep what was received, and what failed; in the store's thread.
 
         Returns what waited for it.
         """
+        assert self._asker is not None
         new = [self._received.popleft() for _ in range(len(self._received))]
+        board = self._board
         try:
-            self._queue.record_failures(self._work.journal.take())
+            board.store.record_failures(
+                board.plan.run_id, board.session_id, self._asker.take_failures()
+            )
             if new:
                 self._queue.record([answer for answer, _ in new])
         except BaseException:

@@ -9,35 +9,36 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from pytest_vlmeval.errors import VlmEvalError, log_error
-from pytest_vlmeval.models.check import MediaCheck, find_needs
-from pytest_vlmeval.models.open import backend_of, create_pool
+from pytest_vlmeval.models.check import NAMES, explain_lack, needed_for, try_media
+from pytest_vlmeval.models.open import backend_of
 from pytest_vlmeval.models.pool import AUTO_CEILING
-from pytest_vlmeval.models.refusals import Refusals
-from pytest_vlmeval.records import Answer, Plan, PlanEntry, Score, Verdict
-from pytest_vlmeval.run.engine import Engine, Journal, Work
+from pytest_vlmeval.records import Answer, Ask, Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.run.engine import Engine, Model
 from pytest_vlmeval.run.judge import create_judges
-from pytest_vlmeval.run.plan import find_revision, identify, tell_apart, write_request
+from pytest_vlmeval.run.plan import find_revision, identify, tell_apart
 from pytest_vlmeval.run.queue import Board, Queue, part_of
 from pytest_vlmeval.run.reuse import ReuseCheck
-from pytest_vlmeval.run.scoring import Scorer, StoredScores, write_submission
+from pytest_vlmeval.run.scoring import (
+    Scorer,
+    find_score,
+    find_scores_by_judge,
+    write_submission,
+)
 from pytest_vlmeval.run.stopping import EarlyStops
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.database import Heartbeat, make_owner
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.models.check import Needs
-    from pytest_vlmeval.models.pool import Pool
+    from pytest_vlmeval.models.check import Capability, Needs
+    from pytest_vlmeval.models.pool import Endpoint
     from pytest_vlmeval.models.server import Servers
     from pytest_vlmeval.run.queue import ProcessShare
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.settings import Settings
-
-ONE_PROCESS = (
-    "--vlm-engine=ray and -n exclude each other: one process hands the samples to all "
-    "replicas. Leave -n out, or give -n 0; --vlm-replicas says how many there are."
-)
 
 # How long an interrupted session waits without a word.
 DRAIN_QUIETLY_S = 1.0
@@ -46,14 +47,6 @@ STOPPED = (
     "Another process of this session found that no endpoint answers, so that nothing "
     "more is asked."
 )
-
-
-def announce_errors(errors: Mapping[str, str], announce: Callable[[str], None]) -> None:
-    """Name the endpoints that are not used for the time being, and why."""
-    for error in errors.values():
-        announce(f"goes on without an endpoint. {error}")
-
-
 NOT_STORED = (
     "No answer is stored for this sample, and --vlm-mode=score never asks. "
     "Run once with --vlm-mode=infer or all."
@@ -63,6 +56,22 @@ INTERRUPTED = (
     "The session was interrupted before this sample was answered. Run the same command "
     "again: what was answered is stored."
 )
+
+
+def find_needs(queue: Queue, library: Library) -> Needs:
+    """Return what the samples need that will be sent, by the names of datasets."""
+    needs: dict[Capability, list[str]] = {}
+    for fingerprint, dataset in queue.datasets.items():
+        by_need: dict[Capability, list[Ask]] = {}
+        for ask in queue.board.missing(fingerprint):
+            counts = library.prompts(dataset).count_media(ask.sample)
+            for capability in needed_for(*counts):
+                by_need.setdefault(capability, []).append(ask)
+        for capability, asks in by_need.items():
+            parts = queue.look_up(fingerprint, asks)
+            if any(len(found) < len(part) for part, found in parts):
+                needs.setdefault(capability, []).append(dataset)
+    return needs
 
 
 class Execution:
@@ -88,72 +97,55 @@ class Execution:
         self._announce = announce
         self._entries = {entry.dataset: entry for entry in entries}
         self._share = share
-        self._servers = servers
-        # With the addresses of servers that are started for the run.
-        self._placed = settings
-        self._concurrency = share.concurrency(settings.concurrency)
+        self._model = Model(settings, share, servers)
         self._engine: Engine | None = None
         self._part = 0
         self._halted = False
         self._dividing = threading.Lock()
-        self.board = board = self._begin(session_id, share.number)
+        scorer = library.scorer
+        store = Store(settings.work_dir, settings.store, announce)
+        plan = self._open_run(store, scorer, session_id)
+        owner = make_owner()
+        store.join(owner, session_id, plan.run_id, share.number)
+        self.board = board = Board(store, plan, session_id, owner=owner)
+        board.refresh()
         self._judges = create_judges(
             settings,
-            board.store,
-            self._concurrency,
+            store,
+            self._model.concurrency,
             servers,
-            asked_in=(board.plan.run_id, session_id),
+            asked_in=(plan.run_id, session_id),
         )
-        self._heartbeat = Heartbeat(board.store.leases, board.owner, self.divide)
+        self._heartbeat = Heartbeat(store, owner, self.divide)
         self._scorer = Scorer(settings, library, board, self._judges)
-        self._stored = StoredScores(board)
         self.early = EarlyStops(settings, library, board, self._scorer)
 
-    def _begin(self, session_id: str, number: int) -> Board:
-        """Open the store, find the run or make it, and join it."""
-        owner = make_owner()
-        settings = self.settings
-        scorer = self.library.scorer
-        store = Store(settings.work_dir, settings.store, self._announce)
-        plan = self._open_run(store, scorer, session_id)
-        store.leases.join(owner, session_id, plan.run_id, number)
-        board = Board(store, plan, session_id, owner=owner)
-        board.refresh()
-        return board
-
     def _open_run(self, store: Store, scorer: str, session_id: str) -> Plan:
+        """Find the run or make it, and record what the session needs of it."""
         settings = self.settings
-        store.leases.release_dead()
-        self._check_other(store)
-        run_id = store.runs.open(identify(settings), session_id, fresh=settings.fresh)
+        store.release_dead()
+        if (name := settings.baselines.compare_with) is not None:
+            # That it cannot be compared with is known now, not when all is asked.
+            own = None if settings.fresh else store.same_run(identify(settings))
+            try:
+                store.find_other_run(own, name)
+            except VlmEvalError:
+                store.close()
+                raise
         plan = Plan(
-            run_id=run_id,
+            run_id=store.open_run(identify(settings), session_id, fresh=settings.fresh),
             scorer=scorer,
             entries=tuple(self._entries.values()),
             repeats=settings.repeat,
             asks=settings.mode != "score",
         )
-        store.runs.save_plan(session_id, plan, find_revision(Path.cwd()))
+        store.save_plan(session_id, plan, find_revision(Path.cwd()))
         return plan
-
-    def _check_other(self, store: Store) -> None:
-        """Tell a wrong run to be compared with now, not when all is asked."""
-        name = self.settings.baselines.compare_with
-        if name is None:
-            return
-        own = None
-        if not self.settings.fresh:
-            own = store.runs.find(identify(self.settings))
-        try:
-            store.history.find_other(own, name)
-        except VlmEvalError:
-            store.close()
-            raise
 
     @property
     def unlike(self) -> list[str]:
         """How other runs of this model, going on in the store, differ from this."""
-        others = self.board.store.runs.others(self.board.plan.run_id)
+        others = self.board.store.other_runs(self.board.plan.run_id)
         return tell_apart(identify(self.settings), others)
 
     def start(self) -> None:
@@ -164,14 +156,8 @@ class Execution:
         """
         self._heartbeat.start()
         self._check_judges()
-        ReuseCheck(
-            self._placed,
-            self.library,
-            self.board,
-            self._make_queue(),
-            settle=self._settle,
-            make_pool=self._make_pool,
-        ).check()
+        queue = Queue(self.settings, self.library, self.board)
+        ReuseCheck(self._model, self.library, queue).check()
         if self.settings.mode == "score":
             self.board.fail(VlmEvalError(NOT_STORED))
             return
@@ -179,46 +165,43 @@ class Execution:
         board, entries = self.board, self._entries.values()
         if not any(board.is_wanting(entry.fingerprint) for entry in entries):
             return
-        self._settle()
-        names, queue = self._names, self._make_queue()
-        aside = asyncio.run(self._check_model(self._find_needs(queue)))
-        self._engine = Engine(self._work(names, aside), queue, board)
+        self._model.settle()
+        aside = asyncio.run(self._check_model(queue))
+        self._engine = Engine(
+            self._model, self.library, queue, self._announce, aside=aside
+        )
         self.divide()
         # One is enough: others start one where they are the first to score.
         if self.settings.mode == "all" and self._share.number == 0:
-            self._start_sandboxes()
-
-    def _start_sandboxes(self) -> None:
-        """Start what will score, so that it is up when the last answer arrives."""
-        for name in self._entries:
-            # The score that needs one reports that it cannot be had.
-            with suppress(VlmEvalError):
-                self.library.sandbox_for(name).start()
+            for name in self._entries:
+                # Up when the last answer arrives. The score that needs it reports that
+                # it cannot be had.
+                with suppress(VlmEvalError):
+                    self.library.sandbox_for(name).start()
 
     def _check_judges(self) -> None:
         """Check every judge of a dataset that has no complete score by it yet."""
         if self.settings.mode == "infer":
             return
         for name, judge in self._judges.items():
-            if any(self._awaits(entry, name) for entry in self._entries.values()):
-                announce_errors(judge.check(), self._announce)
-
-    def _awaits(self, entry: PlanEntry, judge: str) -> bool:
-        if judge not in entry.judges:
-            return False
-        score = self._stored.find(entry, judge)
-        return score is None or any(
-            verdict.state == "judge_failed" for verdict in score.verdicts
-        )
+            scores = [
+                find_score(self.board, entry, name)
+                for entry in self._entries.values()
+                if name in entry.judges
+            ]
+            if any(
+                not isinstance(score, Score)
+                or any(each.state == "judge_failed" for each in score.verdicts)
+                for score in scores
+            ):
+                self._announce_errors(judge.check())
 
     # Asking
 
-    def _settle(self) -> Settings:
-        """Return the settings with the servers that are started for the run."""
-        if self._placed.cluster is not None and self._share.processes > 1:
-            raise VlmEvalError(ONE_PROCESS)
-        self._placed = self._servers.settle(self._placed)
-        return self._placed
+    def _announce_errors(self, errors: Mapping[str, str]) -> None:
+        """Name the endpoints that are not used for the time being, and why."""
+        for error in errors.values():
+            self._announce(f"goes on without an endpoint. {error}")
 
     def divide(self) -> None:
         """Take this process's part of the requests, as others come and go.
@@ -230,84 +213,82 @@ class Execution:
         except VlmEvalError:
             raise
         except Exception as error:
-            line = log_error(self._placed, error, "Sharing the requests")
+            line = log_error(self.settings, error, "Sharing the requests")
             self.board.fail(VlmEvalError(line))
 
     def _divide(self) -> None:
-        members = self.board.store.leases.members(self.board.session_id)
+        members = self.board.store.members(self.board.session_id)
         if any(member.state == "stopped" for member in members):
             with self._dividing:
                 if self._engine is not None and not self._engine.outage:
                     self._engine.break_off(STOPPED)
             return
-        total = self._placed.concurrency or AUTO_CEILING
+        total = self.settings.concurrency or AUTO_CEILING
         part = part_of(total, self.board.owner, members, self._share.processes)
         with self._dividing:
             if self._engine is None or self._halted or part in (0, self._part):
                 return
             before, self._part = self._part, part
-            self._concurrency = self._concurrency._replace(ceiling=part)
+            concurrency = self._model.concurrency
+            self._model.concurrency = concurrency._replace(ceiling=part)
             if before:
                 self._engine.set_ceiling(part)
             else:
                 self._engine.start()
 
-    def _work(self, names: Mapping[str, str], aside: Collection[str]) -> Work:
-        journal = Journal(str(self._placed.model))
-        return Work(
-            request=lambda name, index: write_request(
-                self.library, self._placed, names[name], index
-            ),
-            retries=self._placed.retries,
-            log=lambda error, name, index: log_error(
-                self._placed, error, "Asking", names.get(name, ""), index
-            ),
-            journal=journal,
-            make_pool=lambda: self._make_pool(self._placed, aside),
-            refusals=Refusals(names, self._announce),
-            release=self.library.release_prompts,
-        )
+    async def _check_model(self, queue: Queue) -> Collection[str]:
+        """Return the endpoints that cannot be asked now, where others can.
 
-    def _make_queue(self) -> Queue:
-        prompts, names = self.library.prompts, self._names
-        return Queue(
-            self.board,
-            read_prompt=lambda name, index: prompts(names[name]).text(index),
-            identity=identify(self._placed),
-            cached=not self._placed.fresh,
-        )
-
-    def _make_pool(self, settings: Settings, aside: Collection[str] = ()) -> Pool:
-        return create_pool(settings, self._concurrency, aside, self._servers.learned)
-
-    def _find_needs(self, queue: Queue) -> Needs:
-        """Return what has to be tried of an endpoint; nothing of other models."""
-        if not backend_of(self._placed).is_served or self._placed.media_check == "off":
-            return {}
-        board = self.board
-        return find_needs(board.plan, board, queue, self.library.prompts)
-
-    async def _check_model(self, needs: Needs) -> Collection[str]:
-        """Return the endpoints that cannot be asked now, where others can."""
-        pool = self._make_pool(self._placed)
+        What is asked of a server beside text is tried, once for all processes.
+        """
+        settings, plan = self._model.settings, self.board.plan
+        tried = backend_of(settings).is_served and settings.media_check != "off"
+        needs = find_needs(queue, self.library) if tried else {}
+        pool = self._model.open()
         try:
             errors = await pool.check()
-            announce_errors(errors, self._announce)
-            ids = self.board.plan.run_id, self.board.session_id
+            self._announce_errors(errors)
             found = await pool.describe()
-            self.board.store.reuse.record_evidence(*ids, found)
+            self.board.store.record_evidence(plan.run_id, self.board.session_id, found)
             if needs:
-                media = MediaCheck(self._placed, self.board, self._announce)
                 usable = [each for each in pool.endpoints if each.name not in errors]
-                await media.check(usable[0], needs)
+                await self._check_media(usable[0], needs)
         finally:
             await pool.close()
         return errors
 
-    @property
-    def _names(self) -> Mapping[str, str]:
-        """The names of datasets by their fingerprints."""
-        return {entry.fingerprint: entry.dataset for entry in self.board.plan.entries}
+    async def _check_media(self, endpoint: Endpoint, needs: Needs) -> None:
+        """Raise `VlmEvalError` where the endpoint refuses what is needed."""
+        store, ids = self.board.store, (self.board.plan.run_id, self.board.session_id)
+        known = {each.capability: each for each in store.findings(*ids)}
+        if needs.keys() - known.keys():
+            folder = self.settings.work_dir
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".media-check.lock"):
+                # While this process waited, another one may have found it out.
+                known |= {each.capability: each for each in store.findings(*ids)}
+                if wanted := needs.keys() - known.keys():
+                    prompting = self.settings.prompting
+                    new = await try_media(endpoint.client, wanted, prompting)
+                    store.record_findings(*ids, new)
+                    known |= {each.capability: each for each in new}
+                    for each in new:
+                        if each.state == "unknown":
+                            self._announce(
+                                f"whether {endpoint.name} takes "
+                                f"{NAMES[each.capability]} could not be found out "
+                                f"({each.words}); the run goes on."
+                            )
+        lacking = [
+            known[capability]
+            for capability in NAMES
+            if capability in needs and known[capability].state == "refused"
+        ]
+        if lacking:
+            text = explain_lack(endpoint.name, lacking, needs)
+            if self.settings.media_check == "stop":
+                raise VlmEvalError(text)
+            self._announce(text)
 
     @property
     def outage(self) -> str:
@@ -317,7 +298,7 @@ class Execution:
     def halt(self) -> None:
         """Ask nothing more, as the session ends; from any thread."""
         self._halted = True
-        engine = self._engine
+        engine = self._engine  # Another thread may end it meanwhile.
         if engine is not None:
             engine.halt(INTERRUPTED)
         for judge in self._judges.values():
@@ -384,7 +365,8 @@ class Execution:
 
     def scores_by_judge(self, dataset: str) -> tuple[Score, ...]:
         """Return the score of each judge, where there are several."""
-        return self._stored.by_judge(self.early.narrowed(self._entries[dataset]))
+        entry = self.early.narrowed(self._entries[dataset])
+        return find_scores_by_judge(self.board, entry)
 
     def verdict(self, dataset: str, index: str) -> Verdict:
         """Wait for the verdict of a sample."""

@@ -180,26 +180,15 @@ class Gatekeeper:
         return results
 
     def _record(self, results: Sequence[GateResult]) -> None:
-        self._store.gates.save(self._session_id, self._plan.run_id, results)
+        self._store.save_gates(self._session_id, self._plan.run_id, results)
 
     # Completeness
 
     def _completeness(self, score: Score) -> list[GateResult]:
         """Return whether a score is about all its samples."""
-        cut_off = self._count_cut_off(score.dataset)
-        missing = score.answered < score.samples
-        unreadable = self._count_unreadable(score.dataset) if missing else 0
-        return check_completeness(
-            score, cut_off, self._settings.gates, unreadable=unreadable
-        )
-
-    def _lacking(self, score: Score) -> list[str]:
-        return [each.message for each in self._completeness(score) if each.fails]
-
-    def _count_cut_off(self, dataset: str) -> int:
-        """Count the samples one of whose answers ended at the token limit."""
-        entry = self._execution.early.narrowed(self._entries[dataset])
-        return sum(
+        entry = self._execution.early.narrowed(self._entries[score.dataset])
+        # Of several answers to a sample one may have ended at the token limit.
+        cut_off = sum(
             any(
                 (stored := self._board.get(entry.fingerprint, index, repeat))
                 and is_cut_off(stored.answer.finish_reason)
@@ -207,12 +196,17 @@ class Gatekeeper:
             )
             for index in entry.indexes
         )
+        unreadable = 0
+        if score.answered < score.samples:
+            # What cannot be asked, for what is in the dataset's file.
+            prompts = self._library.prompts(score.dataset)
+            unreadable = sum(not prompts.text(index) for index in entry.indexes)
+        return check_completeness(
+            score, cut_off, self._settings.gates, unreadable=unreadable
+        )
 
-    def _count_unreadable(self, dataset: str) -> int:
-        """Count the samples that cannot be asked, for what is in the dataset's file."""
-        entry = self._execution.early.narrowed(self._entries[dataset])
-        prompts = self._library.prompts(dataset)
-        return sum(not prompts.text(index) for index in entry.indexes)
+    def _lacking(self, score: Score) -> list[str]:
+        return [each.message for each in self._completeness(score) if each.fails]
 
     # Thresholds
 
@@ -240,7 +234,14 @@ class Gatekeeper:
             return self._assessed[score.dataset]
 
     def _compare(self, score: Score, threshold: Threshold) -> Assessment:
-        self._check_reachable(score, threshold)
+        if threshold.metric:
+            self._check_metric(threshold, score.metrics)
+        elif threshold.minimum > score.scale:
+            raise VlmEvalError(
+                f"{self._thresholds.path}: min = {threshold.minimum:g} for "
+                f"{threshold.dataset} can never be reached: {score.main_metric} goes "
+                f"from 0 to {score.scale:g}."
+            )
         units = find_units(self._library, score)
         metric = find_metric(score, threshold.metric)
         sound = None
@@ -256,17 +257,6 @@ class Gatekeeper:
             worst=() if units is None else units.worst_categories(),
             sound=sound,
         )
-
-    def _check_reachable(self, score: Score, threshold: Threshold) -> None:
-        """Raise `VlmEvalError` for a threshold that no score can be held against."""
-        if threshold.metric:
-            self._check_metric(threshold, score.metrics)
-        elif threshold.minimum > score.scale:
-            raise VlmEvalError(
-                f"{self._thresholds.path}: min = {threshold.minimum:g} for "
-                f"{threshold.dataset} can never be reached: {score.main_metric} goes "
-                f"from 0 to {score.scale:g}."
-            )
 
     def _without_threshold(self, score: Score) -> GateResult:
         """Return the result of a score that has no threshold, with its interval."""
@@ -315,9 +305,7 @@ class Gatekeeper:
         self._thresholds.check(self._model, self._library.names())
         for name in self._needed:
             entry = self._entries[name]
-            known = self._store.scores.metric_names(
-                entry.fingerprint, len(entry.indexes)
-            )
+            known = self._store.metric_names(entry.fingerprint, len(entry.indexes))
             for each in self.thresholds(name) if known else ():
                 self._check_metric(each, known)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from pytest_vlmeval.errors import VlmEvalError, describe, log_error
+from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import OutageError, Request, StoppedError
 from pytest_vlmeval.models.open import create_judge_pool
 from pytest_vlmeval.models.pool import Concurrency, Pool, StandingPool
@@ -38,12 +38,10 @@ from pytest_vlmeval.records import (
     Verdict,
     VerdictState,
     is_right,
-    lose,
 )
-from pytest_vlmeval.run.engine import Asker, Journal, LogBug, failed_answer
+from pytest_vlmeval.run.engine import Asker, failed_answer
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.asking import identify_question
-from pytest_vlmeval.run.store.database import is_of_store
 from pytest_vlmeval.settings.groups import AS_ASKED, JudgeAsking, Prompting
 
 if TYPE_CHECKING:
@@ -66,38 +64,36 @@ class Judge:
     def __init__(
         self,
         name: str,
+        settings: Settings,
         store: Store,
         make_pool: Callable[[Collection[str]], Pool],
         *,
-        retries: int,
         asking: JudgeAsking = AS_ASKED,
         asked_in: tuple[str, str] = ("", ""),
-        log: LogBug | None = None,
     ) -> None:
         self.name = name
+        self._settings = settings
         self._asking = asking
         self._prompting = Prompting(extra_body=asking.extra_body)
         self._store = store
         self._make_pool = make_pool
-        self._retries = retries
-        self._run_id, self._session_id = asked_in
-        self._log = log
+        self._asked_in = asked_in
         self._aside: Collection[str] = ()
-        self._journal = Journal(name)
         self._standing = StandingPool(lambda: make_pool(self._aside))
 
     def check(self) -> dict[str, str]:
         """Return why endpoints cannot be asked; `VlmEvalError` if none of them can."""
-        errors = asyncio.run(self._check())
+
+        async def check() -> dict[str, str]:
+            pool = self._make_pool(())
+            try:
+                return await pool.check()
+            finally:
+                await pool.close()
+
+        errors = asyncio.run(check())
         self._aside = tuple(errors)
         return errors
-
-    async def _check(self) -> dict[str, str]:
-        pool = self._make_pool(())
-        try:
-            return await pool.check()
-        finally:
-            await pool.close()
 
     def ask(
         self, questions: Sequence[JudgeQuestion], fingerprint: str = ""
@@ -109,7 +105,7 @@ class Judge:
         """
         questions = [self._asking.change(question) for question in questions]
         names = [identify_question(self.name, question) for question in questions]
-        known = self._store.exchanges.find(names)
+        known = self._store.find_replies(names)
         missing = {
             name: question
             for name, question in zip(names, questions, strict=True)
@@ -131,28 +127,41 @@ class Judge:
     async def _ask_all(
         self, questions: Mapping[str, JudgeQuestion], fingerprint: str, pool: Pool
     ) -> dict[str, JudgeReply]:
-        asker = Asker(pool, self._retries, self._journal, log=self._log)
-        failures = _Failures(pool)
+        doing = f"Asking the judge {self.name} about"
+        asker = Asker(self._settings, pool, self.name, doing=doing)
         loop = asyncio.get_running_loop()
+        failed_in_a_row = 0
 
         async def ask(name: str, question: JudgeQuestion) -> tuple[str, JudgeReply]:
+            nonlocal failed_in_a_row
             try:
                 async with pool.place():
-                    request = _request(question, self._prompting)
+                    request = Request(
+                        turns=((PromptPart(kind="text", text=question.prompt),),),
+                        media_folder=Path(),
+                        system=question.system,
+                        max_tokens=question.max_tokens,
+                        temperature=question.temperature,
+                        prompting=self._prompting,
+                    )
                     answer = await asker.ask(fingerprint, name, request, placed=True)
                     unanswered = answer.state in UNANSWERED
-                    failures.note(answer.error if unanswered else "")
-                    return name, await keep(name, question, answer)
+                    failed_in_a_row = failed_in_a_row + 1 if unanswered else 0
+                    if failed_in_a_row == MOST_FAILURES:
+                        pool.break_off(
+                            f"not asked, as {MOST_FAILURES} in a row failed: "
+                            f"{answer.error}"
+                        )
+                    return name, await keep(question, answer)
             except StoppedError as error:
                 return name, JudgeReply(number=0, text=None, error=str(error))
             except OutageError as error:
                 failed = failed_answer(fingerprint, name, str(error))
-                return name, await keep(name, question, failed)
+                return name, await keep(question, failed)
 
-        async def keep(
-            name: str, question: JudgeQuestion, answer: Answer
-        ) -> JudgeReply:
-            write = partial(self._record, name, question, answer, fingerprint)
+        async def keep(question: JudgeQuestion, answer: Answer) -> JudgeReply:
+            record = partial(self._store.record_reply, self.name, question, answer)
+            write = partial(record, *self._asked_in)
             return await loop.run_in_executor(executor, write)
 
         # However long the store takes, the requests in flight go on.
@@ -166,59 +175,30 @@ class Judge:
             finally:
                 for task in tasks:
                     task.cancel()
-                self._store.accounting.record(
-                    self._run_id, self._session_id, self._journal.take()
-                )
+                self._store.record_failures(*self._asked_in, asker.take_failures())
         return dict(found)
 
-    def _record(
-        self, name: str, question: JudgeQuestion, answer: Answer, fingerprint: str
-    ) -> JudgeReply:
-        """Keep a reply; one that the store does not take fails alone."""
-        record = partial(self._store.exchanges.record, self.name, name, question)
-        asked_for = self._run_id, fingerprint
-        try:
-            return record(answer, asked_for, self._session_id)
-        except Exception as error:
-            if is_of_store(error):
-                raise
-            why = f"the reply cannot be stored: {describe(error)}"
-            return record(lose(answer, why), asked_for, self._session_id)
 
+def ask_majority(
+    judges: Mapping[str, Judge],
+    chosen: Mapping[str, str | None],
+    questions: Sequence[JudgeQuestion],
+    fingerprint: str = "",
+) -> list[JudgeReply]:
+    """Reply as the judge whose verdict on a task counts, or not at all.
 
-class MajorityJudge:
-    """Replies as the judge whose verdict on a task counts, or not at all."""
-
-    def __init__(
-        self, judges: Mapping[str, Judge], chosen: Mapping[str, str | None]
-    ) -> None:
-        self._judges = judges
-        self._chosen = chosen
-
-    def ask(
-        self, questions: Sequence[JudgeQuestion], fingerprint: str = ""
-    ) -> list[JudgeReply]:
-        """Return what that judge replied before; nothing is asked that was not."""
-        chosen = [self._chosen.get(question.task) for question in questions]
-        replies = {
-            name: iter(
-                self._judges[name].ask(_of(name, chosen, questions), fingerprint)
-            )
-            for name in set(chosen)
-            if name is not None
-        }
-        return [
-            JudgeReply(number=0, text=None, error="no majority")
-            if name is None
-            else next(replies[name])
-            for name in chosen
-        ]
-
-
-def _of(
-    name: str, chosen: Sequence[str | None], questions: Sequence[JudgeQuestion]
-) -> list[JudgeQuestion]:
-    return [each for who, each in zip(chosen, questions, strict=True) if who == name]
+    All of them were asked before; nothing is asked that was not.
+    """
+    replies = {}
+    for name, judge in judges.items():
+        theirs = [each for each in questions if chosen.get(each.task) == name]
+        replies[name] = iter(judge.ask(theirs, fingerprint))
+    return [
+        JudgeReply(number=0, text=None, error="no majority")
+        if name is None
+        else next(replies[name])
+        for name in (chosen.get(question.task) for question in questions)
+    ]
 
 
 def create_judges(
@@ -239,51 +219,17 @@ def create_judges(
         )
         return create_judge_pool(settings, placed, concurrency, aside, servers.learned)
 
-    def log_bug(
-        doing: str, error: BaseException, fingerprint: str, question: str
-    ) -> str:
-        dataset = fingerprint.rpartition("-")[0]
-        return log_error(settings, error, doing, dataset)
-
     return {
         endpoint.label: Judge(
             endpoint.label,
+            settings,
             store,
             partial(make_pool, endpoint),
-            retries=settings.retries,
             asking=endpoint.asking,
             asked_in=asked_in,
-            log=partial(log_bug, f"Asking the judge {endpoint.label} about"),
         )
         for endpoint in settings.judges
     }
-
-
-class _Failures:
-    """Ends the asking where too many questions in a row failed."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._in_a_row = 0
-
-    def note(self, error: str) -> None:
-        """Take in how a question ended, "" for well."""
-        self._in_a_row = self._in_a_row + 1 if error else 0
-        if self._in_a_row == MOST_FAILURES:
-            self._pool.break_off(
-                f"not asked, as {self._in_a_row} in a row failed: {error}"
-            )
-
-
-def _request(question: JudgeQuestion, prompting: Prompting) -> Request:
-    return Request(
-        turns=((PromptPart(kind="text", text=question.prompt),),),
-        media_folder=Path(),
-        system=question.system,
-        max_tokens=question.max_tokens,
-        temperature=question.temperature,
-        prompting=prompting,
-    )
 
 
 T = TypeVar("T")
@@ -434,7 +380,17 @@ class JudgePanel:
         }
         if len(each) == 1:
             return next(iter(each.values()))
-        return _of_several(each, unite)
+        values = [said.value for said in each.values() if said.value is not None]
+        value = unite(values) if values else None
+        failed = any(said.state == "judge_failed" for said in each.values())
+        state: VerdictState = "judge_failed" if failed else "judge_unclear"
+        return Judgement(
+            value=value,
+            state=state if value is None else "judged",
+            error="the judges have no majority" if value is None else "",
+            exchanges=tuple(n for said in each.values() for n in said.exchanges),
+            each=each,
+        )
 
 
 def _form(name: str, kind: object, description: str) -> type[Form]:
@@ -446,40 +402,23 @@ def _form(name: str, kind: object, description: str) -> type[Form]:
 def _judgement(
     reply: JudgeReply, form: type[Form], convert: Callable[[str], T]
 ) -> Judgement[T]:
-    numbers = (reply.number,)
+    value: T | None = None
+    state: VerdictState = "judged"
+    error = reply.error
     if reply.text is None:
-        return Judgement(
-            value=None, state="judge_failed", error=reply.error, exchanges=numbers
-        )
-    try:
-        read = read_reply(form, reply.text)
-    except ValueError as error:
-        return Judgement(
-            value=None,
-            state="judge_unclear",
-            reply=reply.text,
-            error=str(error),
-            exchanges=numbers,
-        )
-    (said,) = read.model_dump().values()
-    return Judgement(
-        value=convert(said), state="judged", reply=reply.text, exchanges=numbers
-    )
-
-
-def _of_several(
-    each: Mapping[str, Judgement[T]], unite: Callable[[Sequence[T]], T | None]
-) -> Judgement[T]:
-    values = [said.value for said in each.values() if said.value is not None]
-    value = unite(values) if values else None
-    failed = any(said.state == "judge_failed" for said in each.values())
-    state: VerdictState = "judge_failed" if failed else "judge_unclear"
+        state = "judge_failed"
+    else:
+        try:
+            (said,) = read_reply(form, reply.text).model_dump().values()
+            value = convert(said)
+        except ValueError as why:
+            state, error = "judge_unclear", str(why)
     return Judgement(
         value=value,
-        state=state if value is None else "judged",
-        error="the judges have no majority" if value is None else "",
-        exchanges=tuple(n for said in each.values() for n in said.exchanges),
-        each=each,
+        state=state,
+        reply=reply.text or "",
+        error=error,
+        exchanges=(reply.number,),
     )
 
 
@@ -603,19 +542,15 @@ def unite(
         exchanges = tuple(number for each in theirs for number in each.exchanges)
         if chosen[verdict.index] is None:
             said = zip((each.judge for each in scores), theirs, strict=True)
-            verdict = _without_majority(verdict, list(said))
+            words = ", ".join(f"{judge}: {_word(each)}" for judge, each in said)
+            failed = any(each.state == "judge_failed" for each in theirs)
+            verdict = replace(
+                verdict,
+                reason=f"the judges have no majority ({words})",
+                state="judge_failed" if failed else "judge_unclear",
+            )
         verdicts.append(replace(verdict, exchanges=exchanges))
     return replace(score, verdicts=tuple(verdicts))
-
-
-def _without_majority(verdict: Verdict, said: Sequence[tuple[str, Verdict]]) -> Verdict:
-    words = ", ".join(f"{judge}: {_word(theirs)}" for judge, theirs in said)
-    failed = any(theirs.state == "judge_failed" for _, theirs in said)
-    return replace(
-        verdict,
-        reason=f"the judges have no majority ({words})",
-        state="judge_failed" if failed else "judge_unclear",
-    )
 
 
 def _word(verdict: Verdict) -> str:

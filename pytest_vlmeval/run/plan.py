@@ -17,13 +17,13 @@ from pytest_vlmeval.settings.groups import AS_IT_IS
 from pytest_vlmeval.settings.option import OTHERS, dataset_name, is_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.records import PreparedDataset, Setting
-    from pytest_vlmeval.run.store.runs import OtherRun
+    from pytest_vlmeval.run.store.runs import StoredRun
     from pytest_vlmeval.settings import Settings
 
 
@@ -45,21 +45,18 @@ def generation_of(settings: Settings) -> dict[str, Setting | None]:
     return {**identity, "repeat": settings.repeat}
 
 
-def _shown(value: object) -> object:
-    return "none" if value is None else value
-
-
-def tell_apart(mine: Mapping[str, object], others: Sequence[OtherRun]) -> list[str]:
+def tell_apart(mine: Mapping[str, object], others: Sequence[StoredRun]) -> list[str]:
     """Return a line on each run of the same model that goes on beside this one."""
     found = []
     for other in others:
-        if other.settings.get("model") != mine["model"]:
+        if other.model != mine["model"]:
             continue
+        pairs = [(name, other.settings.get(name), mine[name]) for name in mine]
         differences = [
-            f"its {name} is {_shown(other.settings.get(name))}, here it is "
-            f"{_shown(value)}"
-            for name, value in mine.items()
-            if other.settings.get(name) != value
+            f"its {name} is {'none' if theirs is None else theirs}, here it is "
+            f"{'none' if ours is None else ours}"
+            for name, theirs, ours in pairs
+            if theirs != ours
         ]
         found.append(
             "another command works in this store at a run of its own, which shares "
@@ -113,15 +110,12 @@ class Choice:
         found: dict[str, None] = {}
         for dataset in datasets:
             if dataset == OTHERS:
-                found.update(dict.fromkeys(self._others()))
+                for asked in self._asked:
+                    if not self._is_declared(asked):
+                        found.update(dict.fromkeys(self._members(asked)))
             elif not self._asked or _any_is(self._asked, dataset):
                 found[dataset] = None
         return list(found)
-
-    def _others(self) -> Iterator[str]:
-        for asked in self._asked:
-            if not self._is_declared(asked):
-                yield from self._members(asked)
 
     def _is_declared(self, asked: str) -> bool:
         return any(_any_is([asked], dataset) for dataset in self._declared)
@@ -143,20 +137,17 @@ class Choice:
             if self._is_declared(asked):
                 continue
             if OTHERS not in self._declared:
-                raise self._nobody_has(asked)
+                declared = sorted(map(dataset_name, self._declared))
+                raise VlmEvalError(
+                    f"--vlm-data={asked}: no selected benchmark has this dataset."
+                    f"{did_you_mean(asked, declared)} The selected benchmarks have: "
+                    f"{', '.join(declared)}. A benchmark with "
+                    f"datasets = [{OTHERS!r}], as benchmarks/test_named.py, takes any."
+                )
             if is_table(asked):
                 check_exists(Path(asked), self._data_root)
             else:
                 self._library().find(asked)
-
-    def _nobody_has(self, asked: str) -> VlmEvalError:
-        declared = sorted(map(dataset_name, self._declared))
-        return VlmEvalError(
-            f"--vlm-data={asked}: no selected benchmark has this dataset."
-            f"{did_you_mean(asked, declared)} The selected benchmarks have: "
-            f"{', '.join(declared)}. A benchmark with "
-            f"datasets = [{OTHERS!r}], as benchmarks/test_named.py, takes any."
-        )
 
 
 def _any_is(asked: Iterable[str], dataset: str) -> bool:
@@ -218,23 +209,20 @@ def write_request(
     """Return the prompt of a sample; `VlmEvalError` for a row that has none."""
     request = library.request(dataset, index)
     if backend_of(settings).is_ours:
-        request = replace(request, origin=_origin(library, dataset, index))
+        prepared = library.prepared(dataset)
+        # For classes that write their own prompts.
+        origin = {
+            "dataset": dataset,
+            "index": index,
+            "kind": prepared.info.kind,
+            "modality": prepared.info.modality,
+            "rows": str(prepared.folder / FILE),
+        }
+        request = replace(request, origin=origin)
     prompting = settings.prompting
     if prompting == AS_IT_IS:
         return request
     return replace(request, system=prompting.system_prompt, prompting=prompting)
-
-
-def _origin(library: Library, dataset: str, index: str) -> dict[str, str]:
-    """Describe a prompt's origin for classes that write their own prompts."""
-    prepared = library.prepared(dataset)
-    return {
-        "dataset": dataset,
-        "index": index,
-        "kind": prepared.info.kind,
-        "modality": prepared.info.modality,
-        "rows": str(prepared.folder / FILE),
-    }
 
 
 LIMIT_S = 5.0

@@ -7,9 +7,9 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.pool import AUTO_CEILING, Concurrency
@@ -17,47 +17,41 @@ from pytest_vlmeval.records import (
     Answer,
     AnswerState,
     Ask,
-    FailedAttempt,
     Origins,
     Plan,
 )
+from pytest_vlmeval.run.plan import identify
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.asking import StoredAnswer, counts
 from pytest_vlmeval.run.store.database import Member
 
+if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.settings import Settings
+
 # How many answers are looked up in the cache at once.
 LOOK_UP = 256
-
-# Gives all that an answer depends on but the model and its settings.
-ReadPrompt = Callable[[str, str], str]
 
 
 class Queue:
     """The asks of a plan that have no answer; every method waits for the store.
 
-    `read_prompt` gives the prompt of a fingerprint and an index as a text that names
-    its media by their content, "" where there is none. `identity` is the model and
-    its generation parameters: what an answer depends on beside the prompt. Where
-    `cached` is false nothing is served from the cache.
+    With --vlm-fresh nothing is served from the cache.
     """
 
-    def __init__(
-        self,
-        board: Board,
-        *,
-        read_prompt: ReadPrompt,
-        identity: Mapping[str, object],
-        cached: bool,
-    ) -> None:
+    def __init__(self, settings: Settings, library: Library, board: Board) -> None:
+        self.board = board
+        # The names of the datasets by their fingerprints.
+        self.datasets = {
+            entry.fingerprint: entry.dataset for entry in board.plan.entries
+        }
+        self._library = library
         self._plan = board.plan
         self._store = board.store
-        self._board = board
-        self._session_id = board.session_id
-        self._owner = board.owner
-        self._read_prompt = read_prompt
-        self._identity = json.dumps(identity, sort_keys=True).encode()
-        self._cached = cached
-        self._cache_after = board.store.runs.cache_after(board.plan.run_id)
+        # What an answer depends on beside the prompt.
+        self._identity = json.dumps(identify(settings), sort_keys=True).encode()
+        self._cached = not settings.fresh
+        self._cache_after = board.store.cache_after(board.plan.run_id)
         # Of what this process has claimed and not yet recorded.
         self._keys: dict[tuple[str, Ask], str] = {}
 
@@ -66,12 +60,12 @@ class Queue:
 
         Of a dataset that is held nothing may have to be asked now, but maybe later.
         """
-        self._board.refresh()
+        self.board.refresh()
         found = {
-            entry.fingerprint: self._board.missing(entry.fingerprint)
+            entry.fingerprint: self.board.missing(entry.fingerprint)
             for entry in self._plan.entries
         }
-        wanting = self._board.is_wanting
+        wanting = self.board.is_wanting
         return {name: asks for name, asks in found.items() if asks or wanting(name)}
 
     def claim(self, fingerprint: str, asks: Sequence[Ask]) -> list[Ask]:
@@ -79,69 +73,52 @@ class Queue:
 
         What the cache has an answer to is recorded with it at once.
         """
-        mine = self._store.answers.claim(
-            self._plan.run_id, self._session_id, self._owner, fingerprint, asks
+        board = self.board
+        mine = self._store.claim(
+            self._plan.run_id, board.session_id, board.owner, fingerprint, asks
         )
         keys = {ask: self._cache_key(fingerprint, ask) for ask in mine}
         self._keys.update({(fingerprint, ask): key for ask, key in keys.items()})
         if not self._cached:
             return mine
-        wanted = [key for key in keys.values() if key]
-        found = self._store.answers.find_cached(wanted, self._cache_after)
-        served = [
-            _serve(found[key], fingerprint, ask)
-            for ask, key in keys.items()
-            if key in found
-        ]
+        found = self._find_cached(keys)
+        served = [_serve(stored, fingerprint, ask) for ask, stored in found.items()]
         if served:
             self.record(served)
-        return [ask for ask in mine if keys[ask] not in found]
+        return [ask for ask in mine if ask not in found]
 
-    def sends_any(self, fingerprint: str, asks: Sequence[Ask]) -> bool:
-        """Return whether any of `asks` would be sent: the cache lacks its answer."""
-        if not self._cached:
-            return bool(asks)
-        for start in range(0, len(asks), LOOK_UP):
-            some = asks[start : start + LOOK_UP]
-            if len(self.find_cached(fingerprint, some)) < len(some):
-                return True
-        return False
-
-    def find_cached(
-        self, fingerprint: str, asks: Sequence[Ask]
-    ) -> Mapping[Ask, StoredAnswer]:
-        """Return what the cache would serve of `asks`."""
-        keys = {ask: self._cache_key(fingerprint, ask) for ask in asks}
-        found = self._store.answers.find_cached(
-            [key for key in keys.values() if key], self._cache_after
-        )
+    def _find_cached(self, keys: Mapping[Ask, str]) -> dict[Ask, StoredAnswer]:
+        wanted = [key for key in keys.values() if key]
+        found = self._store.find_cached(wanted, self._cache_after)
         return {ask: found[key] for ask, key in keys.items() if key in found}
+
+    def look_up(
+        self, fingerprint: str, asks: Sequence[Ask]
+    ) -> Iterator[tuple[Sequence[Ask], Mapping[Ask, StoredAnswer]]]:
+        """Yield `asks` in parts, each with what the cache would serve of it."""
+        for start in range(0, len(asks), LOOK_UP):
+            part = asks[start : start + LOOK_UP]
+            keys = {ask: self._cache_key(fingerprint, ask) for ask in part}
+            yield part, self._find_cached(keys) if self._cached else {}
 
     def may_serve(self) -> bool:
         """Return whether the run has more usable answers than the plan wants."""
-        known = sum(self._board.progress().values())
-        return self._cached and self._store.answers.count(self._plan.run_id) > known
+        known = sum(self.board.progress().values())
+        return self._cached and self._store.count_usable(self._plan.run_id) > known
 
     def record(self, new: Sequence[Answer]) -> None:
         """Keep answers in the store, and show them to who waits for them."""
         asked = [(each.fingerprint, Ask(each.index, each.repeat)) for each in new]
         keys = {each: self._keys.get(each, "") for each in asked}
-        run_id, session_id = self._plan.run_id, self._session_id
-        self._board.add(self._store.answers.record(run_id, session_id, new, keys))
+        run_id, session_id = self._plan.run_id, self.board.session_id
+        self.board.add(self._store.record(run_id, session_id, new, keys))
         for each in asked:
             self._keys.pop(each, None)
 
-    def record_failures(self, attempts: Sequence[FailedAttempt]) -> None:
-        """Keep requests that got no answer."""
-        self._store.accounting.record(self._plan.run_id, self._session_id, attempts)
-
-    def release_dead(self) -> None:
-        """Free what processes of this machine held that are gone."""
-        self._store.leases.release_dead()
-
     def _cache_key(self, fingerprint: str, ask: Ask) -> str:
         """Name all that an answer depends on, of whatever run and dataset it is."""
-        prompt = self._read_prompt(fingerprint, ask.sample)
+        prompts = self._library.prompts(self.datasets[fingerprint])
+        prompt = prompts.text(ask.sample)
         if not prompt:
             return ""
         parts = (self._identity, prompt.encode(), str(ask.repeat).encode())
@@ -195,19 +172,11 @@ def part_of(total: int, owner: str, members: Sequence[Member], processes: int) -
     if owner not in live:
         return 0
     part, rest = divmod(total, count)
-    return part + (_place(owner, members, live, processes) < rest)
-
-
-def _place(
-    owner: str, members: Sequence[Member], live: Sequence[str], processes: int
-) -> int:
-    """Return a place among the live that no other process gives itself.
-
-    While some have yet to begin it is the process's own number, which no other has.
-    """
-    if len(members) < processes:
-        return next(each.number for each in members if each.owner == owner)
-    return live.index(owner)
+    # A place among the live that no other process gives itself: while some have yet to
+    # begin it is the process's own number, which no other has.
+    numbers = {member.owner: member.number for member in members}
+    place = numbers[owner] if len(members) < processes else live.index(owner)
+    return part + (place < rest)
 
 
 # Answers of other processes are read from the store this often while one waits.
@@ -266,11 +235,14 @@ class Board:
     def add(self, new: Iterable[StoredAnswer]) -> None:
         """Take in answers; the newest for an ask counts."""
         with self._changed:
-            for each in new:
-                stored = self._with_origin(each)
+            for stored in new:
                 # What follows what is known without a gap need not be read again.
                 self._last_seq += stored.seq == self._last_seq + 1
                 answer = stored.answer
+                if (answer.asked_in or stored.session_id) != self.session_id:
+                    # This session has not asked it itself, for this or an equal prompt.
+                    answer = replace(answer, from_store=True)
+                    stored = replace(stored, answer=answer)
                 if self._asks and not counts(stored, self.session_id):
                     continue
                 if answer.index not in self._wanted.get(answer.fingerprint, ()):
@@ -305,35 +277,19 @@ class Board:
             )
         return replace(stored, answer=kept)
 
-    def _with_origin(self, stored: StoredAnswer) -> StoredAnswer:
-        """Mark what this session has not asked itself, for this or an equal prompt."""
-        answer = stored.answer
-        if (answer.asked_in or stored.session_id) == self.session_id:
-            return stored
-        return replace(stored, answer=replace(answer, from_store=True))
-
     def origins(self) -> Origins:
         """Return how many of the plan's answers were asked now, and of the others."""
-        answers = [stored.answer for stored in self._all()]
-        others = [each for each in answers if each.from_store]
-        equal = sum(each.from_cache and not each.from_store for each in answers)
-        return Origins(
-            asked=len(answers) - len(others) - equal,
-            equal=equal,
-            stored=len(others),
-            oldest=min((each.answered_at for each in others), default=0.0),
-            newest=max((each.answered_at for each in others), default=0.0),
-            endpoints=tuple(sorted({each.endpoint for each in others} - {""})),
-        )
-
-    def _all(self) -> list[StoredAnswer]:
         with self._changed:
-            return [
-                stored
+            answers = [
+                stored.answer
                 for known in self._known.values()
                 for each in known
                 for stored in each.values()
             ]
+        others = [each for each in answers if each.from_store]
+        equal = sum(each.from_cache and not each.from_store for each in answers)
+        asked = len(answers) - len(others) - equal
+        return replace(origins_of(others), asked=asked, equal=equal)
 
     def fail(self, error: VlmEvalError) -> None:
         """Tell everybody who waits that nothing more will come."""
@@ -343,7 +299,7 @@ class Board:
 
     def refresh(self) -> None:
         """Read what other processes recorded since the last time."""
-        new = self.store.answers.after(self.plan.run_id, self._wanted, self._last_seq)
+        new = self.store.answers_after(self.plan.run_id, self._wanted, self._last_seq)
         for part in new:
             self.add(part)
             with self._changed:
@@ -421,3 +377,13 @@ class Board:
         """Return how many wanted asks have an answer, by fingerprint."""
         with self._changed:
             return {name: sum(map(len, known)) for name, known in self._known.items()}
+
+
+def origins_of(stored: Sequence[Answer]) -> Origins:
+    """Return where stored answers are from."""
+    return Origins(
+        stored=len(stored),
+        oldest=min((each.answered_at for each in stored), default=0.0),
+        newest=max((each.answered_at for each in stored), default=0.0),
+        endpoints=tuple(sorted({each.endpoint for each in stored} - {""})),
+    )

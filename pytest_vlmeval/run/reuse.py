@@ -22,9 +22,9 @@ import hashlib
 import math
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
@@ -39,18 +39,17 @@ from pytest_vlmeval.models.evidence import (
     differences,
 )
 from pytest_vlmeval.models.open import backend_of
-from pytest_vlmeval.records import UNANSWERED, Answer, Ask, Origins, SpotCheck
-from pytest_vlmeval.run.engine import Asker, Journal
+from pytest_vlmeval.records import UNANSWERED, Answer, Ask, SpotCheck
+from pytest_vlmeval.run.engine import Asker
 from pytest_vlmeval.run.plan import write_request
-from pytest_vlmeval.run.queue import LOOK_UP
+from pytest_vlmeval.run.queue import origins_of
 from pytest_vlmeval.run.store.asking import INTERRUPTED
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.models.pool import Pool
-    from pytest_vlmeval.run.queue import Board, Queue
+    from pytest_vlmeval.run.engine import Model
+    from pytest_vlmeval.run.queue import Queue
     from pytest_vlmeval.run.store.asking import StoredAnswer
-    from pytest_vlmeval.settings import Settings
 
 T = TypeVar("T")
 SpotDecision = Literal["same", "changed", "few", "more"]
@@ -82,39 +81,24 @@ GREEDY = Rates(noise=0.10, another=0.40)
 SAMPLED = Rates(noise=0.25, another=0.55)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """How many samples were answered as before, changed, and differently each time."""
-
-    same: int = 0
-    changed: int = 0
-    unsteady: int = 0
-
-    @property
-    def asked(self) -> int:
-        """All of them."""
-        return self.same + self.changed + self.unsteady
-
-
 def decide(
-    tally: Tally, rates: Rates, *, block: int, is_all: bool, tests: int = 1
+    asked: int, changed: int, rates: Rates, *, block: int, is_all: bool, tests: int = 1
 ) -> SpotDecision:
     """Return what the answers so far show.
 
+    Of the samples `asked` again, of which there was an answer, so many have `changed`.
     `is_all`: there are no more stored answers. "few" says that they are too few to
     tell. `tests` is how many such tests the command makes.
     """
-    unchanged = tally.asked - tally.changed
-    ratio = tally.changed * math.log(rates.another / rates.noise)
-    ratio += unchanged * math.log((1 - rates.another) / (1 - rates.noise))
+    ratio = changed * math.log(rates.another / rates.noise)
+    ratio += (asked - changed) * math.log((1 - rates.another) / (1 - rates.noise))
     if ratio >= -math.log(FALSE_STOP / tests):
         return "changed"
-    if ratio <= math.log(MISSED) or not tally.changed:
+    if ratio <= math.log(MISSED) or not changed:
         return "same"
-    is_last = tally.asked >= MOST_BLOCKS * block
-    if not (is_last or is_all):
+    if not (asked >= MOST_BLOCKS * block or is_all):
         return "more"
-    if tail(tally.asked, tally.changed, rates.noise) < LAST_LOOK / tests:
+    if tail(asked, changed, rates.noise) < LAST_LOOK / tests:
         return "changed"
     return "few" if is_all else "same"
 
@@ -184,8 +168,7 @@ REMEDY_HERE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A stored answer that the session would use for an ask of its own."""
 
     dataset: str
@@ -194,116 +177,76 @@ class _Candidate:
     stored: StoredAnswer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Again:
+class _Again(NamedTuple):
     """A candidate with what came when it was asked again, once or twice."""
 
     candidate: _Candidate
     answers: tuple[Answer, ...]
-    outcome: str  # same, changed, unsteady, failed
+    outcome: Literal["same", "changed", "unsteady", "failed"]
 
 
+@dataclass(slots=True)
 class _Source:
     """The stored answers of one session, or of several that asked the same weights.
 
-    Of each dataset it keeps the `most` that may be asked again, and counts the rest.
+    `evidence` is what was said of the model then, or is accepted since.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._parts: dict[str, list[_Candidate]] = {}
-        self._count = 0
-        self._times: list[float] = []
-        self._endpoints: set[str] = set()
-        self.sessions: set[str] = set()
-        self.is_from_cache = False
-        # What was said of the model then, or is accepted since.
-        self.evidence: list[Evidence] = []
+    candidates: list[_Candidate] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
-    def add(self, candidate: _Candidate) -> None:
-        """Count one in, and keep it where it may be needed."""
-        part = self._parts.setdefault(candidate.dataset, [])
-        if len(part) < self._most:
-            part.append(candidate)
-        answer = candidate.stored.answer
-        self._count += 1
-        at = answer.answered_at
-        self._times = [min([*self._times, at]), max([*self._times, at])]
-        self._endpoints.add(answer.endpoint)
-        self.sessions.add(candidate.stored.session_id)
-        self.is_from_cache |= answer.from_cache
+    @property
+    def is_from_cache(self) -> bool:
+        return any(each.stored.answer.from_cache for each in self.candidates)
 
-    def candidates(self) -> Iterator[_Candidate]:
-        """Return its answers, of each dataset in turn."""
-        return take_turns(map(iter, self._parts.values()))
+    def by_dataset(self) -> dict[str, list[_Candidate]]:
+        found: dict[str, list[_Candidate]] = {}
+        for each in self.candidates:
+            found.setdefault(each.dataset, []).append(each)
+        return found
 
     def describe(self, *, named: bool) -> str:
         """Describe how many answers these are, from when and where, and of what."""
-        oldest, newest = self._times
-        origins = Origins(
-            asked=0,
-            stored=self._count,
-            oldest=oldest,
-            newest=newest,
-            endpoints=tuple(sorted(self._endpoints - {""})),
-        )
-        some = list(self._parts)[:NAMED]
-        more = len(self._parts) - len(some)
-        of = f" of {', '.join(some)}{f' and {more} more' if more else ''}"
+        count = len(self.candidates)
+        origins = origins_of([each.stored.answer for each in self.candidates])
+        names = list(self.by_dataset())
+        more = len(names) - NAMED
+        of = f" of {', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''}"
         return (
-            f"{self._count} stored answer{'' if self._count == 1 else 's'}"
+            f"{count} stored answer{'' if count == 1 else 's'}"
             f"{of if named else ''} ({origins.described}) "
-            f"{'is' if self._count == 1 else 'are'}"
+            f"{'is' if count == 1 else 'are'}"
         )
 
 
+@dataclass(slots=True)
 class _Round:
     """What one endpoint was asked again of one source."""
 
-    def __init__(self, source: _Source) -> None:
-        self.source = source
-        self.again: list[_Again] = []
-        self.state: SpotDecision = "more"
+    source: _Source
+    again: list[_Again] = field(default_factory=list)
+    state: SpotDecision = "more"
 
-    def count(self, outcome: str) -> int:
+    def count(self, *outcomes: str) -> int:
         """Return how many samples came out so."""
-        return sum(each.outcome == outcome for each in self.again)
+        return sum(each.outcome in outcomes for each in self.again)
 
     @property
-    def tally(self) -> Tally:
-        """Return what the test counts."""
-        return Tally(
-            same=self.count("same"),
-            changed=self.count("changed"),
-            unsteady=self.count("unsteady"),
-        )
+    def answered(self) -> int:
+        """How many of them got an answer."""
+        return self.count("same", "changed", "unsteady")
 
 
 class ReuseCheck:
-    """The check of one session, in one of its processes.
+    """The check of one session, in one of its processes."""
 
-    `settle` gives the settings with the addresses of servers that are started for the
-    run, and `make_pool` opens the endpoints of settings.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        library: Library,
-        board: Board,
-        queue: Queue,
-        *,
-        settle: Callable[[], Settings],
-        make_pool: Callable[[Settings], Pool],
-    ) -> None:
-        self._settings = settings
+    def __init__(self, model: Model, library: Library, queue: Queue) -> None:
+        self._model = model
         self._library = library
-        self._board = board
         self._queue = queue
-        self._settle = settle
-        self._make_pool = make_pool
-        self._store = board.store.reuse
-        self._entries = {entry.fingerprint: entry for entry in board.plan.entries}
+        self._board = queue.board
+        self._store = queue.board.store
+        self._entries = {entry.fingerprint: entry for entry in self._board.plan.entries}
         self._rounds: list[_Round] = []
         self._sources: list[_Source] = []
 
@@ -311,49 +254,65 @@ class ReuseCheck:
         """Find out, or wait for the process that does; `VlmEvalError` if refused."""
         board = self._board
         run_id, session_id = board.plan.run_id, board.session_id
-        while found := self._store.begin(run_id, session_id, board.owner):
-            if found.state == "refused":
-                raise VlmEvalError(found.words)
-            if found.state == "settled":
+        while found := self._store.begin_check(run_id, session_id, board.owner):
+            state, words = found
+            if state == "refused":
+                raise VlmEvalError(words)
+            if state == "settled":
                 # New answers may count by now.
                 board.refresh()
                 return
             time.sleep(POLL_S)
-            board.store.leases.release_dead()
+            self._store.release_dead()
         try:
             result = self._find_out()
         except VlmEvalError as error:
-            self._store.end(session_id, None, str(error))
+            self._store.end_check(session_id, None, str(error))
             raise
         except KeyboardInterrupt:
             # Other processes must not take it for a check that was passed.
             unchecked = SpotCheck(state="unchecked", why="interrupted")
-            self._store.end(session_id, unchecked, INTERRUPTED)
+            self._store.end_check(session_id, unchecked, INTERRUPTED)
             raise
-        self._store.end(session_id, result)
+        self._store.end_check(session_id, result)
 
     def _find_out(self) -> SpotCheck | None:
         """Return what was found out, None if no stored answer would be used."""
         if next(self._candidates(), None) is None:
             return None
-        settings = self._settings
+        settings = self._model.settings
         if settings.mode == "score":
             return SpotCheck(state="unchecked", why="--vlm-mode=score asks nothing")
         if settings.reuse == "always":
             if backend_of(settings).is_served and settings.api_bases:
                 self._sources = self._find_sources()
-                asyncio.run(self._accept_places(settings))
+                asyncio.run(self._accept_places())
             return SpotCheck(state="unchecked", why="--vlm-reuse=always")
         self._sources = self._find_sources()
-        return asyncio.run(self._ask_again(self._settle()))
+        self._model.settle()
+        return asyncio.run(self._ask_again())
 
     # Which answers
 
     def _candidates(self) -> Iterator[_Candidate]:
         """Yield the stored answers that would be used, dataset by dataset."""
+        seed = self._model.settings.seed
         served = self._queue.may_serve()
-        for each in shuffled(self._entries, self._settings.seed):
-            yield from self._of_dataset(each, served=served)
+        for fingerprint in shuffled(self._entries, seed):
+            entry = self._entries[fingerprint]
+            make = partial(_Candidate, entry.dataset, fingerprint)
+            missing = []
+            for index in shuffled(entry.indexes, seed):
+                for repeat in range(self._board.plan.repeats):
+                    stored = self._board.get(fingerprint, index, repeat)
+                    if stored is None:
+                        missing.append(Ask(index, repeat))
+                    elif stored.answer.from_store:
+                        yield make(Ask(index, repeat), stored)
+            if served:
+                for _, found in self._queue.look_up(fingerprint, missing):
+                    for ask, stored in found.items():
+                        yield make(ask, stored)
 
     def _find_sources(self) -> list[_Source]:
         """Return the stored answers by where they are from.
@@ -361,7 +320,6 @@ class ReuseCheck:
         What a session took from the cache is a source of its own: what its endpoint
         said then is not evidence of those answers.
         """
-        most = (MOST_BLOCKS + 1) * self._settings.spot_check
         found: dict[tuple[str, bool], _Source] = {}
         candidates = list(self._candidates())
         evidence = self._store.evidence_of(
@@ -375,98 +333,68 @@ class ReuseCheck:
                 said = evidence.get(stored.session_id, ())
                 same = checksums(said)
                 which = same if same and not stored.answer.from_cache else key
-                found[key] = merged.setdefault(which, _Source(most))
+                found[key] = merged.setdefault(which, _Source())
                 found[key].evidence += said
-            found[key].add(candidate)
+            found[key].candidates.append(candidate)
         return list(merged.values())
-
-    def _of_dataset(self, fingerprint: str, *, served: bool) -> Iterator[_Candidate]:
-        entry = self._entries[fingerprint]
-        make = partial(_Candidate, dataset=entry.dataset, fingerprint=fingerprint)
-        missing = []
-        for index in shuffled(entry.indexes, self._settings.seed):
-            for repeat in range(self._board.plan.repeats):
-                stored = self._board.get(fingerprint, index, repeat)
-                if stored is None:
-                    missing.append(Ask(index, repeat))
-                elif stored.answer.from_store:
-                    yield make(ask=Ask(index, repeat), stored=stored)
-        for start in range(0, len(missing) if served else 0, LOOK_UP):
-            some = missing[start : start + LOOK_UP]
-            for ask, stored in self._queue.find_cached(fingerprint, some).items():
-                yield make(ask=ask, stored=stored)
 
     # What the model says of itself, and answers
 
-    async def _ask_again(self, settings: Settings) -> SpotCheck:
-        journal = Journal(str(settings.model))
-        aside, now = await self._look(self._make_pool(settings))
-        board = self._board
-        self._store.record_evidence(board.plan.run_id, board.session_id, now)
+    async def _ask_again(self) -> SpotCheck:
+        settings = self._model.settings
+        aside, now = await self._look()
         for source in self._sources:
             if new := differences(source.evidence, now, IDENTIFYING):
                 raise VlmEvalError(self._explain_evidence(source, new, now))
         unsure = [each for each in self._sources if not _has_same_weights(each, now)]
         if not unsure:
             return SpotCheck(state="weights")
-        every = _one_by_one(settings, aside)
-        tests = len(every) * len(unsure)
-        try:
+        every: list[tuple[str, ...]] = [settings.api_bases]
+        if backend_of(settings).is_served and settings.cluster is None:
             # Each is asked the same: one of them may have another model.
-            for one in every:
-                pool = self._make_pool(one)
-                try:
-                    asker = Asker(pool, one.retries, journal)
-                    for source in unsure:
-                        this = _Round(source)
-                        self._rounds.append(this)
-                        await self._compare(one, asker, this, now, tests=tests)
-                finally:
-                    await pool.close()
-        finally:
-            self._keep(journal)
+            names = dict.fromkeys(map(normalize_api_base, settings.api_bases))
+            every = [(name,) for name in names if name not in aside]
+        tests = len(every) * len(unsure)
+        for api_bases in every:
+            pool = self._model.open(api_bases=api_bases)
+            asker = Asker(settings, pool, str(settings.model))
+            rounds: list[_Round] = []
+            try:
+                for source in unsure:
+                    rounds.append(_Round(source))
+                    await self._compare(asker, rounds[-1], now, tests=tests)
+            finally:
+                self._rounds += rounds
+                self._keep(asker, rounds)
+                await pool.close()
         self._replace_stored()
         return self._result()
 
-    async def _accept_places(self, settings: Settings) -> None:
+    async def _accept_places(self) -> None:
         """Keep in mind where the model lies now, if nothing else tells it from then."""
-        if not any(each.found.get(n) for n in PLACES for each in self._said):
+        said = [each for source in self._sources for each in source.evidence]
+        if not any(each.found.get(name) for name in PLACES for each in said):
             return
-        pool = self._make_pool(settings)
         try:
-            await pool.check()
-            now = await pool.describe()
+            _, now = await self._look()
         except VlmEvalError:
             # Nothing is learnt of what cannot be reached, and nothing need be.
             return
-        finally:
-            await pool.close()
         others = [name for name in IDENTIFYING if name not in PLACES]
         moved = {
-            session_id
+            candidate.stored.session_id
             for source in self._sources
             if differences(source.evidence, now, PLACES)
             and not differences(source.evidence, now, others)
-            for session_id in source.sessions
+            for candidate in source.candidates
         }
-        board = self._board
-        self._store.record_evidence(board.plan.run_id, board.session_id, now)
-        self._store.accept_evidence(moved, board.session_id)
+        self._store.accept_evidence(moved, self._board.session_id)
 
-    @property
-    def _said(self) -> list[Evidence]:
-        return [said for source in self._sources for said in source.evidence]
-
-    async def _look(self, pool: Pool) -> tuple[Collection[str], Sequence[Evidence]]:
+    async def _look(self) -> tuple[Collection[str], Sequence[Evidence]]:
         """Return which endpoints cannot be asked, and what the others say."""
+        pool = self._model.open()
         try:
-            return await self._reach(pool), await pool.describe()
-        finally:
-            await pool.close()
-
-    async def _reach(self, pool: Pool) -> Collection[str]:
-        try:
-            return await pool.check()
+            aside, now = await pool.check(), await pool.describe()
         except VlmEvalError as error:
             if any(map(self._board.is_wanting, self._entries)):
                 raise
@@ -475,87 +403,85 @@ class ReuseCheck:
                 "can only be found out by asking it. --vlm-mode=score or "
                 "--vlm-reuse=always uses them unchecked."
             ) from None
+        finally:
+            await pool.close()
+        self._store.record_evidence(
+            self._board.plan.run_id, self._board.session_id, now
+        )
+        return aside, now
 
-    def _keep(self, journal: Journal) -> None:
+    def _keep(self, asker: Asker, rounds: Sequence[_Round]) -> None:
         """Write down what was asked again, and which requests failed."""
-        board = self._board
-        ids = board.plan.run_id, board.session_id
+        ids = self._board.plan.run_id, self._board.session_id
         asked = [
             (each.candidate.stored.seq, answer)
-            for each in self._all
+            for this in rounds
+            for each in this.again
             for answer in each.answers
         ]
-        self._store.record_answers(*ids, asked)
-        board.store.accounting.record(*ids, journal.take())
+        self._store.record_spot_answers(*ids, asked)
+        self._store.record_failures(*ids, asker.take_failures())
 
     async def _compare(
-        self,
-        settings: Settings,
-        asker: Asker,
-        this: _Round,
-        now: Sequence[Evidence],
-        *,
-        tests: int,
+        self, asker: Asker, this: _Round, now: Sequence[Evidence], *, tests: int
     ) -> None:
         """Ask one endpoint block after block until the answers tell."""
-        candidates = this.source.candidates()
+        settings = self._model.settings
+        left = deque(take_turns(map(iter, this.source.by_dataset().values())))
         block = target = settings.spot_check
         rates = SAMPLED if settings.temperature else GREEDY
-        following = next(candidates, None)
         while True:
-            part: list[_Candidate] = []
-            while following is not None and len(part) < target - this.tally.asked:
-                part.append(following)
-                following = next(candidates, None)
-            ask = partial(self._ask_twice, settings, asker)
+            wanted = min(len(left), target - this.answered)
+            part = [left.popleft() for _ in range(wanted)]
+            ask = partial(self._ask_twice, asker)
             this.again += await asyncio.gather(*map(ask, part))
-            _check_failures(this, block, is_all=following is None)
-            tally = this.tally
-            if tally.asked < target and following is not None:
+            _check_failures(this, block, is_all=not left)
+            if this.answered < target and left:
                 continue
-            is_all = following is None
-            this.state = decide(tally, rates, block=block, is_all=is_all, tests=tests)
+            this.state = decide(
+                this.answered,
+                this.count("changed"),
+                rates,
+                block=block,
+                is_all=not left,
+                tests=tests,
+            )
             if this.state == "changed":
                 raise VlmEvalError(self._explain_answers(this, now))
             if this.state != "more":
                 return
             target += block
 
-    async def _ask_twice(
-        self, settings: Settings, asker: Asker, candidate: _Candidate
-    ) -> _Again:
+    async def _ask_twice(self, asker: Asker, candidate: _Candidate) -> _Again:
         """Ask again, and once more if the answer is another one."""
-        fingerprint, ask = candidate.fingerprint, candidate.ask
-        answers: list[Answer] = []
-        make = partial(_Again, candidate=candidate)
+        settings, ask = self._model.settings, candidate.ask
         same = partial(is_same, sampled=settings.temperature != 0)
-        library = self._library
+        answers: list[Answer] = []
         try:
-            request = write_request(library, settings, candidate.dataset, ask.sample)
+            request = write_request(
+                self._library, settings, candidate.dataset, ask.sample
+            )
         except VlmEvalError:
-            return make(answers=(), outcome="failed")
+            return _Again(candidate, (), "failed")
         before = candidate.stored.answer
         for _ in range(2):
-            answer = await asker.ask(fingerprint, ask.sample, request)
+            answer = await asker.ask(candidate.fingerprint, ask.sample, request)
             answers.append(replace(answer, repeat=ask.repeat))
             if answer.state in UNANSWERED:
-                return make(answers=tuple(answers), outcome="failed")
+                return _Again(candidate, tuple(answers), "failed")
             if same(answer, before):
                 break
         if same(answers[0], before):
-            return make(answers=tuple(answers), outcome="same")
+            return _Again(candidate, tuple(answers), "same")
         steady = same(answers[0], answers[1])
-        return make(answers=tuple(answers), outcome="changed" if steady else "unsteady")
+        return _Again(candidate, tuple(answers), "changed" if steady else "unsteady")
 
     # What came of it
 
-    @property
-    def _all(self) -> list[_Again]:
-        return [each for this in self._rounds for each in this.again]
-
     def _result(self) -> SpotCheck:
-        count = Counter(each.outcome for each in self._all)
-        few = sum(each.tally.asked for each in self._rounds if each.state == "few")
+        every = [each for this in self._rounds for each in this.again]
+        count = Counter(each.outcome for each in every)
+        few = sum(each.answered for each in self._rounds if each.state == "few")
         return SpotCheck(
             state="few" if few else "same",
             few=few,
@@ -564,9 +490,7 @@ class ReuseCheck:
             changed=count["changed"],
             unsteady=count["unsteady"],
             failed=count["failed"],
-            requests=sum(
-                answer.attempts for each in self._all for answer in each.answers
-            ),
+            requests=sum(answer.attempts for each in every for answer in each.answers),
         )
 
     def _replace_stored(self) -> None:
@@ -580,12 +504,8 @@ class ReuseCheck:
         }
         if not new:
             return
-        board = self._board
-        board.add(
-            board.store.answers.record(
-                board.plan.run_id, board.session_id, list(new.values())
-            )
-        )
+        ids = self._board.plan.run_id, self._board.session_id
+        self._board.add(self._store.record(*ids, list(new.values())))
 
     def _explain_evidence(
         self, source: _Source, new: Sequence[str], now: Sequence[Evidence]
@@ -600,32 +520,30 @@ class ReuseCheck:
         )
 
     def _explain_answers(self, this: _Round, now: Sequence[Evidence]) -> str:
-        tally = this.tally
         changed = [each for each in this.again if each.outcome == "changed"]
-        example = changed[0]
-        unsteady = f", {tally.unsteady} differently each time" if tally.unsteady else ""
+        (_, _, ask, stored), answers, _ = changed[0]
+        unsteady = this.count("unsteady")
+        differently = f", {unsteady} differently each time" if unsteady else ""
         where = {answer.endpoint for each in this.again for answer in each.answers}
         systems = _system_fingerprints(this.again)
         hints = differences(this.source.evidence, now, HINTS)
         return "\n".join(
             [
                 f"{self._describe(this.source)} not of the model at hand: of "
-                f"{tally.asked} samples that were asked again {tally.changed} got "
-                f"another answer, twice the same{unsteady}, which is more than "
+                f"{this.answered} samples that were asked again {len(changed)} got "
+                f"another answer, twice the same{differently}, which is more than "
                 "run-to-run noise explains.",
                 f"    asked now: {', '.join(sorted(where - {''}))}",
                 *(f"    {line}" for line in (*hints, *systems)),
-                f"    for example {example.candidate.dataset}-"
-                f"{example.candidate.ask.sample}: stored "
-                f"{_brief(example.candidate.stored.answer)}, now "
-                f"{_brief(example.answers[-1])}",
+                f"    for example {changed[0].candidate.dataset}-{ask.sample}: stored "
+                f"{_brief(stored.answer)}, now {_brief(answers[-1])}",
                 self._remedy,
             ]
         )
 
     @property
     def _remedy(self) -> str:
-        is_served = backend_of(self._settings).is_served
+        is_served = backend_of(self._model.settings).is_served
         return REMEDY if is_served else REMEDY_HERE
 
     def _describe(self, source: _Source) -> str:
@@ -640,18 +558,10 @@ def _has_same_weights(source: _Source, now: Sequence[Evidence]) -> bool:
     return len(weights) == 1 and None not in weights
 
 
-def _one_by_one(settings: Settings, aside: Collection[str]) -> list[Settings]:
-    """Return the settings with each of several endpoints alone, but for those aside."""
-    if not backend_of(settings).is_served or settings.cluster is not None:
-        return [settings]
-    names = dict.fromkeys(map(normalize_api_base, settings.api_bases))
-    return [replace(settings, api_bases=(name,)) for name in names if name not in aside]
-
-
 def _check_failures(this: _Round, block: int, *, is_all: bool) -> None:
     """Give up where many requests fail, or all that there are."""
     failed = this.count("failed")
-    if failed <= block // 2 and (this.tally.asked or not is_all):
+    if failed <= block // 2 and (this.answered or not is_all):
         return
     answers = [answer for each in this.again for answer in each.answers]
     errors = [answer.error for answer in answers if answer.error]
@@ -671,11 +581,8 @@ def _system_fingerprints(again: Sequence[_Again]) -> list[str]:
     new = sorted(now - then - {""})
     if not (then and new):
         return []
-    return [f"system_fingerprint was {_or(then)} and is {_or(new)}"]
-
-
-def _or(values: Sequence[str] | set[str]) -> str:
-    return " or ".join(sorted(values))
+    was, now_is = " or ".join(sorted(then)), " or ".join(new)
+    return [f"system_fingerprint was {was} and is {now_is}"]
 
 
 def _brief(answer: Answer) -> str:

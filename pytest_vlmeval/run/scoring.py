@@ -24,14 +24,14 @@ from pytest_vlmeval.records import (
     Verdict,
     is_right,
 )
-from pytest_vlmeval.run.judge import MajorityJudge, choose_by_majority, unite
+from pytest_vlmeval.run.judge import ask_majority, choose_by_majority, unite
 from pytest_vlmeval.sandbox.calls import Submission, score_in_sandbox, submit_in_sandbox
 from pytest_vlmeval.sandbox.environment import HeldFolder
 from pytest_vlmeval.sandbox.process import SandboxFault
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
-    from pytest_vlmeval.records import Answer, Scoring
+    from pytest_vlmeval.records import Answer, JudgeReply, Scoring
     from pytest_vlmeval.run.judge import Judge
     from pytest_vlmeval.run.queue import Board
     from pytest_vlmeval.run.store.asking import StoredAnswer
@@ -47,7 +47,11 @@ def average(scores: Sequence[Score]) -> Score:
     first = scores[0]
     if len(scores) == 1:
         return first
-    verdicts = _average_verdicts(scores)
+    by_index = [{each.index: each for each in score.verdicts} for score in scores]
+    verdicts = tuple(
+        _average_verdict([each[verdict.index] for each in by_index])
+        for verdict in first.verdicts
+    )
     unanswered = {
         verdict.index
         for score in scores
@@ -99,14 +103,6 @@ def _average_sound(
     )
 
 
-def _average_verdicts(scores: Sequence[Score]) -> tuple[Verdict, ...]:
-    by_index = [{each.index: each for each in score.verdicts} for score in scores]
-    return tuple(
-        _average_verdict([each[verdict.index] for each in by_index])
-        for verdict in scores[0].verdicts
-    )
-
-
 def _average_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     values = tuple(each.value for each in verdicts)
     known = [value for value in values if value is not None]
@@ -141,52 +137,39 @@ def _mean(values: Sequence[float]) -> float:
 
 if TYPE_CHECKING:
     Stored = Mapping[str, StoredAnswer | None]
+    AskJudge = Callable[..., list[JudgeReply]]
 
 
-class StoredScores:
-    """Finds them by the answers that a board knows."""
+def find_score(
+    board: Board, entry: PlanEntry, judge: str = "", *, brief: bool = False
+) -> Score | VlmEvalError | None:
+    """Return the score of a dataset, why there is none, or None if it was not tried.
 
-    def __init__(self, board: Board) -> None:
-        self._store = board.store
-        self._board = board
-        self._plan = board.plan
+    It is that of the answers that `board` knows. `judge` names one of several, whose
+    majority it is otherwise. A `brief` score may come without its verdicts.
+    """
+    repeats = range(board.plan.repeats)
+    scores = []
+    for repeat in repeats:
+        stored = {
+            index: board.get(entry.fingerprint, index, repeat)
+            for index in entry.indexes
+        }
+        score_id = name_score(board.plan, entry, stored, judge or entry.judge)
+        # Of several repeats the verdicts make the score.
+        found = board.store.load_score(score_id, brief=brief and len(repeats) == 1)
+        if not isinstance(found, Score):
+            return found
+        scores.append(found)
+    return average(scores)
 
-    def find(
-        self, entry: PlanEntry, judge: str = "", *, brief: bool = False
-    ) -> Score | None:
-        """Return the score of a dataset, if there is one.
 
-        `judge` names one of several, whose majority it is otherwise. A `brief` score
-        may come without its verdicts.
-        """
-        found = self.outcome(entry, judge, brief=brief)
-        return found if isinstance(found, Score) else None
-
-    def outcome(
-        self, entry: PlanEntry, judge: str = "", *, brief: bool = False
-    ) -> Score | VlmEvalError | None:
-        """Return the score, why there is none, or None while it was not tried."""
-        repeats = range(self._plan.repeats)
-        scores = []
-        for repeat in repeats:
-            stored = {
-                index: self._board.get(entry.fingerprint, index, repeat)
-                for index in entry.indexes
-            }
-            score_id = name_score(self._plan, entry, stored, judge or entry.judge)
-            # Of several repeats the verdicts make the score.
-            found = self._store.scores.load(score_id, brief=brief and len(repeats) == 1)
-            if not isinstance(found, Score):
-                return found
-            scores.append(found)
-        return average(scores)
-
-    def by_judge(self, entry: PlanEntry) -> tuple[Score, ...]:
-        """Return the scores of each judge where there are several."""
-        if len(entry.judges) < 2:
-            return ()
-        found = [self.find(entry, name) for name in entry.judges]
-        return tuple(score for score in found if score is not None)
+def find_scores_by_judge(board: Board, entry: PlanEntry) -> tuple[Score, ...]:
+    """Return the scores of each judge where there are several."""
+    if len(entry.judges) < 2:
+        return ()
+    found = [find_score(board, entry, name) for name in entry.judges]
+    return tuple(score for score in found if isinstance(score, Score))
 
 
 def name_score(plan: Plan, entry: PlanEntry, stored: Stored, judge: str) -> str:
@@ -220,8 +203,6 @@ class Scorer:
         self._board = board
         self._plan = board.plan
         self._store = board.store
-        self._session_id = board.session_id
-        self._owner = board.owner
         self._judges = judges
         self._scores: dict[str, Score | VlmEvalError] = {}
         self._verdicts: dict[str, Mapping[str, Verdict]] = {}
@@ -254,7 +235,7 @@ class Scorer:
             index: self._board.get(entry.fingerprint, index) for index in entry.indexes
         }
         for name in {entry.judge, *entry.judges}:
-            self._store.scores.forget(name_score(self._plan, entry, stored, name))
+            self._store.forget_score(name_score(self._plan, entry, stored, name))
 
     def verdict(self, entry: PlanEntry, index: str) -> Verdict:
         """Return the verdict of one sample of a scored dataset."""
@@ -272,13 +253,14 @@ class Scorer:
         stored = {index: self._answer(entry, index, repeat) for index in entry.indexes}
         if len(entry.judges) < 2:
             judge = self._judges.get(entry.judge)
-            return self._find_or_compute(entry, stored, entry.judge, judge)
+            ask = None if judge is None else judge.ask
+            return self._find_or_compute(entry, stored, entry.judge, ask)
         scores = [
-            self._find_or_compute(entry, stored, name, self._judges[name])
+            self._find_or_compute(entry, stored, name, self._judges[name].ask)
             for name in entry.judges
         ]
         chosen = choose_by_majority(scores)
-        majority = MajorityJudge(self._judges, chosen)
+        majority = partial(ask_majority, self._judges, chosen)
         return self._find_or_compute(
             entry, stored, entry.judge, majority, lambda it: unite(it, scores, chosen)
         )
@@ -288,33 +270,33 @@ class Scorer:
         entry: PlanEntry,
         stored: Stored,
         name: str,
-        judge: Judge | MajorityJudge | None,
+        ask: AskJudge | None,
         finish: Callable[[Score], Score] = lambda score: score,
     ) -> Score:
         """Score by one judge, unless this or another process did so already."""
         score_id = name_score(self._plan, entry, stored, name)
         looked_at = time.monotonic()
         while True:
-            state = self._store.scores.claim(
+            state = self._store.claim_score(
                 score_id,
                 self._plan.run_id,
                 entry.fingerprint,
-                self._session_id,
-                self._owner,
+                self._board.session_id,
+                self._board.owner,
             )
             if state == "mine":
                 return self._compute(
                     score_id,
-                    lambda: finish(self._score_now(entry, stored, name, judge)),
+                    lambda: finish(self._score_now(entry, stored, name, ask)),
                     entry.dataset,
                 )
             if state != "taken":
                 break
             time.sleep(POLL_S)
             if time.monotonic() - looked_at > DEAD_S:
-                self._store.leases.release_dead()
+                self._store.release_dead()
                 looked_at = time.monotonic()
-        found = self._store.scores.load(score_id)
+        found = self._store.load_score(score_id)
         if isinstance(found, Score):
             return found
         raise found or VlmEvalError(f"The score of {entry.dataset} is gone.")
@@ -334,15 +316,15 @@ class Scorer:
             score = make()
         except SandboxFault as fault:
             error = VlmEvalError(log_error(self._settings, fault, "Scoring", dataset))
-            self._store.scores.fail(score_id, error)
+            self._store.fail_score(score_id, error)
             raise error from None
         except VlmEvalError as error:
-            self._store.scores.fail(score_id, error)
+            self._store.fail_score(score_id, error)
             raise
         except BaseException:
-            self._store.scores.abandon(score_id, self._owner)
+            self._store.abandon_score(score_id, self._board.owner)
             raise
-        self._store.scores.finish(score_id, score)
+        self._store.finish_score(score_id, score)
         return score
 
     def _score_now(
@@ -350,7 +332,7 @@ class Scorer:
         entry: PlanEntry,
         stored: Stored,
         name: str,
-        judge: Judge | MajorityJudge | None,
+        ask: AskJudge | None,
     ) -> Score:
         usable = {
             index for index, each in stored.items() if each and each.answer.is_usable
@@ -368,9 +350,7 @@ class Scorer:
             prepared,
             self._read_answers(stored, scoring),
             empty=_find_empty(stored),
-            judge=None
-            if judge is None
-            else partial(judge.ask, fingerprint=entry.fingerprint),
+            judge=ask and partial(ask, fingerprint=entry.fingerprint),
             scoring=scoring,
             deadline_s=self._settings.score_timeout_s,
         )

@@ -142,20 +142,18 @@ class EarlyStops:
             self._found[name] = Whole(dataset=name, why=line)
         finally:
             if done:
-                self._end(watched)
-
-    def _end(self, watched: _Watched) -> None:
-        """Let all be asked of what did not stop, and tell those who wait."""
-        if not isinstance(self._found.get(watched.entry.dataset), Stop):
-            self._let_ask(watched, len(watched.sizes))
-        watched.settled.set()
+                # All is asked of what did not stop.
+                if not isinstance(self._found.get(watched.entry.dataset), Stop):
+                    self._let_ask(watched, len(watched.sizes))
+                watched.settled.set()
 
     def _look(self, watched: _Watched, *, waiting: bool) -> bool:
         """Return whether all is said: it stops, it cannot stop, or no look is left."""
         entry = watched.entry
         for number, size in enumerate(watched.sizes):
             first = replace(entry, indexes=entry.indexes[:size])
-            if not waiting and not self._is_answered(first):
+            known = (self._board.get(entry.fingerprint, i) for i in first.indexes)
+            if not waiting and None in known:
                 return False
             self._let_ask(watched, number + 1)
             for index in first.indexes:
@@ -165,8 +163,7 @@ class EarlyStops:
                 self._found[entry.dataset] = found
                 if isinstance(found, Stop):
                     self._board.hold(entry.fingerprint, size, more=False)
-                    runs = self._board.store.runs
-                    runs.narrow_plan(self._board.session_id, first)
+                    self._board.store.narrow_plan(self._board.session_id, first)
                 return True
         return True
 
@@ -192,12 +189,6 @@ class EarlyStops:
             asked=len(first.indexes),
             total=len(watched.entry.indexes),
             decisions=tuple(found for _, found in sorted(watched.decided.items())),
-        )
-
-    def _is_answered(self, first: PlanEntry) -> bool:
-        return all(
-            self._board.get(first.fingerprint, index) is not None
-            for index in first.indexes
         )
 
     def _let_ask(self, watched: _Watched, number: int) -> None:

@@ -59,7 +59,7 @@ def run_runs(config: pytest.Config, write: Write) -> int:
     from pytest_vlmeval.reports.comparison import list_runs
 
     with closing(_find_store(get_settings(config))) as store:
-        write(list_runs(store.history))
+        write(list_runs(store))
     return int(pytest.ExitCode.OK)
 
 
@@ -75,7 +75,7 @@ def run_report(config: pytest.Config, write: Write) -> int:
             "give --vlm-report=FILE.html, --vlm-export=DIR, or both."
         )
     with closing(_find_store(settings)) as store:
-        run = store.history.find(settings.run, settings.model)
+        run = store.find_run(settings.run, settings.model)
         found = load_run(store, settings.cache_dir, run.run_id)
         for line in write_reports(found, settings):
             write(line)
@@ -98,7 +98,7 @@ def run_compare(config: pytest.Config, write: Write) -> int:
         )
     with closing(_find_store(settings)) as store:
         old, new = (
-            load_run(store, settings.cache_dir, store.history.find(name).run_id)
+            load_run(store, settings.cache_dir, store.find_run(name).run_id)
             for name in names
         )
         found, lines = compare_alike(new, old)
@@ -604,7 +604,7 @@ def examine_store(settings: Settings) -> Diagnosis:
         return Diagnosis("store", "ok", text)
     try:
         with closing(Store(settings.work_dir, settings.store)) as store:
-            count = len(store.history.runs())
+            count = len(store.runs())
     except VlmEvalError as error:
         return _from_error("store", error)
     noun = "run" if count == 1 else "runs"

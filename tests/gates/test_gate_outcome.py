@@ -53,16 +53,16 @@ def test_the_store_gives_back_what_it_was_given(store: Store) -> None:
     bare = GateResult(
         dataset="Data", gate="completeness", outcome="passed", message="complete"
     )
-    store.gates.save("session", "run", [RESULT, bare])
-    store.gates.save("other session", "run", [replace(bare, dataset="Else")])
-    assert store.gates.load("session") == (bare, RESULT)
+    store.save_gates("session", "run", [RESULT, bare])
+    store.save_gates("other session", "run", [replace(bare, dataset="Else")])
+    assert store.load_gates("session") == (bare, RESULT)
 
 
 def test_the_newest_result_of_a_session_counts(store: Store) -> None:
-    store.gates.save("session", "run", [RESULT])
+    store.save_gates("session", "run", [RESULT])
     newer = replace(RESULT, outcome="passed", fails=False)
-    store.gates.save("session", "run", [newer])
-    assert store.gates.load("session") == (newer,)
+    store.save_gates("session", "run", [newer])
+    assert store.load_gates("session") == (newer,)
 
 
 @pytest.mark.parametrize(

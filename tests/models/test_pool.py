@@ -11,10 +11,10 @@ import pytest
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.client import OutageError
 from pytest_vlmeval.models.pool import Pool
-from pytest_vlmeval.records import Answer
-from pytest_vlmeval.run.engine import Asker, Journal
+from pytest_vlmeval.records import Answer, FailedAttempt
+from pytest_vlmeval.run.engine import Asker
 from tests.support.endpoint_calls import text_request
-from tests.support.pool_calls import make_pool
+from tests.support.pool_calls import asking_settings, make_pool
 from tests.support.server_fixtures import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
@@ -30,15 +30,19 @@ def run(pool: Pool, work: Callable[[Pool], Awaitable[object]]) -> None:
     asyncio.run(inside())
 
 
-def ask_all(pool: Pool, count: int, journal: Journal | None = None) -> list[Answer]:
+def ask_all(
+    pool: Pool, count: int, failures: list[FailedAttempt] | None = None
+) -> list[Answer]:
     answers: list[Answer] = []
 
     async def work(pool: Pool) -> None:
-        asker = Asker(pool, 5, journal or Journal("tiny-vlm"))
+        asker = Asker(asking_settings(retries=5), pool, "tiny-vlm")
         asked = (
             asker.ask("Data-1", str(n), text_request(f"<{n}>")) for n in range(count)
         )
         answers.extend(await asyncio.gather(*asked))
+        if failures is not None:
+            failures.extend(asker.take_failures())
 
     run(pool, work)
     return answers
@@ -67,7 +71,7 @@ def test_a_dead_endpoint_is_set_aside_and_taken_back(vlm_server: StartServer) ->
     bad.kill()
 
     async def work(pool: Pool) -> None:
-        asker = Asker(pool, 5, Journal("tiny-vlm"))
+        asker = Asker(asking_settings(retries=5), pool, "tiny-vlm")
         one = [asker.ask("D", str(n), text_request(f"<{n}>")) for n in range(40)]
         assert states(list(await asyncio.gather(*one))) == {"answered"}
         assert [endpoint.aside for endpoint in pool.endpoints] == [False, True]
@@ -111,7 +115,7 @@ def test_an_outage_ends_the_asking(vlm_server: StartServer) -> None:
     server.kill()
 
     async def work(pool: Pool) -> None:
-        asker = Asker(pool, 20, Journal("tiny-vlm"))
+        asker = Asker(asking_settings(retries=20), pool, "tiny-vlm")
         asked = (asker.ask("D", str(n), text_request("?")) for n in range(20))
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(each) for each in results} == {OutageError}
@@ -128,11 +132,10 @@ def test_a_400_among_others_is_confirmed_alone(vlm_server: StartServer) -> None:
         latency_s=0.05,
         rules=[{**message, "contains": "<3>"}, {**message, "times": 4}],
     )
-    journal = Journal("tiny-vlm")
-    answers = ask_all(make_pool(server.url), 8, journal)
+    attempts: list[FailedAttempt] = []
+    answers = ask_all(make_pool(server.url), 8, attempts)
     assert [each.index for each in answers if each.state == "failed"] == ["3"]
     assert answers[3].attempts == 2
-    attempts = journal.take()
     assert {each.kind for each in attempts} == {"400"}
     assert len(attempts) == 6
 

@@ -40,7 +40,7 @@ def report(folder: Path) -> RunReport:
     reports = []
     for name in ("new", "old"):
         store = Store(folder / name)
-        run = store.history.runs()[0]
+        run = store.runs()[0]
         gate = GateResult(
             dataset=DATASET,
             gate="threshold",
@@ -49,7 +49,7 @@ def report(folder: Path) -> RunReport:
             metric="Overall",
             fails=True,
         )
-        store.gates.save(SESSION, run.run_id, [gate])
+        store.save_gates(SESSION, run.run_id, [gate])
         reports.append(load_run(store, folder / "cache", run.run_id))
         store.close()
     return compare(*reports)

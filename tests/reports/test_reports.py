@@ -116,7 +116,7 @@ def test_flips_against_the_baseline(
     result = project.ask(server.url, "--vlm-fresh", "--vlm-report=report.html")
     result.stdout.fnmatch_lines(["vlmeval: report: *"])
     store = Store(project.store.parent)
-    run = store.history.runs()[0]
+    run = store.runs()[0]
     cache = Path(os.environ["VLM_CACHE_DIR"])
     report = load_run(store, cache, run.run_id)
     store.close()

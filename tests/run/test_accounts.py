@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def open_plan(store: Store, *names: str, session_id: str = "s1") -> Plan:
-    run_id = store.runs.open({"model": "tiny-vlm"}, session_id, fresh=False)
+    run_id = store.open_run({"model": "tiny-vlm"}, session_id, fresh=False)
     entries = tuple(
         PlanEntry(dataset=name, fingerprint=f"{name}-1", modified=False, indexes=("1",))
         for name in names
@@ -66,11 +66,11 @@ def test_sums_and_percentiles_by_the_nearest_rank(store: Store) -> None:
     plan = open_plan(store, "Data", "More")
     # 1 to 100 ms: the p-th percentile by the nearest rank is p ms.
     new = [answer(n, float(n), attempts=1 + (n % 10 == 0)) for n in range(100, 0, -1)]
-    store.answers.record(plan.run_id, "s1", new)
-    store.answers.record(
+    store.record(plan.run_id, "s1", new)
+    store.record(
         plan.run_id, "s1", [answer(1, 500.0, fingerprint="More-1", attempts=3)]
     )
-    account = store.accounting.read(plan)
+    account = store.account(plan)
     data, more = account.datasets
     assert (data.dataset, data.asked, data.answers, data.failed) == (
         "Data",
@@ -100,10 +100,10 @@ def test_what_failed_has_no_latency_and_what_was_never_asked_no_request(
         answer(2, 9_000.0, state="failed", attempts=3),
         answer(3, 0.0, state="failed", attempts=0),
     ]
-    store.answers.record(plan.run_id, "s1", new)
+    store.record(plan.run_id, "s1", new)
     attempts = [failed(2, "500"), failed(2, "timeout"), failed(2, "500")]
-    store.accounting.record(plan.run_id, "s1", attempts)
-    (data,) = store.accounting.read(plan).datasets
+    store.record_failures(plan.run_id, "s1", attempts)
+    (data,) = store.account(plan).datasets
     assert (data.requests, data.retries, data.answers, data.failed) == (4, 2, 1, 2)
     assert (data.latency_p50_ms, data.latency_p99_ms) == (10, 10)
     assert data.errors == {"500": 2, "timeout": 1}
@@ -116,8 +116,8 @@ def test_each_turn_of_a_conversation_is_one_request(store: Store) -> None:
         answer(1, 10.0, turns=3, earlier=earlier, attempts=3),
         answer(2, 10.0, turns=4, earlier=earlier, attempts=5, state="failed"),
     ]
-    store.answers.record(plan.run_id, "s1", new)
-    account = store.accounting.read(plan, "s1")
+    store.record(plan.run_id, "s1", new)
+    account = store.account(plan, "s1")
     assert (account.model.requests, account.model.retries) == (8, 2)
     assert [each.retries for each in new] == [0, 2]
     assert format_account(account) == [
@@ -128,8 +128,8 @@ def test_each_turn_of_a_conversation_is_one_request(store: Store) -> None:
 
 def test_a_single_request_is_one_request(store: Store) -> None:
     plan = open_plan(store, "Data")
-    store.answers.record(plan.run_id, "s1", [answer(1, 10.0)])
-    assert format_account(store.accounting.read(plan, "s1")) == [
+    store.record(plan.run_id, "s1", [answer(1, 10.0)])
+    assert format_account(store.account(plan, "s1")) == [
         "asked: 1 request, 10 tokens in and 2 out, p50/p95/p99 10/10/10 ms"
     ]
 
@@ -137,19 +137,18 @@ def test_a_single_request_is_one_request(store: Store) -> None:
 def test_what_earlier_sessions_asked_is_not_said_to_be_asked_now(store: Store) -> None:
     plan = open_plan(store, "Data", "More")
     new = [answer(1, 10.0), answer(2, 30.0, fingerprint="More-1")]
-    store.answers.record(plan.run_id, "s1", new)
+    store.record(plan.run_id, "s1", new)
     question = JudgeQuestion(prompt="?")
     reply = answer(0, 30.0, text="yes")
-    paid = plan.run_id, "Data-1"
-    store.exchanges.record("gpt", "?", question, reply, paid, "s1")
-    store.accounting.record(plan.run_id, "s1", [failed(1, "500")])
+    store.record_reply("gpt", question, reply, plan.run_id, "s1")
+    store.record_failures(plan.run_id, "s1", [failed(1, "500")])
     # One line for all datasets: each of them is in the report.
-    assert format_account(store.accounting.read(plan, "s1")) == [
+    assert format_account(store.account(plan, "s1")) == [
         "asked: 2 requests, 20 tokens in and 4 out, p50/p95/p99 10/30/30 ms, "
         "errors: 500 1x",
         "judge gpt: 1 request, 10 tokens in and 2 out, p50/p95/p99 30/30/30 ms",
     ]
-    account = store.accounting.read(plan, "s2")
+    account = store.account(plan, "s2")
     assert format_account(account) == []
     assert (account.model.requests, account.judges[0].requests) == (2, 1)
     assert account.now is not None
@@ -174,19 +173,19 @@ def test_what_earlier_sessions_asked_is_not_said_to_be_asked_now(store: Store) -
 
 def test_the_requests_of_a_spot_check_are_counted_once(store: Store) -> None:
     plan = open_plan(store, "Data")
-    kept = store.answers.record(plan.run_id, "s1", [answer(n, 10.0) for n in (1, 2)])
+    kept = store.record(plan.run_id, "s1", [answer(n, 10.0) for n in (1, 2)])
     # Of two that are asked again one, asked twice, counts from now on.
     asked = [(kept[0].seq, answer(1, 10.0)), (kept[1].seq, answer(2, 10.0))]
     asked.append((kept[1].seq, answer(2, 30.0)))
-    store.reuse.record_answers(plan.run_id, "s2", asked)
-    store.answers.record(plan.run_id, "s2", [answer(2, 30.0), answer(3, 20.0)])
-    now = store.accounting.read(plan, "s2").now
+    store.record_spot_answers(plan.run_id, "s2", asked)
+    store.record(plan.run_id, "s2", [answer(2, 30.0), answer(3, 20.0)])
+    now = store.account(plan, "s2").now
     assert now is not None
     assert (now.requests, now.prompt_tokens, now.completion_tokens) == (4, 40, 8)
 
 
 def test_an_account_of_nothing(store: Store) -> None:
-    account = store.accounting.read(open_plan(store, "Data"))
+    account = store.account(open_plan(store, "Data"))
     assert account.datasets[0].latency_p50_ms is None
     assert account.model.requests == 0
     assert account.judges == ()
@@ -197,11 +196,10 @@ def test_judges_are_counted_by_what_was_asked_for_first(store: Store) -> None:
     reply = answer(0, 30.0, text="yes", attempts=2)
     for number, fingerprint in enumerate(("Data-1", "More-1", "More-1")):
         question = JudgeQuestion(prompt=str(number))
-        store.exchanges.record(
-            "gpt", str(number), question, reply, (plan.run_id, fingerprint)
-        )
-    store.accounting.record(plan.run_id, "s1", [failed(0, "429", asked="gpt")])
-    account = store.accounting.read(plan)
+        paid = replace(reply, fingerprint=fingerprint)
+        store.record_reply("gpt", question, paid, plan.run_id)
+    store.record_failures(plan.run_id, "s1", [failed(0, "429", asked="gpt")])
+    account = store.account(plan)
     (judge,) = account.judges
     assert (judge.asked, judge.requests, judge.retries, judge.answers) == (
         "gpt",

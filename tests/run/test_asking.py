@@ -8,9 +8,9 @@ import time
 import pytest
 
 from pytest_vlmeval.records import Answer
-from pytest_vlmeval.run.engine import Asker, Journal
+from pytest_vlmeval.run.engine import Asker
 from tests.support.endpoint_calls import text_request
-from tests.support.pool_calls import make_pool
+from tests.support.pool_calls import asking_settings, make_pool
 from tests.support.server_fixtures import ServerProcess
 
 
@@ -21,7 +21,7 @@ def ask(server: ServerProcess, *, retries: int = 3, timeout_s: float = 5) -> Ans
         pool = make_pool(server.url, timeout_s=timeout_s)
         request = text_request("Which?")
         try:
-            asker = Asker(pool, retries, Journal("tiny-vlm"))
+            asker = Asker(asking_settings(retries=retries), pool, "tiny-vlm")
             return await asker.ask("Data-1", "7", request)
         finally:
             await pool.close()

@@ -34,7 +34,7 @@ def test_what_is_missing_in_the_order_of_the_samples(
     store = Store(tmp_path)
     board = Board(store, PLAN, "s", brief=brief)
     new = [answer("1"), answer("3"), answer("3", 1), answer("2", 1, "failed")]
-    kept = store.answers.record("r", "s", new)
+    kept = store.record("r", "s", new)
     board.refresh()
     assert board.missing(DATA) == [Ask("1", 1), Ask("2", 0)]
     assert board.progress() == {DATA: 4}
@@ -50,9 +50,9 @@ def test_what_is_missing_in_the_order_of_the_samples(
 def test_an_answer_of_another_process_is_not_skipped(tmp_path: Path) -> None:
     store = Store(tmp_path)
     board = Board(store, PLAN, "s")
-    store.answers.record("r", "other", [answer("1")])
-    board.add(store.answers.record("r", "s", [answer("2")]))
-    store.answers.record("r", "other", [answer("3")])
+    store.record("r", "other", [answer("1")])
+    board.add(store.record("r", "s", [answer("2")]))
+    store.record("r", "other", [answer("3")])
     board.refresh()
     assert all(board.get(DATA, index) is not None for index in "123")
     store.close()

@@ -47,12 +47,12 @@ def test_whatever_befalls_one_sample_the_others_are_asked(
     failed = {name: it.error for name, it in answers.items() if it.state == "failed"}
     where = f"The traceback is in {tmp_path / 'errors.log'}."
     assert failed == {
-        "2": f"Asking Data-1-2 failed unexpectedly: KeyError: '2'. {where}",
-        "3": f"Asking Data-1-3 failed unexpectedly: ValueError: embedded null byte. "
+        "2": f"Asking Data-2 failed unexpectedly: KeyError: '2'. {where}",
+        "3": f"Asking Data-3 failed unexpectedly: ValueError: embedded null byte. "
         f"{where}",
     }
     log = (tmp_path / "errors.log").read_text()
-    assert "Asking Data-1-3: dataset Data-1, sample 3\nTraceback (most recent" in log
+    assert "Asking Data-3: dataset Data, sample 3\nTraceback (most recent" in log
     assert "KeyError: '2'" in log
     assert {it.text for it in answers.values() if it.state == "answered"} == {"B"}
     assert answers["5"].prompt_tokens == 0

@@ -28,7 +28,7 @@ def plan(run_id: str, *indexes: str) -> Plan:
 
 
 def add_score(store: Store, score_id: str, run_id: str, value: float) -> None:
-    store.scores.claim(score_id, run_id, "Data-1", "session", "owner")
+    store.claim_score(score_id, run_id, "Data-1", "session", "owner")
     score = Score(
         dataset="Data",
         metrics={"Overall": value},
@@ -44,35 +44,35 @@ def add_score(store: Store, score_id: str, run_id: str, value: float) -> None:
         judge="exact_matching",
         verdicts=(Verdict(index="1", value=1.0),),
     )
-    store.scores.finish(score_id, score)
+    store.finish_score(score_id, score)
 
 
 def test_runs_and_their_sessions_newest_first(store: Store) -> None:
-    first = store.runs.open({"model": "one"}, "s1", fresh=False)
-    second = store.runs.open({"model": "two"}, "s2", fresh=False)
-    store.runs.save_plan("s1", plan(first, "1"), "abc")
-    store.runs.save_plan("s3", plan(first, "1", "2"), "abd-dirty")
-    assert [(run.run_id, run.model) for run in store.history.runs()] == [
+    first = store.open_run({"model": "one"}, "s1", fresh=False)
+    second = store.open_run({"model": "two"}, "s2", fresh=False)
+    store.save_plan("s1", plan(first, "1"), "abc")
+    store.save_plan("s3", plan(first, "1", "2"), "abd-dirty")
+    assert [(run.run_id, run.model) for run in store.runs()] == [
         (second, "two"),
         (first, "one"),
     ]
-    sessions = store.history.sessions(first)
+    sessions = store.sessions(first)
     assert [(each.session_id, each.revision) for each in sessions] == [
         ("s3", "abd-dirty"),
         ("s1", "abc"),
     ]
     assert sessions[0].plan == plan(first, "1", "2")
     assert sessions[0].created_at >= sessions[1].created_at > 1.7e9
-    assert store.history.sessions(second) == []
+    assert store.sessions(second) == []
 
 
 def test_scores_of_all_runs_but_not_those_in_the_making(store: Store) -> None:
-    first = store.runs.open({"model": "one"}, "s1", fresh=False)
-    second = store.runs.open({"model": "two"}, "s2", fresh=False)
+    first = store.open_run({"model": "one"}, "s1", fresh=False)
+    second = store.open_run({"model": "two"}, "s2", fresh=False)
     add_score(store, "a", first, 40)
     add_score(store, "b", second, 60)
-    store.scores.claim("c", second, "Data-1", "session", "owner")
-    found = [(each.model, each.dataset, each.value) for each in store.history.scores()]
+    store.claim_score("c", second, "Data-1", "session", "owner")
+    found = [(each.model, each.dataset, each.value) for each in store.past_scores()]
     assert found == [("two", "Data", 60), ("one", "Data", 40)]
 
 

@@ -32,41 +32,41 @@ def dead_owner() -> str:
 
 
 def test_who_misses_many_beats_of_another_is_dead(store: Store) -> None:
-    store.leases.join("gone", "s", "r", 0)
-    store.leases.join("slow", "s", "r", 1)
-    store.leases.join("me", "s", "r", 2)
+    store.join("gone", "s", "r", 0)
+    store.join("slow", "s", "r", 1)
+    store.join("me", "s", "r", 2)
     for owner, index in (("gone", "1"), ("slow", "2")):
         claim(store, "s", owner, [index])
-    assert store.scores.claim("score", "r", DATA, "s", "gone") == "mine"
-    mine = leases.Heartbeat(store.leases, "me")
+    assert store.claim_score("score", "r", DATA, "s", "gone") == "mine"
+    mine = leases.Heartbeat(store, "me")
     for number in range(leases.MISSED_BEATS):
         if number % 10 == 0:
-            store.leases.beat("slow")
+            store.beat("slow")
         mine.beat()
     assert claim(store, "s", "me", ["1", "2"]) == []
     mine.beat()
     assert claim(store, "s", "me", ["1", "2"]) == ["1"]
-    assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
-    states = {each.owner: each.state for each in store.leases.members("s")}
+    assert store.claim_score("score", "r", DATA, "s", "me") == "mine"
+    states = {each.owner: each.state for each in store.members("s")}
     assert states == {"gone": "dead", "slow": "live", "me": "live"}
 
 
 def test_who_was_held_up_and_beats_again_is_back(store: Store) -> None:
-    store.leases.join("me", "s", "r", 0)
-    store.leases.bury(["me"])
-    leases.Heartbeat(store.leases, "me").beat()
-    assert [each.state for each in store.leases.members("s")] == ["live"]
+    store.join("me", "s", "r", 0)
+    store.bury(["me"])
+    leases.Heartbeat(store, "me").beat()
+    assert [each.state for each in store.members("s")] == ["live"]
 
 
 def test_leases_of_a_dead_process_end_at_once(store: Store) -> None:
     gone, here, there = dead_owner(), make_owner(), f"elsewhere:{os.getpid()}:0"
     for number, owner in enumerate((gone, here, there), 1):
-        store.leases.join(owner, "s", "r", number)
+        store.join(owner, "s", "r", number)
         claim(store, "s", owner, [str(number)])
-    assert store.scores.claim("score", "r", DATA, "s", gone) == "mine"
-    store.leases.release_dead()
+    assert store.claim_score("score", "r", DATA, "s", gone) == "mine"
+    store.release_dead()
     assert claim(store, "s", "me", ["1", "2", "3"]) == ["1"]
-    assert store.scores.claim("score", "r", DATA, "s", "me") == "mine"
+    assert store.claim_score("score", "r", DATA, "s", "me") == "mine"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -75,12 +75,12 @@ def test_a_zombie_is_dead(store: Store) -> None:
     assert process.stdout is not None
     process.stdout.read()  # It has ended, and nobody has asked for its status.
     owner = owner_of(process.pid)
-    store.leases.join(owner, "s", "r", 0)
+    store.join(owner, "s", "r", 0)
     claim(store, "s", owner, ["1"])
     end = time.monotonic() + 10
     while not claim(store, "s", "me", ["1"]):
         assert time.monotonic() < end
-        store.leases.release_dead()
+        store.release_dead()
     process.wait()
     process.stdout.close()
 
@@ -90,11 +90,11 @@ def test_heartbeat_keeps_and_then_frees(
 ) -> None:
     monkeypatch.setattr(leases, "BEAT_S", 0.05)
     beaten = threading.Event()
-    store.leases.join("me", "s", "r", 0)
-    store.leases.join("you", "s", "r", 1)
+    store.join("me", "s", "r", 0)
+    store.join("you", "s", "r", 1)
     claim(store, "s", "me", ["1"])
-    heartbeat = leases.Heartbeat(store.leases, "me", beaten.set)
-    watching = leases.Heartbeat(store.leases, "you")
+    heartbeat = leases.Heartbeat(store, "me", beaten.set)
+    watching = leases.Heartbeat(store, "you")
     heartbeat.start()
     for _ in range(leases.MISSED_BEATS + 2):
         beaten.clear()
@@ -103,4 +103,4 @@ def test_heartbeat_keeps_and_then_frees(
     assert claim(store, "s", "you", ["1"]) == []
     heartbeat.stop()
     assert claim(store, "s", "you", ["1"]) == ["1"]
-    assert [each.state for each in store.leases.members("s")] == ["left", "live"]
+    assert [each.state for each in store.members("s")] == ["left", "live"]

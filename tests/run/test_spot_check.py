@@ -13,7 +13,6 @@ from pytest_vlmeval.run.reuse import (
     MOST_BLOCKS,
     SAMPLED,
     Rates,
-    Tally,
     decide,
     is_same,
     shuffled,
@@ -40,8 +39,10 @@ def stops(rate: float, rates: Rates, *, most: int = 10_000, tests: int = 1) -> f
                 after[changed + more] = after.get(changed + more, 0) + weight * part
         alive = {}
         for changed, weight in after.items():
-            tally = Tally(same=asked - changed, changed=changed)
-            found = decide(tally, rates, block=BLOCK, is_all=asked == most, tests=tests)
+            is_all = asked == most
+            found = decide(
+                asked, changed, rates, block=BLOCK, is_all=is_all, tests=tests
+            )
             if found == "more":
                 alive[changed] = weight
             elif found == "changed":
@@ -82,8 +83,7 @@ def test_all_tests_of_a_command_together_stop_as_rarely(tests: int) -> None:
 
 def test_what_is_decided() -> None:
     def after(changed: int, same: int, *, is_all: bool = False) -> str:
-        tally = Tally(same=same, changed=changed)
-        return decide(tally, GREEDY, block=BLOCK, is_all=is_all)
+        return decide(same + changed, changed, GREEDY, block=BLOCK, is_all=is_all)
 
     assert after(0, 16) == after(1, 15) == "same"
     assert after(2, 14) == after(6, 10) == "more"
@@ -129,8 +129,8 @@ def is_stopped(before: Server, now: Server, rates: Rates) -> bool:
         else:
             unsteady += 1
         if (number + 1) % BLOCK == 0:
-            tally = Tally(same=same, changed=changed, unsteady=unsteady)
-            found = decide(tally, rates, block=BLOCK, is_all=False)
+            asked = same + changed + unsteady
+            found = decide(asked, changed, rates, block=BLOCK, is_all=False)
             if found != "more":
                 return found == "changed"
     raise AssertionError("never decided")

@@ -8,7 +8,7 @@ from pytest_vlmeval.models.pool import Concurrency, Pool
 from pytest_vlmeval.records import JudgeQuestion
 from pytest_vlmeval.run.judge import Judge
 from pytest_vlmeval.run.store import Store
-from tests.support.pool_calls import make_pool
+from tests.support.pool_calls import asking_settings, make_pool
 from tests.support.server_fixtures import ServerProcess
 
 
@@ -27,7 +27,7 @@ def test_a_judge_keeps_what_it_found_out_about_its_server(
         questions = [JudgeQuestion(prompt=f"{batch}: {n}?") for n in range(40)]
         assert {reply.text for reply in judge.ask(questions)} == {"yes"}
 
-    judge = Judge("tiny-vlm", judge_store, open_pool, retries=0)
+    judge = Judge("tiny-vlm", asking_settings(retries=0), judge_store, open_pool)
     ask(1)
     found = opened[0].endpoints[0].limiter.limit
     assert found > 8

@@ -27,17 +27,17 @@ from tests.support.store_calls import store as store
 
 
 def test_same_settings_are_one_run_others_another(store: Store) -> None:
-    run = store.runs.open({"model": "m", "t": 0}, "s1", fresh=False)
-    assert store.runs.open({"t": 0, "model": "m"}, "s2", fresh=False) == run
-    assert store.runs.open({"model": "m", "t": 1}, "s2", fresh=False) != run
+    run = store.open_run({"model": "m", "t": 0}, "s1", fresh=False)
+    assert store.open_run({"t": 0, "model": "m"}, "s2", fresh=False) == run
+    assert store.open_run({"model": "m", "t": 1}, "s2", fresh=False) != run
 
 
 def test_fresh_starts_once_in_a_session(store: Store) -> None:
-    old = store.runs.open({"model": "m"}, "s1", fresh=False)
-    new = store.runs.open({"model": "m"}, "s2", fresh=True)
+    old = store.open_run({"model": "m"}, "s1", fresh=False)
+    new = store.open_run({"model": "m"}, "s2", fresh=True)
     assert new != old
-    assert store.runs.open({"model": "m"}, "s2", fresh=True) == new
-    assert store.runs.open({"model": "m"}, "s3", fresh=False) == new
+    assert store.open_run({"model": "m"}, "s2", fresh=True) == new
+    assert store.open_run({"model": "m"}, "s3", fresh=False) == new
 
 
 def test_plan_of_the_first_process_is_kept(store: Store) -> None:
@@ -45,10 +45,10 @@ def test_plan_of_the_first_process_is_kept(store: Store) -> None:
         dataset="Data", fingerprint=DATA, modified=True, indexes=("1", "007")
     )
     plan = Plan(run_id="r", scorer="x", entries=(entry,))
-    assert store.runs.load_plan("s") is None
-    store.runs.save_plan("s", plan)
-    store.runs.save_plan("s", Plan(run_id="r", scorer="x", entries=()))
-    assert store.runs.load_plan("s") == plan
+    assert store.load_plan("s") is None
+    store.save_plan("s", plan)
+    store.save_plan("s", Plan(run_id="r", scorer="x", entries=()))
+    assert store.load_plan("s") == plan
 
 
 def test_a_sample_is_claimed_once(store: Store) -> None:
@@ -65,16 +65,16 @@ def test_answers_survive_as_they_are(store: Store) -> None:
     ]
     earlier = tuple(Said(text, reasoning=text[::-1]) for text in texts)
     new.append(answer("all", "end", turns=len(texts) + 1, earlier=earlier))
-    store.answers.record("r", "s", new)
-    (found,) = store.answers.after("r", [DATA], 0)
+    store.record("r", "s", new)
+    (found,) = store.answers_after("r", [DATA], 0)
     assert [each.answer for each in found] == new
-    assert list(store.answers.after("r", [DATA], found[2].seq)) == [found[3:]]
-    assert list(store.answers.after("other", [DATA], 0)) == []
+    assert list(store.answers_after("r", [DATA], found[2].seq)) == [found[3:]]
+    assert list(store.answers_after("other", [DATA], 0)) == []
 
 
 def test_an_answer_ends_its_claim_and_is_not_asked_again(store: Store) -> None:
     claim(store, "s", "me", ["1"])
-    store.answers.record("r", "s", [answer("1")])
+    store.record("r", "s", [answer("1")])
     assert claim(store, "s2", "you", ["1"]) == []
 
 
@@ -87,8 +87,8 @@ def test_an_answer_that_no_database_takes_fails_alone(
 ) -> None:
     claim(store, "s", "me", ["1", "2", "3"])
     odd_one = answer("2", "B", attempts=3, turns=2, **odd)
-    kept = store.answers.record("r", "s", [answer("1"), odd_one, answer("3")])
-    (found,) = store.answers.after("r", [DATA], 0)
+    kept = store.record("r", "s", [answer("1"), odd_one, answer("3")])
+    (found,) = store.answers_after("r", [DATA], 0)
     assert found == kept
     first, lost, last = (each.answer for each in found)
     assert (first, last) == (answer("1"), answer("3"))
@@ -102,7 +102,7 @@ def test_an_answer_that_no_database_takes_fails_alone(
 def test_an_unusable_answer_is_asked_again_by_the_next_session(
     store: Store, state: str
 ) -> None:
-    store.answers.record("r", "s", [answer("1", state=state)])
+    store.record("r", "s", [answer("1", state=state)])
     assert claim(store, "s", "me", ["1"]) == []
     assert claim(store, "s2", "me", ["1"]) == ["1"]
 
@@ -111,10 +111,10 @@ def test_an_answer_that_was_cut_off_is_kept(store: Store) -> None:
     """Its text scores: to ask again for it would give the same once more."""
     new = [answer("1", state="cut_off"), answer("2", state="empty")]
     keys = {(DATA, Ask(each.index)): f"key {each.index}" for each in new}
-    store.answers.record("r", "s", new, keys)
+    store.record("r", "s", new, keys)
     assert claim(store, "s2", "me", ["1", "2"]) == ["2"]
-    assert store.answers.count("r") == 1
-    assert list(store.answers.find_cached(["key 1", "key 2"], 0)) == ["key 1"]
+    assert store.count_usable("r") == 1
+    assert list(store.find_cached(["key 1", "key 2"], 0)) == ["key 1"]
 
 
 def test_answers_are_read_in_parts(store: Store) -> None:
@@ -123,8 +123,8 @@ def test_answers_are_read_in_parts(store: Store) -> None:
         for number in range(1_250)
         for name in (DATA, "Other")
     ]
-    kept = store.answers.record("r", "s", new)
-    parts = list(store.answers.after("r", [DATA], kept[9].seq))
+    kept = store.record("r", "s", new)
+    parts = list(store.answers_after("r", [DATA], kept[9].seq))
     assert [len(part) for part in parts] == [500, 500, 245]
     assert [each for part in parts for each in part] == kept[10::2]
 
@@ -157,28 +157,28 @@ def score(**more: object) -> Score:
 
 
 def test_a_score_is_computed_once(store: Store) -> None:
-    assert store.scores.claim("id", "r", DATA, "s", "me") == "mine"
-    assert store.scores.claim("id", "r", DATA, "s", "you") == "taken"
-    assert store.scores.load("id") is None
-    store.scores.finish("id", score())
-    assert store.scores.claim("id", "r", DATA, "s2", "you") == "done"
-    assert store.scores.load("id") == score()
-    assert store.scores.load("id", brief=True) == score(verdicts=())
+    assert store.claim_score("id", "r", DATA, "s", "me") == "mine"
+    assert store.claim_score("id", "r", DATA, "s", "you") == "taken"
+    assert store.load_score("id") is None
+    store.finish_score("id", score())
+    assert store.claim_score("id", "r", DATA, "s2", "you") == "done"
+    assert store.load_score("id") == score()
+    assert store.load_score("id", brief=True) == score(verdicts=())
 
 
 def test_a_failed_scoring_is_tried_again_by_the_next_session(store: Store) -> None:
-    store.scores.claim("id", "r", DATA, "s", "me")
-    store.scores.fail("id", VlmEvalError("it hung"))
-    assert store.scores.claim("id", "r", DATA, "s", "you") == "failed"
-    assert str(store.scores.load("id")) == "it hung"
-    assert store.scores.claim("id", "r", DATA, "s2", "you") == "mine"
+    store.claim_score("id", "r", DATA, "s", "me")
+    store.fail_score("id", VlmEvalError("it hung"))
+    assert store.claim_score("id", "r", DATA, "s", "you") == "failed"
+    assert str(store.load_score("id")) == "it hung"
+    assert store.claim_score("id", "r", DATA, "s2", "you") == "mine"
 
 
 def test_a_score_that_needs_a_judge_says_so_to_other_processes(store: Store) -> None:
-    store.scores.claim("id", "r", DATA, "s", "me")
-    store.scores.fail("id", NeedsJudgeError("judge wanted"))
-    assert store.scores.claim("id", "r", DATA, "s", "you") == "failed"
-    found = store.scores.load("id")
+    store.claim_score("id", "r", DATA, "s", "me")
+    store.fail_score("id", NeedsJudgeError("judge wanted"))
+    assert store.claim_score("id", "r", DATA, "s", "you") == "failed"
+    found = store.load_score("id")
     assert isinstance(found, NeedsJudgeError)
     assert str(found) == "judge wanted"
 
@@ -187,11 +187,11 @@ def test_a_score_whose_judge_failed_is_tried_again_by_the_next_session(
     store: Store,
 ) -> None:
     failed = score(verdicts=(Verdict(index="1", value=None, state="judge_failed"),))
-    store.scores.claim("id", "r", DATA, "s", "me")
-    store.scores.finish("id", failed)
-    assert store.scores.claim("id", "r", DATA, "s", "you") == "done"
-    assert store.scores.load("id") == failed
-    assert store.scores.claim("id", "r", DATA, "s2", "you") == "mine"
+    store.claim_score("id", "r", DATA, "s", "me")
+    store.finish_score("id", failed)
+    assert store.claim_score("id", "r", DATA, "s", "you") == "done"
+    assert store.load_score("id") == failed
+    assert store.claim_score("id", "r", DATA, "s2", "you") == "mine"
 
 
 CLAIM_ALL = """
@@ -203,8 +203,8 @@ store = Store(Path(sys.argv[1]))
 for start in range(0, 300, 7):
     indexes = [str(n) for n in range(start, start + 7)]
     asks = [Ask(index) for index in indexes]
-    mine = store.answers.claim("r", "s", sys.argv[2], "Data-1", asks)
-    store.answers.record("r", "s", [
+    mine = store.claim("r", "s", sys.argv[2], "Data-1", asks)
+    store.record("r", "s", [
         Answer(fingerprint="Data-1", index=i, state="answered", text=sys.argv[2])
         for i, _ in mine
     ])
@@ -219,7 +219,7 @@ def test_processes_share_the_work_without_asking_twice(tmp_path: Path) -> None:
     ]
     assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     store = Store(tmp_path)
-    (found,) = store.answers.after("r", [DATA], 0)
+    (found,) = store.answers_after("r", [DATA], 0)
     store.close()
     assert sorted(int(each.answer.index) for each in found) == list(range(301))
 

@@ -96,7 +96,7 @@ def test_replies_that_cannot_be_used(
     if reply and class_name in FREE_FORM:
         attempts = 1  # Whatever it is, it is read once.
     assert len(server.requests()) == len(verdict.exchanges) == attempts
-    kept = judge_store.exchanges.load(verdict.exchanges)
+    kept = judge_store.load_exchanges(verdict.exchanges)
     assert [each["text"] for each in kept] == [reply] * attempts
     if reply and class_name == "MathVision":
         assert (verdict.value, verdict.state) == (0, "judged")

@@ -77,7 +77,7 @@ PLACES = {
         {"passed": 3, "xfailed": 2, "failed": 1},
     ),
     "asking": (
-        ("run.execution", "write_request", "'own' in args[2]"),
+        ("run.engine", "write_request", "'own' in args[2]"),
         "*own-1 has no usable answer: Asking own-1 failed unexpectedly: ",
         [],
         {"passed": 3, "xfailed": 2, "failed": 2},
@@ -131,7 +131,7 @@ ONE = {
         4,
     ),
     "the engine": (
-        ("run.engine", "_Drain._ask_all"),
+        ("run.engine", "Engine._ask_all"),
         "Asking failed unexpectedly: ",
         1,
     ),

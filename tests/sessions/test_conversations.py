@@ -191,7 +191,7 @@ def check_exports(project: Project, replies: Mapping[str, list[str]]) -> None:
 def check_page(project: Project, replies: Mapping[str, list[str]]) -> None:
     """See that the report has each turn with its images and the reply to it."""
     store = Store(project.store.parent)
-    run = store.history.runs()[0]
+    run = store.runs()[0]
     report = load_run(store, Path(os.environ["VLM_CACHE_DIR"]), run.run_id)
     store.close()
     (part,) = pack_report(report, embed_images(report, 30)).parts

@@ -72,7 +72,7 @@ def read_all(work_dir: Path) -> dict[str, int]:
     counts = {}
     try:
         for table in metadata.sorted_tables:
-            with store._database.transaction(reading=True) as connection:
+            with store._transaction(reading=True) as connection:
                 rows = connection.execute(sa.select(table)).all()
             counts[table.name] = len(rows)
         return counts

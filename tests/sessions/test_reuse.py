@@ -497,20 +497,20 @@ def test_one_process_of_a_session_checks_and_a_dead_one_is_replaced(
 ) -> None:
     check = SpotCheck(state="same", asked=16, same=16, requests=16)
     for owner, number in (("one", 0), ("two", 1)):
-        store.leases.join(owner, "s", "r", number)
-    assert store.reuse.begin("r", "s", "one") is None
-    assert store.reuse.load("s") is None
-    assert store.reuse.begin("r", "s", "two") == ("running", "")
-    store.leases.bury(["one"])
-    assert store.reuse.begin("r", "s", "two") is None
-    store.reuse.end("s", check)
-    store.leases.bury(["two"])
-    assert store.reuse.begin("r", "s", "three") == ("settled", "")
-    assert store.reuse.load("s") == check
+        store.join(owner, "s", "r", number)
+    assert store.begin_check("r", "s", "one") is None
+    assert store.spot_check("s") is None
+    assert store.begin_check("r", "s", "two") == ("running", "")
+    store.bury(["one"])
+    assert store.begin_check("r", "s", "two") is None
+    store.end_check("s", check)
+    store.bury(["two"])
+    assert store.begin_check("r", "s", "three") == ("settled", "")
+    assert store.spot_check("s") == check
     # Another session finds out for itself.
-    assert store.reuse.begin("r", "s2", "four") is None
-    store.reuse.end("s2", None, "another model")
-    assert store.reuse.begin("r", "s2", "five") == ("refused", "another model")
+    assert store.begin_check("r", "s2", "four") is None
+    store.end_check("s2", None, "another model")
+    assert store.begin_check("r", "s2", "five") == ("refused", "another model")
 
 
 def test_what_a_list_of_models_says() -> None:

@@ -219,13 +219,13 @@ def test_after_one_wait_in_vain_nothing_waits_again(
     for _ in range(3):
         started = time.monotonic()
         with pytest.raises(VlmEvalError, match="held the store for more than 1 s"):
-            store.leases.leave("nobody")
+            store.leave("nobody")
         waited.append(time.monotonic() - started)
     assert waited[0] > 0.9
     assert max(waited[1:]) < 0.5
     other.rollback()
     other.close()
-    store.leases.leave("nobody")
+    store.leave("nobody")
     store.close()
 
 

@@ -19,20 +19,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
-from pytest_vlmeval.errors import log_error
 from pytest_vlmeval.models.pool import Concurrency
-from pytest_vlmeval.models.refusals import Refusals
 from pytest_vlmeval.records import Plan, PlanEntry
-from pytest_vlmeval.run.engine import Engine, Journal, Work
+from pytest_vlmeval.run.engine import Engine
 from pytest_vlmeval.run.queue import Board, Queue
 from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.database import make_owner
 from tests.support.endpoint_calls import text_request
-from tests.support.pool_calls import make_pool
+from tests.support.pool_calls import asking_settings, make_pool
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.settings import Settings
+    from pytest_vlmeval.run.engine import Model
+
+MakeRequest = Callable[[str, str], "Request"]
 
 CONCURRENCY = 8
 SAMPLES = 400
@@ -42,6 +43,22 @@ START_LIMIT_S = 20
 def ask_for(fingerprint: str, index: str) -> Request:
     """Return the prompt of a sample."""
     return text_request(f"{fingerprint}: question <{index}>?")
+
+
+class PlainLibrary:
+    """Datasets of the names Data and the like, whose prompts are made when asked."""
+
+    def __init__(self, request: MakeRequest) -> None:
+        self._request = request
+
+    def request(self, dataset: str, index: str) -> Request:
+        return self._request(f"{dataset}-1", index)
+
+    def prompts(self, dataset: str) -> SimpleNamespace:
+        return SimpleNamespace(text=lambda index: "")
+
+    def release_prompts(self) -> None:
+        """Hold none."""
 
 
 class Asking:
@@ -55,7 +72,7 @@ class Asking:
         *,
         datasets: Sequence[str] = ("Data-1",),
         concurrency: int = CONCURRENCY,
-        request: Callable[[str, str], Request] | None = None,
+        request: MakeRequest = ask_for,
     ) -> None:
         self.said: list[str] = []
         self.store = Store(folder)
@@ -70,35 +87,17 @@ class Asking:
         ]
         plan = Plan(run_id="r", scorer="x", entries=tuple(entries), repeats=1)
         owner = make_owner()
-        self.store.leases.release_dead()
-        self.store.leases.join(owner, owner, "r", 0)
+        self.store.release_dead()
+        self.store.join(owner, owner, "r", 0)
         self.board = Board(self.store, plan, owner, owner=owner)
-        queue = Queue(
-            self.board,
-            read_prompt=lambda fingerprint, index: "",
-            identity={},
-            cached=False,
-        )
-        journal = Journal("tiny-vlm")
+        settings = asking_settings(folder)
+        library = cast("Library", PlainLibrary(request))
+        queue = Queue(settings, library, self.board)
         fixed = Concurrency(concurrency, adaptive=False)
-        work = Work(
-            request=request or ask_for,
-            retries=1,
-            journal=journal,
-            make_pool=lambda: make_pool(url, concurrency=fixed),
-            refusals=Refusals(
-                {name: name.partition("-")[0] for name in datasets}, self.said.append
-            ),
-            release=lambda: None,
-            log=lambda error, name, index: log_error(
-                cast("Settings", SimpleNamespace(work_dir=folder)),
-                error,
-                "Asking",
-                name,
-                index,
-            ),
+        model = SimpleNamespace(
+            settings=settings, open=lambda aside: make_pool(url, concurrency=fixed)
         )
-        self.engine = Engine(work, queue, self.board)
+        self.engine = Engine(cast("Model", model), library, queue, self.said.append)
 
     def close(self) -> None:
         """End it and close its store."""

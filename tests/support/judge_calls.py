@@ -24,14 +24,14 @@ def make_judge(
     """Give a judge that a server has under this name."""
     # Here, as every session of this checkout reads this module.
     from pytest_vlmeval.run.judge import Judge
-    from tests.support.pool_calls import make_pool
+    from tests.support.pool_calls import asking_settings, make_pool
 
     def open_pool(aside: Collection[str]) -> Pool:
         return make_pool(
             url, model=name, timeout_s=5, role="judge", outage_s=2, aside=tuple(aside)
         )
 
-    return Judge(name, store, open_pool, retries=retries)
+    return Judge(name, asking_settings(retries=retries), store, open_pool)
 
 
 @pytest.fixture

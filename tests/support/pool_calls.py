@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_vlmeval.models.endpoint import EndpointClient
 from pytest_vlmeval.models.pool import Concurrency, Endpoint, Limiter, Pool
+from pytest_vlmeval.settings.groups import AS_IT_IS
+
+if TYPE_CHECKING:
+    from pytest_vlmeval.settings import Settings
 
 EIGHT = Concurrency(8, adaptive=False)
+
+
+def asking_settings(work_dir: Path = Path(), *, retries: int = 1) -> Settings:
+    """Give what the asking needs of the settings of a run."""
+    settings = SimpleNamespace(
+        work_dir=work_dir,
+        retries=retries,
+        model="tiny-vlm",
+        backend="endpoint",
+        cluster=None,
+        prompting=AS_IT_IS,
+        fresh=True,
+        identity=dict,
+    )
+    return cast("Settings", settings)
 
 
 def make_pool(

@@ -51,7 +51,7 @@ def fill_store(
     names = _draw_images(folder / "media", images, draw)
     _write_samples(folder, count, names)
     store = Store(work_dir)
-    run_id = store.runs.open({"model": "artificial", "seed": seed}, SESSION, fresh=True)
+    run_id = store.open_run({"model": "artificial", "seed": seed}, SESSION, fresh=True)
     indexes = tuple(str(number) for number in range(count))
     entry = PlanEntry(
         dataset=DATASET,
@@ -61,12 +61,12 @@ def fill_store(
         judges=("judge",),
     )
     plan = Plan(run_id=run_id, scorer="script", entries=(entry,))
-    store.runs.save_plan(SESSION, plan, "0123456789-dirty")
+    store.save_plan(SESSION, plan, "0123456789-dirty")
     answers = [_answer(number, draw) for number in range(count)]
-    store.answers.record(run_id, SESSION, answers)
+    store.record(run_id, SESSION, answers)
     question = JudgeQuestion(prompt=f"Is it right? {HOSTILE!r}", task="2")
     reply = Answer(fingerprint="", index="", state="answered", text="Yes, because …")
-    number = store.exchanges.record("judge", "question", question, reply).number
+    number = store.record_reply("judge", question, reply).number
     _record_score(store, plan, answers, number)
     store.close()
     return run_id
@@ -167,7 +167,7 @@ def _record_score(
     correct = sum((each.value or 0) >= 0.5 for each in verdicts)
     value = 100 * correct / len(verdicts)
     undecided = sum(each.state == "judge_unclear" for each in verdicts)
-    store.scores.claim(score_id, plan.run_id, FINGERPRINT, SESSION, "owner")
+    store.claim_score(score_id, plan.run_id, FINGERPRINT, SESSION, "owner")
     score = Score(
         dataset=DATASET,
         metrics={"Overall": value},
@@ -183,4 +183,4 @@ def _record_score(
         judge="judge",
         verdicts=verdicts,
     )
-    store.scores.finish(score_id, score)
+    store.finish_score(score_id, score)

@@ -35,5 +35,5 @@ def claim(
 ) -> list[str]:
     """Claim samples of the run r and return their indexes."""
     asks = [Ask(index) for index in indexes]
-    found = store.answers.claim("r", session_id, owner, DATA, asks)
+    found = store.claim("r", session_id, owner, DATA, asks)
     return [ask.sample for ask in found]

@@ -1,7 +1,7 @@
 """One transaction of the run store, where it lies, and who holds what in it.
 
 A PostgreSQL server that is restarted, or cannot be reached for a while, is waited for:
-every public method of a part of the store is done again from its beginning then.
+every public method of the store is done again from its beginning then.
 
 No clock is compared with another: a process counts its own beats in the store, and is
 dead once it has missed many of those of another. So clocks that jump, and those of
@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -138,11 +138,6 @@ def may_come_back(error: sa.exc.DBAPIError) -> float:
     return 0 if _REFUSED.search(words) else OPENING_S
 
 
-def is_locked(error: BaseException) -> bool:
-    """Return whether somebody else held an SQLite store for too long."""
-    return "database is locked" in str(error)
-
-
 def open_database(location: Location) -> sa.Engine:
     """Open, or make, the store; `VlmEvalError` if that cannot be done.
 
@@ -157,37 +152,33 @@ def open_database(location: Location) -> sa.Engine:
             if engine.dialect.name == "postgresql":
                 connection.execute(LOCK, {"name": "vlmeval schema"})
             metadata.create_all(connection)
-            # What was made in a store of another version is taken back.
-            _check_version(location, _schema_version(connection))
-    except OSError as error:
-        raise VlmEvalError(location.explain(error)) from None
-    except (VlmEvalError, sa.exc.DBAPIError):
+            version = connection.scalar(sa.select(meta.c.schema_version))
+            if version is None:
+                connection.execute(
+                    sa.insert(meta).values(schema_version=SCHEMA_VERSION)
+                )
+            elif version != SCHEMA_VERSION:
+                # What was made in a store of another version is taken back.
+                raise VlmEvalError(_explain_version(location, version))
+    except (OSError, VlmEvalError, sa.exc.DBAPIError) as error:
         engine.dispose()
+        if isinstance(error, OSError):
+            raise VlmEvalError(location.explain(error)) from None
         raise
     return engine
 
 
-def _check_version(location: Location, version: int) -> None:
-    if version == SCHEMA_VERSION:
-        return
+def _explain_version(location: Location, version: int) -> str:
     other = (
         "another folder with --vlm-work-dir"
         if location.file
         else "another database with --vlm-store"
     )
-    raise VlmEvalError(
+    return (
         f"{location.file or location} has the schema version {version}, this "
         f"version of pytest-vlmeval uses {SCHEMA_VERSION}. Choose {other}, or go "
         "on with the version that wrote it."
     )
-
-
-def _schema_version(connection: sa.Connection) -> int:
-    version = connection.scalar(sa.select(meta.c.schema_version))
-    if version is None:
-        connection.execute(sa.insert(meta).values(schema_version=SCHEMA_VERSION))
-        return SCHEMA_VERSION
-    return int(version)
 
 
 def _open_sqlite(location: Location) -> sa.Engine:
@@ -198,16 +189,6 @@ def _open_sqlite(location: Location) -> sa.Engine:
     engine = sa.create_engine(
         f"sqlite:///{location.file}", connect_args={"timeout": BUSY_TIMEOUT_S}
     )
-    _configure_sqlite(engine)
-    return engine
-
-
-def _configure_sqlite(engine: sa.Engine) -> None:
-    """Let SQLAlchemy, not sqlite3, begin transactions, and let writers queue up.
-
-    A transaction that reads first and writes later cannot wait for the lock in
-    SQLite, so writers begin as writers (BEGIN IMMEDIATE).
-    """
 
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, record: object) -> None:
@@ -216,6 +197,8 @@ def _configure_sqlite(engine: sa.Engine) -> None:
         _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
 
+    # SQLAlchemy, not sqlite3, begins transactions. One that reads first and writes
+    # later cannot wait for the lock in SQLite, so writers begin as writers.
     @sa.event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
         options = connection.get_execution_options()
@@ -223,6 +206,8 @@ def _configure_sqlite(engine: sa.Engine) -> None:
             connection.exec_driver_sql("PRAGMA busy_timeout = 0")
         reading = options.get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
@@ -273,7 +258,16 @@ TRANSACTION = sa.text("SELECT txid_current_if_assigned()")
 STATUS = sa.text("SELECT txid_status(:transaction)")
 
 T = TypeVar("T")
-Part = TypeVar("Part")
+
+
+def _again(method: Callable[..., T]) -> Callable[..., T]:
+    """Let a method of a store begin again after a restart of its server."""
+
+    @wraps(method)
+    def call(self: Database, *arguments: Any, **keywords: Any) -> T:
+        return self._outlast(partial(method, self, *arguments, **keywords))
+
+    return call
 
 
 class ConnectionLostError(Exception):
@@ -284,50 +278,9 @@ class ConnectionLostError(Exception):
         self.error = error
 
 
-def waits_out_restarts(part: type[Part]) -> type[Part]:
-    """Let every public method of a part of the store begin again after a restart.
-
-    None may be a generator, whose transactions end before it does.
-    """
-    for name, method in list(vars(part).items()):
-        if isfunction(method) and not name.startswith("_"):
-            if isgeneratorfunction(method):
-                message = f"{part.__name__}.{name} cannot be done again: it yields"
-                raise TypeError(message)
-            setattr(part, name, _again(method))
-    return part
-
-
-def _again(method: Callable[..., T]) -> Callable[..., T]:
-    @wraps(method)
-    def call(self: Any, *arguments: Any, **keywords: Any) -> T:
-        database: Database = self._database
-        return database.outlast(partial(method, self, *arguments, **keywords))
-
-    return call
-
-
-class _Outages:
-    """Which stores do not answer: each is announced once by a process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lost: set[Location] = set()
-
-    def note(self, location: Location) -> bool:
-        """Take in that a store does not answer; return whether that is new."""
-        with self._lock:
-            new = location not in self._lost
-            self._lost.add(location)
-            return new
-
-    def forget(self, location: Location) -> None:
-        """Take in that it answers again."""
-        with self._lock:
-            self._lost.discard(location)
-
-
-_outages = _Outages()
+# The stores that do not answer: each is announced once by a process.
+_lost: set[Location] = set()
+_losing = threading.Lock()
 
 
 class RefusedValueError(VlmEvalError):
@@ -344,17 +297,32 @@ def is_of_store(error: Exception) -> bool:
 class Database:
     """The open database; its failures become a `VlmEvalError`.
 
-    `announce` is told that its server is waited for.
+    It lies in a file of `work_dir`, or in the PostgreSQL database of `url`, whose
+    server is waited for while it is restarted; `announce` is told so. Every public
+    method of a subclass is thread-safe and begins again after such a restart; so none
+    may be a generator, whose transactions end before it does.
     """
 
-    def __init__(self, location: Location, announce: Callable[[str], None]) -> None:
-        self._location = location
+    def __init__(
+        self,
+        work_dir: Path,
+        url: str | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._location = Location(work_dir, url)
         self._announce = announce
         # Once one has waited in vain, all others fail at once.
         self._impatient = False
         self._engine = self._open()
         self._postgresql = self._engine.dialect.name == "postgresql"
-        self.insert = postgresql.insert if self._postgresql else sqlite.insert
+        self._insert = postgresql.insert if self._postgresql else sqlite.insert
+
+    def __init_subclass__(cls) -> None:
+        for name, method in list(vars(cls).items()):
+            if isfunction(method) and not name.startswith("_"):
+                if isgeneratorfunction(method):
+                    raise TypeError(f"{name} cannot be done again: it yields")
+                setattr(cls, name, _again(method))
 
     def _open(self) -> sa.Engine:
         """Open it; a server that is being started is waited for."""
@@ -373,7 +341,7 @@ class Database:
         """Close every connection."""
         self._engine.dispose()
 
-    def outlast(self, call: Callable[[], T]) -> T:
+    def _outlast(self, call: Callable[[], T]) -> T:
         """Return what `call` does; begin it again where the server went away.
 
         Raises `VlmEvalError` where that stays away.
@@ -381,11 +349,9 @@ class Database:
         end = time.monotonic() + STORE_OUTAGE_S
         while True:
             try:
-                found = call()
+                return call()
             except ConnectionLostError as lost:
                 error = lost.error
-            else:
-                return found
             if self._impatient or time.monotonic() >= end:
                 self._impatient = True
                 raise VlmEvalError(self._location.explain(error))
@@ -393,7 +359,10 @@ class Database:
             self._wait(end)
 
     def _tell_lost(self, limit_s: float) -> None:
-        if _outages.note(self._location):
+        with _losing:
+            is_new = self._location not in _lost
+            _lost.add(self._location)
+        if is_new:
             self._announce(
                 f"the run store {self._location} does not answer; waits for it, "
                 f"{limit_s:.0f} s at most."
@@ -408,11 +377,27 @@ class Database:
                     connection.scalar(sa.select(1))
             except sa.exc.DBAPIError:
                 continue
-            _outages.forget(self._location)
+            _lost.discard(self._location)
             return
 
+    def _read(self, query: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """Return all rows of a query."""
+        with self._transaction(reading=True) as connection:
+            return connection.execute(query).all()
+
+    def _read_one(self, query: sa.Executable) -> Any:
+        """Return the first value of the first row; None if there is none."""
+        with self._transaction(reading=True) as connection:
+            return connection.scalar(query)
+
+    def _write(
+        self, statement: sa.Executable, rows: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        with self._transaction() as connection:
+            connection.execute(statement, rows)
+
     @contextmanager
-    def transaction(
+    def _transaction(
         self, *, reading: bool = False, lock: str | None = None
     ) -> Iterator[sa.Connection]:
         """Run the block in a transaction; one that only reads waits for no writer.
@@ -442,7 +427,8 @@ class Database:
                 if written is not None and self._was_committed(written):
                     return
                 raise ConnectionLostError(error) from None
-            self._impatient = self._impatient or is_locked(error)
+            # Somebody else held an SQLite store for too long.
+            self._impatient = self._impatient or "database is locked" in str(error)
             raise VlmEvalError(self._location.explain(error)) from None
 
     def _was_committed(self, transaction: int) -> bool:
@@ -463,7 +449,7 @@ class Database:
                 return bool(status == "committed")
         return False
 
-    def each(self, values: Sequence[object]) -> sa.ColumnElement[str]:
+    def _each(self, values: Sequence[object]) -> sa.ColumnElement[str]:
         """Return a column of `values`, sent as one parameter, however many they are.
 
         Each is a text, or JSON of what else it is.
@@ -497,7 +483,10 @@ def _machine() -> str:
 
 
 def _is_dead(owner: str) -> bool:
-    """Return whether `owner` was a process of this machine that is gone."""
+    """Return whether `owner` was a process of this machine that is gone.
+
+    So is one that has ended and only waits for its parent to notice: a zombie.
+    """
     machine, pid, _ = owner.rsplit(":", 2)
     if machine != _machine():
         return False
@@ -507,11 +496,6 @@ def _is_dead(owner: str) -> bool:
         return True
     except PermissionError:
         return False
-    return _is_zombie(int(pid))
-
-
-def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended and only waits for its parent to notice."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -530,89 +514,66 @@ class Member(NamedTuple):
     state: str
 
 
-@waits_out_restarts
-class Leases:
+class Leases(Database):
     """The processes that share a store, and what they hold: claims and scorings."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def join(self, owner: str, session_id: str, run_id: str, number: int) -> None:
         """Take part; `number` tells the processes of a session apart."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                sa.insert(processes).values(
-                    owner=owner,
-                    session_id=session_id,
-                    run_id=run_id,
-                    number=number,
-                    state="live",
-                    beats=0,
-                    joined_at=time.time(),
-                )
+        self._write(
+            sa.insert(processes).values(
+                owner=owner,
+                session_id=session_id,
+                run_id=run_id,
+                number=number,
+                state="live",
+                beats=0,
+                joined_at=time.time(),
             )
+        )
 
     def beat(self, owner: str) -> dict[str, int]:
         """Show that `owner` lives; return the beats of all other live processes."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                sa.update(processes)
-                .where(processes.c.owner == owner)
-                .values(beats=processes.c.beats + 1, state="live")
-            )
-            rows = connection.execute(
-                sa.select(processes.c.owner, processes.c.beats).where(
-                    processes.c.state == "live", processes.c.owner != owner
-                )
-            )
-            return {row.owner: row.beats for row in rows}
+        mine = processes.c.owner == owner
+        update = sa.update(processes).where(mine)
+        others = sa.select(processes.c.owner, processes.c.beats).where(
+            processes.c.state == "live", ~mine
+        )
+        with self._transaction() as connection:
+            connection.execute(update.values(beats=processes.c.beats + 1, state="live"))
+            return {row.owner: row.beats for row in connection.execute(others)}
 
     def members(self, session_id: str) -> list[Member]:
         """Return the processes of a session, in the order of their numbers."""
-        columns = processes.c.owner, processes.c.number, processes.c.state
-        with self._database.transaction(reading=True) as connection:
-            rows = connection.execute(
-                sa.select(*columns)
-                .where(processes.c.session_id == session_id)
-                .order_by(processes.c.number, processes.c.owner)
-            )
-            return [Member(*row) for row in rows]
+        query = (
+            sa.select(processes.c.owner, processes.c.number, processes.c.state)
+            .where(processes.c.session_id == session_id)
+            .order_by(processes.c.number, processes.c.owner)
+        )
+        return [Member._make(row) for row in self._read(query)]
 
     def leave(self, owner: str, *, stopped: bool = False) -> None:
         """End every lease of `owner`, so that others may go on at once.
 
         Or stop, too, where it has `stopped` because nothing answers.
         """
-        self._end([owner], "stopped" if stopped else "left")
-
-    def bury(self, owners: Sequence[str]) -> None:
-        """End the leases of processes that are gone."""
-        self._end(owners, "dead")
+        self.bury([owner], "stopped" if stopped else "left")
 
     def release_dead(self) -> None:
         """End the leases of processes of this machine that are gone."""
-        with self._database.transaction(reading=True) as connection:
-            owners = set(
-                connection.scalars(
-                    sa.select(processes.c.owner).where(processes.c.state == "live")
-                )
-            )
-        dead = [owner for owner in owners if _is_dead(owner)]
+        query = sa.select(processes.c.owner).where(processes.c.state == "live")
+        dead = [row.owner for row in self._read(query) if _is_dead(row.owner)]
         if dead:
             self.bury(dead)
 
-    def _end(self, owners: Sequence[str], state: str) -> None:
-        with self._database.transaction() as connection:
-            connection.execute(
-                sa.update(processes)
-                .where(processes.c.owner.in_(owners))
-                .values(state=state)
-            )
+    def bury(self, owners: Sequence[str], state: str = "dead") -> None:
+        """End the leases of processes that are gone."""
+        mine = scores.c.owner.in_(owners)
+        update = sa.update(processes).where(processes.c.owner.in_(owners))
+        with self._transaction() as connection:
+            connection.execute(update.values(state=state))
             connection.execute(sa.delete(claims).where(claims.c.owner.in_(owners)))
             connection.execute(
-                sa.delete(scores).where(
-                    scores.c.owner.in_(owners), scores.c.state == "scoring"
-                )
+                sa.delete(scores).where(mine, scores.c.state == "scoring")
             )
 
 
@@ -657,15 +618,13 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Beat once; bury who has missed too many beats."""
-        others = self._leases.beat(self._owner)
+        before = self._seen
         self._seen = {
-            owner: (beats, self._missed(owner, beats))
-            for owner, beats in others.items()
+            owner: (beats, before[owner][1] + 1)
+            if before.get(owner, (None,))[0] == beats
+            else (beats, 0)
+            for owner, beats in self._leases.beat(self._owner).items()
         }
         gone = [owner for owner, (_, n) in self._seen.items() if n >= MISSED_BEATS]
         if gone:
             self._leases.bury(gone)
-
-    def _missed(self, owner: str, beats: int) -> int:
-        before, missed = self._seen.get(owner, (beats, -1))
-        return missed + 1 if beats == before else 0

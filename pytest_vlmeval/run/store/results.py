@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from pytest_vlmeval.records import (
     as_record,
     from_record,
 )
-from pytest_vlmeval.run.store.database import AT_ONCE, Database, waits_out_restarts
+from pytest_vlmeval.run.store.database import AT_ONCE, Database
 from pytest_vlmeval.run.store.schema import gates, scores, verdicts
 
 # A score is "incomplete" where a judge gave no reply, which it may another time.
@@ -33,14 +33,13 @@ _CLAIMED: Mapping[str, Literal["taken", "done", "failed"]] = {
 _TRIED_AGAIN = ("failed", "needs_judge", "incomplete")
 
 
-@waits_out_restarts
-class Scores:
-    """The scores of the store, with their verdicts."""
+_VERDICT = tuple(name for name in Verdict.__dataclass_fields__ if name in verdicts.c)
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
-    def claim(
+class Results(Database):
+    """The scores of the store with their verdicts, and the results of gates."""
+
+    def claim_score(
         self, score_id: str, run_id: str, fingerprint: str, session_id: str, owner: str
     ) -> Literal["mine", "taken", "done", "failed"]:
         """Ask to compute a score: it is ours to do, being done, or there already.
@@ -60,7 +59,7 @@ class Scores:
         }
         failed = scores.c.state.in_(_TRIED_AGAIN) & (scores.c.session_id != session_id)
         statement = (
-            self._database.insert(scores)
+            self._insert(scores)
             .values(values)
             .on_conflict_do_update(
                 index_elements=["score_id"], set_=values, where=failed
@@ -68,67 +67,51 @@ class Scores:
             .returning(scores.c.score_id)
         )
         state = sa.select(scores.c.state).where(scores.c.score_id == score_id)
-        with self._database.transaction() as connection:
+        with self._transaction() as connection:
             if connection.execute(statement).first() is not None:
                 return "mine"
             return _CLAIMED[str(connection.scalar(state))]
 
-    def finish(self, score_id: str, score: Score) -> None:
+    def finish_score(self, score_id: str, score: Score) -> None:
         """Record a score with its verdicts."""
-        fields = {
-            name: getattr(score, name)
-            for name in Score.__dataclass_fields__
-            if name not in ("verdicts", "metrics", "sound")
-        }
         failed = any(verdict.state == "judge_failed" for verdict in score.verdicts)
-        with self._database.transaction(lock=f"score {score_id}") as connection:
+        values = {
+            "state": "incomplete" if failed else "done",
+            "score": asdict(replace(score, verdicts=())),
+        }
+        with self._transaction(lock=f"score {score_id}") as connection:
             connection.execute(
                 sa.delete(verdicts).where(verdicts.c.score_id == score_id)
             )
             for start in range(0, len(score.verdicts), AT_ONCE):
-                part = score.verdicts[start : start + AT_ONCE]
-                rows = [_verdict_row(score_id, verdict) for verdict in part]
+                rows = [
+                    {
+                        "score_id": score_id,
+                        "sample_index": verdict.index,
+                        **{name: getattr(verdict, name) for name in _VERDICT},
+                    }
+                    for verdict in score.verdicts[start : start + AT_ONCE]
+                ]
                 connection.execute(sa.insert(verdicts), rows)
             connection.execute(
-                sa.update(scores)
-                .where(scores.c.score_id == score_id)
-                .values(
-                    state="incomplete" if failed else "done",
-                    score={
-                        **fields,
-                        "metrics": dict(score.metrics),
-                        "sound": score.sound and asdict(score.sound),
-                    },
-                )
+                sa.update(scores).where(scores.c.score_id == score_id).values(values)
             )
 
-    def fail(self, score_id: str, error: Exception) -> None:
+    def fail_score(self, score_id: str, error: Exception) -> None:
         """Record why a score could not be computed."""
         state = "needs_judge" if isinstance(error, NeedsJudgeError) else "failed"
-        with self._database.transaction() as connection:
-            connection.execute(
-                sa.update(scores)
-                .where(scores.c.score_id == score_id)
-                .values(state=state, error=str(error))
-            )
+        mine = sa.update(scores).where(scores.c.score_id == score_id)
+        self._write(mine.values(state=state, error=str(error)))
 
-    def abandon(self, score_id: str, owner: str) -> None:
+    def abandon_score(self, score_id: str, owner: str) -> None:
         """Leave a score that `owner` has not finished to others."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                sa.delete(scores).where(
-                    scores.c.score_id == score_id,
-                    scores.c.owner == owner,
-                    scores.c.state == "scoring",
-                )
-            )
+        mine = (scores.c.score_id == score_id) & (scores.c.owner == owner)
+        self._write(sa.delete(scores).where(mine, scores.c.state == "scoring"))
 
-    def forget(self, score_id: str) -> None:
+    def forget_score(self, score_id: str) -> None:
         """Remove a score that was only a look at a part of a dataset."""
-        finished = sa.and_(
-            scores.c.score_id == score_id, scores.c.state.not_in(("scoring",))
-        )
-        with self._database.transaction() as connection:
+        finished = (scores.c.score_id == score_id) & (scores.c.state != "scoring")
+        with self._transaction() as connection:
             if connection.execute(sa.delete(scores).where(finished)).rowcount:
                 connection.execute(
                     sa.delete(verdicts).where(verdicts.c.score_id == score_id)
@@ -139,26 +122,25 @@ class Scores:
 
         Of fewer than `samples` there may be fewer metrics, so such are passed over.
         """
-        statement = (
+        query = (
             sa.select(scores.c.score)
             .where(scores.c.fingerprint == fingerprint)
             .where(scores.c.state.in_(("done", "incomplete")))
             .order_by(scores.c.created_at.desc())
         )
-        with self._database.transaction(reading=True) as connection:
-            for score in connection.scalars(statement):
-                if score["samples"] >= samples:
-                    return tuple(score["metrics"])
-        return ()
+        whole = (
+            row.score for row in self._read(query) if row.score["samples"] >= samples
+        )
+        return tuple(next(whole, {"metrics": ()})["metrics"])
 
-    def load(
+    def load_score(
         self, score_id: str, *, brief: bool = False
     ) -> Score | VlmEvalError | None:
         """Return a score, why there is none, or None while it is not done.
 
         A `brief` one comes without its verdicts.
         """
-        with self._database.transaction(reading=True) as connection:
+        with self._transaction(reading=True) as connection:
             row = connection.execute(
                 sa.select(scores).where(scores.c.score_id == score_id)
             ).first()
@@ -168,7 +150,11 @@ class Scores:
                 return VlmEvalError(row.error)
             if row.state == "needs_judge":
                 return NeedsJudgeError(row.error)
-            found = () if brief else _load_verdicts(connection, score_id)
+            found: tuple[Verdict, ...] = ()
+            if not brief:
+                query = sa.select(verdicts).where(verdicts.c.score_id == score_id)
+                judged = connection.execute(query).mappings()
+                found = tuple(map(_verdict, judged.yield_per(AT_ONCE)))
         sound = row.score["sound"]
         return Score(
             **{
@@ -176,62 +162,17 @@ class Scores:
                 "notes": tuple(row.score["notes"]),
                 "repeats": (),
                 "sound": sound and SoundScore(**sound),
-            },
-            verdicts=found,
+                "verdicts": found,
+            }
         )
 
-
-def _verdict_row(score_id: str, verdict: Verdict) -> dict[str, object]:
-    return {
-        "score_id": score_id,
-        "sample_index": verdict.index,
-        "value": verdict.value,
-        "extracted": verdict.extracted,
-        "reason": verdict.reason,
-        "state": verdict.state,
-        "exchanges": list(verdict.exchanges),
-        "corrected": verdict.corrected,
-        "rests_on_defect": verdict.rests_on_defect,
-        "unread": verdict.unread,
-        "why_lost": verdict.why_lost,
-    }
-
-
-def _load_verdicts(connection: sa.Connection, score_id: str) -> tuple[Verdict, ...]:
-    judged = connection.execute(
-        sa.select(verdicts).where(verdicts.c.score_id == score_id)
-    )
-    return tuple(map(_verdict, judged.yield_per(AT_ONCE)))
-
-
-def _verdict(row: sa.Row[Any]) -> Verdict:
-    return Verdict(
-        # Known by many, or the same for thousands of verdicts: kept once.
-        index=sys.intern(row.sample_index),
-        value=row.value,
-        extracted=row.extracted,
-        reason=sys.intern(row.reason),
-        state=row.state,
-        exchanges=tuple(row.exchanges),
-        corrected=row.corrected,
-        rests_on_defect=row.rests_on_defect,
-        unread=row.unread,
-        why_lost=sys.intern(row.why_lost),
-    )
-
-
-@waits_out_restarts
-class Gates:
-    """The results of gates in the store, by session."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def save(self, session_id: str, run_id: str, results: Sequence[GateResult]) -> None:
+    def save_gates(
+        self, session_id: str, run_id: str, results: Sequence[GateResult]
+    ) -> None:
         """Record results; a session's newest of a gate and metric counts."""
         if not results:
             return
-        insert = self._database.insert(gates)
+        insert = self._insert(gates)
         statement = insert.on_conflict_do_update(
             index_elements=["session_id", "dataset", "gate", "metric"],
             set_={
@@ -253,15 +194,22 @@ class Gates:
             }
             for result in results
         ]
-        with self._database.transaction() as connection:
-            connection.execute(statement, rows)
+        self._write(statement, rows)
 
-    def load(self, session_id: str) -> tuple[GateResult, ...]:
+    def load_gates(self, session_id: str) -> tuple[GateResult, ...]:
         """Return what the gates of a session found, by dataset, gate and metric."""
-        statement = (
+        query = (
             sa.select(gates.c.result)
             .where(gates.c.session_id == session_id)
             .order_by(gates.c.dataset, gates.c.gate, gates.c.metric)
         )
-        with self._database.transaction(reading=True) as connection:
-            return tuple(map(from_record, connection.scalars(statement)))
+        return tuple(from_record(row.result) for row in self._read(query))
+
+
+def _verdict(row: sa.RowMapping) -> Verdict:
+    fields: dict[str, Any] = {name: row[name] for name in _VERDICT}
+    # The same for thousands of verdicts, or known by many: kept once.
+    for name in ("reason", "why_lost"):
+        fields[name] = sys.intern(fields[name])
+    fields["exchanges"] = tuple(fields["exchanges"])
+    return Verdict(index=sys.intern(row["sample_index"]), **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,13 +20,15 @@ _ESCAPED = re.compile("\x01([0-9a-f]{4})")
 
 
 class AnyText(sa.types.TypeDecorator[str]):
-    """A text of whatever characters, as models write them, in any database."""
+    """A text of whatever characters, as models write them, in any database.
+
+    What a database would refuse is escaped there.
+    """
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        """Escape what a database would refuse."""
         if value is None or not _REFUSED.search(value):
             return value
         return _REFUSED.sub(lambda found: f"\x01{ord(found[0]):04x}", value)
@@ -33,30 +36,59 @@ class AnyText(sa.types.TypeDecorator[str]):
     def process_result_value(
         self, value: str | None, dialect: sa.Dialect
     ) -> str | None:
-        """Undo that."""
         if value is None or "\x01" not in value:
             return value
         return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
 
 
+def _columns(kind: Any, *names: str, **more: Any) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, **{"nullable": False, **more}) for name in names]
+
+
+def _numbered(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.Integer, primary_key=True, autoincrement=True)
+
+
+def _costs() -> list[sa.Column[Any]]:
+    """Make the columns of what the model or a judge was sent for one answer."""
+    return [
+        *_columns(AnyText, "error"),
+        *_columns(sa.Integer, "attempts", "prompt_tokens", "completion_tokens"),
+        *_columns(sa.Float, "latency_ms"),
+    ]
+
+
+def _replies() -> list[sa.Column[Any]]:
+    """Make the columns of one answer of the model to one ask.
+
+    `earlier` has a pair of text and reasoning for each turn before the last that was
+    asked, of `turns` in all.
+    """
+    return [
+        *_columns(
+            sa.Text, "run_id", "session_id", "fingerprint", "sample_index", "state"
+        ),
+        *_columns(AnyText, "text", "reasoning", "endpoint", "system_fingerprint"),
+        *_columns(sa.Integer, "repeat", "turns"),
+        *_columns(sa.JSON, "earlier"),
+        *_costs(),
+    ]
+
+
 metadata = sa.MetaData()
 
-meta = sa.Table(
-    "meta", metadata, sa.Column("schema_version", sa.Integer, nullable=False)
-)
+meta = sa.Table("meta", metadata, *_columns(sa.Integer, "schema_version"))
 
 # A run is a model with its settings. `generation` counts its fresh starts, and a fresh
 # one takes from the cache no answer up to `cache_after`, which is older.
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("identity", sa.Text, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("settings", sa.JSON, nullable=False),
-    sa.Column("cache_after", sa.Integer, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
+    *_columns(sa.Text, "run_id", primary_key=True),
+    *_columns(sa.Text, "identity", "session_id"),
+    *_columns(sa.Integer, "generation", "cache_after"),
+    *_columns(sa.JSON, "settings"),
+    *_columns(sa.Float, "created_at"),
     sa.UniqueConstraint("identity", "generation"),
 )
 
@@ -65,79 +97,56 @@ runs = sa.Table(
 plans = sa.Table(
     "plans",
     metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("scorer", sa.Text, nullable=False),
-    sa.Column("repeats", sa.Integer, nullable=False),
-    sa.Column("asks", sa.Boolean, nullable=False),
-    sa.Column("entries", sa.JSON, nullable=False),
-    sa.Column("revision", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
+    *_columns(sa.Text, "session_id", primary_key=True),
+    *_columns(sa.Text, "run_id", "scorer", "revision"),
+    *_columns(sa.Integer, "repeats"),
+    *_columns(sa.Boolean, "asks"),
+    *_columns(sa.JSON, "entries"),
+    *_columns(sa.Float, "created_at"),
 )
 
 # The indexes of a plan's samples, once for all sessions that select the same.
 selections = sa.Table(
     "selections",
     metadata,
-    sa.Column("selection_id", sa.Text, primary_key=True),
-    sa.Column("indexes", sa.JSON, nullable=False),
+    *_columns(sa.Text, "selection_id", primary_key=True),
+    *_columns(sa.JSON, "indexes"),
 )
 
 # The processes that share the store. `beats` grows while one lives: what does not beat
-# while others do is dead, whatever any machine's clock says.
+# while others do is dead, whatever any machine's clock says. `state` is that of
+# `leases.Member`.
 processes = sa.Table(
     "processes",
     metadata,
-    sa.Column("owner", sa.Text, primary_key=True),
+    *_columns(sa.Text, "owner", primary_key=True),
     sa.Column("session_id", sa.Text, nullable=False, index=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),  # live, left, stopped, dead
-    sa.Column("beats", sa.Integer, nullable=False),
-    sa.Column("joined_at", sa.Float, nullable=False),
+    *_columns(sa.Text, "run_id", "state"),
+    *_columns(sa.Integer, "number", "beats"),
+    *_columns(sa.Float, "joined_at"),
 )
 
 # A sample that some process is asking now, for as long as that process lives.
 claims = sa.Table(
     "claims",
     metadata,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("fingerprint", sa.Text, primary_key=True),
-    sa.Column("sample_index", sa.Text, primary_key=True),
+    *_columns(sa.Text, "run_id", "fingerprint", "sample_index", primary_key=True),
     sa.Column("repeat", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner", sa.Text, nullable=False, index=True),
 )
 
 # Every answer that ever arrived, in order; for one ask of a sample the newest counts.
-# `cache_key` names what was asked, of whatever run and dataset. `earlier` has a pair of
-# text and reasoning for each turn before the last that was asked, of `turns` in all.
-# `asked_in` is the session that asked one that is from the cache, "" else.
+# `cache_key` names what was asked, of whatever run and dataset. `asked_in` is the
+# session that asked one that is from the cache, "" else.
 answers = sa.Table(
     "answers",
     metadata,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("sample_index", sa.Text, nullable=False),
-    sa.Column("repeat", sa.Integer, nullable=False),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("text", AnyText, nullable=False),
-    sa.Column("reasoning", AnyText, nullable=False),
-    sa.Column("error", AnyText, nullable=False),
-    sa.Column("finish_reason", AnyText, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("latency_ms", sa.Float, nullable=False),
-    sa.Column("prompt_tokens", sa.Integer, nullable=False),
-    sa.Column("completion_tokens", sa.Integer, nullable=False),
-    sa.Column("turns", sa.Integer, nullable=False),
-    sa.Column("earlier", sa.JSON, nullable=False),
-    sa.Column("from_cache", sa.Boolean, nullable=False),
-    sa.Column("asked_in", sa.Text, nullable=False),
-    sa.Column("cache_key", sa.Text, nullable=False),
-    sa.Column("endpoint", AnyText, nullable=False),
-    sa.Column("system_fingerprint", AnyText, nullable=False),
-    sa.Column("answered_at", sa.Float, nullable=False),
+    _numbered("seq"),
+    *_replies(),
+    *_columns(AnyText, "finish_reason"),
+    *_columns(sa.Boolean, "from_cache"),
+    *_columns(sa.Text, "asked_in", "cache_key"),
+    *_columns(sa.Float, "answered_at"),
     sa.Index("answers_by_sample", "run_id", "fingerprint", "sample_index", "repeat"),
     sa.Index("answers_in_order", "run_id", "seq"),
     sa.Index(
@@ -149,27 +158,25 @@ answers = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# What was found out of the media that a run's endpoint takes (`capability.Finding`).
+# What was found out of the media that a run's endpoint takes (`models.check.Finding`).
 capabilities = sa.Table(
     "capabilities",
     metadata,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("session_id", sa.Text, primary_key=True),
-    sa.Column("capability", sa.Text, primary_key=True),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("words", AnyText, nullable=False),
-    sa.Column("found_at", sa.Float, nullable=False),
+    *_columns(sa.Text, "run_id", "session_id", "capability", primary_key=True),
+    *_columns(sa.Text, "state"),
+    *_columns(AnyText, "words"),
+    *_columns(sa.Float, "found_at"),
 )
 
 # What an endpoint said of the model behind it, in one session (`evidence.Evidence`).
 evidence = sa.Table(
     "evidence",
     metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
+    *_columns(sa.Text, "session_id", primary_key=True),
     sa.Column("endpoint", AnyText, primary_key=True),
     sa.Column("run_id", sa.Text, nullable=False, index=True),
-    sa.Column("found", sa.JSON, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
+    *_columns(sa.JSON, "found"),
+    *_columns(sa.Float, "at"),
 )
 
 # What was said of the model in the session `accepted_in` holds for the answers of
@@ -177,95 +184,67 @@ evidence = sa.Table(
 accepted_evidence = sa.Table(
     "accepted_evidence",
     metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
-    sa.Column("accepted_in", sa.Text, primary_key=True),
+    *_columns(sa.Text, "session_id", "accepted_in", primary_key=True),
 )
 
 # Whether a session may use the answers of others: one of its processes, `owner`, finds
 # out. `state` is "running", "settled" or "refused" for the reason `words`; `result` is
-# an `accounts.SpotCheck`.
+# a `records.SpotCheck`.
 spot_checks = sa.Table(
     "spot_checks",
     metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("words", AnyText, nullable=False),
+    *_columns(sa.Text, "session_id", primary_key=True),
+    *_columns(sa.Text, "run_id", "owner", "state"),
+    *_columns(AnyText, "words"),
     sa.Column("result", sa.JSON, nullable=True),
-    sa.Column("at", sa.Float, nullable=False),
+    *_columns(sa.Float, "at"),
 )
 
 # What spot checks asked again; `seq` is the stored answer that each was compared with.
 spot_answers = sa.Table(
     "spot_answers",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("session_id", sa.Text, nullable=False, index=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("seq", sa.Integer, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("sample_index", sa.Text, nullable=False),
-    sa.Column("repeat", sa.Integer, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("text", AnyText, nullable=False),
-    sa.Column("reasoning", AnyText, nullable=False),
-    sa.Column("error", AnyText, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("latency_ms", sa.Float, nullable=False),
-    sa.Column("prompt_tokens", sa.Integer, nullable=False),
-    sa.Column("completion_tokens", sa.Integer, nullable=False),
-    sa.Column("turns", sa.Integer, nullable=False),
-    sa.Column("earlier", sa.JSON, nullable=False),
-    sa.Column("endpoint", AnyText, nullable=False),
-    sa.Column("system_fingerprint", AnyText, nullable=False),
-    sa.Column("asked_at", sa.Float, nullable=False),
+    _numbered("number"),
+    *_columns(sa.Integer, "seq"),
+    *_replies(),
+    *_columns(sa.Float, "asked_at"),
+    sa.Index("ix_spot_answers_session_id", "session_id"),
     sqlite_autoincrement=True,
 )
 
 scores = sa.Table(
     "scores",
     metadata,
-    sa.Column("score_id", sa.Text, primary_key=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
+    *_columns(sa.Text, "score_id", primary_key=True),
+    *_columns(sa.Text, "run_id", "fingerprint", "session_id", "state"),
     sa.Column("owner", sa.Text, nullable=False, index=True),
     sa.Column("score", sa.JSON, nullable=True),
-    sa.Column("error", AnyText, nullable=False, default=""),
-    sa.Column("created_at", sa.Float, nullable=False),
+    *_columns(AnyText, "error"),
+    *_columns(sa.Float, "created_at"),
 )
 
 verdicts = sa.Table(
     "verdicts",
     metadata,
-    sa.Column("score_id", sa.Text, primary_key=True),
-    sa.Column("sample_index", sa.Text, primary_key=True),
+    *_columns(sa.Text, "score_id", "sample_index", primary_key=True),
     sa.Column("value", sa.Float, nullable=True),
-    sa.Column("extracted", AnyText, nullable=True),
-    sa.Column("reason", AnyText, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("exchanges", sa.JSON, nullable=False),
     sa.Column("corrected", sa.Float, nullable=True),
-    sa.Column("rests_on_defect", sa.Boolean, nullable=False),
-    sa.Column("unread", sa.Boolean, nullable=False),
-    sa.Column("why_lost", AnyText, nullable=False),
+    sa.Column("extracted", AnyText, nullable=True),
+    *_columns(AnyText, "reason", "why_lost"),
+    *_columns(sa.Text, "state"),
+    *_columns(sa.JSON, "exchanges"),
+    *_columns(sa.Boolean, "rests_on_defect", "unread"),
 )
 
 # What the gates of a session found: one row per gate and metric, "" for no metric.
 gates = sa.Table(
     "gates",
     metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("gate", sa.Text, primary_key=True),
-    sa.Column("metric", sa.Text, primary_key=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("fails", sa.Boolean, nullable=False),
-    sa.Column("result", sa.JSON, nullable=False),
-    sa.Column("decided_at", sa.Float, nullable=False),
+    *_columns(sa.Text, "session_id", "dataset", "gate", "metric", primary_key=True),
+    *_columns(sa.Text, "run_id", "outcome"),
+    *_columns(sa.Boolean, "fails"),
+    *_columns(sa.JSON, "result"),
+    *_columns(sa.Float, "decided_at"),
 )
 
 # Everything that was asked of a judge. `question` is a hash of the judge's name, the
@@ -275,21 +254,14 @@ gates = sa.Table(
 exchanges = sa.Table(
     "exchanges",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    _numbered("number"),
     sa.Column("question", sa.Text, nullable=False, index=True),
-    sa.Column("judge", sa.Text, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("prompt", AnyText, nullable=False),
-    sa.Column("settings", sa.JSON, nullable=False),
+    *_columns(sa.Text, "judge", "run_id", "session_id", "fingerprint"),
+    *_columns(AnyText, "prompt"),
+    *_columns(sa.JSON, "settings"),
     sa.Column("text", AnyText, nullable=True),
-    sa.Column("error", AnyText, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("latency_ms", sa.Float, nullable=False),
-    sa.Column("prompt_tokens", sa.Integer, nullable=False),
-    sa.Column("completion_tokens", sa.Integer, nullable=False),
-    sa.Column("asked_at", sa.Float, nullable=False),
+    *_costs(),
+    *_columns(sa.Float, "asked_at"),
     sa.Index(
         "exchanges_answered",
         "question",
@@ -300,20 +272,16 @@ exchanges = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Every request that got no answer, of the model or a judge (`accounts.FailedAttempt`).
+# Every request that got no answer, of the model or a judge (`records.FailedAttempt`).
 failed_attempts = sa.Table(
     "failed_attempts",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    _numbered("number"),
     sa.Column("run_id", sa.Text, nullable=False, index=True),
-    sa.Column("session_id", sa.Text, nullable=False),
-    sa.Column("asked", sa.Text, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("index", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("message", AnyText, nullable=False),
-    sa.Column("latency_ms", sa.Float, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
+    *_columns(
+        sa.Text, "session_id", "asked", "endpoint", "fingerprint", "index", "kind"
+    ),
+    *_columns(AnyText, "message"),
+    *_columns(sa.Float, "latency_ms", "at"),
     sqlite_autoincrement=True,
 )
