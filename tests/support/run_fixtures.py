@@ -26,6 +26,7 @@ from pytest_vlmeval.sandbox.environment import (
     ensure_environment,
 )
 from pytest_vlmeval.settings.groups import OPENAI_VARIABLES
+from tests.support.forked_pytest import Forks
 
 # Looked up here, because pytester gives each test a home of its own.
 CACHE_DIR = (
@@ -184,11 +185,20 @@ def properties(case: ET.Element) -> dict[str, str]:
     return {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Give what forks sessions, ended after the last test."""
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
 def project(
     pytester: pytest.Pytester,
     sandbox_environment: SandboxEnvironment,
     run_cache: Path,
+    forks: Forks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Project]:
     """Give an empty project that shares its caches with other tests."""
@@ -199,6 +209,8 @@ def project(
     # Other plugins that are installed here cost a third of a second of each session.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_vlmeval.plugin,xdist.plugin,syrupy")
+    forking = functools.partial(forks.popen, pytester.popen)
+    monkeypatch.setattr(pytester, "popen", forking)
     project = Project(pytester)
     monkeypatch.setenv("LMUData", str(project.data_root))
     # Most runs are about something else and have no baseline; -k of a test counts.
