@@ -1,7 +1,8 @@
 # make demo   sets up what is missing, then evaluates the demo model
 # make test   sets up what is missing, then runs the tests
 # make test-slow     those that take longest: faults, hostile answers, simulations
-# make test-units    those that start no process, with PYTHON: other versions of it
+# make test-units    those that start no process, with PYTHON: other versions of it;
+#             without what a version cannot change (marked as once)
 # make test-lowest   the same, with the lowest versions that pyproject.toml takes
 # make test-addons   those that build the sandbox's add-ons (ten minutes, 4 GB)
 # make test-swift    those that start real model servers (once 2 GB, then five minutes)
@@ -54,10 +55,10 @@ model-environment: $(READY)
 	$(BIN)/python -m tests.support.model_environment
 
 test-swift: model-environment
-	$(BIN)/pytest -m swift $(PYTEST_ARGS)
+	$(BIN)/pytest -m swift tests/sessions tests/test_readme_models.py $(PYTEST_ARGS)
 
 test-ray: $(RAY_READY) model-environment
-	$(RAY)/bin/python -m pytest -m ray $(PYTEST_ARGS)
+	$(RAY)/bin/python -m pytest -m ray tests/sessions $(PYTEST_ARGS)
 
 test-postgres: $(READY)
 	$(BIN)/pytest -m postgres $(PYTEST_ARGS)
@@ -65,16 +66,16 @@ test-postgres: $(READY)
 test-browser: $(READY)
 	@command -v chromium >/dev/null || { \
 		echo "Chromium is not installed: apt-get install chromium" >&2; exit 1; }
-	$(BIN)/pytest -m browser $(PYTEST_ARGS)
+	$(BIN)/pytest -m browser tests/reports $(PYTEST_ARGS)
 
 test-packaging: $(READY)
-	$(BIN)/pytest -m packaging -rs $(PYTEST_ARGS)
+	$(BIN)/pytest -m packaging -rs tests/test_packaging.py $(PYTEST_ARGS)
 
 test-units: $(UNITS)/.ready
-	$(UNITS)/bin/pytest -n 2 --units -m "not slow and $(PLAIN)" $(PYTEST_ARGS)
+	$(UNITS)/bin/pytest -n 2 --units -m "not slow and not once and $(PLAIN)" $(PYTEST_ARGS)
 
 test-lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/pytest -n 2 --units -m "not slow and $(PLAIN)" $(PYTEST_ARGS)
+	$(LOWEST)/bin/pytest -n 2 --units -m "not slow and not once and $(PLAIN)" $(PYTEST_ARGS)
 
 # Every warning is an error: a link that leads nowhere, a page that nothing leads to.
 docs: $(SPHINX_READY)

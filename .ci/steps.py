@@ -1,8 +1,9 @@
-"""The steps of CI: both commands of the README on a clean clone, then two lanes.
+"""The steps of CI: what sets up a clean clone, then all others side by side.
 
-Many tests wait more than they compute, so independent steps run side by side. Each
-one's output is kept in build/ci, and printed whole when it ends. Every step is run,
-whatever failed before it; the summary names each, and the tests that failed.
+Many tests wait more than they compute, so one more process of tests runs than there
+are processors. Each step's output is kept in build/ci, and printed whole when it ends.
+Every step is run, whatever failed before it; the summary names each, and the tests that
+failed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,14 @@ GRACE_S = 30
 
 @dataclass(frozen=True)
 class Step:
-    """A command of the shell; any exit status but 0 fails, pytest's 5 (no test) too."""
+    """A command of the shell; any exit status but 0 fails, pytest's 5 (no test) too.
+
+    `processes` is how many of tests it runs at once.
+    """
 
     name: str
     command: str
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,13 @@ for python in python{0} "${{PYENV_ROOT:-$HOME/.pyenv}}"/versions/{0}.*/bin/pytho
 done
 echo "no Python {0} on this machine: not tested with it"
 """
-# Installs what the tests start, where there is none; needs apt and root.
-_POSTGRESQL = """
+# They install what their tests start, where there is none; that needs apt and root.
+_POSTGRES = """
 if ! command -v initdb && ! compgen -G '/usr/lib/postgresql/*/bin/initdb'; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q && apt-get install -qy --no-install-recommends postgresql
-fi
+fi &&
+CI=true make test-postgres
 """
 # What the reports look like stays for a person to see.
 _BROWSER = """
@@ -68,37 +74,37 @@ command -v chromium || { apt-get update -q && apt-get install -qy chromium; } &&
 make test-browser PYTEST_ARGS="--screenshots=${SCREENSHOTS:-build/screenshots}"
 """
 
-# They set up what all others run in.
+# They set up what all others run in, one after the other.
 FIRST = (
     Step("demo", "make demo"),
     Step("set-up is kept", "make --question .venv/.ready"),
     Step("second demo", "make demo"),
+)
+# In any order, but those that take longest come first, so that nothing waits for one
+# in the end. What one sets up no other uses, but the environment of model servers,
+# which is locked while it is built.
+STEPS = (
+    Step("tests", "make test", processes=2),
+    Step("long tests", "make test-slow", processes=2),
+    Step("tests of the add-ons", "make test-addons", processes=2),
+    Step("tests of the wheel", "make test-packaging"),
+    Step("tests with real model servers", "make test-swift"),
+    Step("tests with Ray", "make test-ray"),
+    Step("tests with PostgreSQL", _POSTGRES),
+    Step("units with the lowest versions", "make test-lowest"),
+    Step("units with Python 3.13", _OTHER_PYTHON.format("3.13")),
+    Step("units with Python 3.14", _OTHER_PYTHON.format("3.14")),
+    Step("tests in a browser", _BROWSER),
+    Step("typecheck", "make typecheck"),
+    Step("documentation", "make docs"),
     Step("lint", "make lint"),
 )
-# What steps of a lane set up, no step of another one uses.
-LANES = (
-    (Step("tests", "make test"), Step("long tests", "make test-slow")),
-    (
-        Step("tests of the add-ons", "make test-addons"),
-        Step("environment of the model servers", "make model-environment"),
-        Step("tests with real model servers", "make test-swift"),
-        Step("tests with Ray", "make test-ray"),
-        Step("tests of the wheel", "make test-packaging"),
-        Step("units with Python 3.13", _OTHER_PYTHON.format("3.13")),
-        Step("units with Python 3.14", _OTHER_PYTHON.format("3.14")),
-        Step("units with the lowest versions", "make test-lowest"),
-        Step("typecheck", "make typecheck"),
-        Step("documentation", "make docs"),
-        Step("PostgreSQL", _POSTGRESQL),
-        Step("tests with PostgreSQL", "CI=true make test-postgres"),
-        Step("tests in a browser", _BROWSER),
-    ),
-)
+PROCESSES = (os.cpu_count() or 1) + 1
 READY = "make --question .venv/.ready"
 
 
 class Runner:
-    """Runs steps, any number of lanes at once; `logs` is the folder of their output."""
+    """Runs steps; `logs` is the folder of their output."""
 
     def __init__(self, logs: Path) -> None:
         self.results: dict[Step, Result] = {}
@@ -107,13 +113,30 @@ class Runner:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run_all(self, steps: Sequence[Step]) -> None:
-        """Run steps one after the other, to the last, unless they are stopped."""
-        for step in steps:
-            self._run(step)
+    def run_all(self, steps: Sequence[Step], processes: int) -> None:
+        """Run steps to the last, in their order where so many processes leave room.
+
+        An interrupt stops them, and is passed on.
+        """
+        waiting, running = list(steps), dict[Future[None], Step]()
+        with ThreadPoolExecutor(max(1, processes)) as pool:
+            try:
+                while waiting or running:
+                    for step in list(waiting):
+                        taken = sum(each.processes for each in running.values())
+                        if not running or taken + step.processes <= processes:
+                            waiting.remove(step)
+                            running[pool.submit(self._run, step)] = step
+                    for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                        del running[ended]
+                        ended.result()
+            except KeyboardInterrupt:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """Interrupt what is running, and kill what has not ended soon."""
+        print("== interrupted: what is running is ended", flush=True)
         with self._lock:
             self._stopped = True
             running = set(self._running)
@@ -181,14 +204,15 @@ def summarize(results: Mapping[str, Result], seconds: float) -> list[str]:
 
 def main(
     first: Sequence[Step] = FIRST,
-    lanes: Sequence[Sequence[Step]] = LANES,
+    steps: Sequence[Step] = STEPS,
     *,
+    processes: int = PROCESSES,
     ready: str = READY,
     logs: Path = Path("build/ci"),
 ) -> int:
-    """Run `first`, then the lanes side by side; returns the exit status.
+    """Run `first` one by one, then the others side by side; returns the exit status.
 
-    The lanes are not run where the command `ready` fails: each would set up the same.
+    The others are not run where the command `ready` fails: each would set up the same.
     """
     start = time.monotonic()
     runner = Runner(logs)
@@ -196,22 +220,17 @@ def main(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     interrupted = False
-    with ThreadPoolExecutor(1 + len(lanes)) as pool:
-        try:
-            pool.submit(runner.run_all, first).result()
-            if subprocess.run(
-                ["bash", "-c", ready], stdin=subprocess.DEVNULL
-            ).returncode:
-                print("== what the other steps need is not set up, so they are not run")
-            else:
-                for each in [pool.submit(runner.run_all, lane) for lane in lanes]:
-                    each.result()
-        except KeyboardInterrupt:
-            interrupted = True
-            print("== interrupted: what is running is ended", flush=True)
-            runner.stop()
-    steps = [step for lane in (first, *lanes) for step in lane]
-    results = {step.name: runner.results.get(step, Result()) for step in steps}
+    try:
+        runner.run_all(first, 1)
+        if subprocess.run(["bash", "-c", ready], stdin=subprocess.DEVNULL).returncode:
+            print("== what the other steps need is not set up, so they are not run")
+        else:
+            runner.run_all(steps, processes)
+    except KeyboardInterrupt:
+        interrupted = True
+    results = {
+        step.name: runner.results.get(step, Result()) for step in (*first, *steps)
+    }
     print("\n".join(summarize(results, time.monotonic() - start)), flush=True)
     if interrupted:
         return 128 + signal.SIGINT

@@ -11,16 +11,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 STEPS = Path(__file__).parents[1] / ".ci" / "steps.py"
 
 
-def start(folder: Path, first: str, lanes: str, ready: str) -> subprocess.Popen[str]:
+def start(folder: Path, first: str, others: str, ready: str) -> subprocess.Popen[str]:
     """Start CI with other steps; they are Python, made of `Step(NAME, COMMAND)`."""
     script = (
         "import runpy, sys, pathlib\n"
         f"steps = runpy.run_path({str(STEPS)!r})\n"
         "Step = steps['Step']\n"
-        f"sys.exit(steps['main']({first}, {lanes}, ready={ready!r}, "
+        f"sys.exit(steps['main']({first}, {others}, processes=2, ready={ready!r}, "
         "logs=pathlib.Path('logs')))"
     )
     return subprocess.Popen(
@@ -33,10 +37,10 @@ def start(folder: Path, first: str, lanes: str, ready: str) -> subprocess.Popen[
 
 
 def run(
-    folder: Path, first: str = "()", lanes: str = "()", ready: str = "true"
+    folder: Path, first: str = "()", others: str = "()", ready: str = "true"
 ) -> tuple[int, str]:
     """Run CI with other steps; returns its exit status and its output."""
-    process = start(folder, first, lanes, ready)
+    process = start(folder, first, others, ready)
     output, _ = process.communicate(timeout=60)
     return process.returncode, re.sub(r"\b\d+ s\b", "N s", output)
 
@@ -46,18 +50,14 @@ def test_all_steps_are_run_and_summed_up(tmp_path: Path) -> None:
         tmp_path,
         "(Step('set-up', 'echo made > made'),)",
         """[
-            (
-                Step('slow', 'for i in 1 2 3; do echo slow $i; sleep 0.4; done'),
-                Step('red', 'echo "FAILED tests/a.py::test - no"; exit 5'),
-            ),
-            (
-                Step('quick', 'cat made; sleep 0.5; echo quick'),
-                Step('Quick 3.13', 'cat; echo last'),
-            ),
+            Step('slow', 'for i in 1 2 3; do echo slow $i; sleep 0.4; done'),
+            Step('quick', 'cat made; sleep 0.5; echo quick'),
+            Step('red', 'echo "FAILED tests/a.py::test - no"; exit 5'),
+            Step('Quick 3.13', 'cat; echo last'),
         ]""",
     )
     assert status == 1
-    # Printed whole, though both lanes wrote at the same time.
+    # Printed whole, though both wrote at the same time.
     assert (
         "== slow: its output\nslow 1\nslow 2\nslow 3\n== slow: exit status 0" in output
     )
@@ -66,32 +66,51 @@ def test_all_steps_are_run_and_summed_up(tmp_path: Path) -> None:
     assert output.rpartition("== summary\n")[2] == (
         "set-up          N s  passed\n"
         "slow            N s  passed\n"
-        "red             N s  exit status 5\n"
         "quick           N s  passed\n"
+        "red             N s  exit status 5\n"
         "Quick 3.13      N s  passed\n"
         "red: FAILED tests/a.py::test - no\n"
         "4 of 5 steps passed in N s\n"
     )
 
 
-def test_lanes_run_side_by_side(tmp_path: Path) -> None:
+WAIT = "for i in $(seq 100); do test -e {0} && exit; sleep 0.1; done; exit 1"
+
+
+def test_steps_run_side_by_side(tmp_path: Path) -> None:
     """Each waits for what the other makes."""
-    wait = "for i in $(seq 100); do test -e {0} && exit; sleep 0.1; done; exit 1"
     status, output = run(
         tmp_path,
         "()",
-        f"[(Step('a', 'touch a; {wait.format('b')}'),), "
-        f"(Step('b', 'touch b; {wait.format('a')}'),)]",
+        f"[Step('a', 'touch a; {WAIT.format('b')}'), "
+        f"Step('b', 'touch b; {WAIT.format('a')}')]",
     )
     assert status == 0
     assert "2 of 2 steps passed" in output
 
 
-def test_lanes_without_a_set_up_are_not_run(tmp_path: Path) -> None:
+def test_no_more_processes_run_than_there_is_room_for(tmp_path: Path) -> None:
+    """What fits goes before what does not, and what never does runs alone."""
+    alone = "test ! -e a.runs && test -e b && touch both"
+    status, output = run(
+        tmp_path,
+        "()",
+        f"""[
+            Step('a', 'touch a.runs; {WAIT.format("b")}'),
+            Step('both', '{alone}', processes=2),
+            Step('b', 'sleep 0.5; rm a.runs; touch b'),
+            Step('three', 'test -e both', processes=3),
+        ]""",
+    )
+    assert status == 0, output
+    assert "4 of 4 steps passed" in output
+
+
+def test_steps_without_a_set_up_are_not_run(tmp_path: Path) -> None:
     status, output = run(
         tmp_path,
         "(Step('set-up', 'exit 2'), Step('next', 'touch next'))",
-        "[(Step('a', 'touch a'),)]",
+        "[Step('a', 'touch a')]",
         ready="test -e ready",
     )
     assert status == 1
@@ -106,11 +125,9 @@ def test_an_interrupt_ends_what_is_running(tmp_path: Path) -> None:
         tmp_path,
         "()",
         """[
-            (
-                Step('a', 'trap "touch ended; exit 1" INT; : > a; sleep 60 & wait'),
-                Step('next', 'touch next'),
-            ),
-            (Step('b', ': > b; exec sleep 60'),),
+            Step('a', 'trap "touch ended; exit 1" INT; : > a; sleep 60 & wait'),
+            Step('b', ': > b; exec sleep 60'),
+            Step('next', 'touch next'),
         ]""",
         "true",
     )
@@ -128,7 +145,7 @@ def test_an_interrupt_ends_what_is_running(tmp_path: Path) -> None:
 
 def test_each_step_has_a_name_and_a_target_of_make() -> None:
     steps: dict[str, Any] = runpy.run_path(str(STEPS))
-    all_steps = [each for lane in (steps["FIRST"], *steps["LANES"]) for each in lane]
+    all_steps = [*steps["FIRST"], *steps["STEPS"]]
     # The demo is run twice, and is the same command.
     assert len({each.name for each in all_steps}) == len(all_steps)
     makefile = STEPS.parents[1].joinpath("Makefile").read_text(encoding="utf-8")
@@ -138,3 +155,19 @@ def test_each_step_has_a_name_and_a_target_of_make() -> None:
     )
     assert used <= targets
     assert {name for name in targets if name.startswith("test")} <= used
+
+
+@pytest.mark.parametrize("marker", ["swift", "ray", "browser", "packaging"])
+def test_what_is_marked_lies_where_its_target_looks(marker: str) -> None:
+    """Collecting all tests takes longer than most of these few."""
+    root = STEPS.parents[1]
+    makefile = root.joinpath("Makefile").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"-m {marker} .*", makefile)
+    places = [root / word for word in line.split() if word.startswith("tests")]
+    marked = [
+        path
+        for path in root.joinpath("tests").rglob("test_*.py")
+        if f"mark.{marker}\n" in path.read_text(encoding="utf-8")
+    ]
+    assert marked
+    assert all(any(path.is_relative_to(p) for p in places) for path in marked)

@@ -46,8 +46,7 @@ def test_the_two_commands_are_what_ci_runs() -> None:
     named = [re.sub(r"\s+#.*", "", line) for line in lines]
     assert named == ["make demo", "make test"]
     steps = runpy.run_path(str(ROOT / ".ci/steps.py"))
-    lanes = (steps["FIRST"], *steps["LANES"])
-    assert {*named} <= {step.command for lane in lanes for step in lane}
+    assert {*named} <= {each.command for each in (*steps["FIRST"], *steps["STEPS"])}
 
 
 def test_the_command_without_a_checkout_is_that_of_the_wheel_s_test() -> None:
