@@ -16,6 +16,8 @@ from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pytest_vlmeval"
 ADVICE = re.compile(r"--vlm-[a-z]|pytest --|swift deploy|pip install|--snapshot-update")

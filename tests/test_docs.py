@@ -26,6 +26,8 @@ from tests.support.documentation import (
     read,
 )
 
+pytestmark = pytest.mark.once
+
 FLAGS = {option.flag: option for option in OPTIONS}
 KEYS = {"VLM_API_KEY", "VLM_JUDGE_API_KEY"}
 OPTIONS_PAGE = ROOT / "docs/options.md"

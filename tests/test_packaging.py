@@ -98,12 +98,12 @@ def installed(
     if python is None:
         pytest.skip(f"no Python {request.param} on this machine")
     folder = tmp_path_factory.mktemp("environment")
-    subprocess.run([python, "-m", "venv", folder], check=True)
-    pinned = ROOT / "constraints.txt"
-    subprocess.run(
-        [folder / "bin/python", "-m", "pip", "install", "-q", "-c", pinned, wheel],
-        check=True,
-    )
+    # The tutorial installs with pip, which takes a minute.
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--quiet", "--python", python, folder], check=True)
+    install = [*uv, "pip", "install", "--quiet", "--python", str(folder)]
+    pinned = str(ROOT / "constraints.txt")
+    subprocess.run([*install, "--constraint", pinned, str(wheel)], check=True)
     yield folder / "bin"
     shutil.rmtree(folder)
 

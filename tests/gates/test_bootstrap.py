@@ -110,6 +110,7 @@ def test_values_without_spread_have_no_bootstrap() -> None:
     assert bootstrap(totals[:1], mean, samples=1, level=0.95) is None
 
 
+@pytest.mark.once
 def test_bca_holds_what_it_says() -> None:
     """Grades of 80 samples, most of them 0: 120 drawn scores, four standard errors."""
     random = np.random.default_rng(11)

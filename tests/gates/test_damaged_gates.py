@@ -72,6 +72,7 @@ def check_thresholds(data: bytes) -> None:
         assert file.read_bytes() == data
 
 
+@pytest.mark.once
 @few
 @given(damages)
 def test_any_bytes_as_thresholds(damage: Damage) -> None:
@@ -107,6 +108,7 @@ def check_baseline(data: bytes) -> None:
         assert file.read_bytes() == data
 
 
+@pytest.mark.once
 @few
 @given(damages)
 def test_any_bytes_as_a_baseline(damage: Damage) -> None:
@@ -125,6 +127,7 @@ def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = places(BASELINE)[1:]
 
 
+@pytest.mark.once
 @few
 @given(st.sampled_from(PLACES), values)
 @example(("verdicts", "category 1"), {"1-99999999999999": "+"})

@@ -26,6 +26,7 @@ def independent(right: int, samples: int, level: float = 0.95) -> Proportion:
     return Proportion(correct=correct, sizes=np.ones(samples), scale=100, level=level)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("minimum", [20, 60, 95])
 @pytest.mark.parametrize("level", [0.9, 0.99])
 def test_bounds_are_where_the_gate_of_all_samples_turns(

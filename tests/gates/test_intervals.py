@@ -155,6 +155,7 @@ def draw_clusters(
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.8, 0.97])
 @pytest.mark.parametrize(
     ("count", "size", "alike"),
@@ -191,6 +192,7 @@ def test_intervals_and_tests_hold_what_they_say(
     assert high_alarms / runs <= 0.0776
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("share", [0.9, 0.97, 0.99])
 def test_the_exact_test_never_errs_more_than_it_says(share: float) -> None:
     """Without clusters the error is computed, not drawn; Wilson's alone is larger."""

@@ -81,6 +81,7 @@ def test_a_score_interval_is_what_the_test_does_not_reject() -> None:
     assert score_interval(0, 20, 20, LEVEL)[1] == 1
 
 
+@pytest.mark.once
 def test_the_exact_test_with_a_margin_keeps_its_level_where_the_score_does_not() -> (
     None
 ):

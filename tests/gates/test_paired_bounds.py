@@ -59,6 +59,7 @@ def claimed(
     return np.concatenate(found)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("samples", "margin"), [(120, 0.0), (300, 0.05), (1_500, 0.02)]
 )
@@ -72,6 +73,7 @@ def test_the_fewest_lost_are_where_the_test_turns(samples: int, margin: float) -
         assert before < 0 or drop_p(before, changed - before, samples, margin) > ALPHA
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("samples", "margin"), [(60, 0.0), (400, 0.0), (300, 0.05)])
 def test_lines_leave_no_room_for_a_wrong_claim(samples: int, margin: float) -> None:
     """Of all that 300 samples may do: beyond one line all fails, below no test does."""
@@ -148,6 +150,7 @@ def clustered(random: np.random.Generator, drop: float) -> Mapping[str, np.ndarr
     }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("drop", "sides"), [(0.03, {"above", "below"}), (0.3, {"above"})]
 )

@@ -69,6 +69,7 @@ def test_what_is_left_cannot_change_a_certain_mean() -> None:
     assert np.isinf(log_capital(values, 50, 0.8, "below")[-1])
 
 
+@pytest.mark.once
 def test_graded_values_are_means_too() -> None:
     random = np.random.default_rng(1)
     wrong = 0

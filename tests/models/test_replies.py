@@ -262,12 +262,14 @@ def check(body: bytes) -> None:
     listing.problem.encode()
 
 
+@pytest.mark.once
 @settings(max_examples=300, deadline=None)
 @given(TREES)
 def test_any_tree(tree: Any) -> None:
     check(json.dumps(tree).encode())
 
 
+@pytest.mark.once
 @settings(max_examples=300, deadline=None)
 @given(MESSAGES, TREES, TREES, TREES)
 def test_any_message(message: Any, reason: Any, usage: Any, error: Any) -> None:
@@ -275,6 +277,7 @@ def test_any_message(message: Any, reason: Any, usage: Any, error: Any) -> None:
     check(json.dumps({"choices": [choice], "usage": usage, "error": error}).encode())
 
 
+@pytest.mark.once
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=50), st.sampled_from([1, 100, 20_000]))
 def test_any_bytes(body: bytes, times: int) -> None:

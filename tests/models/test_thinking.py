@@ -99,6 +99,7 @@ ALL_TAGS = [tag for pair in THINK_TAGS for tag in pair]
 PIECES = st.sampled_from([*ALL_TAGS, "A", " ", "B? ", "`", "<|channel|>", "<|end|>"])
 
 
+@pytest.mark.once
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_nothing_is_lost_and_an_answer_has_no_thoughts(text: str) -> None:
@@ -110,6 +111,7 @@ def test_nothing_is_lost_and_an_answer_has_no_thoughts(text: str) -> None:
         assert found.answer == ""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("pair", [THINK_TAGS[0], THINK_TAGS[6]])
 def test_a_long_text_full_of_tags_takes_no_time(pair: TagPair) -> None:
     opening, closing = pair
@@ -145,6 +147,7 @@ LONG = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("opening", "unit"), LONG)
 def test_four_times_the_text_takes_about_four_times_the_time(
     opening: str, unit: str
@@ -185,6 +188,7 @@ def test_four_times_the_text_takes_about_four_times_the_time(
     assert long < 5  # about 0.5 s; what is linear may be slow all the same
 
 
+@pytest.mark.once
 def test_a_text_of_a_million_characters_holds_nobody_up() -> None:
     started = time.process_time()
     split_thoughts("<|channel|>" + "a" * 1_000_000)
