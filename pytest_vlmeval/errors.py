@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from pytest_vlmeval.settings import Settings
+    from pathlib import Path
 
 TEXT_LIMIT = 300  # characters of another library's exception in a message
 WORD_BEGIN, WORD_END = 200, 100
@@ -96,8 +95,16 @@ SHORTEST_SECRET = 4
 _HUB_TOKEN = re.compile(r"\bhf_[\w-]{4,}")
 
 
+class HasWorkDir(Protocol):
+    """The settings of a run, as far as the log needs them."""
+
+    @property
+    def work_dir(self) -> Path:
+        """The folder of the log."""
+
+
 def log_error(
-    settings: Settings,
+    settings: HasWorkDir,
     error: BaseException,
     doing: str,
     dataset: str = "",
@@ -134,7 +141,7 @@ def log_error(
     return printable(f"{what} failed unexpectedly: {line}. {where}.")
 
 
-def _masked(text: str, settings: Settings) -> str:
+def _masked(text: str, settings: object) -> str:
     """Return a text without what is secret: keys, passwords, tokens of a hub."""
     for secret in sorted(set(_secrets(settings)), key=len, reverse=True):
         text = text.replace(secret, "***")

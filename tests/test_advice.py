@@ -303,6 +303,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "run/store/database:_explain_version",
         ),
     },
+    "test_reports.py": {
+        "test_two_runs_are_compared": ("suite/commands:run_compare",),
+    },
     "test_table_names.py": {
         "test_a_file_in_lmudata_is_taken_by_the_name_that_the_message_gives": (
             "datasets/own:check_exists",
@@ -370,7 +373,6 @@ GIVEN = (
     "run/gating:Gatekeeper.why_gated",
     "run/plan:tell_apart",
     "models/endpoint:EndpointClient._post",
-    "suite/commands:run_compare",
     "run/reuse:ReuseCheck._find_out",
     "sandbox/calls:score_in_sandbox",
     "suite/views:SampleView.check",

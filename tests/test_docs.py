@@ -67,7 +67,7 @@ def test_commands_are_accepted(path: Path) -> None:
             flag, equals, value = word.partition("=")
             if flag in FLAGS:
                 # A flag stands alone; anything else has a value that is accepted.
-                assert bool(equals) != (FLAGS[flag].metavar is None), line
+                assert bool(equals) != (FLAGS[flag].placeholder is None), line
                 assert not equals or FLAGS[flag].parse(value) is not None
             elif word.startswith("benchmarks/"):
                 assert (ROOT / word.partition("::")[0]).exists(), line
@@ -126,9 +126,11 @@ def cell(text: str) -> str:
 def rows(options: tuple[Option, ...]) -> Iterator[str]:
     """Write a row for each option."""
     for option in options:
-        name = f"`{option.flag}{f'={option.metavar}' if option.metavar else ''}`"
+        name = (
+            f"`{option.flag}{f'={option.placeholder}' if option.placeholder else ''}`"
+        )
         default = "" if option.default is None else f"`{option.default}`"
-        takes = cell(option.parse.accepts) if option.metavar else "given or not"
+        takes = cell(option.parse.accepts) if option.placeholder else "given or not"
         yield f"| {name} | {takes} | {default} | {cell(option.help)} |"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ class Parser:
         return self.read(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """One setting that can be given: its name, its parser, its help.
 
@@ -46,6 +46,7 @@ class Option:
     name: str
     parse: Parser
     help: str
+    _: KW_ONLY
     default: str | None = None
     absent: Any = None
     metavar: str | None = None
@@ -59,6 +60,11 @@ class Option:
     def flag(self) -> str:
         """The name on the command line."""
         return "--vlm-" + self.name
+
+    @property
+    def placeholder(self) -> str | None:
+        """What stands for its value in the help; None is a flag."""
+        return self.metavar or self.parse.metavar
 
     @property
     def unset(self) -> Any:
@@ -80,16 +86,9 @@ class Option:
         return self.ini.upper()
 
 
-def make_option(name: str, parse: Parser, text: str, **more: Any) -> Option:
-    """Return an option whose help is `text`; `more` are other members of `Option`."""
-    return Option(
-        name=name, parse=parse, help=text, **{"metavar": parse.metavar, **more}
-    )
-
-
 def setting(name: str, parse: Parser, text: str, **more: Any) -> Any:
     """Return a field of the settings that is the value of an option."""
-    row = make_option(name, parse, text, **more)
+    row = Option(name, parse, text, **more)
     return field(default_factory=lambda: row.unset, metadata={"option": row})
 
 

@@ -39,7 +39,6 @@ from pytest_vlmeval.settings.option import (
     group,
     hide_password,
     made_of,
-    make_option,
     options_of,
     or_word,
     parse_datasets,
@@ -104,7 +103,7 @@ class Settings:
         identity="always",
     )
     remarks: tuple[str, ...] = made_of(
-        make_option(
+        Option(
             "config",
             Parser(Path, "a .yaml, .yml or .json file", "FILE"),
             "task file of EvalScope (eval_backend: VLMEvalKit), or configuration of "
@@ -130,7 +129,7 @@ class Settings:
         several=True,
     )
     api_key: str | None = made_of(
-        make_option(
+        Option(
             "api-key-file",
             FILE,
             "file that holds the endpoint's key (or set VLM_API_KEY; a key is never "
@@ -151,14 +150,14 @@ class Settings:
     )
     prompting: Prompting = group(Prompting)
     form: RequestForm = made_of(
-        make_option(
+        Option(
             "max-tokens-name",
             parse_member,
             "name of the token limit in requests (default: max_tokens, and what a "
             "server asks for that refuses it, such as max_completion_tokens)",
             backends=("endpoint",),
         ),
-        make_option(
+        Option(
             "api-query",
             parse_query,
             "query of each request's URL, such as api-version=2024-10-21 for Azure; it "
@@ -167,7 +166,7 @@ class Settings:
             secret=True,
             backends=("endpoint",),
         ),
-        make_option(
+        Option(
             "api-header-file",
             FILE,
             "file of further headers of each request, a line each (Name: value), such "
@@ -218,7 +217,7 @@ class Settings:
     )
     local: LocalModel = group(LocalModel)
     cluster: ClusterSettings | None = made_of(
-        make_option(
+        Option(
             "engine",
             parse_one_of("process", "ray"),
             "what asks: pytest's own processes, or actors of a Ray cluster (that of "
@@ -227,7 +226,7 @@ class Settings:
             default="process",
             metavar="ENGINE",
         ),
-        make_option(
+        Option(
             "replicas",
             or_word("auto", "auto", parse_whole(1, "replicas")),
             "replicas that --vlm-engine=ray starts (default: auto, one per GPU of the "
@@ -235,7 +234,7 @@ class Settings:
         ),
     )
     judges: tuple[JudgeEndpoint, ...] = made_of(
-        make_option(
+        Option(
             "judge",
             JUDGES,
             "model that reads answers which do not match exactly, by the name its "
@@ -245,7 +244,7 @@ class Settings:
             absent=(),
             several=True,
         ),
-        make_option(
+        Option(
             "judge-api-base",
             parse_urls,
             "base URL of the judge's endpoint; may be repeated: one for each judge, or "
@@ -254,45 +253,45 @@ class Settings:
             absent=(),
             several=True,
         ),
-        make_option(
+        Option(
             "judge-api-key-file",
             FILE,
             "file that holds the judge's key (or set VLM_JUDGE_API_KEY, or "
             "OPENAI_API_KEY for its own endpoint)",
         ),
-        make_option(
+        Option(
             "judge-api-query",
             parse_query,
             "query of the URL of each request to a judge; it is never shown",
             absent=(),
             secret=True,
         ),
-        make_option(
+        Option(
             "judge-api-header-file",
             FILE,
             "file of further headers of each request to a judge, a line each "
             "(Name: value); they are never shown",
         ),
-        make_option(
+        Option(
             "judge-max-tokens-name",
             parse_member,
             "name of the token limit in requests to a judge (default: max_tokens, and "
             "what a server asks for that refuses it)",
         ),
-        make_option(
+        Option(
             "judge-max-tokens",
             or_word("none", NONE, parse_whole(1, "tokens")),
             "longest reply of a judge, in tokens; none: sent without a limit (default: "
             "what the question of ms-vlmeval or of the test says)",
         ),
-        make_option(
+        Option(
             "judge-temperature",
             or_word("none", NONE, parse_number("a number of at least 0", 0)),
             "sampling temperature of a judge; none: left to its server (default: what "
             "the question of ms-vlmeval or of the test says, mostly 0)",
             metavar="T",
         ),
-        make_option(
+        Option(
             "judge-extra-body",
             parse_body,
             "further members of the body of each request to a judge; one that is null "
@@ -702,9 +701,9 @@ def add_options(parser: pytest.Parser) -> None:
         if option.default is not None:
             text += f" (default: {option.default})"
         takes: dict[str, Any] = {"action": "store_const", "const": "yes"}
-        if option.metavar is not None:
+        if option.placeholder is not None:
             action = "append" if option.several else "store"
-            takes = {"action": action, "metavar": option.metavar}
+            takes = {"action": action, "metavar": option.placeholder}
         group.addoption(option.flag, default=None, help=text, **takes)
         parser.addini(option.ini, f"default of {option.flag}", default=None)
     for name, text in COMMANDS.items():

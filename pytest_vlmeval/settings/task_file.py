@@ -10,9 +10,8 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -507,8 +506,7 @@ OPENAI_CLASSES: Mapping[str, Mapping[str, str]] = {
 ASSUMED = {"max-tokens": str(2**15), "timeout": "1800"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """A model of the file: what it is called there and how it is served or loaded.
 
     `class_name` is "" where only ms-vlmeval's configuration says the class.
@@ -517,8 +515,8 @@ class Entry:
     label: str
     served: str
     place: str
-    class_name: str = ""
     fields: Mapping[str, Any]
+    class_name: str = ""
 
 
 def list_entries(task: Task, models: list[object], place: str) -> list[Entry]:
@@ -527,7 +525,7 @@ def list_entries(task: Task, models: list[object], place: str) -> list[Entry]:
     for number, model in enumerate(models):
         at = f"{place}[{number}]"
         if isinstance(model, str) and model:
-            found.append(Entry(label=model, served=model, place=at, fields={}))
+            found.append(Entry(model, model, at, {}))
             continue
         if not isinstance(model, dict):
             raise task.error(
@@ -550,16 +548,7 @@ def list_entries(task: Task, models: list[object], place: str) -> list[Entry]:
                 f"{at}.type",
                 " is missing: it is the name under which the model is served.",
             )
-        class_name = name if is_remote else ""
-        found.append(
-            Entry(
-                label=served,
-                served=served,
-                place=at,
-                class_name=class_name,
-                fields=model,
-            )
-        )
+        found.append(Entry(served, served, at, model, name if is_remote else ""))
     return found
 
 
@@ -577,15 +566,7 @@ def mapped_entries(task: Task, models: Mapping[str, Any]) -> list[Entry]:
         served = fields.get("model", name) if class_name in OPENAI_CLASSES else name
         if not isinstance(served, str):
             raise task.error(f"{place}.model", " takes a text.")
-        found.append(
-            Entry(
-                label=name,
-                served=served,
-                place=place,
-                class_name=class_name,
-                fields=fields,
-            )
-        )
+        found.append(Entry(name, served, place, fields, class_name))
     return found
 
 

@@ -91,10 +91,10 @@ def run_compare(config: pytest.Config, write: Write) -> int:
     settings = get_settings(config)
     names = config.getoption("--vlm-compare")
     if len(names) != 2:
-        given = f" ({', '.join(names)})" if names else ""
         raise VlmEvalError(
-            f"--vlm-compare takes two runs, A and B, and {len(names)} are given"
-            f"{given}. Give both; pytest --vlm-runs lists the runs in the store."
+            "--vlm-compare takes two runs, A and B, and was given "
+            f"{', '.join(names) or 'none'}. Name two of those that pytest --vlm-runs "
+            "lists, and nothing behind them."
         )
     with closing(_find_store(settings)) as store:
         old, new = (

@@ -76,8 +76,25 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
     server.control(default="C", answers={"<2>": "B", "<1>": "10"})
     project.ask(server.url, "--vlm-temperature=0.5")
     query = "SELECT run_id FROM runs ORDER BY json_extract(settings, '$.temperature')"
-    (old,), (new,) = project.stored(query)
-    result = project.run("--vlm-compare", str(old), str(new), "--vlm-report=c.html")
+    old, new = (str(run) for (run,) in project.stored(query))
+    for given, named in (
+        ([], "none"),
+        ([old], old),
+        ([old, new, "x"], f"{old}, {new}, x"),
+    ):
+        result = project.run("--vlm-compare", *given)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(
+            [
+                f"ERROR: --vlm-compare takes two runs, A and B, and was given {named}. "
+                "Name two of those that pytest --vlm-runs lists, and nothing behind "
+                "them."
+            ]
+        )
+    listed = project.run("--vlm-runs").stdout.str()
+    assert old in listed
+    assert new in listed
+    result = project.run("--vlm-compare", old, new, "--vlm-report=c.html")
     result.stdout.fnmatch_lines(
         [
             f"tiny-vlm ({new}) against tiny-vlm ({old})",
@@ -98,7 +115,7 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
     project.ask(server.url, "--vlm-temperature=0.7")
     query = "SELECT run_id FROM runs ORDER BY created_at DESC LIMIT 1"
     ((other,),) = project.stored(query)
-    result = project.run("--vlm-compare", str(old), str(other))
+    result = project.run("--vlm-compare", old, str(other))
     result.stdout.fnmatch_lines(
         ["MathVision_MINI: not compared, its data or prompts were others then"]
     )

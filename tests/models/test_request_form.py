@@ -1,0 +1,372 @@
+"""How requests are formed and where they go: members, query, headers, redirects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.models.client import OutageError, RequestError
+from pytest_vlmeval.models.endpoint import EndpointClient
+from pytest_vlmeval.models.pool import Learned
+from pytest_vlmeval.models.refusals import MemberRefusal, read_refusal
+from pytest_vlmeval.settings.groups import PLAIN, RequestForm, parse_query
+from tests.support.endpoint_calls import text_request
+from tests.support.refusing import ONLY_1, RENAME, openai_error, refuse
+from tests.support.server_fixtures import ServerProcess
+
+SECRET = "canary-7d41c0"
+LIMIT = MemberRefusal(member="max_tokens", instead="max_completion_tokens")
+TEMPERATURE = MemberRefusal(member="temperature")
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        (openai_error(RENAME, "max_tokens"), LIMIT),
+        (openai_error(RENAME), LIMIT),
+        # Azure, of o1
+        (
+            openai_error(
+                "this model is not supported MaxTokens, please use MaxCompletionTokens"
+            ),
+            LIMIT,
+        ),
+        (
+            {"message": "max_tokens is deprecated in favor of max_completion_tokens"},
+            LIMIT,
+        ),
+        ("Please use max_completion_tokens instead of max_tokens", LIMIT),
+        (
+            {
+                "detail": [
+                    {
+                        "loc": ["body", "max_tokens"],
+                        "msg": "Extra inputs are not permitted",
+                        "input": 9,
+                    }
+                ]
+            },
+            LIMIT,
+        ),
+        (
+            openai_error(
+                "Unsupported parameter: 'max_tokens'. This parameter has moved to "
+                "'max_output_tokens'.",
+                "max_tokens",
+            ),
+            MemberRefusal(member="max_tokens", instead="max_output_tokens"),
+        ),
+        (openai_error(ONLY_1, "temperature"), TEMPERATURE),
+        (openai_error(ONLY_1), TEMPERATURE),
+        (
+            openai_error("invalid temperature: only 1 is allowed for this model"),
+            TEMPERATURE,
+        ),
+        (
+            openai_error(
+                "`temperature` may only be set to 1 when thinking is enabled."
+            ),
+            TEMPERATURE,
+        ),
+        (openai_error("`temperature` is deprecated for this model."), TEMPERATURE),
+        # Refused for its value, which no other name changes.
+        (
+            openai_error(
+                "'max_tokens' or 'max_completion_tokens' is too large: 32768. This "
+                "model's maximum context length is 8192 tokens",
+                "max_tokens",
+            ),
+            None,
+        ),
+        (openai_error("max_tokens must be at least 1, got 0.", "max_tokens"), None),
+        (
+            openai_error(
+                "This model's maximum context length is 4096 tokens, you requested "
+                "5000 (900 in max_tokens). Unsupported."
+            ),
+            None,
+        ),
+        # About something else, which may be in the prompt.
+        ("the temperature of the soup in the image is not known", None),
+        (openai_error("Unsupported parameter: 'top_k'", "top_k"), None),
+        ("`m` is not in the model_list: `['tiny']`.", None),
+        ([], None),
+        (None, None),
+        ({"error": {"param": 3, "message": [1]}}, None),
+        ({"error": None, "detail": []}, None),
+    ],
+)
+def test_what_a_refusal_says(body: object, refusal: MemberRefusal | None) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    assert read_refusal(text.encode()) == refusal
+
+
+def test_nested_brackets_are_no_refusal() -> None:
+    assert read_refusal(b"[" * 100_000) is None
+    assert read_refusal(b"\xff\xfe max_tokens") is None
+
+
+def client(
+    server: ServerProcess,
+    form: RequestForm = PLAIN,
+    learned: Learned | None = None,
+    temperature: float | None = 0,
+    **more: Any,
+) -> EndpointClient:
+    return EndpointClient(
+        model="tiny-vlm",
+        api_base=server.url,
+        api_key=None,
+        max_tokens=32,
+        temperature=temperature,
+        timeout_s=20,
+        concurrency=8,
+        form=form,
+        learned=learned,
+        **more,
+    )
+
+
+def ask(asked: EndpointClient, times: int = 1, at_once: int = 0) -> list[str]:
+    """Ask one after the other, or several `at_once`; return the answers."""
+
+    async def run() -> list[str]:
+        try:
+            said = [(await asked.ask(text_request("?"))).text for _ in range(times)]
+            calls = (asked.ask(text_request("?")) for _ in range(at_once))
+            said += [reply.text for reply in await asyncio.gather(*calls)]
+            return said
+        finally:
+            await asked.close()
+
+    return asyncio.run(run())
+
+
+def sent(server: ServerProcess) -> list[list[str]]:
+    """Return the members of each request, but for the prompt."""
+    return [sorted(dict(each["params"])) for each in server.requests()]  # type: ignore[call-overload]
+
+
+def test_the_name_of_the_token_limit_is_found_out_once(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    server.control(rules=[refuse("max_tokens", RENAME)])
+    told: list[str] = []
+    learned = Learned(tmp_path / "session", told.append)
+    assert ask(client(server, learned=learned), times=5) == ["A"] * 5
+    renamed = ["max_completion_tokens", "temperature"]
+    assert sent(server) == [["max_tokens", "temperature"], *[renamed] * 5]
+    assert told == [
+        f"{server.url} takes the token limit as max_completion_tokens and not as "
+        "max_tokens: it is sent so from now on "
+        "(--vlm-max-tokens-name=max_completion_tokens says it at once)."
+    ]
+    # Another client of the process, and another process of the session, know it.
+    ask(client(server, learned=learned))
+    ask(client(server, learned=Learned(tmp_path / "session", told.append)))
+    assert sent(server)[6:] == [renamed] * 2
+    assert len(told) == 1
+    # Another session finds it out anew: the server may be another one.
+    ask(client(server, learned=Learned(tmp_path / "another")))
+    assert len(sent(server)) == 10
+
+
+def test_requests_in_flight_find_it_out_together(server: ServerProcess) -> None:
+    server.control(rules=[refuse("max_tokens", RENAME)], latency_s=0.05)
+    assert ask(client(server), times=0, at_once=6) == ["A"] * 6
+    assert len(server.requests()) <= 12
+    server.control(rules=[refuse("max_tokens", RENAME)])
+    assert ask(client(server), times=1, at_once=6) == ["A"] * 7
+    assert len(server.requests()) == 8
+
+
+def test_the_options_say_it_at_once(server: ServerProcess) -> None:
+    server.control(rules=[refuse("max_tokens", RENAME)])
+    form = RequestForm(max_tokens_name="max_completion_tokens")
+    assert ask(client(server, form)) == ["A"]
+    form = RequestForm(left_out=frozenset({"max_tokens", "temperature"}))
+    assert ask(client(server, form)) == ["A"]
+    assert sent(server) == [["max_completion_tokens", "temperature"], []]
+
+
+def test_a_limit_that_no_name_fixes_stops_everything(server: ServerProcess) -> None:
+    rules = [
+        refuse("max_tokens", RENAME),
+        refuse("max_completion_tokens", RENAME.replace("_completion", ""), times=1),
+    ]
+    server.control(rules=rules)
+    asked = client(server)
+    with pytest.raises(OutageError) as caught:
+        ask(asked)
+    assert str(caught.value) == (
+        f"No request is taken with its token limit: {server.url} answered 400: "
+        f"{RENAME} --vlm-max-tokens-name=NAME sends it under another name, and "
+        "--vlm-max-tokens=none leaves it out."
+    )
+    with pytest.raises(OutageError):
+        ask(asked)
+    assert len(server.requests()) == 2
+    # A name that the user gave is the user's.
+    form = RequestForm(max_tokens_name="max_tokens")
+    with pytest.raises(OutageError, match="--vlm-max-tokens-name=NAME"):
+        ask(client(server, form))
+    assert len(server.requests()) == 3
+
+
+@pytest.mark.parametrize(("role", "prefix"), [("model", ""), ("judge", "judge-")])
+def test_a_temperature_is_never_left_out_by_itself(
+    server: ServerProcess, role: Any, prefix: str
+) -> None:
+    server.control(rules=[refuse("temperature", ONLY_1), refuse("max_tokens", RENAME)])
+    asked = client(server, role=role)
+    with pytest.raises(OutageError) as caught:
+        ask(asked)
+    assert str(caught.value) == (
+        f"No request is taken with its temperature: {server.url} answered 400: "
+        f"{ONLY_1} --vlm-{prefix}temperature=none leaves it out, so that the "
+        f"server's own counts, and --vlm-{prefix}temperature=T sends another. Both "
+        "change the answers, and so are never done without being asked for."
+    )
+    # What else is asked of this client is not sent at all.
+    with pytest.raises(OutageError):
+        ask(asked)
+    assert len(server.requests()) == 1
+    # The advice works.
+    assert ask(client(server, temperature=None, role=role)) == ["A"]
+
+
+def test_a_refusal_of_what_was_not_sent_is_the_sample_s(server: ServerProcess) -> None:
+    server.control(rules=[{"status": 400, "body": openai_error(ONLY_1)}])
+    with pytest.raises(RequestError, match="Only the default"):
+        ask(client(server, temperature=None))
+
+
+def test_query_and_headers_go_with_every_request(server: ServerProcess) -> None:
+    form = RequestForm(
+        query=parse_query("api-version=2024-10-21&x=a%20b"),
+        headers=(("api-key", SECRET), ("Authorization", f"Bearer {SECRET}")),
+    )
+    server.control(rules=[{"path": "/models", "status": 404, "shape": "empty"}])
+    asyncio.run(client(server, form).check())
+    ask(client(server, form))
+    assert len(server.requests(None)) == 3
+    for each in server.requests(None):
+        assert each["query"] == "api-version=2024-10-21&x=a+b"
+        assert dict(each["headers"])["api-key"] == SECRET  # type: ignore[call-overload]
+        assert each["with_key"]
+
+
+def test_a_server_that_repeats_them_shows_them_to_nobody(
+    server: ServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said = f"bad key {SECRET} in Bearer%20{SECRET} of ?sig={SECRET}-b"
+    server.control(rules=[{"status": 400, "shape": "plain", "message": said}])
+    form = RequestForm(
+        query=parse_query(f"sig={SECRET}-b"),
+        headers=(("Authorization", f"Bearer {SECRET}"),),
+    )
+    with pytest.raises(RequestError) as caught:
+        ask(client(server, form))
+    assert str(caught.value) == (
+        f"{server.url} answered 400: bad key *** in *** of ?sig=***"
+    )
+    assert SECRET not in repr(form)
+    assert "HTTP Request: POST" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def moved(server: ServerProcess, target: str, **more: object) -> dict[str, object]:
+    """Give the rule of a server that has moved."""
+    return {"status": 307, "location": target, "shape": "empty", **more}
+
+
+@pytest.mark.parametrize("path", ["/models", "/chat/completions"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_is_refused(
+    server: ServerProcess, path: str, status: int
+) -> None:
+    """Nothing arrives there, and both hosts are named."""
+    asyncio.run(_redirected(server, path, status))
+
+
+async def _redirected(server: ServerProcess, path: str, status: int) -> None:
+    """Answer with a redirect to a server that says what arrives."""
+    arrived: list[str] = []
+
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.close()
+
+    listening = await asyncio.start_server(other, "127.0.0.1", 0)
+    there = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    target = f"{there.replace('://', f'://u:{SECRET}@')}/v1{path}?k={SECRET}"
+    rule = {**moved(server, target, path=path), "status": status}
+    # Of a list alone that is elsewhere, one request decides.
+    chat = moved(server, target, path="/chat/completions")
+    server.control(rules=[rule, chat] if path == "/models" else [rule])
+    form = RequestForm(headers=(("api-key", SECRET),))
+    asked = client(server, form)
+    here = server.url.removesuffix("/v1")
+    call = asked.check() if path == "/models" else asked.ask(text_request("?"))
+    with pytest.raises((VlmEvalError, RequestError)) as caught:
+        await call
+    assert str(caught.value) == (
+        f"{server.url}{path} answered {status}: {here} redirects to {there}, and "
+        "requests with their key go only to the server that was named. If "
+        f"{there} is the right one, give its URL with --vlm-api-base."
+    )
+    await asked.close()
+    listening.close()
+    assert not arrived
+
+
+def test_a_redirect_within_a_server_is_followed_once(server: ServerProcess) -> None:
+    """As FastAPI does for a slash that is left out; only the first request pays."""
+    place = "/chat/completions"
+    server.control(rules=[moved(server, "/chat/completions", path=place, times=1)])
+    assert ask(client(server), times=3) == ["A"] * 3
+    assert len(server.requests(None)) == 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (
+            {"status": 302, "location": "/login?next=x", "shape": "empty"},
+            "{url}/chat/completions answered 302, a redirect to {host}/login that "
+            "would make the request one without a prompt. Give the URL that answers "
+            "with --vlm-api-base.",
+        ),
+        (
+            {"status": 307, "shape": "empty"},
+            "{url}/chat/completions answered 307, a redirect without a valid address. "
+            "See the server's log, or give the URL of another with --vlm-api-base.",
+        ),
+        (
+            {"status": 308, "location": "ftp://x/y", "shape": "empty"},
+            "{url}/chat/completions answered 308, a redirect without a valid address. "
+            "See the server's log, or give the URL of another with --vlm-api-base.",
+        ),
+        (
+            {"status": 307, "location": "/v1/chat/completions", "shape": "empty"},
+            "{url}/chat/completions redirects again and again, last to "
+            "{url}/chat/completions. Give the URL that answers with --vlm-api-base.",
+        ),
+    ],
+)
+def test_redirects_that_lead_nowhere(
+    server: ServerProcess, rule: dict[str, object], said: str
+) -> None:
+    server.control(rules=[rule])
+    with pytest.raises(RequestError) as caught:
+        ask(client(server))
+    host = server.url.removesuffix("/v1")
+    assert str(caught.value) == said.format(url=server.url, host=host)
+    assert (caught.value.kind, caught.value.retryable) == ("status", False)
