@@ -10,8 +10,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -38,15 +37,16 @@ if TYPE_CHECKING:
     from pytest_vlmeval.settings.task_file import Task
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """What was given; `command` holds the texts of options by their names.
 
     `ini` holds the values of pytest's ini file, which have types where that is a TOML
     file. `variables` are those of the environment. `folder` is where the command was
     given, `root` that of the ini file: paths count from there. `keywords` says that
-    options were given as arguments from Python, `tree` is a task given so (it may hold
-    keys, and is never printed), `updating` which baselines syrupy's own options write.
+    options were given as arguments from Python, `updating` which baselines syrupy's own
+    options write. `task` is the task file, or the dict in its place (it may hold keys,
+    and is never printed).
     """
 
     command: Mapping[str, str] = field(repr=False)
@@ -55,27 +55,26 @@ class Sources:
     folder: Path
     root: Path
     keywords: bool = False
-    tree: Mapping[Any, object] | None = field(default=None, repr=False)
     updating: Updating = "none"
+    task: Task | None = field(default=None, repr=False)
 
-    @cached_property
-    def task(self) -> Task | None:
-        """What the task file says, None if none is named; `VlmEvalError`."""
+    def with_task(self, tree: Mapping[Any, object] | None = None) -> Sources:
+        """Return these with the task of --vlm-config, or of a dict; `VlmEvalError`."""
         option = BY_NAME["config"]
         given = self.find(option)
-        if given is None and self.tree is None:
-            return None
+        if given is None and tree is None:
+            return self
         from pytest_vlmeval.settings.task_file import load_task
 
-        chosen = self.command.get("model")
-        if given is None or self.tree is not None:
-            return load_task(self.tree or {}, chosen, self.folder)
-        path = self._base(given) / self.parse(option, given).expanduser()
-        return load_task(path, chosen, self.folder)
+        source: Path | Mapping[Any, object] = tree or {}
+        if given is not None and tree is None:
+            source = self._base(given) / self.parse(option, given).expanduser()
+        task = load_task(source, self.command.get("model"), self.folder)
+        return replace(self, task=task)
 
     def all(self, option: Option) -> Iterator[Given]:
         """Yield every place that has an option, the one that counts first."""
-        task = None if option.name == "config" else self.task
+        task = self.task
         text = self.command.get(option.name)
         # It may choose among the models of the file, by a name of its own there.
         choosing = option.name == "model" and task is not None and task.chosen
@@ -235,7 +234,7 @@ def joined(option: Option, values: Sequence[str], folder: Path) -> str:
 def pytest_sources(
     config: pytest.Config, variables: Mapping[str, str] = os.environ
 ) -> Sources:
-    """Return what pytest was given."""
+    """Return what pytest was given; `VlmEvalError` for a task that is none."""
     folder = config.invocation_params.dir
     # By -o NAME=VALUE a flag of the task file can be taken back on the command line.
     overrides = dict(
@@ -257,7 +256,7 @@ def pytest_sources(
         updating = "all"
     elif config.getoption("update_new_snapshots_only", False):
         updating = "new"
-    return Sources(
+    sources = Sources(
         command=command,
         ini=_ini_values(config.inipath),
         variables=variables,
@@ -265,6 +264,7 @@ def pytest_sources(
         root=config.rootpath,
         updating=updating,
     )
+    return sources.with_task()
 
 
 def _ini_values(file: Path | None) -> Mapping[str, object]:
@@ -321,7 +321,7 @@ def call_sources(
         rootdir_cmd_arg=None,
         invocation_dir=folder,
     )
-    return Sources(
+    sources = Sources(
         command={
             _option(name).name: _text(name, value) for name, value in given.items()
         },
@@ -330,8 +330,8 @@ def call_sources(
         folder=folder,
         root=root,
         keywords=True,
-        tree=tree if isinstance(tree, Mapping) else None,
     )
+    return sources.with_task(tree if isinstance(tree, Mapping) else None)
 
 
 def _option(keyword: str) -> Option:

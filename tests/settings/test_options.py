@@ -419,14 +419,15 @@ def test_bad_values_of_a_toml_file(
     pytester: pytest.Pytester, given: str, message: str
 ) -> None:
     pytester.makefile(".toml", pytest=f"[pytest]\n{given}\n")
-    for sources in (
-        pytest_sources(pytester.parseconfig(), {}),
-        call_sources({}, pytester.path, {}),
-    ):
+    for from_python in (False, True):
         with pytest.raises(VlmEvalError) as error:
-            load_from(sources)
+            load_from(
+                call_sources({}, pytester.path, {})
+                if from_python
+                else pytest_sources(pytester.parseconfig(), {})
+            )
         expected = message
-        if sources.keywords:
+        if from_python:
             name = message.partition(" takes ")[0].rpartition(" ")[2]
             keyword = name.removeprefix("--vlm-").replace("-", "_")
             expected = message.replace(f" {name} takes ", f" {keyword} takes ")
