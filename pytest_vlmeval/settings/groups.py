@@ -318,8 +318,8 @@ class Prompting:
     @property
     def leaves_images(self) -> bool:
         """Whether images go as they are, so that a body is written in no time."""
-        bounds = (self.image_size, self.max_pixels)
-        return self.images == "original" and bounds == (None, None)
+        how = (self.images, self.image_size, self.max_pixels)
+        return how == ("original", None, None)
 
 
 AS_IT_IS = Prompting()

@@ -451,8 +451,7 @@ def take_mapped(task: Task, data: Mapping[str, Any]) -> None:
                 "has one way for all. Make it two files, or name presets, such as "
                 "Video-MME_64frame.",
             )
-        names = take_frames(task, given, names, f"{place}.")
-        found += names
+        found += (names := take_frames(task, given, names, f"{place}."))
         if "class" in given:
             task.classes[names[0]] = given["class"]
     task.set("data", list_datasets(dict.fromkeys(found)), "data", found)
@@ -735,9 +734,7 @@ def _take_evalscope(
         if given.get(name) not in (None, False)
     }
     left = task.take(EVAL_CONFIG, given, place)
-    names = []
-    if "data" in left:
-        names = check_names(task, left["data"], f"{place}data")
+    names = check_names(task, left["data"], f"{place}data") if "data" in left else []
     if names := take_frames(task, left, names, place):
         task.set("data", list_datasets(names), f"{place}data", names)
     models = left.get("model", [])
