@@ -91,7 +91,11 @@ class Results:
                     "cut_off": sum(sample.is_cut_off for sample in each.samples),
                     "correct": sum(s.outcome == "correct" for s in each.samples),
                     "unread": each.score.unread if each.score else None,
-                    "verdicts_by_defect": _defects(each.score),
+                    "verdicts_by_defect": (
+                        (each.score.sound.defects if each.score.sound else 0)
+                        if each.score
+                        else None
+                    ),
                     "score_without_defects": each.score.sound.value
                     if each.score and each.score.sound
                     else None,
@@ -138,12 +142,6 @@ class Results:
             index=False, na_rep="", float_format=lambda value: f"{value:.2f}"
         )
         return f"<p><b>{head}</b></p>{body}{f'<ul>{notes}</ul>' if notes else ''}"
-
-
-def _defects(score: Score | None) -> int | None:
-    if score is None:
-        return None
-    return score.sound.defects if score.sound else 0
 
 
 if TYPE_CHECKING:

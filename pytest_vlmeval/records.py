@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -793,13 +793,8 @@ def explain_failures(results: Iterable[GateResult]) -> str | None:
     return "\n\n".join(messages) if messages else None
 
 
-def as_record(result: GateResult) -> dict[str, Any]:
-    """Return a result as plain data, for JSON."""
-    return asdict(result)
-
-
 def from_record(record: Mapping[str, Any]) -> GateResult:
-    """Make a result of what `as_record` gave."""
+    """Make a result of its members as plain data."""
     interval = record["interval"]
     return GateResult(
         **{

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.open import BACKENDS
-from pytest_vlmeval.records import NO_REPLY, as_record
+from pytest_vlmeval.records import NO_REPLY
 from pytest_vlmeval.reports.html import write_whole
 from pytest_vlmeval.reports.summary import Summary, score_before, summarize
 from pytest_vlmeval.reports.wording import escape_markdown, write_markdown
@@ -263,7 +263,7 @@ def _dataset(dataset: DatasetReport) -> dict[str, Any]:
         "latency_ms": {f"p{rank}": ms for rank, ms in summary.latency_ms.items()},
         "regressed": summary.regressed if summary.compared else None,
         "fixed": summary.fixed if summary.compared else None,
-        "gates": [as_record(gate) for gate in dataset.gates],
+        "gates": [asdict(gate) for gate in dataset.gates],
     }
 
 

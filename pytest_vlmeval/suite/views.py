@@ -276,16 +276,15 @@ class ScoreView:
         """Skip under --vlm-mode=infer, the only mode that asks what has no score."""
         if self._run.settings.mode != "infer":
             return
-        if why := self._run.why_unscored(self.dataset):
-            pytest.skip(self._submit(f"{self.dataset} cannot be scored: {why}"))
-        pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
-
-    def _submit(self, why: str) -> str:
-        """Write the answers where there is nothing to compare them with; say where."""
+        why = self._run.why_unscored(self.dataset)
+        if not why:
+            pytest.skip("--vlm-mode=infer only asks; score with --vlm-mode=score")
+        # There is nothing to compare the answers with, so they are written to a file.
         written = _or_fail(lambda: self._run.submission(self.dataset))
-        if written is None:
-            return f"{why}, and none was answered"
-        return f"{why}; its answers are in {written.file} ({written.format})"
+        answers = ", and none was answered"
+        if written is not None:
+            answers = f"; its answers are in {written.file} ({written.format})"
+        pytest.skip(f"{self.dataset} cannot be scored: {why}{answers}")
 
     def properties(self) -> list[tuple[str, object]]:
         """Return what is known by now, for test reports."""
@@ -293,23 +292,14 @@ class ScoreView:
         if score is None:
             return [("dataset", self.dataset)]
         from pytest_vlmeval.records import properties_of
-
-        return [
-            *list_score(score),
-            *self._judge_properties(),
-            *(pair for gate in self._found() for pair in properties_of(gate)),
-        ]
-
-    def _found(self) -> Sequence[GateResult]:
-        """Return what gates found, where they were asked."""
-        found: Sequence[GateResult] = self.__dict__.get("gates", ())
-        return found if self._baseline is None else (*found, self._baseline)
-
-    def _judge_properties(self) -> list[tuple[str, object]]:
         from pytest_vlmeval.run.judge import compare_judges, describe_agreement
 
         scores = self._run.scores_by_judge(self.dataset)
+        # What gates found, where they were asked.
+        gates: Sequence[GateResult] = self.__dict__.get("gates", ())
+        baseline = () if self._baseline is None else (self._baseline,)
         return [
+            *list_score(score),
             *((f"score by {each.judge}", each.value) for each in scores),
             *(
                 (
@@ -318,6 +308,7 @@ class ScoreView:
                 )
                 for each in compare_judges(scores)
             ),
+            *(pair for gate in (*gates, *baseline) for pair in properties_of(gate)),
         ]
 
     def check(self) -> None:

@@ -16,7 +16,6 @@ from pytest_vlmeval.records import (
     Score,
     SoundScore,
     Verdict,
-    as_record,
     from_record,
 )
 from pytest_vlmeval.run.store.database import AT_ONCE, Database
@@ -189,7 +188,7 @@ class Results(Database):
                 "metric": result.metric,
                 "outcome": result.outcome,
                 "fails": result.fails,
-                "result": as_record(result),
+                "result": asdict(result),
                 "decided_at": time.time(),
             }
             for result in results
