@@ -1,11 +1,13 @@
 """Builds the site of the documentation, with Sphinx: make docs.
 
 The source is the whole checkout, so that links between pages, the README and files are
-the same here and where the files are read as they are. The navigation is docs/index.md.
+the same here and where the files are read as they are. The navigation is docs/index.md,
+and docs/zh/index.md for the pages in Chinese.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tomllib
 from pathlib import Path
@@ -21,7 +23,8 @@ project = METADATA["name"]
 version = release = METADATA["version"]
 author = f"The authors of {project}"
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "README*.md", "SECURITY.md", "CHANGELOG.md"]
+chinese_doc = "docs/zh/index"
+include_patterns = ["docs/**/*.md", "README*.md", "SECURITY.md", "CHANGELOG.md"]
 exclude_patterns = ["**/.*", ".*", "build", "dist"]
 extensions = ["myst_parser"]
 # Deep enough for every link to a heading.
@@ -33,14 +36,22 @@ nitpicky = True
 
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
-    """Make each section of the index one of the sidebar, with the pages it links to."""
-    if page != root_doc:
+    """Make each section of an index one of the sidebar, with the pages it links to."""
+    if page not in {root_doc, chinese_doc}:
         return
-    for section in source[0].split("\n## ")[1:]:
-        title, _, text = section.partition("\n")
+    folder = posixpath.dirname(page)
+    sections = [section.partition("\n") for section in source[0].split("\n## ")[1:]]
+    captions = [(title, text) for title, _, text in sections]
+    if page == root_doc:
+        captions.append(("中文", f"[](/{chinese_doc}.md)"))
+    for title, text in captions:
+        links = re.findall(r"\]\(([\w./-]+)\.md\)", text)
         pages = [
-            f"/{name}" if outside else name
-            for outside, name in re.findall(r"\]\((\.\./)?([\w.-]+)\.md\)", text)
+            posixpath.normpath(posixpath.join("/", folder, each)) for each in links
+        ]
+        # What lies outside of the Chinese pages is in the sidebar already.
+        pages = [
+            each for each in pages if each.startswith(f"/{folder}/") or page == root_doc
         ]
         lines = "\n".join(pages)
         source[0] += (

@@ -35,7 +35,9 @@ BEGIN, END = (
     "<!-- The test of the documentation writes this. -->",
     "<!-- Until here. -->",
 )
-PAGE = pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+PAGE = pytest.mark.parametrize(
+    "path", ALL, ids=lambda path: f"{path.relative_to(ROOT)}"
+)
 
 
 @PAGE

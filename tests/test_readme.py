@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.documentation import DEMO, LINK, ROOT, block, blocks, read, run_shell
+from tests.support.documentation import DEMO, ROOT, block, read, run_shell
+from tests.support.languages import differences
 from tests.support.run_fixtures import Project, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
 
 README = read(ROOT / "README.md")
-CHINESE = read(ROOT / "README.zh-CN.md")
 
 
 @pytest.fixture
@@ -123,19 +123,6 @@ def test_the_example_runs(project: Project, server: ServerProcess) -> None:
     result.assert_outcomes(passed=2 + 1 + 4 + 1, xfailed=2)
 
 
-def structure(text: str) -> dict[str, object]:
-    """Return what must be the same in every language."""
-    tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    fenced = blocks(text)
-    return {
-        "headings": re.findall(r"^(#+) ", re.sub(r"(?ms)^```.*?^```$", "", text), re.M),
-        "code": [re.sub(r" +#.*", "", each.code) for each in fenced],
-        "languages": [each.language for each in fenced],
-        "tables": tables,
-        "links": sorted(set(LINK.findall(text)) - {"README.md", "README.zh-CN.md"}),
-        "names": sorted(set(re.findall(r"`([^`\n]+)`", text))),
-    }
-
-
 def test_both_languages_have_the_same_parts() -> None:
-    assert structure(CHINESE) == structure(README)
+    found = list(differences(ROOT / "README.md"))
+    assert not found, "\n".join(found)

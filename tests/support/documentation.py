@@ -12,7 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-ALL = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "SECURITY.md", *PAGES]
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+ALL = [*READMES, ROOT / "SECURITY.md", *PAGES, *sorted((ROOT / "docs/zh").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -64,12 +65,12 @@ def commands(text: str) -> list[str]:
     return [re.sub(r"\s+#.*$", "", line) for line in lines]
 
 
-def anchors(text: str) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+def anchors(text: str) -> list[str]:
+    """Return the anchors of a page's headings in their order, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
-    return {
+    return [
         re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings
-    }
+    ]
 
 
 def run_shell(
