@@ -24,7 +24,13 @@ version = release = METADATA["version"]
 author = f"The authors of {project}"
 root_doc = "docs/index"
 chinese_doc = "docs/zh/index"
-include_patterns = ["docs/**/*.md", "README*.md", "SECURITY.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/*.md",
+    "docs/zh/*.md",
+    "README*.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = ["**/.*", ".*", "build", "dist"]
 extensions = ["myst_parser"]
 # Deep enough for every link to a heading.
