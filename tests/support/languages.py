@@ -179,9 +179,11 @@ def translate_text(text: str, phrases: dict[str, str]) -> str | None:
     if re.fullmatch(r"(?:`[^`]*`|<code>.*?</code>|\S+)?", text):
         return text
     for separator, chinese in (("; ", "；"), (": ", "："), (", ", "，")):
+        if separator not in text:
+            continue
         pieces = [translate_text(each, phrases) for each in text.split(separator)]
         known = [each for each in pieces if each is not None]
-        if len(pieces) > 1 and len(known) == len(pieces):
+        if len(known) == len(pieces):
             same = separator.join(known) == text
             return text if same else chinese.join(known)
     return None
