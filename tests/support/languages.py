@@ -173,19 +173,18 @@ def translate_text(text: str, phrases: dict[str, str]) -> str | None:
     if text in phrases:
         return phrases[text]
     digits = re.compile(r"\d+(?:[,.]\d+)*")
-    if found := phrases.get(digits.sub("#", text)):
+    if phrase := phrases.get(digits.sub("#", text)):
         values = iter(digits.findall(text))
-        return re.sub("#", lambda _: next(values), found)
+        return re.sub("#", lambda _: next(values), phrase)
     if re.fullmatch(r"(?:`[^`]*`|<code>.*?</code>|\S+)?", text):
         return text
     for separator, chinese in (("; ", "；"), (": ", "："), (", ", "，")):
-        if separator not in text:
+        first, found, rest = text.partition(separator)
+        if not found:
             continue
-        pieces = [translate_text(each, phrases) for each in text.split(separator)]
-        known = [each for each in pieces if each is not None]
-        if len(known) == len(pieces):
-            same = separator.join(known) == text
-            return text if same else chinese.join(known)
+        begin, end = translate_text(first, phrases), translate_text(rest, phrases)
+        if begin is not None and end is not None:
+            return text if (begin, end) == (first, rest) else f"{begin}{chinese}{end}"
     return None
 
 
