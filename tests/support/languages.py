@@ -93,7 +93,6 @@ def counterpart(link: str, page: Path) -> str:
         return link
     target = (page.parent / file).resolve() if file else page
     other = COUNTERPARTS.get(target, target)
-    other = other if other.exists() else target
     if anchor and other != target:
         here, there = (anchors(read(each)) for each in (target, other))
         anchor = dict(zip(here, there, strict=False)).get(anchor, anchor)
@@ -137,35 +136,36 @@ def code(part: Part) -> str:
     return re.sub(r"[ \t]*(?:^|(?<=\s))# .*$", "", part.text, flags=re.MULTILINE)
 
 
-def differences(page: Path) -> Iterator[str]:
-    """Say what a Chinese page has to change to match its English page."""
-    other = COUNTERPARTS[page]
-    ours, theirs = parts(read(page)), parts(read(other))
+def differences(page: Path, chinese_text: str) -> Iterator[str]:
+    """Say where the text of a page's Chinese counterpart differs from it, and how."""
+    ours, theirs = parts(read(page)), parts(chinese_text)
     here, there = ([part.kind for part in each] for each in (ours, theirs))
     steps = SequenceMatcher(None, here, there, autojunk=False).get_opcodes()
     steps = [step for step in steps if step[0] != "equal"]
     for _, start, stop, begin, end in steps:
-        yield f"{page.name} has {[str(each) for each in ours[start:stop]]}"
-        place = theirs[begin - 1].line if begin else 1
-        has = [str(each) for each in theirs[begin:end]] or f"nothing at line {place}"
-        yield f"    {other.name} has {has}"
+        english, chinese = ours[start:stop], theirs[begin:end]
+        yield f"the English page has {', '.join(map(str, english)) or 'nothing'}"
+        place = f"nothing after line {theirs[begin - 1].line if begin else 0}"
+        yield f"    the Chinese page has {', '.join(map(str, chinese)) or place}"
     if steps:
         return
     # The line after the title leads to the other language.
     for our, their in zip(ours, theirs, strict=True):
         if our.line == 3:
             continue
-        where = f"{page.name}:{our.line}, {other.name}:{their.line}"
+        where = f"line {our.line} of the English page, {their.line} of the Chinese"
         if our.kind == "comment" or our.kind.startswith("block"):
             if code(our) != code(their):
-                yield f"{where}: {our.kind}: {code(our)!r}, not {code(their)!r}"
+                yield f"{where}: a {our.kind} differs: {code(our)!r}, {code(their)!r}"
             continue
-        english = named(our, page, english=True)
-        chinese = named(their, page, english=False)
-        for what, values in english.items():
-            if values != chinese[what]:
-                lacks, more = values - chinese[what], chinese[what] - values
-                yield f"{where}: {what}: lacks {sorted(lacks)}, adds {sorted(more)}"
+        has = named(their, page, english=False)
+        for what, values in named(our, page, english=True).items():
+            for adverb, found in (
+                ("only the English", values - has[what]),
+                ("only the Chinese", has[what] - values),
+            ):
+                if found:
+                    yield f"{where}: {what}: {adverb} page has {sorted(found)}"
 
 
 def translate_text(text: str, phrases: dict[str, str]) -> str | None:
