@@ -25,6 +25,7 @@ from tests.support.documentation import (
     commands,
     read,
 )
+from tests.support.languages import parts
 
 pytestmark = pytest.mark.once
 
@@ -91,6 +92,15 @@ def test_code_is_code(path: Path, tmp_path: Path) -> None:
 
 
 @PAGE
+def test_rows_have_the_cells_of_their_table(path: Path) -> None:
+    table = ""
+    for part in parts(read(path)):
+        row = part.kind if part.text.startswith("|") else ""
+        assert not table or not row or row == table, part
+        table = row
+
+
+@PAGE
 def test_files_that_are_named_exist(path: Path) -> None:
     places = [ROOT, *(ROOT / "pytest_vlmeval").rglob("*/"), ROOT / "pytest_vlmeval"]
     shown = {block.note for block in blocks(read(path))} | {"test_shapes.py"}
@@ -128,9 +138,8 @@ def cell(text: str) -> str:
 def rows(options: tuple[Option, ...]) -> Iterator[str]:
     """Write a row for each option."""
     for option in options:
-        name = (
-            f"`{option.flag}{f'={option.placeholder}' if option.placeholder else ''}`"
-        )
+        value = f"={option.placeholder}" if option.placeholder else ""
+        name = f"`{option.flag}{value}`".replace("|", "\\|")
         default = "" if option.default is None else f"`{option.default}`"
         takes = cell(option.parse.accepts) if option.placeholder else "given or not"
         yield f"| {name} | {takes} | {default} | {cell(option.help)} |"
