@@ -41,30 +41,39 @@ html_title = project
 nitpicky = True
 
 
+def toctree(title: str, pages: list[str]) -> str:
+    """Return a section of the sidebar, as it stands in a page."""
+    lines = "\n".join(pages)
+    return f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{lines}\n```\n"
+
+
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
     """Make each section of an index one of the sidebar, with the pages it links to."""
     if page not in {root_doc, chinese_doc}:
         return
-    folder = posixpath.dirname(page)
-    sections = [section.partition("\n") for section in source[0].split("\n## ")[1:]]
-    captions = [(title, text) for title, _, text in sections]
-    if page == root_doc:
-        captions.append(("中文", f"[](/{chinese_doc}.md)"))
-    for title, text in captions:
+    folder = f"/{posixpath.dirname(page)}"
+    for section in source[0].split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
         links = re.findall(r"\]\(([\w./-]+)\.md\)", text)
-        pages = [
-            posixpath.normpath(posixpath.join("/", folder, each)) for each in links
-        ]
-        # What lies outside of the Chinese pages is in the sidebar already.
-        pages = [
-            each for each in pages if each.startswith(f"/{folder}/") or page == root_doc
-        ]
-        lines = "\n".join(pages)
-        source[0] += (
-            f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{lines}\n```\n"
-        )
+        pages = [posixpath.normpath(f"{folder}/{each}") for each in links]
+        if page == chinese_doc:
+            # What lies elsewhere is in the sidebar already.
+            pages = [each for each in pages if posixpath.dirname(each) == folder]
+        source[0] += toctree(title, pages)
+    if page == root_doc:
+        source[0] += toctree("中文", [f"/{chinese_doc}"])
+
+
+def set_language(
+    app: Sphinx, page: str, template: str, context: dict[str, object], tree: object
+) -> None:
+    """Name the language of a page, by which browsers choose its letters."""
+    folder = posixpath.dirname(chinese_doc)
+    if page.startswith(f"{folder}/") or page == "README.zh-CN":
+        context["language"] = "zh-CN"
 
 
 def setup(app: Sphinx) -> None:
-    """Connect what reads the index."""
+    """Connect what adds the navigation and what names languages."""
     app.connect("source-read", add_navigation)
+    app.connect("html-page-context", set_language)
