@@ -17,6 +17,8 @@ from tests.support.languages import (
     translated,
 )
 
+pytestmark = pytest.mark.once
+
 PAIR = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 
 
