@@ -274,7 +274,8 @@ class Prompting:
     image_detail: str | None = setting(
         "image-detail",
         parse_one_of("low", "high", "auto"),
-        "detail that requests ask the server to read images in (default: not sent)",
+        "detail of each image in requests, which decides how finely some servers read "
+        "it (default: not sent)",
         metavar="DETAIL",
         identity="given",
         backends=("endpoint",),
@@ -342,7 +343,7 @@ class BaselineSettings:
         "level",
         parse_number("a confidence: a number from 0.5 to below 1", 0.5, below=1),
         "confidence of comparisons with a baseline or another run: a model that is no "
-        "worse fails with a chance of at most 1 less the level",
+        "worse fails with a chance of at most 1 minus the level",
         default="0.95",
         metavar="LEVEL",
     )
@@ -503,7 +504,8 @@ class GateSettings:
         "fdr",
         parse_number("a number above 0 and below 1", 0, above=True, below=1),
         "accepted share of false alarms among all failed gates of the run, thresholds "
-        "and baselines, by Benjamini-Hochberg; without it each gate counts by itself",
+        "and baselines, by Benjamini-Hochberg; without it each gate is decided by "
+        "itself",
         metavar="SHARE",
     )
     stop_early: bool = setting(
@@ -522,7 +524,8 @@ class GateSettings:
     min_judged: float = setting(
         "min-judged",
         PERCENT,
-        "a score fails if the judge decided less of what it was asked, in percent",
+        "a score fails if the judge decided a smaller share of what it was asked, in "
+        "percent",
         default="99",
     )
     max_cut_off: float = setting(

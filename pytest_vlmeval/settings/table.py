@@ -220,9 +220,9 @@ class Settings:
         Option(
             "engine",
             parse_one_of("process", "ray"),
-            "what asks: pytest's own processes, or actors of a Ray cluster (that of "
-            "RAY_ADDRESS, else one that is started here), each with a replica of the "
-            "model on a GPU, where there are any",
+            "what sends the prompts: pytest's own processes, or actors of a Ray "
+            "cluster (the one at RAY_ADDRESS, else one that is started here), each "
+            "with a replica of the model, on a GPU if there are any",
             default="process",
             metavar="ENGINE",
         ),
@@ -369,7 +369,7 @@ class Settings:
     temperature: float | None = setting(
         "temperature",
         or_word("none", None, parse_number("a number of at least 0", 0)),
-        "sampling temperature; none: not sent, so that the server's own counts",
+        "sampling temperature; none: not sent, so the server uses its own",
         default="0",
         metavar="T",
         identity="always",
@@ -411,8 +411,8 @@ class Settings:
     run: str | None = setting(
         "run",
         RUN,
-        "run that --vlm-mode=report is about (default: the newest; --vlm-runs lists "
-        "them)",
+        "run whose reports --vlm-mode=report writes (default: the newest; --vlm-runs "
+        "lists them)",
     )
     work_dir: Path = setting(
         "work-dir",
@@ -469,8 +469,8 @@ class Settings:
     allow_modified_data: bool = setting(
         "allow-modified-data",
         parse_flag,
-        "accept dataset files, downloaded ones too, whose checksum is none that is "
-        "published; their scores are marked as modified",
+        "accept dataset files, downloaded ones too, whose checksum is not a published "
+        "one; their scores are marked as modified",
         default="no",
     )
     data_paths: Literal["any", "inside"] = setting(
@@ -490,8 +490,9 @@ class Settings:
     data_mirror: str | None = setting(
         "data-mirror",
         parse_mirror,
-        "take missing dataset files from here, under their published file names, "
-        "not their published addresses; a hub's OWNER/NAME only from a folder's",
+        "take missing dataset files from here instead of from their published "
+        "addresses, by their file names; a folder also replaces the hubs of videos, "
+        "with a repository's files in OWNER/NAME",
     )
     download_max_gb: float = setting(
         "download-max-gb",
@@ -675,9 +676,9 @@ COMMANDS: dict[str, str] = {
     "--vlm-setup": "build the sandbox environment before the first run, or rebuild it "
     "if it does not work, with what the datasets of the given paths or of --vlm-data "
     "need, then stop",
-    "--vlm-list": "list the datasets, then stop; only those that all the WORDS "
-    "(separated by commas) are part of the name, family, kind or modality of; "
-    "the word json prints JSON",
+    "--vlm-list": "list the datasets, then stop; with WORDS (separated by commas) only "
+    "those that have each word in their name, family, kind or modality; the word json "
+    "prints JSON",
     "--vlm-runs": "list the runs in the store, newest first, then stop",
     "--vlm-compare": "compare run B with run A, sample by sample, then stop; with "
     "--vlm-report or --vlm-export also write it",
