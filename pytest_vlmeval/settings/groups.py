@@ -114,9 +114,8 @@ def parse_query(text: str) -> tuple[tuple[str, str], ...]:
 
 
 @takes(
-    "the text of a JSON object without keys or passwords, in which messages, stream "
-    "and n do not stand, and model, max_tokens and temperature only as null, to leave "
-    "them out",
+    "the text of a JSON object without keys or passwords, without messages, stream and "
+    "n, and with model, max_tokens and temperature only as null, which leaves them out",
     "JSON",
 )
 def parse_body(text: str) -> str:

@@ -149,8 +149,8 @@ def test_the_demo_model_takes_prompts_as_they_are(
     with pytest.raises(VlmEvalError) as raised:
         load("--vlm-model=demo", *OPTIONS[:2])
     assert str(raised.value) == (
-        "--vlm-image-size and --vlm-image-detail: the demo model takes prompts as they "
-        "are. Leave them out, or name another model."
+        "--vlm-image-size is for --vlm-backend=endpoint, and the model is of "
+        "--vlm-backend=demo. Give --vlm-backend=endpoint too, or leave it out."
     )
 
 
@@ -159,7 +159,7 @@ def test_a_body_that_cannot_be_added(load: Callable[..., Settings], given: str) 
     with pytest.raises(VlmEvalError) as raised:
         load(f"--vlm-extra-body={given}")
     assert str(raised.value) == (
-        "--vlm-extra-body=*** is not accepted: --vlm-extra-body takes a JSON object "
-        "without keys or passwords, in which messages, stream and n do not stand, and "
-        "model, max_tokens and temperature only as null, to leave them out."
+        "--vlm-extra-body=*** is not accepted: --vlm-extra-body takes the text of a "
+        "JSON object without keys or passwords, without messages, stream and n, and "
+        "with model, max_tokens and temperature only as null, which leaves them out."
     )

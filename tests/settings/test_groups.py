@@ -136,9 +136,9 @@ def test_options_of_a_judge_s_requests(load: Load) -> None:
         (
             [f'--vlm-extra-body={{"headers": {{"Authorization": "{SECRET}"}}}}'],
             "--vlm-extra-body=*** is not accepted: --vlm-extra-body takes the text "
-            "of a JSON object without keys or passwords, in which messages, stream and "
-            "n do not stand, and model, max_tokens and temperature only as null, to "
-            "leave them out.",
+            "of a JSON object without keys or passwords, without messages, stream and "
+            "n, and with model, max_tokens and temperature only as null, which leaves "
+            "them out.",
         ),
         (
             ["--vlm-temperature=0.5", '--vlm-extra-body={"temperature": null}'],

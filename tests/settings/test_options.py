@@ -404,9 +404,9 @@ def test_bad_value_in_the_ini_file(load: Load) -> None:
         (
             "vlm_extra_body = {top_k = 1}",
             "vlm_extra_body = *** in the ini file is not accepted: --vlm-extra-body "
-            "takes the text of a JSON object without keys or passwords, in which "
-            "messages, stream and n do not stand, and model, max_tokens and "
-            "temperature only as null, to leave them out.",
+            "takes the text of a JSON object without keys or passwords, without "
+            "messages, stream and n, and with model, max_tokens and temperature only "
+            "as null, which leaves them out.",
         ),
         (
             "vlm_api_query = 2026",
