@@ -35,7 +35,11 @@ def pytest_unconfigure():
 """
 
 
-def test_what_lives_on_after_a_sample(project: Project, server: ServerProcess) -> None:
+def test_what_lives_on_after_a_sample(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A process of its own: sessions that are forked have imported pandas.
+    monkeypatch.setenv("PYTHON_NOT_FORKED", "1")
     server.control(default="B")
     project.write_math(SAMPLES)
     project.pytester.makeconftest(CONFTEST)
