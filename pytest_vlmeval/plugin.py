@@ -6,8 +6,7 @@ seen, so that the plugin costs next to nothing elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
+from collections.abc import Generator, Sequence
 
 import pytest
 
@@ -51,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run a command, as `--vlm-list`, instead of tests."""
+    """Run a command, as `--vlm-list`, instead of tests; find tests without a path."""
     code = None
     if is_command(config):
         from pytest_vlmeval.suite.commands import run_command
@@ -66,7 +65,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             what = "The command that runs instead of tests"
             line = log_error(get_settings(config), error, what)
             raise pytest.UsageError(line) from None
-    if code is None:
+    if code is None and is_given("model", config):
+        from pytest_vlmeval.suite.installed import take_suite
+
         take_suite(config, print)
     return code
 
@@ -204,28 +205,3 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what was started."""
     close_run(config)
-
-
-# Part of the wheel; a checkout has it beside the package, and takes its path.
-SUITE = Path(__file__).parent / "benchmarks"
-
-
-def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:
-    """Let a task file without a path run in the suite, as its datasets are there.
-
-    What lies in the current folder then is not looked at, which is said.
-    """
-    try:
-        given = is_given("config", config) and is_given("data", config)
-    except VlmEvalError as error:
-        raise pytest.UsageError(str(error)) from None
-    if (
-        given
-        and SUITE.is_dir()
-        and config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR
-    ):
-        config.args = [str(SUITE)]
-        write(
-            f"vlmeval: no path is given, so the datasets of the task run in {SUITE}; "
-            "name a path for tests of your own"
-        )

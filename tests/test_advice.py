@@ -97,7 +97,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_an_environment_without_ms_vlmeval": ("datasets/catalog:_ask",),
     },
     "test_client_factory.py": {
-        "test_no_model": ("models/open:NO_MODEL",),
+        "test_no_model": ("settings/__init__:NO_MODEL",),
     },
     "test_cluster.py": {
         "test_workers_of_xdist_are_refused": ("run/engine:ONE_PROCESS",),
@@ -195,6 +195,14 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_images_as_upstream.py": {
         "test_what_ms_vlmeval_cannot_send": ("models/chat:_fit",),
+    },
+    "test_installed.py": {
+        "test_benchmarks_that_are_not_there": ("suite/installed:_check_paths",),
+        "test_a_starter_project": (
+            "suite/installed:BENCHMARKS",
+            "suite/installed:NEXT",
+        ),
+        "test_a_starter_project_that_cannot_be_written": ("suite/installed:run_init",),
     },
     "test_items.py": {
         "test_infer_then_score": (

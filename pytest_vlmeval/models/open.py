@@ -18,6 +18,7 @@ from pytest_vlmeval.models.pool import (
     Limiter,
     Pool,
 )
+from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import shown_address
 
 if TYPE_CHECKING:
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
         LocalModel,
     )
 
-NO_MODEL = (
-    "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible endpoint "
-    "serves it under (see --vlm-api-base), or --vlm-model=demo for the tiny model that "
-    "ships with the plugin."
-)
 # Makes a client, here or on a node of a cluster, where it travels to: with a folder for
 # logs, what CUDA_VISIBLE_DEVICES is there, and what is known of servers.
 Recipe = Callable[[Path, str | None, Learned], "ModelClient"]

@@ -13,6 +13,7 @@ from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.models.server import Servers
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
 from pytest_vlmeval.run.plan import Choice, Need, plan_entry
+from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import is_table
 
 if TYPE_CHECKING:
@@ -154,7 +155,6 @@ class Run:
         `needed` maps the names of prepared datasets to what the items need of them;
         `folders` are those of the benchmarks.
         """
-        from pytest_vlmeval.models.open import NO_MODEL
         from pytest_vlmeval.run.execution import Execution
         from pytest_vlmeval.run.gating import Gatekeeper
 

@@ -30,6 +30,12 @@ from pytest_vlmeval.settings.sources import Sources
 from pytest_vlmeval.settings.table import BY_NAME, OPTIONS, check_together
 from pytest_vlmeval.settings.table import Settings as Settings
 
+NO_MODEL = (
+    "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible endpoint "
+    "serves it under (see --vlm-api-base), or --vlm-model=demo for the tiny model that "
+    "ships with the plugin."
+)
+
 
 def load_from(sources: Sources) -> Settings:
     """Read all options once from where they may be given; raises `VlmEvalError`."""

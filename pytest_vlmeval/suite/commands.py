@@ -23,7 +23,9 @@ from pytest_vlmeval.datasets.hub import is_cached
 from pytest_vlmeval.datasets.unscored import foresee, is_scored
 from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.records import DatasetInfo, Hub
+from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import parse_names
+from pytest_vlmeval.suite.installed import run_init
 from pytest_vlmeval.suite.selection import plan_session
 from pytest_vlmeval.suite.session import (
     FORECAST_KEY,
@@ -418,7 +420,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
 
 async def examine_model(settings: Settings) -> list[Diagnosis]:
     """Examine the model: each endpoint by itself, then what it takes."""
-    from pytest_vlmeval.models.open import NO_MODEL, backend_of, create_pool
+    from pytest_vlmeval.models.open import backend_of, create_pool
     from pytest_vlmeval.models.pool import Concurrency, Learned
 
     if settings.model is None:
@@ -648,6 +650,7 @@ def write_diagnoses(
 
 
 COMMANDS: Mapping[str, Command] = {
+    "--vlm-init": run_init,
     "--vlm-doctor": run_doctor,
     "--vlm-setup": run_setup,
     "--vlm-list": run_list,

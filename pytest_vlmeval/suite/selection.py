@@ -23,6 +23,7 @@ from _pytest.nodes import Node
 
 from pytest_vlmeval.datasets.unscored import explain_left_out, explain_refusal
 from pytest_vlmeval.errors import VlmEvalError, log_error
+from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import OTHERS, dataset_name, is_table
 from pytest_vlmeval.suite import (
     Benchmark,
@@ -390,6 +391,9 @@ class Forecast:
         Refuses the session where that is too much, or what is asked for cannot be
         scored: no reason for one that `only_collects`, and asks nothing.
         """
+        if self.names and not only_collects and run.settings.model is None:
+            self.refusal = NO_MODEL
+            return
         reasons = {
             name: why
             for name in self.names

@@ -30,14 +30,19 @@ def write_other(project: Project, datasets: list[str]) -> None:
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
-def test_no_model(project: Project, workers: list[str]) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_model(project: Project, workers: list[str], is_there: bool) -> None:
+    """Nothing is downloaded first."""
     project.write_math(2)
+    if not is_there:
+        (project.data_root / "MathVision_MINI.tsv").unlink()
     result = project.run("--vlm-allow-modified-data", *workers)
     assert error_of(result) == (
         "No model was named. Give --vlm-model=NAME, the name an OpenAI-compatible "
         "endpoint serves it under (see --vlm-api-base), or --vlm-model=demo for the "
         "tiny model that ships with the plugin."
     )
+    assert "download" not in result.stdout.str()
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import pytest_vlmeval
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.settings import Settings, load_from
 from pytest_vlmeval.settings.sources import pytest_sources
@@ -19,17 +17,6 @@ from tests.support.task_files import LOCAL, swift_task, write_task
 
 Server = Callable[..., ServerProcess]
 CANARY = "sk-canary-4d1f"
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put the package in front as the wheel has it: with the suite inside."""
-    package = Path(pytest_vlmeval.__file__).parent
-    place = tmp_path / "site" / "pytest_vlmeval"
-    shutil.copytree(package, place)
-    shutil.copytree(package.parent / "benchmarks", place / "benchmarks")
-    monkeypatch.setenv("PYTHONPATH", str(place.parent))
-    return place
 
 
 def judged_task(server: ServerProcess, judge: ServerProcess) -> dict[str, Any]:

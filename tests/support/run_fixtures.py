@@ -9,6 +9,7 @@ import functools
 import io
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import pytest_vlmeval
 from pytest_vlmeval.sandbox.environment import (
     LIGHT,
     SandboxEnvironment,
@@ -183,6 +185,19 @@ def endpoint(url: str) -> list[str]:
 def properties(case: ET.Element) -> dict[str, str]:
     """Return the properties of a JUnit test case."""
     return {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
+
+
+@pytest.fixture
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Put the package in front as the wheel has it: with the suite inside."""
+    package = Path(pytest_vlmeval.__file__).parent
+    place = tmp_path_factory.mktemp("site") / "pytest_vlmeval"
+    shutil.copytree(package, place)
+    shutil.copytree(package.parent / "benchmarks", place / "benchmarks")
+    monkeypatch.setenv("PYTHONPATH", str(place.parent))
+    return place
 
 
 @pytest.fixture(scope="session")

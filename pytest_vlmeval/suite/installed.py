@@ -1,0 +1,160 @@
+"""The suite of benchmarks that is installed, and a project that begins with one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest.pathlib import fnmatch_ex
+
+from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.suite.session import get_settings, is_given, names_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGE = Path(__file__).parents[1]
+# Part of the wheel; a checkout has it beside the package, and takes its path.
+SUITE = PACKAGE / "benchmarks"
+DEMO = "test_demo.py"
+WORKFLOW = "github-workflow.yml"
+
+BENCHMARKS = '''\
+"""The datasets that this project evaluates: pytest --vlm-model=NAME benchmarks/"""
+
+from pytest_vlmeval import Benchmark
+
+
+class TestEveryDay(Benchmark):
+    """Small and well known; pytest --vlm-list lists all others."""
+
+    datasets = ["MMStar", "RealWorldQA"]
+
+
+class TestNamed(Benchmark):
+    """What --vlm-data names: a dataset of the list, or a table of your own."""
+
+    datasets = ["*"]
+'''
+THRESHOLDS = """\
+# The scores that a model has to reach, from 0 to 100. MODEL and DATASET are patterns:
+# [MODEL.DATASET]
+# min = 60
+
+# Models without a table of their own have no threshold.
+["*"]
+"""
+IGNORED = """\
+# Answers, scores and reports: the run store.
+.vlmeval/
+"""
+NEXT = """\
+pytest --vlm-model=demo --vlm-data=DemoChoice benchmarks/    tries it, without a server
+pytest --vlm-model=NAME --vlm-api-base=URL benchmarks/       evaluates your model
+Add --snapshot-update to make today's scores the baseline, and commit its folder: from
+then on a run fails if the model is significantly worse."""
+
+
+def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:
+    """Run the suite where no path is given and there are no tests to run.
+
+    A task file runs in the suite, as its datasets are there, even beside tests of the
+    user's own, which is said. Raises `pytest.UsageError` for a path into a folder
+    `benchmarks` that is not there.
+    """
+    given = {name: is_given(name, config) for name in ("config", "data")}
+    if not SUITE.is_dir():
+        return
+    if names_paths(config):
+        _check_paths(config)
+        return
+    if config.args_source is not pytest.Config.ArgsSource.INVOCATION_DIR:
+        return
+    if given["config"] and given["data"]:
+        config.args = [str(SUITE)]
+        write(
+            f"vlmeval: no path is given, so the datasets of the task run in {SUITE}; "
+            "name a path for tests of your own"
+        )
+    elif not has_tests(config):
+        # Other datasets would first be downloaded, and mean nothing to the demo model.
+        demo = get_settings(config).backend == "demo" and not given["data"]
+        config.args = [str(SUITE / DEMO if demo else SUITE)]
+        write(
+            "vlmeval: no path is given and no tests are here, so those that are "
+            f"installed run: {config.args[0]}"
+        )
+
+
+def _check_paths(config: pytest.Config) -> None:
+    for argument in config.args:
+        path = argument.partition("::")[0]
+        if (
+            Path(path).parts[:1] != ("benchmarks",)
+            or config.option.pyargs
+            or (config.invocation_params.dir / path).exists()
+        ):
+            continue
+        raise pytest.UsageError(
+            f"{path} is not in {config.invocation_params.dir}. Leave the path out to "
+            "run the benchmarks that are installed, or write a folder of your own with "
+            "`pytest --vlm-init`."
+        )
+
+
+def has_tests(config: pytest.Config) -> bool:
+    """Return whether pytest would find files of tests below the current folder."""
+    names, skipped = config.getini("python_files"), config.getini("norecursedirs")
+    for place, folders, files in os.walk(config.invocation_params.dir):
+        here = Path(place)
+        if any(fnmatch_ex(name, here / file) for file in files for name in names):
+            return True
+        folders[:] = [
+            each
+            for each in folders
+            if not any(fnmatch_ex(name, here / each) for name in skipped)
+            # An environment, as pytest knows them.
+            and not (here / each / "pyvenv.cfg").is_file()
+            and not (here / each / "conda-meta" / "history").is_file()
+        ]
+    return False
+
+
+def run_init(config: pytest.Config, write: Callable[[str], None]) -> int:
+    """Write a starter project here; the `--vlm-init` command.
+
+    A file that is there is kept as it is, and named.
+    """
+    folder = config.invocation_params.dir
+    for name, (text, meaning) in _starter().items():
+        path = folder / name
+        if path.exists():
+            write(f"{name:34} is there already, and kept as it is")
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise VlmEvalError(
+                f"{path} cannot be written ({error.strerror}). Run pytest --vlm-init "
+                "in a folder that you may write to."
+            ) from None
+        write(f"{name:34} {meaning}")
+    write(NEXT)
+    return int(pytest.ExitCode.OK)
+
+
+def _starter() -> Mapping[str, tuple[str, str]]:
+    """Return the text and the meaning of each file of a starter project."""
+    beside = SUITE if SUITE.is_dir() else PACKAGE.parent / SUITE.name
+    workflow = (beside / WORKFLOW).read_text(encoding="utf-8")
+    return {
+        "benchmarks/test_benchmarks.py": (BENCHMARKS, "the datasets to evaluate"),
+        "benchmarks/thresholds.toml": (THRESHOLDS, "the scores to reach"),
+        ".github/workflows/evaluation.yml": (workflow, "evaluates on GitHub at night"),
+        ".gitignore": (IGNORED, "keeps the run store out of git"),
+    }
