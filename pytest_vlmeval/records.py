@@ -681,6 +681,14 @@ class CategoryShare:
     samples: int
 
 
+# The rules of gates that hold a score against nothing: there is no threshold or no
+# baseline of it, or the model has no baseline of anything yet.
+NO_RULE = "none"
+FIRST = "first"
+# What is said of a run, or of a score, without a threshold and without a baseline.
+NO_GATE = "no gate was set"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
     """What one gate says of one metric of a dataset.
@@ -723,6 +731,21 @@ class GateResult:
     def is_note(self) -> bool:
         """Whether it only says why a score is of fewer samples, and is no gate."""
         return self.gate == "early stop"
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the score was held against anything: a threshold, or a baseline."""
+        return self.gate in ("threshold", "baseline") and not self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to hold the score against."""
+        return self.rule in (NO_RULE, FIRST)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is counted: not what passes as nothing was to be held against."""
+        return not self.is_note and not (self.is_empty and self.outcome == "passed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

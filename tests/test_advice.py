@@ -77,6 +77,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_a_name_in_vlm_data_that_no_benchmark_has": ("run/plan:Choice.check",),
     },
     "test_baseline_refusals.py": {
+        "test_the_first_score_passes_without_a_baseline": (
+            "reports/terminal:format_gates",
+        ),
         "test_a_missing_baseline_fails_with_the_command_that_makes_it": (
             "gates/baseline:BaselineGate.missing",
         ),

@@ -35,6 +35,8 @@ from pytest_vlmeval.gates.message import (
     write_block,
 )
 from pytest_vlmeval.records import (
+    FIRST,
+    NO_RULE,
     GateOutcome,
     GateResult,
     Interval,
@@ -169,17 +171,27 @@ class BaselineGate:
         )
         return self.find_units(replace(self.score, verdicts=verdicts))
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the score fails without a baseline."""
+        if self.settings.allow_missing:
+            return False
+        return self.settings.require or not self.place.is_first
+
     def missing(self, command: str) -> GateResult:
         """Return what a score without a baseline is; `command` began the session."""
-        score, allowed = self.score, self.settings.allow_missing
+        score = self.score
         value = f"{score.main_metric} = {score.value:.2f}"
-        if allowed:
-            return self._result(
+        if not self.is_needed:
+            why, rule = "the model has none yet", FIRST
+            if self.settings.allow_missing:
+                why, rule = "--vlm-allow-missing-baseline", NO_RULE
+            result = self._result(
                 "passed",
                 f"{score.dataset} has no baseline for {self.current.model} "
-                f"({self.found}): {value} passes without one "
-                "(--vlm-allow-missing-baseline).",
+                f"({self.found}): {value} passes without one ({why}).",
             )
+            return replace(result, rule=rule)
         return self._result(
             "failed",
             f"{score.dataset} has no baseline for {self.current.model} yet, so nothing "

@@ -106,6 +106,12 @@ class BaselinePlace:
     own: Path
     found: Path
 
+    @property
+    def is_first(self) -> bool:
+        """Whether the model has no baseline of any dataset yet."""
+        folders = {self.own.parent, self.found.parent}
+        return not any(path for folder in folders for path in folder.glob("*.json"))
+
 
 def place_baseline(
     folder: Path, project: Path, model: str, dataset: str

@@ -375,6 +375,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
         report=report,
         datasets=datasets,
         gates=[gate for gate in gates if not gate.is_note],
+        counted=[gate for gate in gates if gate.counts],
         notes=[gate.message for gate in gates if gate.is_note],
         judges=sorted({each.score.judge for each in report.datasets if each.score}),
         score_before=score_before,

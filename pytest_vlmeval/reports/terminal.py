@@ -12,6 +12,8 @@ import pytest
 from pytest_vlmeval.errors import VlmEvalError, log_error, printable
 from pytest_vlmeval.models.endings import find_ending, is_cut_off
 from pytest_vlmeval.records import (
+    FIRST,
+    NO_GATE,
     USABLE,
     AnswerState,
     GateResult,
@@ -177,13 +179,29 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
     results = [each for each in results if not each.is_note]
     if not results:
         return notes
-    counts = Counter(result.outcome for result in results)
+    is_set = any(result.is_set for result in results)
+    counts = Counter(
+        result.outcome
+        for result in results
+        if result.counts and (is_set or result.outcome != "passed")
+    )
     counted = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-    without = sorted({each.dataset for each in results if each.rule == "none"})
-    if without:
-        counted += f"; without a threshold: {', '.join(without[:3])}"
-        counted += f" and {len(without) - 3} more" if len(without) > 3 else ""
+    if not is_set:
+        counted = f"{NO_GATE}; {counted}" if counted else NO_GATE
+    for gate in ("threshold", "baseline") if is_set else ():
+        without = {
+            each.dataset for each in results if each.gate == gate and each.is_empty
+        }
+        if without:
+            first = sorted(without)[:3]
+            counted += f"; without a {gate}: {', '.join(first)}"
+            counted += f" and {len(without) - 3} more" if len(without) > 3 else ""
     lines = [f"gates: {counted}"]
+    if any(result.rule == FIRST for result in results):
+        lines.append(
+            "gates: no baselines yet: --snapshot-update makes today's scores the "
+            "baseline"
+        )
     for result in results:
         if result.outcome != "passed":
             first = result.message.splitlines()[0]
@@ -206,6 +224,8 @@ def format_markdown(model: str, results: Sequence[GateResult]) -> str:
     failed = sum(result.fails for result in results)
     count = sum(not result.is_note for result in results)
     said = f"{failed} of {count} gates fail" if failed else "every gate passes"
+    if not failed and not any(result.is_set for result in results):
+        said = NO_GATE
     ordered = sorted(results, key=lambda each: not each.fails)
     rows = [GATE_HEADINGS, *map(_gate_cells, ordered)]
     heading = f"## vlmeval: {escape_markdown(model)}, {said}"

@@ -27,7 +27,7 @@ from pytest_vlmeval.gates.thresholds import (
     load_thresholds,
 )
 from pytest_vlmeval.models.endings import is_cut_off
-from pytest_vlmeval.records import Gate, GateResult, Stop
+from pytest_vlmeval.records import NO_RULE, Gate, GateResult, Stop
 from pytest_vlmeval.run.plan import Need, generation_of
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class Gatekeeper:
             gate="threshold",
             metric=score.main_metric,
             outcome="failed" if missed else "passed",
-            rule="none",
+            rule=NO_RULE,
             value=score.value,
             interval=found.interval if found else None,
             samples=found.samples if found else score.samples,

@@ -357,7 +357,13 @@ class BaselineSettings:
     allow_missing: bool = setting(
         "allow-missing-baseline",
         parse_flag,
-        "a score without a baseline passes, and the report says so",
+        "a score without a baseline passes, even if the model has others",
+        default="no",
+    )
+    require: bool = setting(
+        "require-baseline",
+        parse_flag,
+        "a score without a baseline fails, even if the model has none at all",
         default="no",
     )
     gate_samples: GateSamples = setting(

@@ -581,6 +581,12 @@ def check_together(
             "ms-vlmeval bounds the longest side of an image and never its area. Give "
             "--vlm-image-size, which is its img_size, or leave one of them out."
         )
+    if values["require-baseline"] and values["allow-missing-baseline"]:
+        raise VlmEvalError(
+            "--vlm-require-baseline and --vlm-allow-missing-baseline exclude each "
+            "other: a score without a baseline either fails or passes. Give one of "
+            "them."
+        )
     ways = [f"--vlm-{name}" for name in ("nframe", "fps", "video-url") if values[name]]
     if len(ways) > 1:
         raise VlmEvalError(

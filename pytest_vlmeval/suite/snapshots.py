@@ -93,7 +93,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     )
     if gate.lacking:
         return gate.incomplete(updating=updating)
-    if not there and not updating and gate.settings.allow_missing:
+    if not there and not updating and not gate.is_needed:
         return gate.missing(command_of(config))
     comparison = HeldScore(gate, updating=updating)
     path = gate.place.own if updating else gate.place.found

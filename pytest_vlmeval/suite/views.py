@@ -291,13 +291,15 @@ class ScoreView:
         score: Score | None = self.__dict__.get("record")
         if score is None:
             return [("dataset", self.dataset)]
-        from pytest_vlmeval.records import properties_of
+        from pytest_vlmeval.records import NO_GATE, properties_of
         from pytest_vlmeval.run.judge import compare_judges, describe_agreement
 
         scores = self._run.scores_by_judge(self.dataset)
         # What gates found, where they were asked.
         gates: Sequence[GateResult] = self.__dict__.get("gates", ())
         baseline = () if self._baseline is None else (self._baseline,)
+        found = (*gates, *baseline)
+        nothing = found and not any(gate.is_set for gate in found)
         return [
             *list_score(score),
             *((f"score by {each.judge}", each.value) for each in scores),
@@ -308,7 +310,8 @@ class ScoreView:
                 )
                 for each in compare_judges(scores)
             ),
-            *(pair for gate in (*gates, *baseline) for pair in properties_of(gate)),
+            *(pair for gate in found for pair in properties_of(gate)),
+            *([("gates", NO_GATE)] if nothing else []),
         ]
 
     def check(self) -> None:

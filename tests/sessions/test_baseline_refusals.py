@@ -10,14 +10,57 @@ from tests.support.baseline_projects import (
     RIGHT,
     baseline_of,
 )
+from tests.support.failed_sessions import error_of
 from tests.support.run_fixtures import Project, endpoint, properties
 from tests.support.server_fixtures import ServerProcess
 
+OTHER = BASELINE.with_name("Other.json")
 
-def test_a_missing_baseline_fails_with_the_command_that_makes_it(
+
+def test_the_first_score_passes_without_a_baseline(
     gated: Project, server: ServerProcess
 ) -> None:
+    page = gated.pytester.path / "report.html"
+    result, cases = gated.junit(*endpoint(server.url), f"--vlm-report={page}")
+    result.assert_outcomes(passed=COUNT + 2)
+    result.stdout.fnmatch_lines(
+        [
+            "gates: no gate was set",
+            "gates: no baselines yet: --snapshot-update makes today's scores the "
+            "baseline",
+        ]
+    )
+    assert result.stdout.str().count("no baselines yet") == 1
+    found = properties(cases["test_no_regression[MathVision_MINI]"])
+    assert found["gates"] == "no gate was set"
+    assert reason_of(found).endswith(
+        "= 100.00 passes without one (the model has none yet)."
+    )
+    text = page.read_text(encoding="utf-8")
+    assert "<dt>Gates</dt><dd>none <small>was set</small></dd>" in text
+    # As the line says; the baseline counts from then on.
+    updated = gated.ask(server.url, "--snapshot-update")
+    updated.assert_outcomes(passed=COUNT + 2)
+    assert baseline_of(gated).exists()
     result = gated.ask(server.url)
+    result.assert_outcomes(passed=COUNT + 2)
+    result.stdout.fnmatch_lines(
+        ["gates: 2 passed; without a threshold: MathVision_MINI"]
+    )
+
+
+@pytest.mark.parametrize("why", ["others", "required"])
+def test_a_missing_baseline_fails_with_the_command_that_makes_it(
+    gated: Project, server: ServerProcess, why: str
+) -> None:
+    more = ()
+    if why == "others":
+        other = gated.pytester.path / OTHER
+        other.parent.mkdir(parents=True)
+        other.write_text("{}")
+    else:
+        more = ("--vlm-require-baseline",)
+    result = gated.ask(server.url, *more)
     result.assert_outcomes(passed=COUNT + 1, failed=1)
     assert result.ret == 1
     command = f"pytest *--vlm-model=tiny-vlm --vlm-api-base={server.url} *"
@@ -39,21 +82,42 @@ def test_a_missing_baseline_fails_with_the_command_that_makes_it(
 def test_a_missing_baseline_may_be_allowed_and_is_said(
     gated: Project, server: ServerProcess
 ) -> None:
+    other = gated.pytester.path / OTHER
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
     arguments = (*endpoint(server.url), "--vlm-allow-missing-baseline")
     result, cases = gated.junit(*arguments)
     result.assert_outcomes(passed=COUNT + 2)
-    found = properties(cases["test_no_regression[MathVision_MINI]"])
-    (reason,) = (
-        text
-        for name, text in found.items()
-        if name.startswith("baseline gate") and name.endswith(": reason")
-    )
+    assert "no baselines yet" not in result.stdout.str()
+    reason = reason_of(properties(cases["test_no_regression[MathVision_MINI]"]))
     assert reason.startswith(
         f"MathVision_MINI has no baseline for tiny-vlm ({BASELINE}): "
     )
     assert reason.endswith(
         "= 100.00 passes without one (--vlm-allow-missing-baseline)."
     )
+
+
+def test_allowed_and_required_exclude_each_other(
+    gated: Project, server: ServerProcess
+) -> None:
+    result = gated.ask(
+        server.url, "--vlm-allow-missing-baseline", "--vlm-require-baseline"
+    )
+    assert error_of(result) == (
+        "--vlm-require-baseline and --vlm-allow-missing-baseline exclude each other: a "
+        "score without a baseline either fails or passes. Give one of them."
+    )
+
+
+def reason_of(found: dict[str, str]) -> str:
+    """Return why the gate of the baseline passed."""
+    (reason,) = (
+        text
+        for name, text in found.items()
+        if name.startswith("baseline gate") and name.endswith(": reason")
+    )
+    return reason
 
 
 UNLIKE = {
