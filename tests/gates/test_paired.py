@@ -207,7 +207,7 @@ def test_a_few_images_claim_nothing(images: int, alpha: float) -> None:
     before = np.ones(40)
     after = (np.arange(40) % 6 > 0).astype(float)
     clusters = np.arange(40) % images
-    it = compare(before, after, clusters=list(clusters), alpha=alpha)
+    it = compare(list(before), list(after), clusters=list(clusters), alpha=alpha)
     assert it.low <= it.change <= it.high
     assert it.p_value > 0.05
     if images < 3:
