@@ -27,6 +27,7 @@ from pytest_vlmeval.suite.session import (
     is_command,
     is_given,
     is_worker,
+    name_command,
     names_paths,
     note_unheld,
     parametrize,
@@ -62,7 +63,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         except VlmEvalError as error:
             raise pytest.UsageError(str(error)) from None
         except Exception as error:
-            what = "The command that runs instead of tests"
+            what = name_command(config)
             line = log_error(get_settings(config), error, what)
             raise pytest.UsageError(line) from None
     if code is None and is_given("model", config):

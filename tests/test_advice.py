@@ -500,9 +500,9 @@ REFUSED = [
     ),
     (
         ["--vlm-model=demo", "--vlm-preset=evalscope"],
-        "Give --vlm-backend=endpoint too, or leave it out.",
+        "Leave it out, or name another model.",
         [
-            ["--vlm-model=demo", "--vlm-preset=evalscope", "--vlm-backend=endpoint"],
+            ["--vlm-model=m", "--vlm-preset=evalscope"],
             ["--vlm-model=demo"],
         ],
     ),

@@ -129,12 +129,17 @@ def run(
     )
 
 
+def written(package: Path) -> set[Path]:
+    """Return all that is in the package, but what Python keeps there compiled."""
+    return {path for path in package.rglob("*") if "__pycache__" not in str(path)}
+
+
 @pytest.mark.packaging
 def test_the_installed_suite_runs_from_an_empty_folder(
     installed: Path, tmp_path: Path
 ) -> None:
     package = next(installed.parent.rglob("site-packages/pytest_vlmeval"))
-    before = {path for path in package.rglob("*") if path.suffix != ".pyc"}
+    before = written(package)
     done = run(installed, tmp_path, *SUITE, "-k", "TestDemo", "--junitxml=run.xml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 snapshots passed." in done.stdout
@@ -142,14 +147,14 @@ def test_the_installed_suite_runs_from_an_empty_folder(
     assert f"no threshold is for demo ({package}/benchmarks/thresholds.toml)" in report
     updated = run(installed, tmp_path, *DEMO, "--snapshot-update", "-n2")
     assert updated.returncode == 0, updated.stdout + updated.stderr
-    written = tmp_path / "__baselines__/demo/DemoChoice.json"
-    assert written.is_file()
+    baseline = tmp_path / "__baselines__/demo/DemoChoice.json"
+    assert baseline.is_file()
     # The project's own baseline counts from now on, and is named when it is broken.
-    written.write_text("{}", encoding="utf-8")
+    baseline.write_text("{}", encoding="utf-8")
     broken = run(installed, tmp_path, *DEMO, "-k", "test_no_regression and DemoChoice")
     assert broken.returncode == 1
-    assert f"{written} is not a baseline that this version can read" in broken.stdout
-    assert before == {path for path in package.rglob("*") if path.suffix != ".pyc"}
+    assert f"{baseline} is not a baseline that this version can read" in broken.stdout
+    assert before == written(package)
 
 
 @pytest.mark.packaging

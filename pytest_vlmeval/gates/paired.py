@@ -24,6 +24,7 @@ from pytest_vlmeval.gates.statistics import (
     POWER,
     RESAMPLES,
     Numbers,
+    expand,
     resample,
 )
 from pytest_vlmeval.records import RIGHT_FROM
@@ -398,9 +399,11 @@ def _by_resampling(units: _Units, margin: float, alpha: float, seed: int) -> _Fo
     )
     fell, rose = sign_flip_p(units.sums, seed)
     clustered = "clustered " if (units.sizes > 1).any() else ""
+    # So few units bound nothing: their difference may be any.
+    is_bounded = expand(1 - alpha, len(units.sums)) < 1 - 1 / RESAMPLES
     return _Found(
-        low=boot.bound(alpha),
-        high=boot.bound(1 - alpha),
+        low=boot.bound(alpha) if is_bounded else -1.0,
+        high=boot.bound(1 - alpha) if is_bounded else 1.0,
         p_value=max(boot.p_below(-margin), fell),
         p_gain=max(boot.p_above(margin), rose),
         method=f"{clustered}paired bootstrap (BCa) and sign-flip test",

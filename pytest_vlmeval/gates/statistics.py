@@ -242,8 +242,14 @@ class Resampled:
         )
 
     def bound(self, probability: float) -> float:
-        """Return the BCa bound that the true value is below with `probability`."""
-        z = self.bias + NORMAL.inv_cdf(expand(probability, self.clusters))
+        """Return the BCa bound that the true value is below with `probability`.
+
+        Of two or three clusters it may be further out than any resample: the outermost
+        one is returned then.
+        """
+        # Of the normal distribution, that has no quantile of 0 and 1.
+        level = min(max(expand(probability, self.clusters), 1e-12), 1 - 1e-12)
+        z = self.bias + NORMAL.inv_cdf(level)
         rank = NORMAL.cdf(self.bias + z / (1 - self.acceleration * z))
         return float(np.quantile(self.distribution, rank))
 

@@ -557,16 +557,20 @@ def check_together(
             and backend not in option.backends
             and values[option.name] != option.unset
         ):
-            raise VlmEvalError(
-                f"{option.flag} is for --vlm-backend={' or '.join(option.backends)}, "
-                f"and the model is of --vlm-backend={backend}. "
-                + (
+            if backend == "local":
+                advice = (
                     "Leave it out: parameters of a local model go with "
                     "--vlm-model-args, for example max_pixels=1003520."
-                    if backend == "local"
-                    else f"Give --vlm-backend={option.backends[0]} too, or leave it "
-                    "out."
                 )
+            elif backend == "demo":
+                advice = "Leave it out, or name another model."
+            else:
+                advice = (
+                    f"Give --vlm-backend={option.backends[0]} too, or leave it out."
+                )
+            raise VlmEvalError(
+                f"{option.flag} is for --vlm-backend={' or '.join(option.backends)}, "
+                f"and the model is of --vlm-backend={backend}. {advice}"
             )
     if backend != "endpoint":
         for name in ("max-tokens", "temperature"):

@@ -107,6 +107,12 @@ def is_command(config: pytest.Config) -> bool:
         raise pytest.UsageError(str(error)) from None
 
 
+def name_command(config: pytest.Config) -> str:
+    """Return the option that runs something instead of tests."""
+    found = (each for each in COMMANDS if config.getoption(each) not in (None, False))
+    return next(found, "--vlm-mode=report")
+
+
 def get_settings(config: pytest.Config) -> Settings:
     """Return the settings of the session; a bad one is a usage error."""
     if SETTINGS_KEY not in config.stash:

@@ -36,6 +36,15 @@ def resample(values: Numbers, level: float = 0.95) -> Resampled:
     return found
 
 
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.975, 0.99, 0.995])
+@pytest.mark.parametrize("clusters", [2, 3, 4])
+def test_a_few_clusters_have_an_interval(clusters: int, level: float) -> None:
+    values = np.array([0.2, 0.9, 0.4, 0.7])[:clusters]
+    found = resample(values, level)
+    assert found.interval.low < found.value < found.interval.high
+    assert found.p_below(0.95) > 0.01
+
+
 def test_needed_samples_of_grades_are_those_of_statsmodels() -> None:
     values = np.random.default_rng(5).beta(2, 3, 400)
     effect = (values.mean() - 0.45) / values.std(ddof=1)

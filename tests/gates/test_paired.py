@@ -201,6 +201,19 @@ def test_images_that_are_shared_weaken_the_evidence() -> None:
     assert shared.method == "clustered paired bootstrap (BCa) and sign-flip test"
 
 
+@pytest.mark.parametrize("alpha", [0.1, 0.05, 0.01, 0.005])
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
+def test_a_few_images_claim_nothing(images: int, alpha: float) -> None:
+    before = np.ones(40)
+    after = (np.arange(40) % 6 > 0).astype(float)
+    clusters = np.arange(40) % images
+    it = compare(list(before), list(after), clusters=list(clusters), alpha=alpha)
+    assert it.low <= it.change <= it.high
+    assert it.p_value > 0.05
+    if images < 3:
+        assert (it.low, it.high) == (-1, 1)
+
+
 def test_a_circular_group_counts_once() -> None:
     before, after = binary(10, 5, 0, 5)
     groups = list(range(20))

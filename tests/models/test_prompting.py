@@ -150,7 +150,7 @@ def test_the_demo_model_takes_prompts_as_they_are(
         load("--vlm-model=demo", *OPTIONS[:2])
     assert str(raised.value) == (
         "--vlm-image-size is for --vlm-backend=endpoint, and the model is of "
-        "--vlm-backend=demo. Give --vlm-backend=endpoint too, or leave it out."
+        "--vlm-backend=demo. Leave it out, or name another model."
     )
 
 

@@ -220,6 +220,19 @@ def test_what_breaks_a_session_is_a_line(
         assert len(written & {"page.html", "results"}) == 1
 
 
+def test_what_breaks_a_command_is_a_line(
+    project: Project, server: ServerProcess
+) -> None:
+    project.write_math(2)
+    server.control(default="B")
+    project.ask(server.url)
+    break_(project, "reports.comparison", "list_runs")
+    result = project.run("--vlm-runs")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --vlm-runs failed unexpectedly: {ITEM}*"])
+    assert "in broken\n" in log_of(project)
+
+
 @pytest.mark.slow
 def test_what_breaks_the_end_of_workers_is_a_line(
     project: Project, server: ServerProcess

@@ -273,7 +273,7 @@ def test_where_it_has_no_use(load: Callable[..., Settings]) -> None:
         load("--vlm-model=demo", PRESET)
     assert str(raised.value) == (
         "--vlm-preset is for --vlm-backend=endpoint, and the model is of "
-        "--vlm-backend=demo. Give --vlm-backend=endpoint too, or leave it out."
+        "--vlm-backend=demo. Leave it out, or name another model."
     )
     with pytest.raises(VlmEvalError) as raised:
         load("--vlm-model=gemini-pro1", PRESET)
