@@ -158,6 +158,19 @@ def test_the_installed_suite_runs_from_an_empty_folder(
 
 
 @pytest.mark.packaging
+def test_the_readme_s_commands_without_a_checkout(
+    installed: Path, tmp_path: Path
+) -> None:
+    done = run(installed, tmp_path, "--vlm-model=demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 snapshots passed." in done.stdout
+    written = run(installed, tmp_path, "--vlm-init")
+    assert written.returncode == 0, written.stdout + written.stderr
+    workflow = tmp_path / ".github/workflows/evaluation.yml"
+    assert "pytest benchmarks/" in workflow.read_text(encoding="utf-8")
+
+
+@pytest.mark.packaging
 def test_a_project_has_benchmarks_of_its_own(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nvlm_model = demo\nvlm_limit = 8\n", encoding="utf-8"
