@@ -148,6 +148,7 @@ def test_reports_name_the_version(
     assert format_table([result])[-1].endswith(f"data of {name}")
 
 
+@pytest.mark.slow
 def test_an_unknown_file_is_downloaded_asked_and_marked(
     project: Project, server: ServerProcess, file_server: FileServer
 ) -> None:

@@ -47,6 +47,7 @@ def named(project: Project, server: ServerProcess) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_every_name_is_shown_selected_and_run_again(
     named: Project, server: ServerProcess
 ) -> None:
@@ -79,6 +80,7 @@ def test_every_name_is_shown_selected_and_run_again(
         assert f"FAILED {each} - " in str(result.stdout)
 
 
+@pytest.mark.slow
 def test_names_of_a_task_file_the_ini_file_and_the_environment(
     named: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

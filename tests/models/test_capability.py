@@ -231,6 +231,7 @@ def test_what_is_lacking_stops_the_run_before_it(
     assert probes(server) == 1
 
 
+@pytest.mark.slow
 def test_a_model_without_eyes_is_told_with_all_that_need_them(
     checking: Project, server: ServerProcess
 ) -> None:

@@ -66,6 +66,7 @@ def test_what_to_install_is_told() -> None:
     )
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_are_refused(project: Project) -> None:
     project.write_math(2)
     arguments = ["--vlm-model=demo", "--vlm-engine=ray", "--vlm-allow-modified-data"]

@@ -237,6 +237,7 @@ def test_refusals_here_and_there_stop_nothing(
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+@pytest.mark.slow
 def test_the_command_says_it_once_and_the_next_one_asks_again(
     project: Project, server: ServerProcess, workers: list[str]
 ) -> None:

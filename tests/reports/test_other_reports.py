@@ -130,7 +130,11 @@ def all_plugins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("all_plugins")
-@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [[], pytest.param(["-n2"], marks=pytest.mark.slow)],
+    ids=["one", "xdist"],
+)
 def test_pytest_html_shows_the_images_of_failed_samples(
     project: Project, failing: list[str], workers: list[str]
 ) -> None:
@@ -142,7 +146,11 @@ def test_pytest_html_shows_the_images_of_failed_samples(
 
 
 @pytest.mark.usefixtures("all_plugins")
-@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [[], pytest.param(["-n2"], marks=pytest.mark.slow)],
+    ids=["one", "xdist"],
+)
 def test_allure_shows_the_images_of_failed_samples(
     project: Project, failing: list[str], workers: list[str]
 ) -> None:

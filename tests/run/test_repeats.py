@@ -95,7 +95,11 @@ def test_defects_of_single_repeats_are_averaged() -> None:
     assert average([score(100, [right]), score(100, [right])]).sound is None
 
 
-@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["one", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [[], pytest.param(["-n2"], marks=pytest.mark.slow)],
+    ids=["one", "xdist"],
+)
 def test_repeats_are_asked_scored_and_shown(
     project: Project, server: ServerProcess, workers: list[str]
 ) -> None:

@@ -53,7 +53,11 @@ def test_a_judge_goes_on_without_one_of_its_endpoints(
     assert len(good.requests()) == 4
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [[], pytest.param(["-n", "2"], marks=pytest.mark.slow)],
+    ids=["one", "xdist"],
+)
 def test_a_model_goes_on_without_one_of_its_endpoints(
     project: Project,
     server: ServerProcess,

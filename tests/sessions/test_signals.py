@@ -40,7 +40,7 @@ def interrupt(
     ("workers", "group"),
     [
         ([], True),
-        (["-n2"], True),
+        pytest.param(["-n2"], True, marks=pytest.mark.slow),
         pytest.param(["-n2"], False, marks=pytest.mark.slow),
     ],
     ids=["one", "xdist", "controller"],
