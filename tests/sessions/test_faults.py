@@ -109,7 +109,7 @@ def test_a_server_that_stays_away_stops_all_workers(
 ) -> None:
     # Of four workers two ask nothing at all, and learn it from the others.
     project.write_math(SAMPLES)
-    server = vlm_server(answers=REPLIES, latency_s=0.5)
+    server = vlm_server(answers=REPLIES, latency_s=2)
     arguments = [*endpoint(server.url), "--vlm-concurrency=2", "--vlm-retries=9"]
     process = project.start(*arguments, "--vlm-outage=2", "-n4")
     # One that finds no server when it begins would be refused, and stops nothing.
@@ -124,6 +124,7 @@ def test_a_server_that_stays_away_stops_all_workers(
     assert 1 <= output.count("FAILED test_math.py") <= 4
     kept = answers(project)
     server.start()
+    server.control(answers=REPLIES)
     assert project.run(*arguments).ret == 0
     assert len(server.requests()) >= SAMPLES - kept
     assert stored(project) == UNDISTURBED

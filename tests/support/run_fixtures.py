@@ -133,7 +133,16 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start pytest in a process group of its own and do not wait for it."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+            # Unbuffered, as tests wait for its lines.
+            [
+                sys.executable,
+                "-u",
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                *arguments,
+            ],
             cwd=self.pytester.path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
