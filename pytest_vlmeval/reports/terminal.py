@@ -193,8 +193,8 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
             each.dataset for each in results if each.gate == gate and each.is_empty
         }
         if without:
-            first = sorted(without)[:3]
-            counted += f"; without a {gate}: {', '.join(first)}"
+            named = ", ".join(sorted(without)[:3])
+            counted += f"; without a {gate}: {named}"
             counted += f" and {len(without) - 3} more" if len(without) > 3 else ""
     lines = [f"gates: {counted}"]
     if any(result.rule == FIRST for result in results):

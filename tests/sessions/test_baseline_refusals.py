@@ -53,7 +53,7 @@ def test_the_first_score_passes_without_a_baseline(
 def test_a_missing_baseline_fails_with_the_command_that_makes_it(
     gated: Project, server: ServerProcess, why: str
 ) -> None:
-    more = ()
+    more: tuple[str, ...] = ()
     if why == "others":
         other = gated.pytester.path / OTHER
         other.parent.mkdir(parents=True)
