@@ -372,6 +372,7 @@ FOLLOWED = [
 ]
 # These name what was given, or what an option did, and advise nothing.
 GIVEN = (
+    "suite/session:name_command",
     "datasets/catalog:_files_like",
     "datasets/download:_bring",
     "suite/commands:list_datasets",

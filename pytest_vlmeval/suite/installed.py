@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from _pytest.pathlib import fnmatch_ex
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.suite.session import get_settings, is_given, names_paths
@@ -110,12 +110,12 @@ def has_tests(config: pytest.Config) -> bool:
     names, skipped = config.getini("python_files"), config.getini("norecursedirs")
     for place, folders, files in os.walk(config.invocation_params.dir):
         here = Path(place)
-        if any(fnmatch_ex(name, here / file) for file in files for name in names):
+        if any(fnmatch(file, name) for file in files for name in names):
             return True
         folders[:] = [
             each
             for each in folders
-            if not any(fnmatch_ex(name, here / each) for name in skipped)
+            if not any(fnmatch(each, name) for name in skipped)
             # An environment, as pytest knows them.
             and not (here / each / "pyvenv.cfg").is_file()
             and not (here / each / "conda-meta" / "history").is_file()

@@ -217,7 +217,7 @@ def test_thresholds_for_other_models_alone_fail(
             "it for other, and none for tiny-vlm. Correct that name, or add "
             '[[]tiny-vlm."one.tsv"[]] with a min, or the empty table [[]tiny-vlm[]] if '
             "it is to have none.",
-            "gates: 2 passed, 1 failed; without a threshold: one, two",
+            "gates: no gate was set; 1 failed",
         ]
     )
     # As the message says: a name that fits, a threshold, an empty table.
