@@ -109,8 +109,8 @@ def _may_match(text: str, known: Callable[..., bool | None]) -> bool:
 def _may_reach_index(start: str, term: str) -> bool:
     """Return whether `term` can be part of `start`, a sample's index and `]`.
 
-    A term that lies within the index is taken for one if it has a digit and no
-    hyphen: those that do are other datasets' ids.
+    A term is assumed to be part of an index if it has a digit and no hyphen: terms
+    with a hyphen are other datasets' ids.
     """
     if re.fullmatch(r"[^-\[\]]*\d[^-\[\]]*\]?", term):
         return True
