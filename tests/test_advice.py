@@ -96,8 +96,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_capability.py": {
         "test_what_is_lacking_stops_the_run_before_it": ("models/check:explain_lack",),
     },
-    "test_catalog_cache.py": {
+    "test_catalog.py": {
         "test_an_environment_without_ms_vlmeval": ("datasets/catalog:_ask",),
+        "test_an_unknown_file_is_downloaded_asked_and_marked": (
+            "datasets/download:_bring_locked",
+        ),
     },
     "test_client_factory.py": {
         "test_no_model": ("settings/__init__:NO_MODEL",),
@@ -122,11 +125,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "test_a_server_that_says_a_to_everything_is_not_green": (
             "gates/completeness:describe_defects",
-        ),
-    },
-    "test_data_versions.py": {
-        "test_an_unknown_file_is_downloaded_asked_and_marked": (
-            "datasets/download:_bring_locked",
         ),
     },
     "test_demo_client.py": {
@@ -248,7 +246,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "models/local:check_model",
         ),
     },
-    "test_own_paths.py": {
+    "test_own_table.py": {
         "test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so": (
             "datasets/own:INSIDE_ONLY",
         ),
@@ -357,8 +355,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_all_questions_about_a_video_in_one_prompt": (
             "sandbox/inside/videos:_samples",
         ),
-    },
-    "test_video_repositories.py": {
         "test_a_folder_as_mirror": ("datasets/hub:_link_mirror",),
     },
     "test_video_runs.py": {

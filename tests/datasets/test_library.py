@@ -1,24 +1,35 @@
-"""The sandboxes of a library: one for most datasets, others with add-ons."""
+"""The library: which sandbox a dataset is given, what is to be downloaded for it."""
 
 from __future__ import annotations
 
 import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmeval.datasets.library import Library
+from pytest_vlmeval.datasets.download import size_text
+from pytest_vlmeval.datasets.library import (
+    DownloadPlan,
+    Library,
+    PlannedDownload,
+    check_plan,
+    plan_downloads,
+)
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import VLMEVALKIT_COMMIT
+from pytest_vlmeval.records import VLMEVALKIT_COMMIT, DatasetInfo
 from pytest_vlmeval.sandbox.calls import describe_sandbox
 from pytest_vlmeval.sandbox.environment import digest_of_all
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.sources import pytest_sources
+from tests.support.download_calls import table
+from tests.support.file_server import FileServer
 from tests.support.run_fixtures import CACHE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 
@@ -91,3 +102,103 @@ def test_a_dataset_with_an_add_on_has_a_sandbox_of_its_own(
     assert light is library.sandbox_for("DemoChoice")
     assert captions is not light
     assert describe_sandbox(captions) == describe_sandbox(light)
+
+
+def infos(server: FileServer, **sizes: int | None) -> list[DatasetInfo]:
+    """Give datasets whose files the server has, unless their size is None."""
+    for name, size in sizes.items():
+        if size is not None:
+            server.files[f"{name}.tsv"] = b"x" * size
+    return [replace(table(f"{server.url}/{name}.tsv"), name=name) for name in sizes]
+
+
+def test_sizes_are_asked_for_all_at_once(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    found = infos(file_server, Small=10, Missing=None, Large=2_000_000)
+    plan = plan_downloads(found, data_root=tmp_path)
+    assert plan == DownloadPlan(
+        (
+            PlannedDownload("Large", f"{file_server.url}/Large.tsv", 2_000_000),
+            PlannedDownload("Small", f"{file_server.url}/Small.tsv", 10),
+            PlannedDownload("Missing", f"{file_server.url}/Missing.tsv", None),
+        )
+    )
+    assert plan.known_bytes == 2_000_010
+    assert sorted(file_server.asked("HEAD")) == [
+        "/Large.tsv",
+        "/Missing.tsv",
+        "/Small.tsv",
+    ]
+    assert not file_server.asked()
+    assert plan.summary() == ("to download: 2 datasets, 2 MB; of unknown size: Missing")
+
+
+def test_what_is_there_or_has_no_address_is_left_out(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    there, missing = infos(file_server, There=10, Absent=10)
+    (tmp_path / "There.tsv").touch()
+    own = replace(missing, path=tmp_path / "Own.tsv")
+    hub = replace(missing, url=None)
+    plan = plan_downloads([there, own, hub], data_root=tmp_path)
+    assert not plan.downloads
+    plan = plan_downloads([missing], data_root=tmp_path, offline=True)
+    assert not plan.downloads
+    assert not file_server.requests
+
+
+def test_a_mirror_is_asked_instead(file_server: FileServer, tmp_path: Path) -> None:
+    info = replace(table("https://host.invalid/Table.tsv"))
+    file_server.files["copies/Table.tsv"] = b"12345"
+    mirror = f"{file_server.url}/copies"
+    plan = plan_downloads([info], data_root=tmp_path, mirror=mirror)
+    assert plan.known_bytes == 5
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / "Table.tsv").write_bytes(b"123")
+    plan = plan_downloads([info], data_root=tmp_path, mirror=str(folder), offline=True)
+    assert plan.known_bytes == 3
+
+
+def test_a_slow_server_makes_a_size_unknown(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    file_server.head_wait_s = 20.0
+    start = time.monotonic()
+    plan = plan_downloads(
+        infos(file_server, Slow=10), data_root=tmp_path, deadline_s=0.3
+    )
+    assert time.monotonic() - start < 15
+    assert plan.summary() == "to download: of unknown size: Slow"
+
+
+def test_too_much_is_refused_with_all_sizes() -> None:
+    plan = DownloadPlan(
+        (
+            PlannedDownload("Large", "", 19_500_000_000),
+            PlannedDownload("Small", "", 700_000_000),
+            PlannedDownload("Else", "", None),
+        )
+    )
+    check_plan(plan, 20.2)
+    with pytest.raises(VlmEvalError) as caught:
+        check_plan(plan, 20)
+    assert str(caught.value) == (
+        "The selected datasets have 20.2 GB to download, more than "
+        "--vlm-download-max-gb=20:\n"
+        "   19.5 GB  Large\n"
+        "    700 MB  Small\n"
+        "   unknown  Else\n"
+        "Choose fewer datasets with -m core (the usual eight), -k or "
+        "--vlm-data=NAME,NAME, or allow more with --vlm-download-max-gb. Nothing was "
+        "downloaded."
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(5, "< 1 MB"), (480_000_000, "480 MB"), (12_340_000_000, "12.3 GB")],
+)
+def test_sizes_are_short(size: int, text: str) -> None:
+    assert size_text(size) == text
