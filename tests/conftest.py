@@ -28,12 +28,14 @@ STARTING = {"pytester", "sandbox_environment", "vlm_server", "_vlm_server_proces
 
 
 def pytest_configure() -> None:
-    """Let what tests start keep its bytecode, and hear Ctrl-C.
+    """Let what tests start keep its bytecode, buffer its output, and hear Ctrl-C.
 
-    They start hundreds of processes, each of which would compile all it imports. A
-    shell's background job ignores Ctrl-C.
+    They start hundreds of processes, each of which would compile all it imports. The
+    order of lines shall not depend on a variable of who runs the tests. A shell's
+    background job ignores Ctrl-C.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.pop("PYTHONUNBUFFERED", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

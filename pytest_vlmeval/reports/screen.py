@@ -24,9 +24,9 @@ class Screen:
 
     def __init__(self, terminal: pytest.TerminalReporter | None) -> None:
         self._terminal = terminal
-        stream = sys.stderr if terminal is None else terminal._tw._file
+        self._stream = sys.stderr if terminal is None else terminal._tw._file
         self.live = terminal is not None and terminal.isatty
-        self._file = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8")
+        self._file = os.fdopen(os.dup(self._stream.fileno()), "w", encoding="utf-8")
         self._drawn = 0
         self._lock = threading.RLock()
 
@@ -82,6 +82,10 @@ class Screen:
         return int(self._terminal._tw.width_of_current_line)
 
     def _write(self, text: str) -> None:
+        # What pytest has printed into a pipe or a file comes first; while it captures,
+        # its descriptor is another file, and it has nothing left to flush.
+        if os.path.sameopenfile(self._stream.fileno(), self._file.fileno()):
+            self._stream.flush()
         self._file.write(text)
         self._file.flush()
 

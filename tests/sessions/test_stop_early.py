@@ -400,8 +400,8 @@ def test_what_needs_all_samples_says_why(
     result = project.ask(server.url, EARLY, *SCORES)
     result.stdout.fnmatch_lines(
         [
-            "vlmeval: one is asked whole (--vlm-stop-early): there is no baseline of it, "
+            "*one is asked whole (--vlm-stop-early): there is no baseline of it, "
             "which is made of all samples",
-            "gates: no baselines yet: --snapshot-update makes today's scores the baseline",
+            "gates: no baselines yet: --snapshot-update makes today's scores *",
         ]
     )
