@@ -681,7 +681,8 @@ def _check_servers(values: Mapping[str, Any], *, api_base_given: bool) -> None:
 # What runs instead of tests: on the command line only, and not a setting of a run.
 COMMANDS: dict[str, str] = {
     "--vlm-init": "write a starter project into the current folder: benchmarks, "
-    "thresholds, a workflow and a .gitignore; then stop",
+    "thresholds, a workflow for GitHub (--vlm-init=gitlab: for GitLab) and a "
+    ".gitignore; then stop",
     "--vlm-list-models": "list ms-vlmeval's models for --vlm-backend=local, then stop",
     "--vlm-doctor": "check everything that a run with these options needs (endpoint, "
     "judge, folders, GPU, sandbox, store), report what to fix, then stop",
@@ -697,6 +698,12 @@ COMMANDS: dict[str, str] = {
 }
 # What a command takes; the others are flags.
 _WORDS: dict[str, dict[str, Any]] = {
+    "--vlm-init": {
+        "nargs": "?",
+        "const": "github",
+        "choices": ("github", "gitlab"),
+        "metavar": "CI",
+    },
     "--vlm-list": {"nargs": "?", "const": "", "metavar": "WORDS"},
     "--vlm-compare": {"nargs": "*", "metavar": ("A", "B")},
 }

@@ -20,7 +20,15 @@ PACKAGE = Path(__file__).parents[1]
 # Part of the wheel; a checkout has it beside the package, and takes its path.
 SUITE = PACKAGE / "benchmarks"
 DEMO = "test_demo.py"
-WORKFLOW = "github-workflow.yml"
+# By what --vlm-init takes: the suite's file, its place in a project, its meaning.
+WORKFLOWS = {
+    "github": (
+        "github-workflow.yml",
+        ".github/workflows/evaluation.yml",
+        "evaluates on GitHub at night",
+    ),
+    "gitlab": ("gitlab-ci.yml", ".gitlab-ci.yml", "evaluates on GitLab by schedules"),
+}
 
 BENCHMARKS = '''\
 """The datasets that this project evaluates: pytest --vlm-model=NAME benchmarks/"""
@@ -50,6 +58,8 @@ THRESHOLDS = """\
 IGNORED = """\
 # Answers, scores and reports: the run store.
 .vlmeval/
+report.html
+report.xml
 """
 NEXT = """\
 pytest --vlm-model=demo --vlm-data=DemoChoice benchmarks/    tries it, without a server
@@ -129,7 +139,7 @@ def run_init(config: pytest.Config, write: Callable[[str], None]) -> int:
     A file that is there is kept as it is, and named.
     """
     folder = config.invocation_params.dir
-    for name, (text, meaning) in _starter().items():
+    for name, (text, meaning) in _starter(config.getoption("--vlm-init")).items():
         path = folder / name
         if path.exists():
             write(f"{name:34} is there already, and kept as it is")
@@ -148,13 +158,14 @@ def run_init(config: pytest.Config, write: Callable[[str], None]) -> int:
     return int(pytest.ExitCode.OK)
 
 
-def _starter() -> Mapping[str, tuple[str, str]]:
-    """Return the text and the meaning of each file of a starter project."""
+def _starter(place: str) -> Mapping[str, tuple[str, str]]:
+    """Return the text and the meaning of each file of a project for a CI."""
     beside = SUITE if SUITE.is_dir() else PACKAGE.parent / SUITE.name
-    workflow = (beside / WORKFLOW).read_text(encoding="utf-8")
+    file, path, meaning = WORKFLOWS[place]
+    workflow = (beside / file).read_text(encoding="utf-8")
     return {
         "benchmarks/test_benchmarks.py": (BENCHMARKS, "the datasets to evaluate"),
         "benchmarks/thresholds.toml": (THRESHOLDS, "the scores to reach"),
-        ".github/workflows/evaluation.yml": (workflow, "evaluates on GitHub at night"),
+        path: (workflow, meaning),
         ".gitignore": (IGNORED, "keeps the run store out of git"),
     }
