@@ -144,7 +144,7 @@ def test_the_installed_suite_runs_from_an_empty_folder(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 snapshots passed." in done.stdout
     report = (tmp_path / "run.xml").read_text(encoding="utf-8")
-    assert f"no threshold is for demo ({package}/benchmarks/thresholds.toml)" in report
+    assert f"No threshold for demo in {package}/benchmarks/thresholds.toml" in report
     updated = run(installed, tmp_path, *DEMO, "--snapshot-update", "-n2")
     assert updated.returncode == 0, updated.stdout + updated.stderr
     baseline = tmp_path / "__baselines__/demo/DemoChoice.json"

@@ -157,6 +157,7 @@ class _Terms(BaseModel):
     level: Level = DEFAULT_LEVEL
     source: str = ""
     accept_defects: bool = False
+    published: bool = False
 
 
 class _Demand(_Terms):
@@ -193,7 +194,8 @@ class Threshold(NamedTuple):
 
     `minimum` is in the metric's unit, the score's from 0 to its scale. `level` is
     that of the one confidence bound that decides. Unless it may `accept_defects`, it
-    has to be reached without the verdicts that rest on a known defect, too.
+    has to be reached without the verdicts that rest on a known defect, too. A
+    `published` one is for all samples of the published data, and for nothing else.
     """
 
     dataset: str
@@ -204,6 +206,7 @@ class Threshold(NamedTuple):
     pattern: str
     source: str
     accept_defects: bool = False
+    published: bool = False
 
 
 class Thresholds:
@@ -236,6 +239,7 @@ class Thresholds:
                             pattern,
                             each.source,
                             each.accept_defects,
+                            each.published,
                         )
                         for metric, each in (("", demands), *demands.metrics.items())
                         if each.min is not None
@@ -399,9 +403,8 @@ def _explain(path: Path, error: ValidationError) -> str:
         lines.append(f"  {place}: {what}{hint}")
     lines.append(
         f"Accepted is [MODEL.DATASET] with min, rule ({_rules()}), level (0.5 to 1), "
-        "source (a text) and accept_defects "
-        "(true or false), and [MODEL.DATASET.metrics.NAME] with the same for a further "
-        "metric."
+        "source (a text), accept_defects and published (true or false), and "
+        "[MODEL.DATASET.metrics.NAME] with the same for a further metric."
     )
     return "\n".join(lines)
 

@@ -187,6 +187,8 @@ class Run:
             folders=folders,
         )
         lines = execution.unlike
+        if not only_asks:
+            lines += self._gating.unapplied
         if self.settings.gates.stop_early:
             lines += self._gating.watch_stops(scored)
         if only_asks and any(need.gated or need.compared for need in needed.values()):

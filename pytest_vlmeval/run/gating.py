@@ -67,6 +67,13 @@ class Gatekeeper:
         self._entries = {entry.dataset: entry for entry in board.plan.entries}
         self._model = settings.model or ""
         self._thresholds = load_thresholds(settings.gates.thresholds, folders)
+        # Why published thresholds do not apply, by the datasets that have some.
+        self._unapplied = {
+            name: why
+            for name in needed
+            if any(each.published for each in self._thresholds.of(self._model, name))
+            and (why := self._why_unpublished(name))
+        }
         self._check_thresholds()
         self._held: set[str] = set()
         self._expected = [name for name in expected if self.thresholds(name)]
@@ -83,8 +90,44 @@ class Gatekeeper:
         self._lock = threading.RLock()
 
     def thresholds(self, dataset: str) -> Sequence[Threshold]:
-        """Return what a dataset has to reach."""
-        return self._thresholds.of(self._model, dataset)
+        """Return what a dataset has to reach: what is published only where it applies.
+
+        That is where all samples of the published data are asked.
+        """
+        found = self._thresholds.of(self._model, dataset)
+        if dataset not in self._unapplied:
+            return found
+        return [each for each in found if not each.published]
+
+    @property
+    def unapplied(self) -> list[str]:
+        """Explain which published thresholds do not apply; one line, or none."""
+        reasons: dict[str, list[str]] = {}
+        for name, why in self._unapplied.items():
+            if self._needed[name].gated:
+                reasons.setdefault(why, []).append(name)
+        if not reasons:
+            return []
+        told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+        return [
+            f"the published thresholds in {self._thresholds.path} do not apply ({told})"
+        ]
+
+    def _why_unpublished(self, dataset: str) -> str:
+        """Explain why a score is not one of the published data, "" if it is."""
+        entry, settings = self._entries[dataset], self._settings
+        info = self._library.prepared(dataset).info
+        if info.family == "own":
+            return "a table of your own"
+        if len(entry.indexes) < len(self._library.rows(dataset)):
+            given = {"limit": settings.limit, "sample": settings.sample}
+            shown = [f"--vlm-{name}={n}" for name, n in given.items() if n is not None]
+            return f"only some samples are asked, by {' and '.join(shown)}"
+        if entry.modified:
+            return "modified data"
+        if entry.version and info.md5 not in (None, entry.checksum):
+            return f"another version of the data, {entry.version}"
+        return ""
 
     @property
     def unheld(self) -> Mapping[str, str]:
@@ -264,15 +307,13 @@ class Gatekeeper:
         metric = find_metric(score, "")
         found = units and estimate(score, units, metric, DEFAULT_LEVEL)
         value = f"{score.dataset}: {score.main_metric} = {score.value:.2f}"
-        where = self._thresholds.path or "there is no thresholds.toml"
         defects = describe_defects(score)
         missed = self._thresholds.explain_missed(self._model, score.dataset)
-        message = (
-            f"{value} is held against nothing: {missed}"
-            if missed
-            else f"{value} passes whatever it is: no threshold is for {self._model} "
-            f"({where})."
-        ) + (f" {defects}." if defects else "")
+        if missed:
+            message = f"{value} is held against nothing: {missed}"
+        else:
+            message = f"{value}. {self._why_any_passes(score.dataset)}"
+        message += f" {defects}." if defects else ""
         return GateResult(
             dataset=score.dataset,
             gate="threshold",
@@ -287,6 +328,15 @@ class Gatekeeper:
             message=message,
             fails=bool(missed),
         )
+
+    def _why_any_passes(self, dataset: str) -> str:
+        path = self._thresholds.path
+        if why := self._unapplied.get(dataset):
+            published = self._thresholds.of(self._model, dataset)
+            said = self._thresholds.describe(published)
+            return f"The published threshold {said} does not apply ({why})."
+        where = f"in {path}" if path else "(there is no thresholds.toml)"
+        return f"No threshold for {self._model} {where}: any score passes."
 
     def _check_metric(
         self, threshold: Threshold, known: Sequence[str] | Mapping[str, float]

@@ -139,9 +139,9 @@ def test_two_files_need_a_choice(tmp_path: Path) -> None:
             "FOLDER/thresholds.toml has thresholds that are not accepted:\n"
             "  m.MMStar.mim: is not known. Did you mean min?\n"
             'Accepted is [MODEL.DATASET] with min, rule ("point", "confident-below" or '
-            '"confident-above"), level (0.5 to 1), source (a text) and accept_defects '
-            "(true or false), and [MODEL.DATASET.metrics.NAME] with the same for a "
-            "further metric.",
+            '"confident-above"), level (0.5 to 1), source (a text), accept_defects '
+            "and published (true or false), and [MODEL.DATASET.metrics.NAME] with the "
+            "same for a further metric.",
         ),
         (
             "[m.MMStar]\nlevel = 0.9",

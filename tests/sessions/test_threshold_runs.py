@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,15 @@ from tests.support.gated_tables import (
     thresholds_of,
     write_own,
 )
-from tests.support.run_fixtures import Project, endpoint, properties
+from tests.support.run_fixtures import (
+    Project,
+    endpoint,
+    math_rows,
+    properties,
+    write_table,
+)
 from tests.support.server_fixtures import ServerProcess
+from tests.support.task_files import swift_task, write_task
 
 SELECT = ("-k", "test_score")
 RULES = """
@@ -97,8 +105,8 @@ def test_rules_decide_and_every_message_is_one_block(
     assert found["completeness gate: outcome"] == "passed"
     found = properties(cases["test_score[none]"])
     assert found["threshold gate of Overall: reason"] == (
-        "none: Overall = 0.00 passes whatever it is: no threshold is for tiny-vlm "
-        f"({thresholds_of(project)})."
+        "none: Overall = 0.00. No threshold for tiny-vlm in "
+        f"{thresholds_of(project)}: any score passes."
     )
     assert found["threshold gate of Overall: interval"].startswith("[0.00, ")
     for how, passed in (("fail", 2), ("pass", 4)):
@@ -164,3 +172,87 @@ def test_a_misspelt_dataset_is_a_usage_error(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *'MMStarr'] names no dataset. Did you mean *"])
     assert not server.requests()
+
+
+PUBLISHED = """
+["*"]
+[tiny-vlm.DemoChoice]
+min = 99
+published = true
+[tiny-vlm.MathVision_MINI]
+min = 99
+published = true
+[tiny-vlm.'own.tsv']
+min = 99
+published = true
+"""
+OF_ALL = """
+from pytest_vlmeval import Benchmark
+
+class TestAll(Benchmark):
+    datasets = ["DemoChoice", "MathVision_MINI", "own.tsv"]
+"""
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one", "xdist"])
+def test_a_published_threshold_is_for_all_samples_of_the_published_data(
+    project: Project, server: ServerProcess, workers: Sequence[str]
+) -> None:
+    """A few samples, a table of one's own or a changed file are held against none."""
+    write_own(project, "own")
+    project.write_math(4)
+    project.pytester.makepyfile(test_own=OF_ALL, test_math="")
+    server.control(default="Z")
+    path = thresholds_of(project)
+    path.write_text(PUBLISHED)
+    said = f"vlmeval: the published thresholds in {path} do not apply ("
+    whole = project.ask(server.url, *SELECT, *workers)
+    whole.assert_outcomes(passed=2, failed=1)
+    whole.stdout.fnmatch_lines(["DemoChoice: Overall is below its threshold."])
+    line = f"{said}MathVision_MINI: modified data; own: a table of your own)"
+    assert whole.outlines.count(line) == 1
+    part, cases = project.junit(
+        *endpoint(server.url), *SELECT, "--vlm-limit=3", *workers
+    )
+    part.assert_outcomes(passed=3)
+    limited = "only some samples are asked, by --vlm-limit=3"
+    line = f"{said}DemoChoice, MathVision_MINI: {limited}; own: a table of your own)"
+    assert part.outlines.count(line) == 1
+    part.stdout.fnmatch_lines(["gates: no gate was set"])
+    found = properties(cases["test_score[DemoChoice]"])
+    assert found["gates"] == "no gate was set"
+    assert found["threshold gate of Overall: reason"] == (
+        "DemoChoice: Overall = 0.00. The published threshold min = 99 of [tiny-vlm] in "
+        f"{path} does not apply ({limited})."
+    )
+    # A threshold of the project's own is for whatever is asked.
+    path.write_text(PUBLISHED.replace("published = true", ""))
+    own = project.ask(server.url, *SELECT, "--vlm-limit=3", *workers)
+    own.assert_outcomes(failed=3)
+    assert "do not apply" not in own.stdout.str()
+
+
+def test_a_task_file_of_a_few_samples_is_not_held_against_a_paper(
+    project: Project, server: ServerProcess, installed: Path
+) -> None:
+    """By the thresholds that ship, which are those of the seed's own model."""
+    server.control(models=["qwen-vl-chat"], default="B")
+    rows = [
+        {"index": str(n), "question": f"<{n}>?", "A": "red", "B": "blue"}
+        | {"answer": "A", "category": "c", "image": row["image"]}
+        for n, row in enumerate(math_rows(8))
+    ]
+    write_table(project.data_root / "ScienceQA_VAL.tsv", rows)
+    model = {"api_base": f"{server.url}/chat/completions"}
+    task = swift_task(model=model, data=["ScienceQA_VAL"], limit=6)
+    write_task(project.pytester.path / "task.json", task)
+    result = project.run("--vlm-config=task.json", "--vlm-allow-modified-data")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            "vlmeval: the published thresholds in "
+            f"{installed}/benchmarks/thresholds.toml do not apply (ScienceQA_VAL: only "
+            "some samples are asked, by --vlm-limit=6)",
+            "gates: no gate was set",
+        ]
+    )

@@ -77,6 +77,7 @@ def test_shipped_thresholds_are_of_these_datasets_and_name_their_sources(
         for each in thresholds:
             assert re.search(r": https://\S+$", each.source), name
             assert each.rule == "confident-below"
+            assert each.published, name
             # A score goes to 100; further metrics are looked at where they are made.
             assert (name in SCORED) if each.metric else (1 < each.minimum < 100)
 
