@@ -93,7 +93,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/inside/preparation:why_not_built",
         ),
     },
-    "test_capability.py": {
+    "test_server_check.py": {
         "test_what_is_lacking_stops_the_run_before_it": ("models/check:explain_lack",),
     },
     "test_catalog.py": {
@@ -102,10 +102,14 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/download:_bring_locked",
         ),
     },
-    "test_client_factory.py": {
+    "test_open.py": {
         "test_no_model": ("settings/__init__:NO_MODEL",),
-    },
-    "test_cluster.py": {
+        "test_a_folder_without_a_checkpoint_is_told": ("models/local:order_of",),
+        "test_a_name_that_ms_vlmeval_has_not_is_told": ("models/local:find_model",),
+        "test_more_replicas_than_devices": ("models/server:ServerKeeper._start_all",),
+        "test_one_that_is_slow_is_given_more_time": (
+            "models/server:Server.wait_ready",
+        ),
         "test_workers_of_xdist_are_refused": ("run/engine:ONE_PROCESS",),
     },
     "test_compared_runs.py": {
@@ -127,7 +131,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/completeness:describe_defects",
         ),
     },
-    "test_demo_client.py": {
+    "test_demo.py": {
         "test_video": ("models/demo:DemoClient._generate",),
     },
     "test_doctor.py": {
@@ -234,10 +238,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/library:Library.scorer",
         ),
     },
-    "test_local.py": {
-        "test_a_folder_without_a_checkpoint_is_told": ("models/local:order_of",),
-        "test_a_name_that_ms_vlmeval_has_not_is_told": ("models/local:find_model",),
-    },
     "test_local_models.py": {
         "test_a_process_that_dies_is_started_again_but_not_for_ever": (
             "models/local:LocalClient._start",
@@ -285,12 +285,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_an_own_python_is_given_ms_vlmeval_as_the_message_says": (
             "sandbox/environment:OWN_ENVIRONMENT",
             "sandbox/environment:_probe",
-        ),
-    },
-    "test_server.py": {
-        "test_more_replicas_than_devices": ("models/server:ServerKeeper._start_all",),
-        "test_one_that_is_slow_is_given_more_time": (
-            "models/server:Server.wait_ready",
         ),
     },
     "test_setup.py": {
