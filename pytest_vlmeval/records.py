@@ -681,6 +681,19 @@ class CategoryShare:
     samples: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlippedSample:
+    """A sample that is right and was not before, or was and `is_lost`.
+
+    `before` and `now` are its verdicts in words, as a baseline's file has them.
+    """
+
+    index: str
+    before: str
+    now: str
+    is_lost: bool
+
+
 # The rules of gates that hold a score against nothing: there is no threshold or no
 # baseline of it, or the model has no baseline of anything yet.
 NO_RULE = "none"
@@ -699,8 +712,9 @@ class GateResult:
     `margin` and `interval` are in the metric's unit. `samples` counts what the value
     is made of, `clusters` the independent units among them. `p_value` is one-sided
     and of this gate alone; `adjusted_p_value` also counts the other gates of the
-    run. `lost` were right in the baseline and are wrong now, `gained` the other way.
-    `worst` are the categories with the smallest share of right answers.
+    run. `lost` were right in the baseline and are wrong now, `gained` the other way;
+    `flips` are the samples of both, the lost ones first. `worst` are the categories
+    with the smallest share of right answers.
     `needed_samples` would tell a difference of this size. `file` is the baseline that
     was compared with. `message` is all that in one readable block. `fails` says whether
     the test fails: an inconclusive gate may do either.
@@ -722,6 +736,7 @@ class GateResult:
     adjusted_p_value: float | None = None
     lost: int | None = None
     gained: int | None = None
+    flips: tuple[FlippedSample, ...] = ()
     worst: tuple[CategoryShare, ...] = ()
     needed_samples: int | None = None
     file: str = ""
@@ -823,6 +838,8 @@ def from_record(record: Mapping[str, Any]) -> GateResult:
         **{
             **record,
             "interval": None if interval is None else Interval(**interval),
+            # Those of an earlier version have none.
+            "flips": tuple(FlippedSample(**each) for each in record.get("flips", ())),
             "worst": tuple(CategoryShare(**each) for each in record["worst"]),
         }
     )

@@ -15,8 +15,8 @@ from pytest_vlmeval.gates.baseline_file import (
     Baseline,
     BaselinePlace,
     find_differences,
+    find_flips,
     load_baseline,
-    lost_samples,
     make_baseline,
     place_baseline,
 )
@@ -203,9 +203,17 @@ class BaselineGate:
             "ini file vlm_allow_missing_baseline = true.",
         )
 
-    def unreadable(self, why: str) -> GateResult:
-        """Return what a score is whose baseline's file cannot be read."""
-        return self._result("failed", f"{self.score.dataset}: {why}")
+    def unreadable(self, why: str, command: str = "") -> GateResult:
+        """Return what a score is whose baseline's file cannot be read.
+
+        `command` began the session, "" if it cannot write the file anew.
+        """
+        how = (
+            f"\nTo make this score the baseline:\n\n    {command} --snapshot-update\n"
+            if command
+            else ""
+        )
+        return self._result("failed", f"{self.score.dataset}: {why}{how}")
 
     def incomplete(self, *, updating: bool) -> GateResult:
         """Return what a score is that lacks samples, compared or made the baseline."""
@@ -256,6 +264,7 @@ class BaselineGate:
     def _decided(self, baseline: Baseline, it: Comparison, units: Units) -> GateResult:
         stopped = self.stop and self.stop.outcome("baseline")
         outcome = stopped or decide(it, self.adjusted)
+        flips = find_flips(baseline, self.current)
         result = replace(
             self._result(outcome, "", baseline=baseline),
             expected=self._expected(baseline, it),
@@ -267,10 +276,11 @@ class BaselineGate:
             adjusted_p_value=self.adjusted and self.adjusted.p_value,
             lost=it.lost,
             gained=it.gained,
+            flips=flips,
             worst=units.worst_categories(),
             needed_samples=it.needed if outcome == "inconclusive" else None,
         )
-        lost = lost_samples(baseline, self.current)
+        lost = [each.index for each in flips if each.is_lost]
         rest = len(lost) - MOST_NAMED
         named = ", ".join(lost[:MOST_NAMED])
         before, now = (
@@ -476,12 +486,13 @@ class Baselines:
         """
         path = self._place(score.dataset, folder).found
         if path not in self._regressed:
-            lost: Sequence[str] = ()
+            lost: frozenset[str] = frozenset()
             if path.is_file():
                 baseline, current = load_baseline(path), self._describe(score)
                 if not find_differences(baseline, current):
-                    lost = lost_samples(baseline, current)
-            self._regressed[path] = frozenset(lost)
+                    flips = find_flips(baseline, current)
+                    lost = frozenset(each.index for each in flips if each.is_lost)
+            self._regressed[path] = lost
         return self._regressed[path]
 
     def find(self, dataset: str, folder: Path) -> Path | None:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import (
     VLMEVALKIT_COMMIT,
+    FlippedSample,
     Setting,
     is_right,
 )
@@ -23,12 +25,10 @@ if TYPE_CHECKING:
     from pytest_vlmeval.records import Score, Verdict
 
 # Counts changes of the layout, so that an older file is told apart from a broken one.
-FORMAT = 1
-# Samples of one line: a verdict that changed is found by eye.
-SIGNS_A_LINE = 50
-GRADES_A_LINE = 10
-RUNS_A_LINE = 15
-SIGNS = {"+": 1.0, "-": 0.0, "?": None}
+FORMAT = 2
+# A verdict that is none of these is a grade, written as a number.
+WORDS = {"right": 1.0, "wrong": 0.0, "none": None}
+BY_DEFECT = " by a defect"
 # Beside the benchmarks, but not among syrupy's own files: its default extension takes
 # every file below __snapshots__ that no test of the session used for a leftover, and
 # --snapshot-update would remove the baselines of all other models.
@@ -127,16 +127,16 @@ def place_baseline(
 
 
 def write_baseline(baseline: Baseline) -> str:
-    """Return the text of a baseline's file."""
-    record = {"format": FORMAT, **asdict(baseline)}
+    """Return the text of a baseline's file, which has a line for each sample."""
+    record: dict[str, object] = {"format": FORMAT}
+    record |= {field.name: getattr(baseline, field.name) for field in fields(baseline)}
     record["metrics"] = {
         name: round(value, 6) for name, value in sorted(baseline.metrics.items())
     }
     record["value"] = round(baseline.value, 6)
-    record["verdicts"] = _pack(baseline.verdicts)
+    record["verdicts"] = _write_verdicts(baseline)
+    # The verdicts say it.
     del record["defects"]
-    if baseline.defects:
-        record["defects"] = write_runs(baseline.defects)
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -165,6 +165,8 @@ def read_baseline(path: Path, text: str) -> Baseline:
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except RecursionError:
         why = "it is nested too deeply"
+    except _FormatError as error:
+        raise VlmEvalError(f"{path} {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error)
     raise VlmEvalError(
@@ -174,21 +176,33 @@ def read_baseline(path: Path, text: str) -> Baseline:
     )
 
 
+class _FormatError(Exception):
+    """A baseline has the layout of another version."""
+
+
 def _read(record: Any) -> Baseline:
     """Make a baseline of what is in a file; raises several errors."""
     from pydantic import TypeAdapter
 
     if not isinstance(record, dict):
         raise ValueError("it is no JSON object")
-    if record.pop("format") != FORMAT:
-        raise ValueError("its format is another one")
-    defects = record.setdefault("defects", "")
-    wrong = set(record) ^ {field.name for field in fields(Baseline)}
+    _check_format(record.pop("format"))
+    wrong = set(record) ^ {field.name for field in fields(Baseline)} - {"defects"}
     if wrong:
         raise ValueError(f"it lacks, or should not have, {', '.join(sorted(wrong))}")
-    record["verdicts"] = tuple(_unpack(record["verdicts"]))
-    most = len(record["verdicts"])
-    record["defects"] = tuple(read_runs(defects, most)) if defects else ()
+    verdicts: list[BaselineVerdict] = []
+    defects: list[str] = []
+    for category, samples in record["verdicts"].items():
+        for index, text in samples.items():
+            word = text.removesuffix(BY_DEFECT)
+            if word != text:
+                defects.append(index)
+            verdicts.append(
+                BaselineVerdict(
+                    index=index, category=category, value=_read_verdict(index, word)
+                )
+            )
+    record["verdicts"], record["defects"] = tuple(verdicts), tuple(defects)
     baseline = TypeAdapter(Baseline).validate_python(Baseline(**record))
     if not baseline.samples == len(baseline.values) == len(baseline.verdicts):
         raise ValueError(
@@ -197,115 +211,57 @@ def _read(record: Any) -> Baseline:
     return baseline
 
 
-# Verdicts by category, in lines of `INDEXES: SIGNS`.
-Packed = dict[str, dict[str, str]]
+def _check_format(found: object) -> None:
+    if found == FORMAT:
+        return
+    if isinstance(found, int) and 0 < found < FORMAT:
+        raise _FormatError(
+            f"has format {found}, of an earlier version of pytest-vlmeval, and this "
+            f"version reads format {FORMAT}. Run the same command with "
+            "--snapshot-update: it writes the file anew from the stored answers, and "
+            "`git diff` shows the scores before and after."
+        )
+    raise _FormatError(
+        f"has a format that this version of pytest-vlmeval does not know: it reads "
+        f"format {FORMAT}. Install the version that wrote the file, or run the same "
+        "command with --snapshot-update to write it anew."
+    )
 
 
-def _pack(verdicts: Sequence[BaselineVerdict]) -> Packed:
-    graded = any(verdict.value not in SIGNS.values() for verdict in verdicts)
-    most, between = (GRADES_A_LINE, " ") if graded else (SIGNS_A_LINE, "")
-    categories: dict[str, list[BaselineVerdict]] = {}
-    for verdict in verdicts:
-        categories.setdefault(verdict.category, []).append(verdict)
-    return {
-        category: {
-            write_runs([each.index for each in part]): between.join(
-                _sign(each.value) for each in part
-            )
-            for part in _parts(members, most)
-        }
-        for category, members in sorted(categories.items())
-    }
+def _write_verdicts(baseline: Baseline) -> dict[str, dict[str, str]]:
+    """Return the verdicts by category, in words."""
+    defects = frozenset(baseline.defects)
+    categories: dict[str, dict[str, str]] = {}
+    for each in baseline.verdicts:
+        text = name_verdict(each.value)
+        if each.index in defects:
+            text += BY_DEFECT
+        categories.setdefault(each.category, {})[each.index] = text
+    return dict(sorted(categories.items()))
 
 
-def _parts(
-    members: Sequence[BaselineVerdict], most: int
-) -> Iterator[Sequence[BaselineVerdict]]:
-    """Cut verdicts into lines that are short, whatever indexes they have."""
-    part: list[BaselineVerdict] = []
-    runs = 0
-    for verdict in members:
-        if part and _follows(part[-1].index, verdict.index) and len(part) < most:
-            part.append(verdict)
-            continue
-        if len(part) == most or runs == RUNS_A_LINE:
-            yield part
-            part, runs = [], 0
-        part.append(verdict)
-        runs += 1
-    yield part
+def name_verdict(value: float | None) -> str:
+    """Return a verdict in a word: right, wrong, none; a grade as a number.
 
-
-def _sign(value: float | None) -> str:
-    for sign, meaning in SIGNS.items():
-        if value == meaning:
-            return sign
-    return f"{value:.4f}"
-
-
-def _unpack(packed: Packed) -> Iterator[BaselineVerdict]:
-    for category, lines in packed.items():
-        for runs, signs in lines.items():
-            graded = not set(signs) <= set(SIGNS)
-            values = signs.split(" ") if graded else list(signs)
-            indexes = read_runs(runs, most=len(values))
-            for index, sign in zip(indexes, values, strict=True):
-                value = SIGNS[sign] if sign in SIGNS else float(sign)
-                if value is not None and not 0 <= value <= 1:
-                    raise ValueError(f"{index} has the verdict {sign}")
-                yield BaselineVerdict(index=index, category=category, value=value)
-
-
-def write_runs(indexes: Sequence[str]) -> str:
-    """Write indexes in their order, whole numbers that follow each other as a run.
-
-    >>> write_runs(["1", "2", "3", "7", "a b"])
-    '1-3 7 a%20b'
+    >>> name_verdict(1.0), name_verdict(2 / 3)
+    ('right', '0.6667')
     """
-    runs: list[list[str]] = []
-    for index in indexes:
-        if runs and _follows(runs[-1][-1], index):
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    return " ".join(
-        _escape(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs
+    for word, meaning in WORDS.items():
+        if value == meaning:
+            return word
+    return f"{value:.{DIGITS}f}".rstrip("0")
+
+
+def _read_verdict(index: str, word: str) -> float | None:
+    if word in WORDS:
+        return WORDS[word]
+    with suppress(ValueError):
+        if 0 <= float(word) <= 1:
+            return float(word)
+    raise ValueError(
+        f"{index} has the verdict {word!r}, and takes {', '.join(WORDS)} or a number "
+        "from 0 to 1"
     )
-
-
-def read_runs(text: str, most: int) -> list[str]:
-    """Return the indexes that `write_runs` wrote; `ValueError` for more than `most`."""
-    indexes: list[str] = []
-    for run in text.split(" "):
-        first, hyphen, last = run.partition("-")
-        if hyphen:
-            numbers = range(int(first), int(last) + 1)
-            if numbers[most:]:
-                raise ValueError(f"{run} are more than {most}")
-            indexes += map(str, numbers)
-        else:
-            indexes.append(_unescape(run))
-    return indexes
-
-
-def _follows(before: str, index: str) -> bool:
-    if not (before.isascii() and before.isdigit() and index.isascii()):
-        return False
-    return index == str(int(before) + 1) and before == str(int(before))
-
-
-def _escape(index: str) -> str:
-    return re.sub(
-        r"[^A-Za-z0-9_.]",
-        lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()),
-        index,
-    )
-
-
-def _unescape(text: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(text, errors="strict")
 
 
 DIGITS = 4
@@ -440,10 +396,17 @@ def _differing(
     ]
 
 
-def lost_samples(baseline: Baseline, current: Baseline) -> list[str]:
-    """Return the samples that were right in the baseline and are not now, in order."""
-    return [
-        verdict.index
-        for verdict in current.verdicts
-        if baseline.was_right(verdict.index) and (verdict.value or 0) < 0.5
+def find_flips(baseline: Baseline, current: Baseline) -> tuple[FlippedSample, ...]:
+    """Return the samples that were right and are not now, then those that became so."""
+    flips = [
+        FlippedSample(
+            index=each.index,
+            before=name_verdict(baseline.values[each.index]),
+            now=name_verdict(each.value),
+            is_lost=baseline.was_right(each.index),
+        )
+        for each in current.verdicts
+        if each.index in baseline.values
+        and baseline.was_right(each.index) != is_right(each.value)
     ]
+    return tuple(sorted(flips, key=lambda flip: not flip.is_lost))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.gates.message import change_text
 from pytest_vlmeval.records import parts_of
+from pytest_vlmeval.reports.flips import flips_of_dataset, format_flips
 from pytest_vlmeval.reports.record import (
     DatasetReport,
     RunReport,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.gates.paired import Comparison
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.run.store.runs import PastScore
-
-SHOWN = 10
 
 
 def format_comparison(report: RunReport) -> list[str]:
@@ -75,13 +74,10 @@ def _dataset(dataset: DatasetReport) -> list[str]:
             f"  so many samples show a drop of {100 * found.smallest:.1f} points with "
             f"a power of 80 %, one of 2 points with {100 * found.power(0.02):.0f} %"
         )
-    for flip, word in (("regressed", "lost"), ("fixed", "gained")):
-        indexes = [each.index for each in dataset.samples if each.flip == flip]
-        if indexes:
-            more = f" and {len(indexes) - SHOWN} more" if len(indexes) > SHOWN else ""
-            shown = ", ".join(indexes[:SHOWN])
-            lines.append(f"  {len(indexes)} {word}: {shown}{more}")
-    return lines
+    flips = flips_of_dataset(dataset)
+    lost = sum(flip.is_lost for flip in flips.samples)
+    lines.append(f"  {lost} lost, {len(flips.samples) - lost} gained")
+    return [*lines, *(f"  {line}" for line in format_flips([flips]))]
 
 
 def compare_session_with(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.models.open import BACKENDS
 from pytest_vlmeval.records import NO_REPLY
+from pytest_vlmeval.reports.flips import flips_of_dataset, write_flips
 from pytest_vlmeval.reports.html import write_whole
 from pytest_vlmeval.reports.summary import Summary, score_before, summarize
 from pytest_vlmeval.reports.wording import escape_markdown, write_markdown
@@ -59,6 +60,9 @@ def format_summary(report: RunReport) -> str:
         rows = [["dataset", "gate", "outcome", "reason"]]
         rows += [[it.dataset, it.gate, it.outcome, it.message] for it in gates]
         lines += ["", "## Gates", "", *write_markdown(rows)]
+    flips = [flips_of_dataset(each) for each in report.datasets]
+    if changed := write_flips(flips, report.compared_with):
+        lines += ["", *changed]
     return "\n".join([*lines, ""])
 
 

@@ -22,6 +22,7 @@ from pytest_vlmeval.records import (
     SpotCheck,
     describe_interval,
 )
+from pytest_vlmeval.reports.flips import flips_of_gates, format_flips, write_flips
 from pytest_vlmeval.reports.progress import DatasetResult, LiveProgress, Progress, Watch
 from pytest_vlmeval.reports.summary import describe_score, describe_unknown_endings
 from pytest_vlmeval.reports.wording import (
@@ -220,7 +221,7 @@ def format_unheld(thresholds: Mapping[str, str]) -> list[str]:
 
 
 def format_markdown(model: str, results: Sequence[GateResult]) -> str:
-    """Return a table of all gates, those that fail their test first."""
+    """Return a table of all gates, those that fail first, and one of what flipped."""
     failed = sum(result.fails for result in results)
     count = sum(not result.is_note for result in results)
     said = f"{failed} of {count} gates fail" if failed else "every gate passes"
@@ -229,7 +230,10 @@ def format_markdown(model: str, results: Sequence[GateResult]) -> str:
     ordered = sorted(results, key=lambda each: not each.fails)
     rows = [GATE_HEADINGS, *map(_gate_cells, ordered)]
     heading = f"## vlmeval: {escape_markdown(model)}, {said}"
-    return "\n".join([heading, "", *write_markdown(rows), "", ""])
+    lines = [heading, "", *write_markdown(rows), ""]
+    if flips := write_flips(flips_of_gates(ordered), "the baseline"):
+        lines += [*flips, ""]
+    return "\n".join([*lines, ""])
 
 
 def _gate_cells(result: GateResult) -> tuple[str, ...]:
@@ -405,7 +409,8 @@ class SessionReport:
         """Return the lines about gates; add them to the summary of a CI's job."""
         assert self._store is not None
         found = self._store.load_gates(self._session_id)
-        lines, summary = format_gates(found), self._settings.gates.step_summary
+        lines = [*format_gates(found), *format_flips(flips_of_gates(found))]
+        summary = self._settings.gates.step_summary
         if found and summary is not None:
             text = format_markdown(self._settings.model or "", found)
             try:

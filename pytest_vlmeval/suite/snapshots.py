@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 class HeldScore:
     """A score that syrupy holds against its baseline; `result` is what came of it.
 
-    While a baseline is `updating`, only the very same one matches.
+    While a baseline is `updating`, only the very same one matches. `command` began the
+    session.
     """
 
-    def __init__(self, gate: BaselineGate, *, updating: bool) -> None:
+    def __init__(self, gate: BaselineGate, *, updating: bool, command: str) -> None:
         self._gate = gate
+        self._command = command
         self._updating = updating
         self.text = write_baseline(gate.current)
         self.result: GateResult | None = None
@@ -40,7 +42,7 @@ class HeldScore:
         try:
             baseline = read_baseline(self._gate.place.found, text)
         except VlmEvalError as error:
-            self.result = self._gate.unreadable(str(error))
+            self.result = self._gate.unreadable(str(error), self._command)
         else:
             self.result = self._gate.compare(baseline)
         return not self.result.fails
@@ -93,9 +95,10 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     )
     if gate.lacking:
         return gate.incomplete(updating=updating)
+    command = command_of(config)
     if not there and not updating and not gate.is_needed:
-        return gate.missing(command_of(config))
-    comparison = HeldScore(gate, updating=updating)
+        return gate.missing(command)
+    comparison = HeldScore(gate, updating=updating, command=command)
     path = gate.place.own if updating else gate.place.found
     name = str(path.with_suffix(""))
     held = snapshot.use_extension(BaselineExtension)(name=name)
@@ -106,7 +109,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
             return gate.unreadable(unusable(path, execution.exception))
         if execution.exception is not None:
             raise execution.exception
-    return comparison.result or gate.missing(command_of(config))
+    return comparison.result or gate.missing(command)
 
 
 def command_of(config: pytest.Config) -> str:

@@ -142,7 +142,15 @@ def test_the_summary_is_a_table(report: RunReport) -> None:
     )
     assert f"Artificial: 3 of {COUNT} answers were cut off at the token limit" in lines
     reason = "Overall 60 is below 70.<br>n = 300 \\| p = 0.01 &lt;b>"
-    assert lines[-1] == f"| Artificial | threshold | failed | {reason} |"
+    assert f"| Artificial | threshold | failed | {reason} |" in lines
+    table = lines.index("| dataset | sample | before | now |")
+    flips = [each for each in report.datasets[0].samples if each.flip]
+    lost = sum(each.flip == "regressed" for each in flips)
+    assert lines[table - 2] == (
+        f"### {lost} lost and {len(flips) - lost} gained since {report.compared_with}"
+    )
+    assert len(lines) == table + 2 + len(flips)
+    assert lines[-1] == f"| Artificial | {flips[-1].index} | wrong | right |"
 
 
 DEMO = """

@@ -103,8 +103,10 @@ def test_two_runs_are_compared(project: Project, server: ServerProcess) -> None:
             # 90 %: each bound holds with 95 %.
             "  accuracy -30.0 points, 90 % CI [[]-*, +*[]]; p = 0.375, exact McNemar, "
             "two-sided; CI by paired score (Tango)",
-            "  4 lost: 4, 6, 8, 10",
-            "  1 gained: 1",
+            "  4 lost, 1 gained",
+            "  dataset          sample  before  now",
+            *(f"  MathVision_MINI  {index} * right   wrong" for index in (4, 6, 8, 10)),
+            "  MathVision_MINI  1       wrong   right",
             "report: *c.html (* MB)",
         ]
     )

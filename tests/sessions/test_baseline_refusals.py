@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 import pytest
 
 from tests.support.baseline_projects import (
@@ -179,6 +182,40 @@ def test_unlike_runs_and_broken_baselines_are_not_compared(
             "  the prompts or references (digest): * in the baseline, now *",
         ]
     )
+
+
+def test_a_baseline_of_an_earlier_version_says_how_it_is_written_anew(
+    gated: Project, server: ServerProcess
+) -> None:
+    select = ("-k", "test_no_regression")
+    gated.ask(server.url, "--snapshot-update", *select).assert_outcomes(passed=1)
+    path = baseline_of(gated)
+    kept = path.read_text()
+    old = json.loads(kept) | {
+        "format": 1,
+        "verdicts": {"": {"1-40": "+" * COUNT}},
+    }
+    path.write_text(json.dumps(old, indent=1))
+    result = gated.ask(server.url, *select)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"MathVision_MINI: *{BASELINE} has format 1, of an earlier version of "
+            "pytest-vlmeval, and this version reads format 2. Run the same command "
+            "with --snapshot-update: it writes the file anew from the stored answers, "
+            "and `git diff` shows the scores before and after.",
+            "To make this score the baseline:",
+            "    pytest * --snapshot-update",
+        ]
+    )
+    assert json.loads(path.read_text()) == old
+    # The command of the message, which asks nothing again.
+    asked = len(server.requests())
+    (line,) = (it for it in result.outlines if it.endswith(" --snapshot-update"))
+    gated.run(*shlex.split(line)[1:]).assert_outcomes(passed=1)
+    assert len(server.requests()) == asked
+    assert path.read_text() == kept
+    gated.ask(server.url, *select).assert_outcomes(passed=1)
 
 
 @pytest.mark.slow

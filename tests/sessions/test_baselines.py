@@ -183,14 +183,14 @@ def test_a_baseline_keeps_which_verdicts_rest_on_a_defect() -> None:
     table = Table(100)
     score = by_defect(table.score([1.0] * 50 + [0.0] * 50), *range(40))
     text = write_baseline(table.baseline(score))
-    assert '"defects": "0-39"' in text
+    assert text.count('"right by a defect"') == 40
     baseline = read_baseline(PATH, text)
-    assert baseline.defects == table.baseline(score).defects
+    assert set(baseline.defects) == set(table.baseline(score).defects)
     found = table.gate(score).compare(baseline)
     assert (found.outcome, found.fails) == ("passed", False)
     assert "40 of 100 verdicts rest on a known defect" in found.message
     plain = write_baseline(table.baseline(table.score([1.0] * 100)))
-    assert "defects" not in plain
+    assert "defect" not in plain
 
 
 def test_rotations_of_a_question_are_lost_once() -> None:
@@ -229,7 +229,7 @@ def test_many_lost_samples_are_counted_and_the_first_named() -> None:
     line = next(row for row in result.message.split("\n") if row.startswith("  lost"))
     assert line.split("  ")[-1].startswith("0, 1, 2, ")
     assert line.endswith("18, 19 and 30 more")
-    assert (result.lost, result.gained) == (50, 0)
+    assert (result.lost, result.gained, len(result.flips)) == (50, 0, 50)
     worst = next(row for row in result.message.split("\n") if "worst" in row)
     assert "even 25/50 (50 %), odd 25/50 (50 %)" in worst
 
