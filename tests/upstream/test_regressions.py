@@ -69,14 +69,23 @@ def properties_of_gate(cases: Mapping[str, ET.Element]) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_regression_fails_and_names_what_was_lost(
-    gated: Project, server: ServerProcess
+    gated: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gated.ask(server.url, "--snapshot-update", *SCORES)
     worsen(server, 8)
+    summary = gated.pytester.path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     arguments = (*endpoint(server.url), "--vlm-fresh")
     result, cases = gated.junit(*arguments)
     result.assert_outcomes(passed=COUNT - 8 + 1, xfailed=8, failed=1)
     result.stdout.fnmatch_lines(EIGHT_LOST)
+    # The terminal and the CI's summary have the same table.
+    page = summary.read_text().splitlines()
+    assert "### 8 lost and 0 gained since the baseline" in page
+    for index in range(1, 16, 2):
+        cells = ("MathVision_MINI", str(index), "right", "wrong")
+        assert f"| {' | '.join(cells)} |" in page
+        assert any(tuple(line.split()) == cells for line in result.outlines)
     kept = properties_of_gate(cases)
     assert (kept["outcome"], kept["lost"], kept["gained"]) == ("failed", "8", "0")
     assert kept["expected"] == "100.0"
