@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.support.documentation import ROOT, block, read, run_shell
-from tests.support.run_fixtures import CACHE_DIR, Project, math_rows, write_table
+from tests.support.run_fixtures import CACHE_DIR, Project, choice_rows, write_table
 from tests.support.server_fixtures import ServerProcess
 
 INSTALL = re.compile(r"^(python -m )?pip install pytest-vlmeval$", re.MULTILINE)
@@ -119,15 +119,6 @@ def run_gitlab(ci: CI, use: str) -> Job:
     environ["VLM_SAMPLE"] = str(SAMPLES)
     done = run_shell(INSTALL.sub("", code), ci.folder, environ)
     return Job(status=done.returncode, output=done.stdout, known={})
-
-
-def choice_rows(dataset: str, count: int) -> Iterator[dict[str, str]]:
-    """Make rows in the layout of MMStar and RealWorldQA; B is always right."""
-    for row in math_rows(count):
-        letters = {"A": "red", "B": "blue", "C": "green", "D": "grey"}
-        kept = {name: row[name] for name in ("index", "question", "image", "category")}
-        kept["question"] += f" Of {dataset}."
-        yield {**kept, **letters, "answer": "B", "l2_category": "colour"}
 
 
 @pytest.fixture(params=["github", "gitlab"])

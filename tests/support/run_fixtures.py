@@ -100,6 +100,15 @@ def math_rows(count: int) -> list[dict[str, str]]:
     return rows
 
 
+def choice_rows(dataset: str, count: int) -> Iterator[dict[str, str]]:
+    """Make rows in the layout of MMStar and RealWorldQA; B is always right."""
+    for row in math_rows(count):
+        letters = {"A": "red", "B": "blue", "C": "green", "D": "grey"}
+        kept = {name: row[name] for name in ("index", "question", "image", "category")}
+        kept["question"] += f" Of {dataset}."
+        yield {**kept, **letters, "answer": "B", "l2_category": "colour"}
+
+
 def write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write rows as ms-vlmeval's TSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
