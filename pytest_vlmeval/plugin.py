@@ -12,7 +12,15 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.settings.groups import NONE, SERVED
-from pytest_vlmeval.suite import MARKERS, fixtures, id_of, replace_bug, shorten
+from pytest_vlmeval.suite import (
+    MARKERS,
+    fixtures,
+    id_of,
+    mark_wrong,
+    replace_bug,
+    shorten,
+    status_of,
+)
 from pytest_vlmeval.suite.selection import note_deselected
 from pytest_vlmeval.suite.session import (
     FORECAST_KEY,
@@ -184,9 +192,18 @@ def pytest_runtest_makereport(
     if run and call.excinfo and isinstance(call.excinfo.value, Exception):
         replace_bug(item, call, run.settings)
     report = yield
+    if run:
+        mark_wrong(report, item)
     if hasattr(report, "wasxfail"):
         shorten(report, item, call)
     return report
+
+
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """Count wrong answers apart from right ones where their items pass."""
+    return status_of(report)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -851,8 +851,11 @@ def describe_interval(interval: Interval) -> str:
     return f"[{interval.low:.2f}, {interval.high:.2f}], {level} {interval.method}"
 
 
-def properties_of(result: GateResult) -> list[tuple[str, object]]:
-    """Return what a JUnit report says of a gate, each name once per gate and metric."""
+def properties_of(result: GateResult, *, every: bool) -> list[tuple[str, object]]:
+    """Return what a JUnit report says of a gate, each name once per gate and metric.
+
+    That is `every` figure, or what was found, of what value and why.
+    """
     name = f"{result.gate} gate"
     if result.metric:
         name = f"{name} of {result.metric}"
@@ -860,16 +863,22 @@ def properties_of(result: GateResult) -> list[tuple[str, object]]:
         ("outcome", result.outcome),
         ("value", result.value),
         ("interval", result.interval and describe_interval(result.interval)),
+        ("expected", result.expected),
+        ("lost", result.lost),
+        ("gained", result.gained),
+        ("reason", result.message),
+    ]
+    further: list[tuple[str, object | None]] = [
         ("samples", result.samples or None),
         ("clusters", result.clusters or None),
-        ("expected", result.expected),
         ("margin", result.margin or None),
         ("rule", result.rule or None),
         ("p-value", result.p_value),
         ("adjusted p-value", result.adjusted_p_value),
-        ("lost", result.lost),
-        ("gained", result.gained),
         ("needed samples", result.needed_samples),
-        ("reason", result.message),
     ]
-    return [(f"{name}: {key}", value) for key, value in found if value is not None]
+    return [
+        (f"{name}: {key}", value)
+        for key, value in (*found, *(further if every else ()))
+        if value is not None
+    ]

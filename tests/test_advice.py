@@ -25,6 +25,7 @@ ADVICE = re.compile(r"--vlm-[a-z]|pytest --|swift deploy|pip install|--snapshot-
 # of a task file stands for.
 HELP = {
     "models/endpoint:option_prefix",
+    "settings/groups:BaselineSettings.gate_samples",
     "settings/groups:GateSettings.max_cut_off",
     "settings/groups:GateSettings.stop_early",
     "settings/groups:LocalModel.path",
@@ -327,6 +328,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_task_runs.py": {
         "test_a_class_that_is_another": ("datasets/library:Library.check_classes",),
+    },
+    "test_threshold_runs.py": {
+        "test_rules_decide_and_every_message_is_one_block": ("gates/message:see_line",),
     },
     "test_thresholds.py": {
         "test_what_a_refusal_advises_is_accepted": (

@@ -87,6 +87,6 @@ def defects_line(score: Score) -> Line | None:
 def see_line(dataset: str) -> Line:
     """Describe where the samples are seen."""
     return "see", (
-        f"the same command with -k 'test_sample and {dataset}' -rx lists the wrong "
-        "answers, from the store"
+        f"the same command with -k 'test_sample and {dataset}' --vlm-wrong=xfail -rx "
+        "lists the wrong answers, from the store"
     )

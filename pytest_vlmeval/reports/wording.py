@@ -167,13 +167,17 @@ def _why_empty(answer: Answer) -> str:
     )
 
 
-def list_score(score: Score) -> list[tuple[str, object]]:
-    """Return what test reports say of a score."""
-    repeats = [
+def list_score(score: Score, *, every: bool) -> list[tuple[str, object]]:
+    """Return what test reports say of a score: `every` figure, or the main ones."""
+    spread = [
         ("repeats", len(score.repeats)),
         ("standard_deviation", score.standard_deviation),
         ("standard_error", score.standard_error),
+    ]
+    further = [
+        ("scorer", score.scorer),
         *((f"repeat {n}", value) for n, value in enumerate(score.repeats, 1)),
+        *((f"metric: {name}", value) for name, value in score.metrics.items()),
     ]
     return [
         ("dataset", score.dataset),
@@ -188,15 +192,14 @@ def list_score(score: Score) -> list[tuple[str, object]]:
         ("best_case", score.best),
         ("modified_data", str(score.modified).lower()),
         *([("data_version", score.data_version)] if score.data_version else []),
-        ("scorer", score.scorer),
         ("scoring", score.scoring),
         ("unread", score.unread),
         ("differing_verdicts", score.differing),
         ("verdicts_by_defect", score.sound.defects if score.sound else 0),
         *([("score_without_defects", score.sound.value)] if score.sound else []),
         *(("note", note) for note in score.notes),
-        *((f"metric: {name}", value) for name, value in score.metrics.items()),
-        *(repeats if score.repeats else ()),
+        *(spread if score.repeats else ()),
+        *(further if every else ()),
     ]
 
 

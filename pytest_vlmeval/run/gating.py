@@ -378,10 +378,9 @@ class Gatekeeper:
 
         Raises `VlmEvalError` for a baseline that cannot be read.
         """
-        which = self._settings.baselines.gate_samples
-        if which == "all":
-            return "is wrong (--vlm-gate-samples=all)"
-        if which == "none":
+        if self._settings.wrong == "fail":
+            return "is wrong (--vlm-wrong=fail)"
+        if self._settings.baselines.gate_samples == "none":
             return None
         score = self._execution.score(dataset)
         if index in self._baselines.regressed(score, folder):
@@ -466,6 +465,8 @@ class Gatekeeper:
         settings = self._settings.baselines
         if settings.gate_samples != "none":
             return f"--vlm-gate-samples={settings.gate_samples} looks at every sample"
+        if self._settings.wrong == "fail":
+            return "--vlm-wrong=fail looks at every sample"
         compared = self._needed[dataset].compared
         if compared and settings.updating == "all":
             return "its score becomes the baseline, which is of all samples"

@@ -324,7 +324,7 @@ class Prompting:
 
 AS_IT_IS = Prompting()
 
-GateSamples = Literal["none", "regressed", "all"]
+GateSamples = Literal["none", "regressed"]
 # Which baselines a session writes, as syrupy's options say.
 Updating = Literal["none", "new", "all"]
 
@@ -368,9 +368,9 @@ class BaselineSettings:
     )
     gate_samples: GateSamples = setting(
         "gate-samples",
-        parse_one_of("none", "regressed", "all"),
-        "wrong samples whose items fail: none of them, those that were right in the "
-        "baseline, or all",
+        parse_one_of("none", "regressed"),
+        "wrong samples whose items fail, whatever --vlm-wrong says: none of them, or "
+        "those that were right in the baseline",
         default="none",
         metavar="WHICH",
     )

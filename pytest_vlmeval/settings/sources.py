@@ -281,6 +281,8 @@ def _ini_values(file: Path | None) -> Mapping[str, object]:
 OF_SESSIONS = {
     "run": "`pytest --vlm-mode=report --vlm-run=RUN --vlm-export=DIR` writes the files "
     "of one that is stored",
+    "wrong": "a sample is right or wrong in `Results.samples`",
+    "properties": "`Results.report` has all metrics",
     "download-only": "datasets are downloaded when they are needed",
     "serve": "start the server, and give its address as api_base",
     "serve-replicas": "start the servers, and give their addresses as api_base",

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.settings.groups import JudgeEndpoint
 
 Mode = Literal["all", "infer", "score", "report"]
+Wrong = Literal["pass", "xfail", "fail"]
 JUDGES = Parser(
     parse_names, "names of judges, separated by commas, or exact_matching", "NAME"
 )
@@ -381,6 +382,23 @@ class Settings:
         "only write the reports of a stored run",
         default="all",
         metavar="MODE",
+    )
+    wrong: Wrong = setting(
+        "wrong",
+        parse_one_of("pass", "xfail", "fail"),
+        "what the item of a wrong answer does, and so how JUnit's readers count it: "
+        "pass (the terminal counts it as wrong), xfail (they count it as skipped), or "
+        "fail, which also fails the run",
+        default="pass",
+        metavar="OUTCOME",
+    )
+    properties: Literal["main", "all"] = setting(
+        "properties",
+        parse_one_of("main", "all"),
+        "properties of a score's test case in --junitxml: the main figures and what "
+        "the gates found, or also all metrics, repeats and figures of the gates",
+        default="main",
+        metavar="WHICH",
     )
     report: Path | None = setting(
         "report",

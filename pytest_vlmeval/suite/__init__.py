@@ -140,6 +140,30 @@ def dataset_of(item: pytest.Item) -> str:
     return "" if parameter is None else parameter.dataset
 
 
+# The attribute of a report that passes though the answer is wrong.
+WRONG = "vlmeval_wrong"
+
+
+def mark_wrong(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Mark the report of a wrong answer that passes (`--vlm-wrong=pass`)."""
+    if report.when != "call" or not report.passed:
+        return
+    if not isinstance(parameter_of(item), SampleParameter):
+        return
+    view: SampleView = getattr(item, "funcargs", {})["vlm_sample"]
+    if view.wrong:
+        vars(report)[WRONG] = True
+
+
+def status_of(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """Return how the terminal counts a wrong answer that passes; None for others."""
+    if not hasattr(report, WRONG):
+        return None
+    return "wrong", "w", ("WRONG", {"yellow": True})
+
+
 def shorten(
     report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]
 ) -> None:

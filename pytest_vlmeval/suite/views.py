@@ -82,6 +82,8 @@ class SampleView:
         self.index = row.index
         self.reference = row.reference
         self.category = row.category
+        # Why an answer is wrong whose item passes, "" for any other, once checked.
+        self.wrong = ""
 
     def __repr__(self) -> str:
         """Name the sample."""
@@ -154,10 +156,14 @@ class SampleView:
                 found.append(_property("corrected_verdict", corrected))
             if verdict.repeats:
                 found.append(("right", describe_repeats(verdict)))
+        if self.wrong:
+            found.append(("wrong", self.wrong))
         return found
 
     def check(self) -> None:
-        """Pass if the answer is right; xfail if wrong; fail if there is none.
+        """Pass if the answer is right; fail if there is none.
+
+        If it is wrong, do what `--vlm-wrong` says: pass, xfail or fail.
 
         An answer that has no verdict of its own passes: one that only a judge can
         score, without a judge, and one of captions, which are scored as a whole.
@@ -184,10 +190,12 @@ class SampleView:
             if corrected := describe_corrected(verdict):
                 reason += f" (--vlm-scoring=corrected: {corrected})"
             self._gate(reason)
-            raise pytest.xfail.Exception(printable(reason), pytrace=False)
+            if self._run.settings.wrong == "xfail":
+                raise pytest.xfail.Exception(printable(reason), pytrace=False)
+            self.wrong = printable(reason)
 
     def _gate(self, reason: str) -> None:
-        """Fail a wrong sample where `--vlm-gate-samples` says so."""
+        """Fail a wrong sample where --vlm-wrong or --vlm-gate-samples says so."""
         run, name = self._run, self.dataset
         gating = run.gating
         if why := _or_fail(lambda: gating.why_gated(name, self.index, self._folder)):
@@ -295,13 +303,14 @@ class ScoreView:
         from pytest_vlmeval.run.judge import compare_judges, describe_agreement
 
         scores = self._run.scores_by_judge(self.dataset)
+        every = self._run.settings.properties == "all"
         # What gates found, where they were asked.
         gates: Sequence[GateResult] = self.__dict__.get("gates", ())
         baseline = () if self._baseline is None else (self._baseline,)
         found = (*gates, *baseline)
         nothing = found and not any(gate.is_set for gate in found)
         return [
-            *list_score(score),
+            *list_score(score, every=every),
             *((f"score by {each.judge}", each.value) for each in scores),
             *(
                 (
@@ -310,7 +319,7 @@ class ScoreView:
                 )
                 for each in compare_judges(scores)
             ),
-            *(pair for gate in found for pair in properties_of(gate)),
+            *(pair for gate in found for pair in properties_of(gate, every=every)),
             *([("gates", NO_GATE)] if nothing else []),
         ]
 

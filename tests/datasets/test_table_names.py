@@ -58,7 +58,7 @@ def test_every_name_is_shown_selected_and_run_again(
         "--vlm-data=MyBench,'pack ed','My Data/naïve ünï.tsv'",
     ]
     server.control(rules=[{"contains": "2+2", "answer": "B"}])
-    data.append("--vlm-gate-samples=all")
+    data.append("--vlm-wrong=fail")
     result, cases = named.junit(*endpoint(server.url), *data, "-v")
     assert set(cases) == {
         *(f"test_sample[{name}-1]" for name in NAMES),

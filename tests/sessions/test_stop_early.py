@@ -381,6 +381,7 @@ WHOLE_COMPARED = [
         ["--vlm-gate-samples=regressed"],
         "--vlm-gate-samples=regressed looks at every sample",
     ),
+    (["--vlm-wrong=fail"], "--vlm-wrong=fail looks at every sample"),
     (["--vlm-max-tokens=9"], "its baseline is of another kind of run"),
 ]
 

@@ -68,12 +68,12 @@ one: Overall is below its threshold.
   p          0.00351 of a true value of at least the threshold
   samples    40 in 20 clusters (of one image or group)
   worst      even 5/20 (25 %), odd 5/20 (25 %)
-  see        the same command with -k 'test_sample and one' -rx lists the wrong *
+  see        the same command with -k 'test_sample and one' --vlm-wrong=xfail -rx *
 """
 
 
 def test_rules_decide_and_every_message_is_one_block(
-    project: Project, server: ServerProcess
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every table has 30 of 40 right, two to an image, but for one: 10; none: 0."""
     write_own(project, *NAMES, samples=40, shared=2)
@@ -112,6 +112,15 @@ def test_rules_decide_and_every_message_is_one_block(
     for how, passed in (("fail", 2), ("pass", 4)):
         again = project.ask(server.url, *SELECT, f"--vlm-inconclusive={how}")
         again.assert_outcomes(passed=passed, failed=8 - passed)
+    # What the block advises, whatever the environment or an ini file says.
+    monkeypatch.setenv("VLM_WRONG", "pass")
+    asked = len(server.requests())
+    advised = ("-k", "test_sample and one", "--vlm-wrong=xfail", "-rx")
+    seen = project.ask(server.url, *advised)
+    # `one` is also in `none`.
+    seen.assert_outcomes(passed=10, xfailed=30 + 40)
+    assert seen.stdout.str().count("answered blue, reference red") == 30 + 40
+    assert len(server.requests()) == asked
 
 
 def test_further_metrics_may_have_thresholds(

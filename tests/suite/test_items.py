@@ -69,7 +69,7 @@ def test_junit_carries_answers_and_metrics(
     project: Project, answering: ServerProcess
 ) -> None:
     project.write_math(8)
-    _, cases = project.junit(*endpoint(answering.url))
+    _, cases = project.junit(*endpoint(answering.url), "--vlm-properties=all")
     wrong = cases["test_sample[MathVision_MINI-5]"]
     assert properties(wrong) == {
         "dataset": "MathVision_MINI",
@@ -92,6 +92,17 @@ def test_junit_carries_answers_and_metrics(
     assert score["correct"] == "7"
     assert score["modified_data"] == "true"
     assert float(score[f"metric: {score['main_metric']}"]) == 87.5
+    assert score["scorer"]
+    # On demand only.
+    _, cases = project.junit(*endpoint(answering.url), "-k", "test_score")
+    main = properties(cases["test_score[MathVision_MINI]"])
+    assert main.items() < score.items()
+    assert not [name for name in (*main, "scorer") if name.startswith("metric: ")]
+    assert "scorer" not in main
+    assert main[f"threshold gate of {main['main_metric']}: reason"] == (
+        "MathVision_MINI: Overall/acc (exact matching) = 87.50 passes whatever it is: "
+        "no threshold is for tiny-vlm (there is no thresholds.toml)."
+    )
 
 
 def test_unusable_answers_fail_and_the_score_says_so(

@@ -249,6 +249,8 @@ def project(
     # Most runs are about something else and have no baseline; -k of a test counts.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'not test_no_regression'")
     monkeypatch.setenv("VLM_ALLOW_MISSING_BASELINE", "yes")
+    # Most look at what is wrong by its outcome.
+    monkeypatch.setenv("VLM_WRONG", "xfail")
     # Most count what a server was asked, or have it refuse all.
     monkeypatch.setenv("VLM_MEDIA_CHECK", "off")
     # So too with stored answers, of models that a test changes on purpose.

@@ -108,7 +108,7 @@ def test_a_regression_fails_and_names_what_was_lost(
     )
     # Of few flips none can tell; how many samples would is said.
     worsen(server, 3)
-    result, cases = gated.junit(*arguments, *SCORES)
+    result, cases = gated.junit(*arguments, *SCORES, "--vlm-properties=all")
     result.assert_outcomes(passed=2)
     kept = properties_of_gate(cases)
     assert kept["outcome"] == "inconclusive"
@@ -135,13 +135,10 @@ def test_exactly_the_regressed_samples_fail_where_asked_to(
         for index in (7, 9)
     ]
     result.stdout.fnmatch_lines(lines)
-    every = gated.ask(server.url, "--vlm-gate-samples=all")
+    every = gated.ask(server.url, "--vlm-wrong=fail")
     every.assert_outcomes(passed=COUNT - 5 + 2, failed=5)
     every.stdout.fnmatch_lines(
-        [
-            "MathVision_MINI-1 is wrong (--vlm-gate-samples=all): answered 0, "
-            "reference 10"
-        ]
+        ["MathVision_MINI-1 is wrong (--vlm-wrong=fail): answered 0, reference 10"]
     )
 
 

@@ -198,7 +198,8 @@ def test_a_score_is_named_by_its_method_everywhere(
     page = "--vlm-report=report.html"
     made = project.ask(server.url, "--snapshot-update", *by_kit, "-k", "no_regression")
     made.assert_outcomes(passed=1)
-    result, cases = project.junit(*endpoint(server.url), *by_kit, page)
+    every = "--vlm-properties=all"
+    result, cases = project.junit(*endpoint(server.url), *by_kit, page, every)
     result.assert_outcomes(passed=10)
     result.stdout.fnmatch_lines(["MMStar * 100.00 of 100 *vlmevalkit scoring*"])
     told = properties(cases["test_score[MMStar]"])
