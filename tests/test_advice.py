@@ -339,6 +339,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/thresholds:load_thresholds",
         ),
     },
+    "test_wrong_addresses.py": {
+        "test_an_address_that_lists_models_and_answers_nothing": (
+            "models/refusals:NOT_THERE",
+        ),
+    },
     "test_unscored.py": {
         "test_evaluate_refuses_likewise": (
             "datasets/own:ANSWERLESS",

@@ -40,6 +40,13 @@ from openai import (
 )
 
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean, printable
+from pytest_vlmeval.models.addresses import (
+    is_public,
+    is_without_tls,
+    nearby_bases,
+    speaks_tls,
+    swap_scheme,
+)
 from pytest_vlmeval.models.bounded import (
     ENCODINGS,
     ReplyTooLargeError,
@@ -128,21 +135,48 @@ class ServerCheck:
     api_base: str
     reader: ReplyReader
     role: Role
+    has_key: bool = True
 
     def no_server(self, reason: str) -> VlmEvalError:
-        """Describe how to start a server where none answered."""
+        """Describe how to start a server where none answered, or how to reach it."""
         parts = urlsplit(self.api_base)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         whose, without = "", "a server with --vlm-model=demo"
         if self.role == "judge":
             whose, without = "judge's ", "a judge with --vlm-judge=exact_matching"
-        return VlmEvalError(
-            f"No {whose}server answers at {self.api_base} ({reason}). Start one "
-            "there:\n"
+        advice = (
+            "Start one there:\n"
             f"    swift deploy --model CHECKPOINT_OR_MODEL_ID "
             f"--served_model_name {shlex.quote(self.model)} --port {port}\n"
-            f"or give the URL of another with {option_prefix(self.role)}api-base, or "
-            f"run without {without}."
+            "or give"
+        )
+        if is_public(self.api_base):
+            advice = (
+                "Check the address, and this machine's access to the internet: "
+                f"`curl {shlex.quote(f'{self.api_base}/models')}` has to answer, and "
+                "HTTPS_PROXY names a proxy if one is needed. Or give"
+            )
+        return VlmEvalError(
+            f"No {whose}server answers at {self.api_base} ({reason}). {advice} the URL "
+            f"of another with {option_prefix(self.role)}api-base, or run without "
+            f"{without}."
+        )
+
+    def other_scheme(self) -> VlmEvalError:
+        """Explain that the server speaks https where http is given, or the reverse."""
+        right = swap_scheme(self.api_base)
+        speaks = "https" if right.startswith("https") else "http, without TLS"
+        return VlmEvalError(
+            f"The server at {self.api_base} speaks {speaks}. Give "
+            f"{option_prefix(self.role)}api-base={right}"
+        )
+
+    def other_path(self, listing: Listing, right: str) -> VlmEvalError:
+        """Explain that the API is at another path of the server."""
+        return VlmEvalError(
+            f"No API is at {self.api_base}: {self.api_base}/models "
+            f"{listing.problem.rstrip('.')}. There is one at {right}: give "
+            f"{option_prefix(self.role)}api-base={right}"
         )
 
     def read_status(self, status: int, body: bytes) -> Listing:
@@ -159,9 +193,10 @@ class ServerCheck:
         refused_by_swift = status == 400 and "api key" in words.lower()
         if status in {401, 403} or refused_by_swift:
             said = f" ({words})" if words else ""
+            wrong = "refuses the API key" if self.has_key else "requires an API key"
             raise VlmEvalError(
-                f"The server at {self.api_base} refuses the API key, or the lack of "
-                f"one: it answered {status}{said}. {key_advice(self.role)}"
+                f"The server at {self.api_base} {wrong}: it answered {status}{said}. "
+                f"{key_advice(self.role)}"
             )
 
     def read_models(self, body: bytes) -> Listing:
@@ -225,12 +260,11 @@ class ServerCheck:
                 f"--vlm-{self.role}. It was asked all the same, and refused: {error}"
             )
         problem = listing.problem.rstrip(".")
-        if error.status in {404, 405} and listing.status in {404, 405, None}:
+        if error.status in _NOT_FOUND and listing.status in {*_NOT_FOUND, None}:
             return VlmEvalError(
-                f"{self.api_base}/models {problem}, and a request to "
-                f"{self.api_base}/chat/completions was refused: {error}. Either this "
-                "is not the base URL of an OpenAI-compatible API, which mostly ends in "
-                f"/v1: give it with {option}api-base. Or the server does not serve "
+                f"{self.api_base}/models {problem}, and {error}. Either this is not "
+                "the base URL of an OpenAI-compatible API, which mostly ends in /v1: "
+                f"give it with {option}api-base. Or the server does not serve "
                 f"{self.model!r}: give the name with --vlm-{self.role}."
             )
         if error.kind == "protocol":
@@ -294,6 +328,8 @@ CONNECT_LIMIT_S = 10.0
 IDLE_LIMIT_S = 4.0
 MAX_REPLY_MB = 32.0
 _RETRYABLE = {408, 409, 429}
+_NOT_FOUND = {404, 405}
+WITHOUT_TLS = "it does not speak TLS"
 
 
 class EndpointClient:
@@ -342,7 +378,8 @@ class EndpointClient:
         self._ssl_context = ssl.create_default_context()
         self._writer = BodyWriter(model, max_tokens, temperature, form.left_out)
         self._reader = ReplyReader(self.api_base, api_key, *form.secrets)
-        self._check = ServerCheck(model, self.api_base, self._reader, role)
+        has_key = bool(api_key or form.headers or form.query)
+        self._check = ServerCheck(model, self.api_base, self._reader, role, has_key)
         # `Omit` keeps out what openai would add of itself.
         self._headers: dict[str, str | Omit] = {
             "Content-Type": "application/json",
@@ -384,11 +421,46 @@ class EndpointClient:
             # What gave no list within seconds gets no minute for an answer.
             limit_s = SILENT_TRY_LIMIT_S if listing.lost else TRY_LIMIT_S
             error = await self._try(client, limit_s)
+            if listing.problem and error is not None:
+                await self._look_around(client, listing, error)
         if listing.lost and error is not None and error.kind in _LOST:
             raise self._check.no_server(listing.lost)
         if listing.moved and isinstance(error, _MovedError):
             raise VlmEvalError(listing.moved)
         self._learned.announce(self._check.explain(listing, error))
+
+    async def _look_around(
+        self, client: AsyncOpenAI, listing: Listing, error: RequestError
+    ) -> None:
+        """Raise `VlmEvalError` if the API is there under a similar address.
+
+        A key goes only where it was to go: no further than to another path.
+        """
+        if self.api_base.startswith("https:"):
+            if listing.lost == WITHOUT_TLS:
+                raise self._check.other_scheme()
+        elif (listing.status == 400 or listing.lost in _MAYBE_TLS) and (
+            await speaks_tls(self.api_base)
+        ):
+            raise self._check.other_scheme()
+        if error.status in _NOT_FOUND or error.kind == "protocol":
+            for base in nearby_bases(self.api_base):
+                if await self._lists_models(client, base):
+                    raise self._check.other_path(listing, base)
+
+    async def _lists_models(self, client: AsyncOpenAI, base: str) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_LIMIT_S):
+                body = await client.get(
+                    f"{base}/models",
+                    cast_to=bytes,
+                    options={"headers": self._headers},
+                )
+        except (TimeoutError, APIConnectionError, APIStatusError):
+            return False
+        except (aiohttp.ClientError, ReplyTooLargeError):
+            return False
+        return bool(self._check.read_models(body).entries)
 
     async def _list_models(self, client: AsyncOpenAI) -> Listing:
         try:
@@ -658,7 +730,9 @@ class EndpointClient:
                 kind="filtered",
                 status=status,
             )
-        text = f"{self.api_base} answered {status}: {words}"
+        # Where nothing is, the whole address tells what is wrong with it.
+        url = self.api_base + ("/chat/completions" if status in _NOT_FOUND else "")
+        text = f"{url} answered {status}: {words}"
         refusal = None
         if status in {400, 422}:
             refusal = read_refusal(content, limit_name)
@@ -710,6 +784,14 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+# What comes of a request without TLS where it is wanted; some servers answer 400.
+_MAYBE_TLS = {
+    os.strerror(errno.ECONNRESET),
+    *(words for kind, words in _REASONS if kind is aiohttp.ServerDisconnectedError),
+    *(words for kind, words in _REASONS if kind is aiohttp.ClientResponseError),
+}
+
+
 def _reason(error: BaseException) -> str:
     """Return the cause of a lost connection in the system's words where it has any.
 
@@ -726,11 +808,17 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, UnreadableBodyError):  # words of our own
             return str(cause)
     last = causes[-1]
+    if any(map(is_without_tls, causes)):
+        return WITHOUT_TLS
     if isinstance(last, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted: {last.verify_message}; SSL_CERT_FILE "
             "names the file of one that is"
         )
+    if isinstance(last, ssl.SSLError):
+        # Its number is one of OpenSSL's own.
+        words = getattr(last, "reason", None) or "error"
+        return f"no TLS connection: {words.replace('_', ' ').lower()}"
     number = last.errno if isinstance(last, OSError) else None
     if number is not None and number in errno.errorcode:
         return os.strerror(number)

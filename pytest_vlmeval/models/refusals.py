@@ -16,6 +16,8 @@ from http import HTTPStatus
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
+from pytest_vlmeval.models.client import OutageError
+
 if TYPE_CHECKING:
     from pytest_vlmeval.models.client import RequestError
 
@@ -126,6 +128,9 @@ def _param_and_words(body: bytes) -> tuple[str, str]:
 
 # As many samples in a row that are refused alike, and the dataset is asked no further.
 MOST_REFUSALS = 10
+# As many samples for which there is nothing at the address, none of them answered, and
+# the run ends.
+MOST_NOT_FOUND = 5
 # From so many on a sample is asked alone at once, as each refusal is confirmed alone.
 ALONE_FROM = 3
 
@@ -139,6 +144,10 @@ SHORTER = "Let the server take longer requests"
 _OTHERS = (
     "a prompt beyond the server's context length, a model without a chat template. The "
     "server's log says more."
+)
+NOT_THERE = (
+    "No request was answered otherwise. Stopping. Give the base URL of the API with "
+    "--vlm-api-base; it mostly ends in /v1."
 )
 CAUSES = (
     "Likely causes: images too large (--vlm-max-pixels=PIXELS makes them smaller), "
@@ -272,6 +281,8 @@ class Refusals:
         self._announce = announce
         self._rows: dict[str, _Row] = {}
         self._given_up: dict[str, str] = {}
+        self._answered = False
+        self._not_found: set[tuple[str, str]] = set()
         # One is confirmed at a time, so that none is sent after the last that counts.
         self.confirming = asyncio.Lock()
 
@@ -286,6 +297,7 @@ class Refusals:
 
     def note_answer(self, fingerprint: str) -> None:
         """Take in that a sample was answered."""
+        self._answered = True
         self._rows.pop(fingerprint, None)
 
     def note_refusal(
@@ -296,9 +308,16 @@ class Refusals:
         *,
         has_images: bool = True,
     ) -> None:
-        """Take in that a sample failed; what is no refusal neither counts nor ends."""
+        """Take in that a sample failed; what is no refusal neither counts nor ends.
+
+        Raises `OutageError` if there is nothing at the address.
+        """
         if error.kind != "status" or error.retryable:
             return
+        if error.status == HTTPStatus.NOT_FOUND and not self._answered:
+            self._not_found.add((fingerprint, index))
+            if len(self._not_found) == MOST_NOT_FOUND:
+                raise OutageError(f"{str(error).rstrip('.')}. {NOT_THERE}")
         words = _words_of(error)
         row = self._rows.get(fingerprint)
         if row is None or not row.takes(error.status, words):

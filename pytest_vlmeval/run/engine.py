@@ -162,9 +162,13 @@ class Asker:
                 delay_s = next(delays, None) if error.retryable else None
                 if delay_s is None:
                     if refusals:
-                        refusals.note_refusal(
-                            fingerprint, index, error, has_images=request.has_images
-                        )
+                        try:
+                            refusals.note_refusal(
+                                fingerprint, index, error, has_images=request.has_images
+                            )
+                        except OutageError as outage:
+                            self._pool.break_off(str(outage))
+                            raise
                     return self._fail(fingerprint, index, attempts, attempt, request)
             async with self._pool.lent_place() if lends else nullcontext():
                 await self._pool.pause(delay_s)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
-import subprocess
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +16,8 @@ from pytest_vlmeval.datasets.hub import bring_repository
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.environment import LIGHT, VIDEO
 from pytest_vlmeval.settings.groups import choose_hubs
+from tests.support.certificates import Certificate
+from tests.support.certificates import certificate as certificate
 from tests.support.download_calls import CONTENT, MD5, fail, fetch, table
 from tests.support.file_server import run_file_server
 from tests.support.hub_server import HubServer, run_hub_server
@@ -31,35 +31,6 @@ NOT_TRUSTED = (
     r"\(its certificate is not trusted: self-signed certificate; SSL_CERT_FILE names "
     r"the file of one that is\)"
 )
-
-
-class Certificate(NamedTuple):
-    """A certificate that nobody but its maker trusts, and a server's use of it."""
-
-    file: Path
-    context: ssl.SSLContext
-
-
-@pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Certificate:
-    """Make a certificate of this machine's own, valid for two days."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    file, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
-            *("-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(file)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file, key)
-    return Certificate(file, context)
 
 
 @pytest.mark.parametrize("role", ["model", "judge"])

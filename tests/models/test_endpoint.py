@@ -376,7 +376,8 @@ def test_what_may_pass_another_time(
 ) -> None:
     error = error_by(server, status=status, message="because")
     assert facts(error) == ("status", status, retryable)
-    assert str(error) == f"{server.url} answered {status}: because"
+    path = "/chat/completions" if status == 404 else ""
+    assert str(error) == f"{server.url}{path} answered {status}: because"
 
 
 @pytest.mark.parametrize(
@@ -401,7 +402,8 @@ def test_says_the_servers_words(
     server: ServerProcess, rule: dict[str, object], words: str
 ) -> None:
     error = error_by(server, **rule)
-    assert str(error) == f"{server.url} answered {rule['status']}: {words}"
+    path = "/chat/completions" if rule["status"] == 404 else ""
+    assert str(error) == f"{server.url}{path} answered {rule['status']}: {words}"
 
 
 def test_unknown_model(server: ServerProcess) -> None:

@@ -117,16 +117,16 @@ def test_server_without_models(server: ServerProcess) -> None:
     [(401, f"invalid key {KEY}"), (403, "forbidden"), (400, "API key error")],
 )
 @pytest.mark.parametrize("api_key", [None, KEY])
-def test_key_is_refused(
+def test_a_key_is_missing_or_refused(
     server: ServerProcess, status: int, message: str, api_key: str | None
 ) -> None:
     rule = {"status": status, "message": message}
     server.control(rules=[{**rule, "path": "/models"}, rule])
     said = message.replace(KEY, "***") if api_key else message
+    wrong = "refuses the API key" if api_key else "requires an API key"
     assert complaint(server.url, api_key=api_key) == (
-        f"The server at {server.url} refuses the API key, or the lack of one: it "
-        f"answered {status} ({said}). Set VLM_API_KEY, or give a file that holds the "
-        "key with --vlm-api-key-file."
+        f"The server at {server.url} {wrong}: it answered {status} ({said}). Set "
+        "VLM_API_KEY, or give a file that holds the key with --vlm-api-key-file."
     )
 
 
@@ -145,7 +145,7 @@ def test_only_a_403_may_be_of_the_list_alone(
             "answered, so that the run goes on."
         ]
     else:
-        assert "refuses the API key" in complaint(server.url)
+        assert "requires an API key" in complaint(server.url)
     assert len(server.requests()) == asked
 
 
@@ -297,11 +297,11 @@ def test_a_refusal_of_the_small_request_alone_stops_nothing(
     [
         (
             {"status": 404, "shape": "detail", "message": "Not Found"},
-            "{url}/models answered 404 (body: Not Found), and a request to "
-            "{url}/chat/completions was refused: {url} answered 404: body: Not Found. "
-            "Either this is not the base URL of an OpenAI-compatible API, which mostly "
-            "ends in /v1: give it with --vlm-api-base. Or the server does not serve "
-            "'tiny-vlm': give the name with --vlm-model.",
+            "{url}/models answered 404 (body: Not Found), and {url}/chat/completions "
+            "answered 404: body: Not Found. Either this is not the base URL of an "
+            "OpenAI-compatible API, which mostly ends in /v1: give it with "
+            "--vlm-api-base. Or the server does not serve 'tiny-vlm': give the name "
+            "with --vlm-model.",
         ),
         (
             {"status": 503, "shape": "plain", "message": "loading"},
@@ -336,9 +336,8 @@ def test_a_key_that_only_the_request_needs(server: ServerProcess) -> None:
         ]
     )
     assert complaint(server.url) == (
-        f"The server at {server.url} refuses the API key, or the lack of one: it "
-        "answered 401 (no key). Set VLM_API_KEY, or give a file that holds the key "
-        "with --vlm-api-key-file."
+        f"The server at {server.url} requires an API key: it answered 401 (no key). "
+        "Set VLM_API_KEY, or give a file that holds the key with --vlm-api-key-file."
     )
 
 
