@@ -509,6 +509,20 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a session was started: at which commit, by which command, with what.
+
+    `revision` is "" outside of git, with "-dirty" if the folder is changed. `command`
+    holds no key, and is "" where Python code started the session. `versions` maps the
+    names of Python and of packages to theirs.
+    """
+
+    revision: str = ""
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedAttempt:
     """A request that got no answer, whether or not a later one did.
 

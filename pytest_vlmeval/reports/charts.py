@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from pytest_vlmeval.reports.record import Outcome
-from pytest_vlmeval.reports.summary import Bin, Share
+from pytest_vlmeval.reports.summary import LEVEL_TEXT, Bin, Share
 
 if TYPE_CHECKING:
     from pytest_vlmeval.run.store.runs import PastScore
@@ -76,7 +76,7 @@ def score_chart(
     if interval is not None:
         low, high = interval
         shapes.append(_rect(at(low), middle - 3, at(high) - at(low), 6, "interval"))
-        label += f", 95 % interval {low:.2f} to {high:.2f}"
+        label += f", {LEVEL_TEXT} interval {low:.2f} to {high:.2f}"
     if before is not None:
         shapes.append(_line(at(before), 3, at(before), 19, "before"))
         label += f", before {before:.2f}"
@@ -98,7 +98,8 @@ def outcome_chart(counts: Mapping[Outcome, int]) -> Markup:
 
 def share_chart(share: Share) -> Markup:
     """Draw a share as a bar, with its interval as a line."""
-    label = f"{share.value:.0%}, 95 % interval {share.low:.0%} to {share.high:.0%}"
+    bounds = f"{LEVEL_TEXT} interval {share.low:.0%} to {share.high:.0%}"
+    label = f"{share.value:.0%}, {bounds}"
     shapes = [
         _rect(0, 3, 200, 8, "track"),
         _rect(0, 3, 200 * share.value, 8, "share-bar"),

@@ -146,7 +146,7 @@ def list_runs(store: Store) -> str:
         sessions = store.sessions(run.run_id)
         when = sessions[0].created_at if sessions else run.created_at
         time = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        commit = sessions[0].revision if sessions else ""
+        commit = sessions[0].start.revision if sessions else ""
         # Of each dataset what scored it last: sessions are the newest first.
         scorers = {
             entry.dataset: each.plan.scorer

@@ -22,7 +22,12 @@ from pytest_vlmeval.models.open import BACKENDS
 from pytest_vlmeval.records import NO_REPLY
 from pytest_vlmeval.reports.flips import flips_of_dataset, write_flips
 from pytest_vlmeval.reports.html import write_whole
-from pytest_vlmeval.reports.summary import Summary, score_before, summarize
+from pytest_vlmeval.reports.summary import (
+    LEVEL_TEXT,
+    Summary,
+    score_before,
+    summarize,
+)
 from pytest_vlmeval.reports.wording import escape_markdown, write_markdown
 from pytest_vlmeval.sandbox.rows import FILE, read_texts
 
@@ -34,7 +39,8 @@ if TYPE_CHECKING:
 def format_summary(report: RunReport) -> str:
     """Return the page."""
     when = datetime.fromtimestamp(report.began_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    commit = f", commit `{report.revision}`" if report.revision else ""
+    revision = report.start.revision
+    commit = f", commit `{revision}`" if revision else ""
     lines = [
         f"# {escape_markdown(report.model)}",
         "",
@@ -42,7 +48,8 @@ def format_summary(report: RunReport) -> str:
     ]
     if report.compared_with:
         lines[-1] += f", compared with {escape_markdown(report.compared_with)}"
-    headings = ["dataset", "metric", "score", "95 % interval", "answered", "right"]
+    interval = f"{LEVEL_TEXT} interval"
+    headings = ["dataset", "metric", "score", interval, "answered", "right"]
     if report.compared_with:
         headings += ["before", "lost", "won"]
     summaries = [(each, summarize(each)) for each in report.datasets]
@@ -222,7 +229,7 @@ def as_results(report: RunReport) -> dict[str, Any]:
             "model": report.model,
             "settings": dict(report.settings),
             "began_at": datetime.fromtimestamp(report.began_at, UTC).isoformat(),
-            "commit": report.revision or None,
+            "commit": report.start.revision or None,
             "scorer": report.scorer,
             "compared_with": report.compared_with or None,
         },

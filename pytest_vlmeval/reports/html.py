@@ -18,25 +18,31 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import PromptPart, parts_of
+from pytest_vlmeval.records import GateResult, PromptPart, parts_of
 from pytest_vlmeval.reports import charts
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 from pytest_vlmeval.reports.summary import (
+    LEVEL_TEXT,
     OUTCOMES,
+    USELESS,
+    by_urgency,
+    conclude,
+    count_endpoints,
     score_before,
     summarize,
     total,
 )
-from pytest_vlmeval.reports.wording import describe_account, describe_check
+from pytest_vlmeval.reports.wording import CAUSES, describe_account, describe_check
 from pytest_vlmeval.sandbox.environment import write_held
 
 MEGABYTE = 1_000_000
@@ -205,16 +211,19 @@ def _index(
     categories = sorted({s.category for _, s in rows if s.category is not None})
     place = {name: number for number, name in enumerate(datasets)}
     kind = {name: number for number, name in enumerate(categories)}
+    causes = list(CAUSES)
     return {
         "part": PART,
         "datasets": datasets,
         "categories": categories,
         "outcomes": list(OUTCOMES),
+        "causes": [[name, *words] for name, words in CAUSES.items()],
         "comparedWith": report.compared_with,
         "model": report.model,
         "dataset": [place[dataset.dataset] for dataset, _ in rows],
         "id": [sample.index for _, sample in rows],
         "outcome": [OUTCOMES.index(sample.outcome) for _, sample in rows],
+        "cause": [causes.index(s.cause) if s.cause else -1 for _, s in rows],
         "cutOff": [int(sample.is_cut_off) for _, sample in rows],
         "category": [kind.get(s.category or "", -1) for _, s in rows],
         "flip": [sample.flip for _, sample in rows],
@@ -223,6 +232,7 @@ def _index(
         "question": [_brief(_question(sample)) for _, sample in rows],
         "answer": [_brief(_said(sample)) for _, sample in rows],
         "reference": [_brief(sample.reference or "") for _, sample in rows],
+        "was": [_brief(_said_before(sample)) for _, sample in rows],
         "ms": [round(s.answer.latency_ms) if s.answer else 0 for _, s in rows],
     }
 
@@ -242,6 +252,11 @@ def _said(sample: SampleReport) -> str:
         return ""
     answer = sample.answer
     return answer.error if answer.replies == ("",) else answer.cell
+
+
+def _said_before(sample: SampleReport) -> str:
+    """Return the other answer to a sample that changed, "" for any other."""
+    return sample.before.text if sample.before is not None and sample.flip else ""
 
 
 def _first_image(sample: SampleReport, numbers: Mapping[str, int]) -> int:
@@ -323,7 +338,7 @@ def _cut(text: str) -> str:
 
 
 # In the order in which they run.
-SCRIPTS = ("data.js", "samples.js", "sheet.js", "main.js")
+SCRIPTS = ("data.js", "samples.js", "gallery.js", "sheet.js", "main.js")
 # What no HTML may hold: controls, halves of pairs of UTF-16, non-characters.
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
@@ -364,6 +379,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"time": _time, "number": _number, "duration": _duration}
+    environment.filters["address"] = _address
     environment.globals["charts"] = charts
     environment.globals["describe_check"] = describe_check
     environment.globals["describe_account"] = describe_account
@@ -371,16 +387,22 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]
     gates = [gate for each in report.datasets for gate in each.gates]
+    figures = total([summary for _, summary in datasets])
     return environment.get_template("report.html.j2").render(
         report=report,
         datasets=datasets,
-        gates=[gate for gate in gates if not gate.is_note],
-        counted=[gate for gate in gates if gate.counts],
+        gates=by_urgency(gate for gate in gates if not gate.is_note),
+        conclusion=conclude(report, figures),
+        endpoints=count_endpoints(report),
+        found_lost=_find_lost(report),
+        most_linked=MOST_LINKED,
+        split_message=_split_message,
+        level=LEVEL_TEXT,
         notes=[gate.message for gate in gates if gate.is_note],
         judges=sorted({each.score.judge for each in report.datasets if each.score}),
         score_before=score_before,
         shows_before=any(score_before(each) is not None for each in report.datasets),
-        total=total([summary for _, summary in datasets]),
+        total=figures,
         data=pack_report(report, images),
         images=images,
         max_mb=max_mb,
@@ -389,6 +411,76 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
         script=script,
         script_hash=_hash(script),
     )
+
+
+# So many samples of a gate are links of their own; one more leads to all of them.
+MOST_LINKED = 100
+
+
+class Lost(NamedTuple):
+    """The samples that a gate is about: `indexes` of those, and what shows them all."""
+
+    title: str
+    indexes: Sequence[str]
+    filters: Mapping[str, str]
+
+
+def _find_lost(report: RunReport) -> Callable[[GateResult], Sequence[Lost]]:
+    """Return what finds the samples that made a gate what it is."""
+    datasets = {each.dataset: each for each in report.datasets}
+
+    def lost(gate: GateResult) -> Sequence[Lost]:
+        samples = datasets[gate.dataset].samples
+        if gate.gate == "baseline":
+            wanted = {
+                "lost: right before, not now": {"flip": "regressed"},
+                "gained": {"flip": "fixed"},
+            }
+        elif gate.gate == "threshold":
+            wanted = {"not right": {"cause": "any"}}
+        elif gate.metric == "cut off":
+            wanted = {"cut off": {"outcome": "cut_off"}}
+        elif gate.metric == "judged":
+            wanted = {"undecided": {"outcome": "undecided"}}
+        else:
+            wanted = {"without a usable answer": {"cause": "useless"}}
+        found = (
+            Lost(title, [each.index for each in samples if _is_of(each, which)], which)
+            for title, which in wanted.items()
+        )
+        return [each for each in found if each.indexes]
+
+    return lost
+
+
+def _is_of(sample: SampleReport, filters: Mapping[str, str]) -> bool:
+    """Return whether the page's filters show a sample."""
+    match filters:
+        case {"flip": flip}:
+            return sample.flip == flip
+        case {"outcome": "cut_off"}:
+            return sample.is_cut_off
+        case {"outcome": outcome}:
+            return sample.outcome == outcome
+        case {"cause": "useless"}:
+            return sample.outcome in USELESS
+    return sample.cause is not None
+
+
+_FACT = re.compile(r"  ([a-z][a-z ]*?)  +(\S.*)")
+
+
+def _split_message(message: str) -> tuple[str, Sequence[tuple[str, str]]]:
+    """Return what a gate says, and the figures that follow it in two columns."""
+    lines = message.splitlines()
+    facts = [(line, _FACT.fullmatch(line)) for line in lines]
+    said = "\n".join(line for line, fact in facts if fact is None)
+    return said, [(fact[1], fact[2]) for _, fact in facts if fact is not None]
+
+
+def _address(parameters: Mapping[str, str]) -> str:
+    """Return the address of a part of the page: what stands behind its `#`."""
+    return f"#{urlencode(parameters, safe='/')}"
 
 
 def _read(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_vlmeval.datasets.prepare import find_prepared, read_samples_of
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.gates.baseline_file import read_baseline
+from pytest_vlmeval.gates.baseline_file import DIGITS, read_baseline
 from pytest_vlmeval.models.endings import is_cut_off
 from pytest_vlmeval.records import (
     Answer,
@@ -20,6 +20,7 @@ from pytest_vlmeval.records import (
     Sample,
     Score,
     Setting,
+    Start,
     Turn,
     Verdict,
     is_right,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.run.store.runs import PastScore, StoredSession
 
+# So many runs are looked through for the answers of a baseline, the newest first.
+MOST_RECALLED = 5
 Outcome = Literal[
     "correct",
     "wrong",
@@ -45,7 +48,21 @@ Outcome = Literal[
     "missing",
 ]
 Flip = Literal["regressed", "fixed", ""]
-# A graded verdict is right from here on, as in the items.
+# Why a sample counts for nothing: in one word, the first that is true.
+Cause = Literal[
+    "failed",
+    "aborted",
+    "refused",
+    "filtered",
+    "empty",
+    "missing",
+    "judge_failed",
+    "judge_unclear",
+    "unanswerable",
+    "cut_off",
+    "unread",
+    "wrong",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +111,23 @@ class SampleReport:
         return self.answer is not None and is_cut_off(self.answer.finish_reason)
 
     @property
+    def cause(self) -> Cause | None:
+        """Why it counts for nothing; None if it is right, or has no verdict."""
+        outcome, verdict = self.outcome, self.verdict
+        if outcome == "correct" or outcome == "unscored":
+            return None
+        if outcome == "undecided":
+            unclear = verdict is not None and verdict.state == "judge_unclear"
+            return "judge_unclear" if unclear else "judge_failed"
+        if outcome != "wrong" or verdict is None:
+            return None if outcome == "wrong" else outcome
+        if verdict.why_lost:
+            return "unanswerable"
+        if self.is_cut_off:
+            return "cut_off"
+        return "unread" if verdict.unread else "wrong"
+
+    @property
     def flip(self) -> Flip:
         """Whether it was right before and is not now, or the other way round."""
         if self.before is None:
@@ -123,9 +157,10 @@ class DatasetReport:
 
     `checksum` is the MD5 of its file and `version` which of several published ones it
     is, "" where one is known. `folder` is that of the prepared dataset, None where it
-    is gone. `no_score` says why `score` is None. `by_judge` are the scores of several
-    judges, `past` all scores of this very data in the store, newest first. `gates` is
-    what the gates of the session found, `origins` which of the answers it asked itself.
+    is gone. `no_score` says why `score` is None, and `failed_to_score` whether that is
+    an error. `by_judge` are the scores of several judges, `past` all scores of this
+    very data in the store, newest first. `gates` is what the gates of the session
+    found, `origins` which of the answers it asked itself.
     """
 
     dataset: str
@@ -137,6 +172,7 @@ class DatasetReport:
     folder: Path | None = None
     score: Score | None = None
     no_score: str = ""
+    failed_to_score: bool = False
     by_judge: tuple[Score, ...] = ()
     origins: Origins = field(default_factory=Origins)
     past: tuple[PastScore, ...] = ()
@@ -160,9 +196,9 @@ class RunReport:
     """A run as reports show it.
 
     `settings` is what tells the run apart. `began_at` is that of the newest session,
-    in seconds since 1970; `revision` the commit it was started at. `exchanges` are
-    by their numbers in the store, `account` is what it cost. `compared_with` names
-    what `before` is of.
+    in seconds since 1970, and `start` how that was started. `exchanges` are by their
+    numbers in the store, `account` is what it cost. `compared_with` names what
+    `before` is of.
     """
 
     version: str
@@ -170,7 +206,7 @@ class RunReport:
     model: str
     settings: Mapping[str, Setting | None]
     began_at: float
-    revision: str
+    start: Start
     scorer: str
     datasets: tuple[DatasetReport, ...]
     exchanges: Mapping[int, Exchange] = field(default_factory=dict)
@@ -190,13 +226,7 @@ def compare(report: RunReport, other: RunReport) -> RunReport:
         match = theirs.get((dataset, sample.index))
         if match is None:
             return sample
-        before = Before(
-            outcome=match.outcome,
-            value=match.value,
-            text=match.answer.cell if match.answer else "",
-            extracted=match.verdict.extracted if match.verdict else None,
-        )
-        return replace(sample, before=before)
+        return replace(sample, before=as_before(match))
 
     datasets = tuple(
         replace(each, samples=tuple(compared(each.dataset, s) for s in each.samples))
@@ -204,6 +234,16 @@ def compare(report: RunReport, other: RunReport) -> RunReport:
     )
     name = f"{other.model} ({other.run_id})"
     return replace(report, datasets=datasets, compared_with=name)
+
+
+def as_before(sample: SampleReport) -> Before:
+    """Return a sample as what another one is compared with."""
+    return Before(
+        outcome=sample.outcome,
+        value=sample.value,
+        text=sample.answer.cell if sample.answer else "",
+        extracted=sample.verdict.extracted if sample.verdict else None,
+    )
 
 
 def with_baseline(dataset: DatasetReport) -> DatasetReport:
@@ -268,7 +308,7 @@ class _Loader:
             self._dataset(session, entry, past)
             for session, entry in _widest(sessions).values()
         )
-        datasets = tuple(map(with_baseline, datasets))
+        datasets = tuple(self._recall(with_baseline(each), run_id) for each in datasets)
         compared = any(each.before for set_ in datasets for each in set_.samples)
         newest = sessions[0] if sessions else None
         return RunReport(
@@ -277,13 +317,42 @@ class _Loader:
             model=run.model,
             settings=run.settings,
             began_at=newest.created_at if newest else run.created_at,
-            revision=newest.revision if newest else "",
+            start=newest.start if newest else Start(),
             scorer=newest.plan.scorer if newest else "",
             datasets=datasets,
             exchanges=self._exchanges(datasets),
             account=self._account(sessions, datasets),
             compared_with="the baseline" if compared else "",
         )
+
+    def _recall(self, dataset: DatasetReport, run_id: str) -> DatasetReport:
+        """Add the answers of the baseline to samples that changed, if they are stored.
+
+        A baseline has verdicts alone. Its answers are those of another run of the very
+        same data, with the very same verdicts.
+        """
+        if not any(each.flip for each in dataset.samples):
+            return dataset
+        before = {s.index: s.before for s in dataset.samples if s.before is not None}
+        others = dict.fromkeys(past.run_id for past in dataset.past)
+        for other in [name for name in others if name != run_id][:MOST_RECALLED]:
+            chosen = _widest(self._store.sessions(other)).get(dataset.dataset)
+            if chosen is None or chosen[1].fingerprint != dataset.fingerprint:
+                continue
+            theirs = {s.index: s for s in self._dataset(*chosen, ()).samples}
+            if theirs.keys() >= before.keys() and all(
+                round(theirs[index].value, DIGITS) == was.value
+                for index, was in before.items()
+            ):
+                found = {index: as_before(theirs[index]) for index in before}
+                return replace(
+                    dataset,
+                    samples=tuple(
+                        replace(each, before=found.get(each.index, each.before))
+                        for each in dataset.samples
+                    ),
+                )
+        return dataset
 
     def _account(
         self, sessions: Sequence[StoredSession], datasets: Sequence[DatasetReport]
@@ -323,6 +392,7 @@ class _Loader:
             score=score,
             no_score=entry.unscored
             or (str(found) if isinstance(found, VlmEvalError) else ""),
+            failed_to_score=not entry.unscored and isinstance(found, VlmEvalError),
             by_judge=find_scores_by_judge(board, entry),
             origins=board.origins(),
             past=tuple(each for each in past if each.fingerprint == entry.fingerprint),

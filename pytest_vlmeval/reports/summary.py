@@ -6,17 +6,26 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.models.endings import find_ending
 from pytest_vlmeval.records import (
+    NO_GATE,
     UNANSWERED,
+    GateOutcome,
+    GateResult,
     Score,
     wilson,
 )
-from pytest_vlmeval.reports.record import DatasetReport, Outcome, SampleReport
+from pytest_vlmeval.reports.record import (
+    DatasetReport,
+    Outcome,
+    RunReport,
+    SampleReport,
+)
 
 BINS = 16
 
@@ -83,8 +92,12 @@ def _edges(low: float, high: float) -> list[float]:
     return [*(low + step * number for number in range(BINS)), high]
 
 
-# Of all intervals that reports show.
-LEVEL = 0.95
+# Of all intervals that reports show: that of the gates, each bound of which holds with
+# a confidence of 95 %.
+LEVEL = 0.9
+LEVEL_TEXT = f"{100 * LEVEL:g} %"
+# Outcomes without a usable answer.
+USELESS: tuple[Outcome, ...] = ("empty", "filtered", "refused", "aborted", "failed")
 OUTCOMES: tuple[Outcome, ...] = (
     "correct",
     "wrong",
@@ -108,7 +121,7 @@ _OPTION = re.compile(r"[A-Z]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A part of a whole, with its 95 % confidence interval, all from 0 to 1."""
+    """A part of a whole, with its confidence interval (`LEVEL`), all from 0 to 1."""
 
     part: float
     whole: int
@@ -303,6 +316,72 @@ def total(summaries: Sequence[Summary]) -> Total:
         compared=sum(each.compared for each in summaries),
         regressed=sum(each.regressed for each in summaries),
         fixed=sum(each.fixed for each in summaries),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """What a run comes to: how its report begins.
+
+    `state` is "failed" if a test of the run fails for one of the reasons given here,
+    else "passed" if gates were set, and "ungated" if none was. `gates` describes the
+    gates, `failing` are those that fail the run; the numbers count samples, and
+    datasets whose scoring failed.
+    """
+
+    state: Literal["failed", "passed", "ungated"]
+    gates: str
+    failing: tuple[GateResult, ...]
+    unusable: int
+    undecided: int
+    missing: int
+    unscored: int
+
+
+def conclude(report: RunReport, found: Total) -> Conclusion:
+    """Return what a run comes to; `found` are its figures."""
+    gates = [gate for each in report.datasets for gate in each.gates if gate.counts]
+    outcomes = Counter(gate.outcome for gate in gates)
+    is_set = any(gate.is_set or gate.outcome != "passed" for gate in gates)
+    failing = tuple(gate for gate in gates if gate.fails)
+    words = [f"{outcomes['passed']} of {len(gates)} gates passed"]
+    if outcomes["inconclusive"]:
+        words.append(f"{outcomes['inconclusive']} inconclusive")
+    unusable = sum(found.counts.get(each, 0) for each in USELESS)
+    unscored = sum(each.failed_to_score for each in report.datasets)
+    undecided, missing = (
+        found.counts.get(each, 0) for each in ("undecided", "missing")
+    )
+    state: Literal["failed", "passed", "ungated"] = "passed" if is_set else "ungated"
+    if failing or unusable or undecided or missing or unscored:
+        state = "failed"
+    return Conclusion(
+        state=state,
+        gates=", ".join(words) if is_set else NO_GATE,
+        failing=failing,
+        unusable=unusable,
+        undecided=undecided,
+        missing=missing,
+        unscored=unscored,
+    )
+
+
+# Gates that fail the run come first, then those that did not pass.
+_URGENCY: Mapping[GateOutcome, int] = {"failed": 1, "inconclusive": 2, "passed": 3}
+
+
+def by_urgency(gates: Iterable[GateResult]) -> list[GateResult]:
+    """Return gates in the order in which they are to be looked at."""
+    return sorted(gates, key=lambda it: 0 if it.fails else _URGENCY[it.outcome])
+
+
+def count_endpoints(report: RunReport) -> Mapping[str, int]:
+    """Count the answers of each endpoint, or model that runs here."""
+    return Counter(
+        sample.answer.endpoint
+        for dataset in report.datasets
+        for sample in dataset.samples
+        if sample.answer is not None and sample.answer.endpoint
     )
 
 

@@ -9,15 +9,42 @@ from pytest_vlmeval.errors import printable
 from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools, is_cut_off
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pytest_vlmeval.records import Account, Answer, Score, SpotCheck, Verdict
+    from pytest_vlmeval.reports.record import Cause
 
 # What the templates of most models that think read, Qwen's among them.
 NO_THINKING = '{"chat_template_kwargs": {"enable_thinking": false}}'
 NOT_COMPARED = "not checked: another command asked them at the same time"
 # Longer answers are shortened in reports; the store keeps them whole.
 LONGEST_SHOWN = 2_000
+
+
+# The titles of causes in reports, and what each means.
+CAUSES: Mapping[Cause, tuple[str, str]] = {
+    "failed": ("Failed requests", "The request got no answer. The error is shown."),
+    "aborted": ("Broken off", "The server ended the answer before it was complete."),
+    "refused": ("Refusals", "The reply declares itself a refusal."),
+    "filtered": ("Filtered", "A filter of the server stopped the answer."),
+    "empty": ("Empty answers", "The reply has no text that could be scored."),
+    "missing": ("Not asked", "The run ended before these samples were asked."),
+    "judge_failed": ("Judge failed", "The judge gave no reply."),
+    "judge_unclear": ("Judge unclear", "The judge gave no usable reply."),
+    "unanswerable": (
+        "No answer can be right",
+        "The data or the scoring of these samples accepts no answer.",
+    ),
+    "cut_off": (
+        "Cut off",
+        "The answer ended at the token limit; what there is of it is not right.",
+    ),
+    "unread": (
+        "No option named",
+        "No rule found an option in the answer, so it counts as wrong.",
+    ),
+    "wrong": ("Wrong", "The answer was read, and is not the reference."),
+}
 
 
 def align(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:

@@ -37,6 +37,7 @@ class Run:
     """What the tests of a session share.
 
     Until `begin` only datasets can be asked for; from then on answers and scores.
+    `command` is the command line without keys, "" where Python code started it.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Run:
         session_id: str,
         share: ProcessShare,
         announce: Callable[[str], None],
+        command: str = "",
     ) -> None:
         self.settings = settings
         self.choice = Choice(settings.data, lambda: self.library, settings.data_root)
         self._rows: dict[str, Sequence[IndexRow]] = {}
         self._with_references: dict[str, bool] = {}
         self._session_id = session_id
+        self._command = command
         self._share = share
         self._announce = announce
         self._servers = Servers(settings, session_id, announce)
@@ -168,6 +171,7 @@ class Run:
             replace(self.settings, local=local),
             self.library,
             session_id=self._session_id,
+            command=self._command,
             entries=entries,
             share=self._share,
             servers=self._servers,

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -18,7 +17,7 @@ from pytest_vlmeval.models.pool import AUTO_CEILING
 from pytest_vlmeval.records import Answer, Ask, Plan, PlanEntry, Score, Verdict
 from pytest_vlmeval.run.engine import Engine, Model
 from pytest_vlmeval.run.judge import create_judges
-from pytest_vlmeval.run.plan import find_revision, identify, tell_apart
+from pytest_vlmeval.run.plan import describe_start, identify, tell_apart
 from pytest_vlmeval.run.queue import Board, Queue, part_of
 from pytest_vlmeval.run.reuse import ReuseCheck
 from pytest_vlmeval.run.scoring import (
@@ -87,6 +86,7 @@ class Execution:
         library: Library,
         *,
         session_id: str,
+        command: str,
         entries: Sequence[PlanEntry],
         share: ProcessShare,
         servers: Servers,
@@ -104,7 +104,7 @@ class Execution:
         self._dividing = threading.Lock()
         scorer = library.scorer
         store = Store(settings.work_dir, settings.store, announce)
-        plan = self._open_run(store, scorer, session_id)
+        plan = self._open_run(store, scorer, session_id, command)
         owner = make_owner()
         store.join(owner, session_id, plan.run_id, share.number)
         self.board = board = Board(store, plan, session_id, owner=owner)
@@ -120,7 +120,9 @@ class Execution:
         self._scorer = Scorer(settings, library, board, self._judges)
         self.early = EarlyStops(settings, library, board, self._scorer)
 
-    def _open_run(self, store: Store, scorer: str, session_id: str) -> Plan:
+    def _open_run(
+        self, store: Store, scorer: str, session_id: str, command: str
+    ) -> Plan:
         """Find the run or make it, and record what the session needs of it."""
         settings = self.settings
         store.release_dead()
@@ -139,7 +141,8 @@ class Execution:
             repeats=settings.repeat,
             asks=settings.mode != "score",
         )
-        store.save_plan(session_id, plan, find_revision(Path.cwd()))
+        start = describe_start(settings, self.library, command)
+        store.save_plan(session_id, plan, start)
         return plan
 
     @property

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_vlmeval.datasets.catalog import locate_package
 from pytest_vlmeval.datasets.sampling import shuffle
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.models.open import backend_of
-from pytest_vlmeval.records import PlanEntry
+from pytest_vlmeval.records import PlanEntry, Start
 from pytest_vlmeval.sandbox.rows import FILE
 from pytest_vlmeval.settings.groups import AS_IT_IS
 from pytest_vlmeval.settings.option import OTHERS, dataset_name, is_table
@@ -223,6 +227,23 @@ def write_request(
     if prompting == AS_IT_IS:
         return request
     return replace(request, system=prompting.system_prompt, prompting=prompting)
+
+
+# What a served model's answers pass through, and what a model that runs here needs.
+PACKAGES = ("pytest-vlmeval", "pytest", "openai", "pillow")
+LOCAL_PACKAGES = ("torch", "transformers")
+
+
+def describe_start(settings: Settings, library: Library, command: str) -> Start:
+    """Return how a session is started, by a command without keys or by none."""
+    package = locate_package(library.environment.python, settings.cache_dir)
+    more = LOCAL_PACKAGES if backend_of(settings).is_ours else ()
+    versions = {"Python": platform.python_version(), "ms-vlmeval": package.version}
+    for name in (*PACKAGES, *more):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    revision = find_revision(Path.cwd())
+    return Start(revision=revision, command=command, versions=versions)
 
 
 LIMIT_S = 5.0

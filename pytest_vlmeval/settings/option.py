@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -348,6 +348,36 @@ def hide_password(text: str) -> str:
     text = re.sub(r"(?i)(https?://)[^/?#\s,:@]+@", r"\1***@", text)
     text = re.sub(r"(?i)(https?://[^\s,?#]*)[?#][^\s,]*", r"\1?***", text)
     return re.sub(r"(?i)\b(password|passwd)=[^&\s]*", r"\1=***", text)
+
+
+_KEY = r"(?:\w+[-_.])*(?:key|secret|token|password|passwd|authorization)(?:[-_.]\w+)*"
+_KEY_NAME = re.compile(rf"-*{_KEY}", re.IGNORECASE)
+# A key in JSON or YAML, by its name: up to the end of its text.
+_KEY_INSIDE = re.compile(
+    rf"""(\b{_KEY}["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,}}]+)""",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"\b(?:hf_[\w-]{8,}|sk-[\w-]{16,})")
+
+
+def hide_keys(arguments: Sequence[str]) -> list[str]:
+    """Return a command line without what is, or may be, a key or a password.
+
+    Known are the names of options, of ini values (-o) and of members in JSON, the
+    beginnings of some keys, and passwords in URLs.
+    """
+    found = []
+    is_key = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if is_key and not argument.startswith("-"):
+            argument = "***"
+        elif equals and _KEY_NAME.fullmatch(name):
+            argument = f"{name}=***"
+        is_key = not equals and name.startswith("-") and bool(_KEY_NAME.fullmatch(name))
+        argument = _KEY_INSIDE.sub(r"\1***", argument)
+        found.append(hide_password(_TOKEN.sub("***", argument)))
+    return found
 
 
 @takes("an http or https URL without a password, or a folder that exists", "URL|DIR")

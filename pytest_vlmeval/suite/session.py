@@ -6,6 +6,7 @@ Under xdist every worker has one; the controller has none and reads the store.
 from __future__ import annotations
 
 import secrets
+import shlex
 import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,6 +25,7 @@ from pytest_vlmeval.datasets.unscored import (
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.reports.screen import Relay, Screen
 from pytest_vlmeval.settings import Settings, load_from
+from pytest_vlmeval.settings.option import hide_keys
 from pytest_vlmeval.settings.sources import Sources, pytest_sources
 from pytest_vlmeval.settings.table import BY_NAME, COMMANDS
 from pytest_vlmeval.suite.attachments import register_attachments
@@ -141,11 +143,19 @@ def get_run(config: pytest.Config) -> Run:
         config.stash[RUN_KEY] = run = Run(
             get_settings(config),
             session_id=get_session_id(config),
+            command=shlex.join(hide_keys(arguments_of(config))),
             share=_share(config),
             announce=config.stash[SCREEN_KEY].announce,
         )
         config.pluginmanager.register(Interruption(run), "vlmeval-interruption")
     return config.stash[RUN_KEY]
+
+
+def arguments_of(config: pytest.Config) -> list[str]:
+    """Return the command line of the session, of whatever process of it."""
+    # A worker of xdist is told what its controller was called with.
+    called = getattr(config, "workerinput", {}).get("mainargv")
+    return ["pytest", *(called[1:] if called else config.invocation_params.args)]
 
 
 def _share(config: pytest.Config) -> ProcessShare:

@@ -10,9 +10,9 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.baseline_file import read_baseline, unusable, write_baseline
+from pytest_vlmeval.suite.session import arguments_of
 
 if TYPE_CHECKING:
-    import pytest
     from syrupy.assertion import SnapshotAssertion
     from syrupy.location import PyTestLocation
     from syrupy.types import SnapshotIndex
@@ -95,7 +95,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     )
     if gate.lacking:
         return gate.incomplete(updating=updating)
-    command = command_of(config)
+    command = shlex.join(arguments_of(config))
     if not there and not updating and not gate.is_needed:
         return gate.missing(command)
     comparison = HeldScore(gate, updating=updating, command=command)
@@ -110,11 +110,3 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
         if execution.exception is not None:
             raise execution.exception
     return comparison.result or gate.missing(command)
-
-
-def command_of(config: pytest.Config) -> str:
-    """Return the command that started the session, of whatever process of it."""
-    # A worker of xdist is told what its controller was called with.
-    called = getattr(config, "workerinput", {}).get("mainargv")
-    arguments = called[1:] if called else config.invocation_params.args
-    return shlex.join(["pytest", *arguments])

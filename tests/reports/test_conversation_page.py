@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from pytest_vlmeval.records import Answer, PromptPart, Said
+from pytest_vlmeval.records import Answer, PromptPart, Said, Start
 from pytest_vlmeval.reports.html import write_html
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 from tests.support.report_browser import Open, browser, open_report
@@ -51,7 +51,7 @@ def report_of(folder: Path) -> RunReport:
         model="m",
         settings={},
         began_at=0,
-        revision="",
+        start=Start(),
         scorer="s",
         datasets=(dataset,),
     )

@@ -66,7 +66,7 @@ def test_bars_of_all_datasets_and_a_line_for_all() -> None:
     second = DatasetProgress(dataset="Second", settled=4, total=4)
     shown = Progress(datasets=(first, second), in_flight=5, retries=2, tokens=1234)
     assert plain(draw_progress(shown, 2.0, 100, 24)) == [
-        "A      ━━━━━━━━━━━━╸━━━━━━━━━━━━ 5/10 about 75 % right [30, 95]",
+        "A      ━━━━━━━━━━━━╸━━━━━━━━━━━━ 5/10 about 75 % right [36, 94]",
         "Second ━━━━━━━━━━━━━━━━━━━━━━━━━  4/4",
         "A 5/10, in all 9/14, 2.0/s, 0:00:02 left, 5 in flight, 2 retries, "
         "1,234 tokens",

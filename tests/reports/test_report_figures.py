@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pytest_vlmeval.records import wilson
 from pytest_vlmeval.reports.comparison import format_comparison
 from pytest_vlmeval.reports.html import embed_images
 from pytest_vlmeval.reports.record import RunReport, load_run
-from pytest_vlmeval.reports.summary import find_share, percentiles, summarize
+from pytest_vlmeval.reports.summary import LEVEL, find_share, percentiles, summarize
 from pytest_vlmeval.run.store import Store
 from tests.support.report_store import fill_store
 
@@ -40,8 +41,12 @@ def test_wilson_interval_of_a_published_example() -> None:
         (0, 20, 0.0000, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        share = find_share(part, whole)
-        assert (round(share.low, 4), round(share.high, 4)) == (low, high)
+        bounds = wilson(part / whole, whole, 0.975)
+        assert tuple(round(each, 4) for each in bounds) == (low, high)
+    # Reports show the level of gates: each bound holds with 95 %.
+    share = find_share(81, 263)
+    assert (share.low, share.high) == wilson(81 / 263, 263, 0.95)
+    assert LEVEL == 0.9
 
 
 def test_percentiles_by_the_nearest_rank() -> None:

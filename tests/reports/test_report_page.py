@@ -15,7 +15,14 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_vlmeval.reports.html import write_html
 from pytest_vlmeval.reports.record import compare, load_run
 from pytest_vlmeval.run.store import Store
-from tests.support.report_browser import SIZES, Open, browser, open_report, screenshots
+from tests.support.report_browser import (
+    PHONE,
+    SIZES,
+    Open,
+    browser,
+    open_report,
+    screenshots,
+)
 from tests.support.report_store import fill_store
 
 __all__ = ["browser", "open_report", "screenshots"]
@@ -64,6 +71,13 @@ def test_no_serious_violation_of_accessibility(
     page.locator(".sample").first.click()
     page.locator("#sheet-body .text").first.wait_for()
     assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("f")
+    page.locator("#gallery .sample").first.wait_for()
+    assert serious(page) == []
+    page.keyboard.press("?")
+    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+    assert serious(page) == []
 
 
 @SIZES
@@ -83,12 +97,12 @@ def test_samples_are_filtered_and_searched(
     expect(card).to_contain_text("It goes on and on")
     expect(card.locator(".pill")).to_have_text(["wrong", "cut off"])
     page.locator(".chip", has_text="all").click()
-    page.get_by_label("Category").select_option("maps & plans")
+    page.locator("#filter-category").select_option("maps & plans")
     expect(status).to_have_text("150 of 600 samples")
-    page.get_by_label("Judge").select_option("judge_unclear")
+    page.locator("#filter-judge").select_option("judge_unclear")
     expect(status).to_have_text("0 of 600 samples")
-    page.get_by_label("Judge").select_option("")
-    page.get_by_label("Category").select_option("")
+    page.locator("#filter-judge").select_option("")
+    page.locator("#filter-category").select_option("")
     page.get_by_role("searchbox").fill("image 123,")
     expect(status).to_have_text("1 of 600 samples")
     expect(page.locator(".sample")).to_have_count(1)
@@ -105,7 +119,7 @@ def test_samples_are_filtered_and_searched(
 def test_changes_since_the_other_run(artificial: Path, open_report: Open) -> None:
     page = open_report(artificial)
     page.get_by_role("link", name="Samples", exact=True).click()
-    page.get_by_label("Change").select_option("regressed")
+    page.locator("#filter-flip").select_option("regressed")
     card = page.locator(".sample").first
     expect(card.locator(".pill")).to_have_text("regressed")
     card.click()
@@ -153,7 +167,7 @@ def test_a_sample_by_mouse_and_by_keyboard(
 
 def test_hostile_text_stays_text(artificial: Path, open_report: Open) -> None:
     page = open_report(artificial)
-    page.goto(f"{artificial.as_uri()}#view=samples&sample=3")
+    page.goto(f"{artificial.as_uri()}#sample=Artificial/3")
     expect(page.locator("#sheet-title")).to_have_text("Artificial-3")
     page.locator("#sheet summary", has_text="Reasoning").click()
     shown = page.locator("#sheet .box", has_text="artificial").first.inner_text()
@@ -203,3 +217,171 @@ def test_colours_follow_the_system_and_the_button(
     assert page.evaluate(background) == dark
     page.reload()
     expect(button).to_have_attribute("aria-label", "Colours: dark")
+
+
+# Part of the page, by address: each view, a dataset, an open sample.
+VIEWS = (
+    "view=overview",
+    "view=failures",
+    "view=samples",
+    "view=dataset&dataset=Artificial",
+    "sample=Artificial/5",
+)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_is_wider_than_a_phone(
+    artificial: Path, open_report: Open, view: str
+) -> None:
+    page = open_report(artificial, PHONE)
+    page.goto(f"{artificial.as_uri()}#{view}")
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    sheet = page.locator("#sheet-body")
+    if sheet.is_visible():
+        assert sheet.evaluate("it => it.scrollWidth - it.clientWidth") == 0
+
+
+def test_tables_are_cards_on_a_phone(artificial: Path, open_report: Open) -> None:
+    page = open_report(artificial, PHONE)
+    row = page.get_by_role("table").first.get_by_role("row").nth(1)
+    # Still a table for those who hear it.
+    expect(row.get_by_role("rowheader")).to_contain_text("Artificial")
+    cells = row.get_by_role("cell").all()
+    tops = [cell.bounding_box() for cell in cells]
+    assert all(box is not None for box in tops)
+    assert [box["y"] for box in tops if box] == sorted(box["y"] for box in tops if box)
+    assert len({box["y"] for box in tops if box}) == len(cells)
+    named = cells[0].evaluate("it => getComputedStyle(it, '::before').content")
+    assert named == '"Score"'
+    region = page.get_by_role("region", name="Scores by dataset")
+    assert region.evaluate("it => it.scrollWidth - it.clientWidth") == 0
+
+
+def test_a_walk_by_keyboard(artificial: Path, open_report: Open) -> None:
+    page = open_report(artificial)
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to the content")
+    expect(skip).to_be_focused()
+    page.keyboard.press("f")
+    expect(page.get_by_role("heading", name="Failures")).to_be_visible()
+    # The link skips what is above the content, and leaves what is shown as it is.
+    skip.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    expect(page.get_by_role("heading", name="Failures")).to_be_visible()
+    page.keyboard.press("j")
+    cards = page.locator("#gallery .sample")
+    expect(cards.first).to_be_focused()
+    width = "getComputedStyle(document.activeElement).outlineWidth"
+    assert page.evaluate(width) == "2px"
+    page.keyboard.press("j")
+    expect(cards.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#sheet-body")).to_be_focused()
+    title = page.locator("#sheet-title")
+    first = title.inner_text()
+    page.keyboard.press("j")
+    expect(title).not_to_have_text(first)
+    page.keyboard.press("Escape")
+    # Where one has stepped to.
+    expect(cards.nth(2)).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.get_by_role("searchbox").blur()
+    page.keyboard.press("o")
+    expect(page.locator("h1")).to_be_visible()
+    # In the order in which they are seen.
+    focused = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        focused.append(page.evaluate("document.activeElement.textContent.trim()"))
+    assert focused[0] != focused[1]
+    places = page.evaluate(
+        """[...document.querySelectorAll("#overview a, #overview summary")]
+        .filter((it) => it.checkVisibility())
+        .map((it) => Math.round(it.getBoundingClientRect().top + scrollY))"""
+    )
+    assert places == sorted(places)
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
+
+
+def test_an_address_names_its_sample(artificial: Path, open_report: Open) -> None:
+    page = open_report(artificial)
+    page.goto(f"{artificial.as_uri()}#sample=Artificial/123")
+    expect(page.locator("#sheet-title")).to_have_text("Artificial-123")
+    link = page.locator("#sheet-link")
+    expect(link).to_have_attribute("href", "#sample=Artificial/123")
+    page.keyboard.press("j")
+    expect(page.locator("#sheet-title")).to_have_text("Artificial-124")
+    assert page.url.endswith("#sample=Artificial/124")
+    page.keyboard.press("Escape")
+    page.goto(f"{artificial.as_uri()}#sample=Artificial/no")
+    expect(page.get_by_role("status").first).to_have_text(
+        "This report has no sample Artificial/no."
+    )
+    page.goto(f"{artificial.as_uri()}#view=dataset&dataset=Other")
+    expect(page.get_by_role("status").first).to_have_text(
+        "This report has no dataset Other."
+    )
+    expect(page.locator("h1")).to_be_visible()
+
+
+def test_the_gallery_shows_failures_by_cause(
+    artificial: Path, open_report: Open, screenshots: Path
+) -> None:
+    page = open_report(artificial)
+    page.get_by_role("link", name="Failures", exact=True).click()
+    titles = page.locator("#gallery h2")
+    assert [re.sub(r" [\d,]+$", "", each) for each in titles.all_inner_texts()] == [
+        "Lost",
+        "Failed requests",
+        "Empty answers",
+        "Judge unclear",
+        "Cut off",
+        "Wrong",
+    ]
+    page.screenshot(path=screenshots / "failures.png")
+    failed = page.get_by_role("region", name="Failed requests")
+    expect(failed).to_contain_text("The request got no answer.")
+    expect(failed.locator(".sample")).to_have_count(6)
+    expect(failed.locator("img")).to_have_count(6)
+    expect(failed.locator(".sample").first).to_contain_text("HTTP 500")
+    wrong = page.get_by_role("region", name="Wrong")
+    expect(wrong.locator(".sample")).to_have_count(12)
+    count = wrong.locator(".count").inner_text()
+    wrong.get_by_role("link", name=f"See all {count}: Wrong").click()
+    expect(page.locator("#status")).to_have_text(f"{count} of 600 samples")
+    # What it said before stands beside what it says now.
+    page.goto(f"{artificial.as_uri()}#view=failures&at=cause-cut_off")
+    expect(page.locator("#cause-cut_off")).to_be_focused()
+    expect(page.locator("#cause-cut_off")).to_be_in_viewport()
+    lost = page.get_by_role("region", name="Lost").locator(".sample").first
+    expect(lost).to_have_attribute("aria-label", re.compile(", before [ABCD]"))
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["report", "sample"])
+def test_print(
+    artificial: Path, open_report: Open, opened: bool, screenshots: Path
+) -> None:
+    page = open_report(artificial)
+    if opened:
+        page.goto(f"{artificial.as_uri()}#sample=Artificial/2")
+        page.locator("#sheet-body .text").first.wait_for()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    expect(page.locator(".bar")).to_be_hidden()
+    expect(page.locator("#filters")).to_be_hidden()
+    report = page.locator("#overview"), page.locator("#gallery"), page.locator("#how")
+    for part in report:
+        expect(part).to_be_visible(visible=not opened)
+    expect(page.locator("#sheet-body")).to_be_visible(visible=opened)
+    assert page.locator("details:not([open])").count() == 0
+    white = "getComputedStyle(document.documentElement).backgroundColor"
+    assert page.evaluate(white) == "rgb(255, 255, 255)"
+    name = "print-sample.pdf" if opened else "print.pdf"
+    page.pdf(path=screenshots / name, prefer_css_page_size=True)
+    assert (screenshots / name).stat().st_size > 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.records import Plan, PlanEntry, Score, Verdict
+from pytest_vlmeval.records import Plan, PlanEntry, Score, Start, Verdict
 from pytest_vlmeval.run.plan import find_revision
 from pytest_vlmeval.run.store import Store
 
@@ -50,16 +50,17 @@ def add_score(store: Store, score_id: str, run_id: str, value: float) -> None:
 def test_runs_and_their_sessions_newest_first(store: Store) -> None:
     first = store.open_run({"model": "one"}, "s1", fresh=False)
     second = store.open_run({"model": "two"}, "s2", fresh=False)
-    store.save_plan("s1", plan(first, "1"), "abc")
-    store.save_plan("s3", plan(first, "1", "2"), "abd-dirty")
+    start = Start(revision="abd-dirty", command="pytest", versions={"Python": "3"})
+    store.save_plan("s1", plan(first, "1"))
+    store.save_plan("s3", plan(first, "1", "2"), start)
     assert [(run.run_id, run.model) for run in store.runs()] == [
         (second, "two"),
         (first, "one"),
     ]
     sessions = store.sessions(first)
-    assert [(each.session_id, each.revision) for each in sessions] == [
-        ("s3", "abd-dirty"),
-        ("s1", "abc"),
+    assert [(each.session_id, each.start) for each in sessions] == [
+        ("s3", start),
+        ("s1", Start()),
     ]
     assert sessions[0].plan == plan(first, "1", "2")
     assert sessions[0].created_at >= sessions[1].created_at > 1.7e9

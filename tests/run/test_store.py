@@ -270,7 +270,7 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
         Store(tmp_path)
     assert str(error.value) == (
         f"{tmp_path / 'store.sqlite'} has the schema version 99, this version of "
-        "pytest-vlmeval uses 6. Choose another folder with --vlm-work-dir, or go on "
+        "pytest-vlmeval uses 7. Choose another folder with --vlm-work-dir, or go on "
         "with the version that wrote it."
     )
     Store(tmp_path / "other").close()

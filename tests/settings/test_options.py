@@ -10,6 +10,7 @@ import pytest
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.run.plan import identify
 from pytest_vlmeval.settings import load_from
+from pytest_vlmeval.settings.option import hide_keys
 from pytest_vlmeval.settings.sources import call_sources, pytest_sources
 from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
 from tests.support.option_calls import Load
@@ -476,3 +477,27 @@ def test_a_bad_value_is_a_usage_error(pytester: pytest.Pytester) -> None:
             "of at least 1 (samples)."
         ]
     )
+
+
+def test_a_command_line_is_shown_without_keys() -> None:
+    shown = {
+        "--vlm-model=qwen2-vl": "--vlm-model=qwen2-vl",
+        "--vlm-max-tokens=20": "--vlm-max-tokens=20",
+        "--vlm-data=MonkeyBench": "--vlm-data=MonkeyBench",
+        "--vlm-api-key-file=sk-1": "--vlm-api-key-file=***",
+        "vlm_api_key_file=sk-1": "vlm_api_key_file=***",
+        '--vlm-extra-body={"api_key": "a b", "top_k": 4}': (
+            '--vlm-extra-body={"api_key": ***, "top_k": 4}'
+        ),
+        "--vlm-store=postgresql://me:word@host/db": (
+            "--vlm-store=postgresql://me:***@host/db"
+        ),
+        "--vlm-api-base=http://me:word@host:1/v1?code=2": (
+            "--vlm-api-base=http://me:***@host:1/v1?***"
+        ),
+        "--hub=hf_abcdefgh": "--hub=***",
+    }
+    assert hide_keys(list(shown)) == list(shown.values())
+    # A value of its own, but no option behind a flag.
+    assert hide_keys(["--token", "a b", "-k", "x"]) == ["--token", "***", "-k", "x"]
+    assert hide_keys(["--use-key", "--vlm-model=m"]) == ["--use-key", "--vlm-model=m"]

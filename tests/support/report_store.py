@@ -17,6 +17,7 @@ from pytest_vlmeval.records import (
     Plan,
     PlanEntry,
     Score,
+    Start,
     Verdict,
 )
 from pytest_vlmeval.run.queue import Board
@@ -61,7 +62,12 @@ def fill_store(
         judges=("judge",),
     )
     plan = Plan(run_id=run_id, scorer="script", entries=(entry,))
-    store.save_plan(SESSION, plan, "0123456789-dirty")
+    start = Start(
+        revision="0123456789-dirty",
+        command="pytest --vlm-model=artificial",
+        versions={"Python": "3.11.7", "ms-vlmeval": "0.0.20"},
+    )
+    store.save_plan(SESSION, plan, start)
     answers = [_answer(number, draw) for number in range(count)]
     store.record(run_id, SESSION, answers)
     question = JudgeQuestion(prompt=f"Is it right? {HOSTILE!r}", task="2")

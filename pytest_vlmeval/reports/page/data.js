@@ -51,5 +51,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// The address of a part of the page, in which names of samples are read by eye.
+const toHash = (parameters) => `#${new URLSearchParams(parameters).toString().replaceAll("%2F", "/")}`;
 const words = (name) => name.replaceAll("_", " ");
 const counted = new Intl.NumberFormat("en");

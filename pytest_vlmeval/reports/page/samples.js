@@ -4,14 +4,25 @@ const CARD = { width: 250, height: 230 };
 const OUTSIDE = 600; // Pixels above and below the window in which cards are ready.
 const JUDGED = { matched: "matched without a judge", judged: "judged", judge_failed: "judge failed", judge_unclear: "judge unclear" };
 const CUT_OFF = "cut_off";
+// Not one cause but several: of no usable answer, and of anything that is not right.
+const USELESS = ["failed", "aborted", "refused", "filtered", "empty"];
+const MANY = { any: "any", useless: "no usable answer" };
+const LOST = "regressed";
 const FLIPS = { regressed: "right before, not now", fixed: "right now, not before" };
+
+function hasCause(index, number, cause) {
+  if (cause === LOST) return index.flip[number] === LOST;
+  const own = index.cause[number] < 0 ? "" : index.causes[index.cause[number]][0];
+  return cause === "any" ? own !== "" : cause === "useless" ? USELESS.includes(own) : own === cause;
+}
 
 class Samples {
   constructor(index, onChange) {
     this.index = index;
     this.onChange = onChange;
-    this.filters = { dataset: "", category: "", outcome: "", flip: "", judge: "", search: "", order: "" };
+    this.filters = { dataset: "", category: "", outcome: "", cause: "", flip: "", judge: "", search: "", order: "" };
     this.found = index.id.map((_, number) => number);
+    this.numbersByName = null;
     this.grid = document.getElementById("grid");
     this.cards = new Map();
     this.texts = null;
@@ -25,7 +36,10 @@ class Samples {
   makeFilters() {
     const { index } = this;
     const some = (values) => [...new Set(values)].filter(Boolean);
-    this.options("dataset", "all", index.datasets.map((name, number) => [String(number), name]));
+    this.options("dataset", "all", index.datasets.map((name) => [name, name]));
+    const causes = index.causes.filter(([cause], place) => index.cause.includes(place)).map(([cause, title]) => [cause, title]);
+    this.options("cause", "all", [...Object.entries(MANY), ...causes]);
+    this.hideIfUseless("cause", !causes.length);
     this.options("judge", "all", some(index.judge).map((state) => [state, JUDGED[state] || words(state)]));
     this.options("flip", "all", some(index.flip).map((flip) => [flip, FLIPS[flip]]));
     this.hideIfUseless("dataset", index.datasets.length < 2);
@@ -69,6 +83,7 @@ class Samples {
     document.getElementById("filter-dataset").value = filters.dataset;
     document.getElementById("filter-category").value = filters.category;
     document.getElementById("filter-judge").value = filters.judge;
+    document.getElementById("filter-cause").value = filters.cause;
     document.getElementById("filter-flip").value = filters.flip;
     document.getElementById("order").value = filters.order;
     const search = document.getElementById("search");
@@ -80,9 +95,11 @@ class Samples {
       if (round !== this.round) return;
     }
     const category = filters.category && index.categories.indexOf(filters.category);
+    const dataset = filters.dataset && index.datasets.indexOf(filters.dataset);
     const others = this.numbers().filter(
       (n) =>
-        (!filters.dataset || index.dataset[n] === Number(filters.dataset)) &&
+        (!filters.dataset || index.dataset[n] === dataset) &&
+        (!filters.cause || hasCause(index, n, filters.cause)) &&
         (!filters.category || index.category[n] === category) &&
         (!filters.flip || index.flip[n] === filters.flip) &&
         (!filters.judge || index.judge[n] === filters.judge) &&
@@ -119,7 +136,7 @@ class Samples {
 
   showCategories() {
     const { index, filters } = this;
-    const own = filters.dataset === "" ? index.category : index.category.filter((_, n) => index.dataset[n] === Number(filters.dataset));
+    const own = filters.dataset === "" ? index.category : index.category.filter((_, n) => index.datasets[index.dataset[n]] === filters.dataset);
     const names = [...new Set(own)].filter((number) => number >= 0).sort((a, b) => a - b).map((number) => index.categories[number]);
     this.options("category", "all", names.map((name) => [name, name]));
     this.hideIfUseless("category", names.length < 2);
@@ -189,26 +206,7 @@ class Samples {
   }
 
   card(place, number) {
-    const { index } = this;
-    const outcome = index.outcomes[index.outcome[number]];
-    const name = `${index.datasets[index.dataset[number]]}-${index.id[number]}`;
-    const answer = index.answer[number] || "no answer";
-    const reference = index.reference[number];
-    const shown = index.flip[number] || outcome;
-    const line = (label, text) => make("span", {}, make("span", { className: "label" }, label), text);
-    const link = make(
-      "a",
-      { className: `sample ${outcome}`, href: this.address(number), "aria-label": `${name}, ${words(shown)}${index.cutOff[number] ? ", cut off" : ""}: answered ${answer}${reference ? `, reference ${reference}` : ""}` },
-      this.thumb(number),
-      make(
-        "span",
-        { className: "words" },
-        make("span", { className: "head" }, make("b", {}, index.id[number]), make("span", {}, index.datasets[index.dataset[number]]), make("span", { className: `pill ${shown}` }, words(shown)), index.cutOff[number] ? make("span", { className: "pill cut_off" }, words(CUT_OFF)) : ""),
-        line("answer  ", answer),
-        reference ? line("reference  ", reference) : "",
-      ),
-    );
-    const card = make("li", {}, link);
+    const card = make("li", {}, this.link(number, this.address(number)));
     card.setAttribute("aria-setsize", this.found.length);
     card.setAttribute("aria-posinset", place + 1);
     card.style.width = `${this.cardWidth}px`;
@@ -218,6 +216,32 @@ class Samples {
     return card;
   }
 
+  // A sample as a link: its image, and what was answered.
+  link(number, href) {
+    const { index } = this;
+    const outcome = index.outcomes[index.outcome[number]];
+    const name = `${index.datasets[index.dataset[number]]}-${index.id[number]}`;
+    const answer = index.answer[number] || "no answer";
+    const reference = index.reference[number];
+    const was = index.was[number];
+    const shown = index.flip[number] || outcome;
+    const line = (label, text) => make("span", {}, make("span", { className: "label" }, label), text);
+    const link = make(
+      "a",
+      { className: `sample ${outcome}`, href, "aria-label": `${name}, ${words(shown)}${index.cutOff[number] ? ", cut off" : ""}: answered ${answer}${was ? `, before ${was}` : ""}${reference ? `, reference ${reference}` : ""}` },
+      this.thumb(number),
+      make(
+        "span",
+        { className: "words" },
+        make("span", { className: "head" }, make("b", {}, index.id[number]), make("span", {}, index.datasets[index.dataset[number]]), make("span", { className: `pill ${shown}` }, words(shown)), index.cutOff[number] ? make("span", { className: "pill cut_off" }, words(CUT_OFF)) : ""),
+        line("answer  ", was ? `${answer}  (before: ${was})` : answer),
+        reference ? line("reference  ", reference) : "",
+      ),
+    );
+    link.dataset.sample = this.name(number);
+    return link;
+  }
+
   thumb(number) {
     const { index } = this;
     const address = imageAddress(index.image[number]);
@@ -225,8 +249,18 @@ class Samples {
     return make("span", { className: "thumb" }, content);
   }
 
+  // What names a sample in addresses, and its number; -1 for a name that is none.
+  name(number) {
+    return `${this.index.datasets[this.index.dataset[number]]}/${this.index.id[number]}`;
+  }
+
+  number(name) {
+    this.numbersByName ??= new Map(this.index.id.map((_, number) => [this.name(number), number]));
+    return this.numbersByName.get(name) ?? -1;
+  }
+
   address(number) {
-    return `#${new URLSearchParams([...this.query(), ["sample", String(number)]])}`;
+    return toHash([...this.query(), ["sample", this.name(number)]]);
   }
 
   query() {

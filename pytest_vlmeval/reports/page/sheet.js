@@ -12,8 +12,14 @@ class Sheet {
     on("previous", () => this.step(-1));
     on("next", () => this.step(1));
     on("close", () => this.dialog.close());
+    this.link = document.getElementById("sheet-link");
     on("zoom-close", () => this.zoom.close());
-    this.dialog.addEventListener("close", () => this.go(null));
+    this.dialog.addEventListener("close", () => {
+      this.go(null);
+      // Where one has stepped to, not where one began.
+      const name = this.samples.name(this.number);
+      [...document.querySelectorAll("section:not([hidden]) .sample")].find((card) => card.dataset.sample === name)?.focus();
+    });
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     // Not the dialog: what had the focus may be gone with the sample before.
     addEventListener("keydown", (event) => this.dialog.open && this.onKey(event));
@@ -46,6 +52,7 @@ class Sheet {
     const outcome = index.outcomes[index.outcome[number]];
     const place = this.samples.found.indexOf(number);
     document.getElementById("sheet-title").textContent = name;
+    this.link.href = toHash({ sample: this.samples.name(number) });
     const pill = document.getElementById("sheet-outcome");
     pill.className = `pill ${index.flip[number] || outcome}`;
     pill.textContent = words(index.flip[number] || outcome);
@@ -73,6 +80,7 @@ class Sheet {
     if (detail.repeats) read.push(fact("right", `${detail.repeats.filter((value) => value >= 0.5).length} of ${detail.repeats.length} times; the answer shown is the first`));
     if (index.cutOff[number]) read.push(fact("cut off", "at the token limit; what there is of its text is scored"));
     const category = index.categories[index.category[number]];
+    if (index.cause[number] >= 0) read.push(fact("cause", index.causes[index.cause[number]][1]));
     if (category) read.push(fact("category", category));
     if (detail.group) read.push(fact("judged together with", detail.group));
     if (index.judge[number]) read.push(fact("judge", JUDGED[index.judge[number]] || words(index.judge[number])));
@@ -107,7 +115,7 @@ class Sheet {
     boxes.push(box(this.index.model, outcome, ...own));
     if (detail.before) {
       const { before } = detail;
-      const said = before.answer || (before.extracted ? `read as: ${before.extracted}` : `was ${words(before.outcome)}`);
+      const said = before.answer || (before.extracted ? `read as: ${before.extracted}` : "Its answer is not known here: a baseline has verdicts alone, and this store has no run with them.");
       boxes.push(box(`${this.index.comparedWith}: ${words(before.outcome)}`, before.outcome, text(said)));
     }
     return make("div", { className: "answers" }, ...boxes);

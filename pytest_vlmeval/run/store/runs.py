@@ -7,13 +7,13 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Plan, PlanEntry, Score, Scoring, Setting
+from pytest_vlmeval.records import Plan, PlanEntry, Score, Scoring, Setting, Start
 from pytest_vlmeval.run.store.database import Database
 from pytest_vlmeval.run.store.schema import (
     answers,
@@ -41,11 +41,11 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """One pytest session of a run: what it selected, when, at which commit."""
+    """One pytest session of a run: what it selected, when, and how it was started."""
 
     session_id: str
     plan: Plan
-    revision: str
+    start: Start
     created_at: float
 
 
@@ -141,7 +141,9 @@ class Runs(Database):
             for row in self._read(sa.select(runs).where(*which).order_by(*order))
         ]
 
-    def save_plan(self, session_id: str, plan: Plan, revision: str = "") -> None:
+    def save_plan(
+        self, session_id: str, plan: Plan, start: Start | None = None
+    ) -> None:
         """Record what a session needs; its other processes have the same plan."""
         indexes = {_digest(entry.indexes): entry.indexes for entry in plan.entries}
         values = {
@@ -155,7 +157,7 @@ class Runs(Database):
                 | {"selection": _digest(entry.indexes)}
                 for entry in plan.entries
             ],
-            "revision": revision,
+            **asdict(start or Start()),
             "created_at": time.time(),
         }
         known = sa.select(selections.c.selection_id).where(
@@ -227,7 +229,9 @@ class Runs(Database):
                         for entry in row.entries
                     ),
                 ),
-                revision=row.revision,
+                start=Start(
+                    revision=row.revision, command=row.command, versions=row.versions
+                ),
                 created_at=row.created_at,
             )
             for row in found

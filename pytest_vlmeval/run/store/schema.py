@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 # Answers with a text that is scored (`records.USABLE`), in the words of the index, so
 # that SQLite takes that.
@@ -92,13 +92,15 @@ runs = sa.Table(
     sa.UniqueConstraint("identity", "generation"),
 )
 
-# What one pytest session selected, so that xdist's controller can show it. `revision`
-# is the commit of the folder it was started in, "" outside of git.
+# What one pytest session selected, so that xdist's controller can show it; `revision`,
+# `command` and `versions` are those of `records.Start`.
 plans = sa.Table(
     "plans",
     metadata,
     *_columns(sa.Text, "session_id", primary_key=True),
     *_columns(sa.Text, "run_id", "scorer", "revision"),
+    *_columns(AnyText, "command"),
+    *_columns(sa.JSON, "versions"),
     *_columns(sa.Integer, "repeats"),
     *_columns(sa.Boolean, "asks"),
     *_columns(sa.JSON, "entries"),
