@@ -316,6 +316,12 @@ def call_sources(
     tree = given.get("config")
     if isinstance(tree, Mapping):
         del given["config"]
+    elif tree is not None and not isinstance(tree, str | Path):
+        raise VlmEvalError(
+            f"config is of the type {type(tree).__name__}. It takes the path of a task "
+            "file (.yaml, .yml or .json), or the task as a dict: {'eval_backend': "
+            "'VLMEvalKit', 'eval_config': {...}}."
+        )
     root, file, *_ = determine_setup(
         inifile=None,
         override_ini=None,
@@ -375,7 +381,7 @@ def _text(keyword: str, value: object) -> str:
                 f"{keyword} holds a value that JSON has not. It takes texts, numbers, "
                 "True, False, None, and lists and dicts of these."
             ) from None
-    if isinstance(value, list | tuple) and keyword != "config":
+    if isinstance(value, list | tuple):
         wrong = [each for each in value if not isinstance(each, PLAIN)]
         if not wrong:
             names = map(str, value)

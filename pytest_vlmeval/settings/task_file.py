@@ -230,12 +230,12 @@ def kind_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Say of a value what a message may: a number as it is, of others the kind.
+    """Return what a message may say of a value: its kind, or that a flag is on.
 
-    A key may stand in any place, if in a wrong one.
+    A key may stand in any place, if in a wrong one, and may be a number.
     """
-    if isinstance(value, bool | int | float):
-        return f" = {json.dumps(value)}"[:SHOWN_TEXT]
+    if isinstance(value, bool):
+        return f" = {json.dumps(value)}"
     return f" ({kind_of(value)})"
 
 
@@ -412,11 +412,12 @@ def take_frames(
         if "fps" in shows:
             way = f"{float(shows['fps']):g}fps"
         if way not in SUBTITLES:
+            (given_as,) = shows
             raise task.error(
                 f"{place}use_subtitle",
-                f" = true is not supported with {way}: subtitles are shown by the "
-                f"presets {' and '.join(SUBTITLES.values())}. Give nframe: 8 or fps: "
-                "0.5.",
+                f" = true is not supported with this {given_as}: subtitles are shown "
+                f"by the presets {' and '.join(SUBTITLES.values())}. Give nframe: 8 or "
+                "fps: 0.5.",
             )
         if set(names) == {SUBTITLED}:
             return [SUBTITLES[way]]
@@ -434,23 +435,27 @@ def take_mapped(task: Task, data: Mapping[str, Any]) -> None:
     if not data:
         raise task.error("data", " is empty: name a dataset.")
     found: list[str] = []
-    ways: dict[str, str] = {}
+    first = ""
+    first_way: dict[str, Any] = {}
     for name, entry in data.items():
         place = f"data.{name}"
         if not isinstance(entry, dict):
             raise task.error(place, f" is {kind_of(entry)}, and takes a mapping.")
         given = task.take(DATASET, entry, f"{place}.")
         names = check_names(task, given.get("dataset", name), place)
-        way = " and ".join(
-            f"{name}{shown(given[name])}" for name in ("nframe", "fps") if name in given
-        )
-        if way and ways.setdefault("way", way) != way:
+        way: dict[str, Any] = {
+            name: given[name] for name in ("nframe", "fps") if name in given
+        }
+        if way and first_way and way != first_way:
+            another = "another " if way.keys() == first_way.keys() else ""
             raise task.error(
                 place,
-                f" shows videos by {way}, and another dataset by {ways['way']}: a run "
-                "has one way for all. Make it two files, or name presets, such as "
-                "Video-MME_64frame.",
+                f" shows videos by {' and '.join(way)}, and {first} by {another}"
+                f"{' and '.join(first_way)}: a run has one way for all. Make it two "
+                "files, or name presets, such as Video-MME_64frame.",
             )
+        if way and not first_way:
+            first, first_way = place, way
         found += (names := take_frames(task, given, names, f"{place}."))
         if "class" in given:
             task.classes[names[0]] = given["class"]
@@ -517,6 +522,22 @@ class Entry(NamedTuple):
     fields: Mapping[str, Any]
     class_name: str = ""
 
+    @property
+    def is_served(self) -> bool:
+        """Whether an endpoint serves it, and it is not loaded here."""
+        return self.class_name in OPENAI_CLASSES
+
+    @property
+    def described(self) -> str:
+        """Say as what its fields are read, and why."""
+        if self.is_served:
+            return f"{self.place} is a {self.class_name}, which an endpoint serves."
+        field = "class" if self.class_name else "name"
+        return (
+            f"{self.place} is a model that is loaded here, as its {field} is none of "
+            f"{', '.join(OPENAI_CLASSES)}."
+        )
+
 
 def list_entries(task: Task, models: list[object], place: str) -> list[Entry]:
     """Return the entries of EvalScope's list of models; names are local models."""
@@ -545,7 +566,7 @@ def list_entries(task: Task, models: list[object], place: str) -> list[Entry]:
         if not isinstance(served, str) or not served:
             raise task.error(
                 f"{at}.type",
-                " is missing: it is the name under which the model is served.",
+                f" is missing: it is the name under which the {name} is served.",
             )
         found.append(Entry(served, served, at, model, name if is_remote else ""))
     return found
@@ -608,9 +629,23 @@ def take_model(task: Task, entry: Entry) -> None:
     named = [name for name in ("type", "model", "name") if name in entry.fields]
     field = f"{place}{named[0]}" if named else entry.place
     task.set("model", entry.served, field, entry.served)
-    if entry.class_name not in OPENAI_CLASSES:
-        _take_local(task, entry, place)
-        return
+    if "api_base" in entry.fields and not entry.is_served:
+        meant = entry.class_name or entry.label
+        raise task.error(
+            f"{place}{'class' if entry.class_name else 'name'}",
+            " is not the class of a model that an endpoint serves, and api_base is for "
+            f"these.{did_you_mean(meant, OPENAI_CLASSES, most=1)} Accepted are "
+            f"{', '.join(OPENAI_CLASSES)}. For a model that is loaded here, leave "
+            "api_base out.",
+        )
+    take = _take_api if entry.is_served else _take_local
+    try:
+        take(task, entry, place)
+    except VlmEvalError as error:
+        raise VlmEvalError(f"{error} {entry.described}") from None
+
+
+def _take_api(task: Task, entry: Entry, place: str) -> None:
     left = task.take(API_MODEL, entry.fields, place, further=True)
     for name in ("type", "name", "model"):
         left.pop(name, None)

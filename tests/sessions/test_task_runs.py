@@ -55,7 +55,7 @@ def test_a_swift_task_runs_as_it_is(
         [
             f"vlmeval: no path is given, so the datasets of the task run in {place}*",
             "*eval_config.judge has no effect here: LOCAL_LLM stands for any judge",
-            "*--vlm-max-tokens=64 counts, not eval_config.*.max_tokens = 512 in *",
+            "*--vlm-max-tokens=64 counts, not eval_config.*.max_tokens (a number) in *",
             f"vlmeval: model qwen-vl-chat at {server.url}*, judge qwen2-7b-*",
         ]
     )
@@ -80,8 +80,8 @@ def test_errors_end_the_session(project: Project) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
-            "ERROR: eval_config.limit = 0 in */task.json is not accepted: --vlm-limit "
-            "takes a whole number of at least 1 (samples)."
+            "ERROR: eval_config.limit (a number) in */task.json is not accepted: "
+            "--vlm-limit takes a whole number of at least 1 (samples)."
         ]
     )
 
@@ -159,13 +159,14 @@ def test_the_command_line_wins_then_the_file_then_the_rest(load: Load) -> None:
     path = "/task.yaml"
     said = {_tail(remark, path) for remark in first.remarks}
     assert said == {
-        "--vlm-limit=1 counts, not eval_config.limit = 2 in task.yaml",
-        "eval_config.nproc = 4 in task.yaml counts, not VLM_CONCURRENCY=5",
+        "--vlm-limit=1 counts, not eval_config.limit (a number) in task.yaml",
+        "eval_config.nproc (a number) in task.yaml counts, not VLM_CONCURRENCY=5",
     }
     second = load(task, ini=ini, VLM_LIMIT="2")
     assert second.limit == 2
     assert [_tail(remark, path) for remark in second.remarks] == [
-        "eval_config.limit = 2 in task.yaml counts, not vlm_limit = 3 in the ini file"
+        "eval_config.limit (a number) in task.yaml counts, not vlm_limit = 3 in the "
+        "ini file"
     ]
     # Those that agree say nothing, however they write it.
     assert not load(task, "--vlm-temperature=0", "--vlm-concurrency=04").remarks

@@ -317,6 +317,12 @@ def test_arguments_keep_commas_in_quotes() -> None:
 
 
 CANARY = "sk-canary-4d1f"
+NUMBER = 907_318_264_551
+AS_API = " eval_config.model[0] is a CustomAPIModel, which an endpoint serves."
+AS_LOCAL = (
+    " eval_config.model[0] is a model that is loaded here, as its name is none of "
+    "CustomAPIModel, GPT4V, OpenAIWrapper, LMDeployAPI."
+)
 SEVERAL = swift_task()["eval_config"] | {
     "model": [SERVED, {**SERVED, "type": "other model"}]
 }
@@ -355,18 +361,18 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         (
             swift_task(model={"img_sizes": 3}),
             "eval_config.model[0].img_sizes is no field that is known here. Did you "
-            f"mean img_size? Known are: {', '.join(API_MODEL)}.",
+            f"mean img_size? Known are: {', '.join(API_MODEL)}.{AS_API}",
         ),
         (
             swift_task(model={"api_key": CANARY}),
             "eval_config.model[0].api_key is not accepted, as it looks like a key: the "
-            "model's stands in key, or in VLM_API_KEY.",
+            f"model's stands in key, or in VLM_API_KEY.{AS_API}",
         ),
         (
             swift_task(model={"extra_headers": {"Authorization": CANARY}}),
             "eval_config.model[0].extra_headers is not accepted, as its Authorization "
             "looks like a key, and what goes into requests stands in reports: give "
-            "headers with --vlm-api-header-file.",
+            f"headers with --vlm-api-header-file.{AS_API}",
         ),
         (
             swift_task(limit=[3]),
@@ -379,7 +385,7 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         (
             swift_task(model={"key": 12345}),
             "eval_config.model[0].key is a number, and takes a text (in quotes, if it "
-            "looks like a number).",
+            f"looks like a number).{AS_API}",
         ),
         (
             swift_task(judge=3),
@@ -388,23 +394,25 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             swift_task(model={"video_llm": "no"}),
-            "eval_config.model[0].video_llm is a text, and takes true or false.",
+            "eval_config.model[0].video_llm is a text, and takes true or false."
+            f"{AS_API}",
         ),
         (swift_task(data=[]), "eval_config.data is empty: name a dataset."),
         (
             swift_task(data=["MME", 3]),
-            "eval_config.data[1] = 3 is not a dataset's name. `pytest --vlm-list` "
-            "shows them all.",
+            "eval_config.data[1] (a number) is not a dataset's name. `pytest "
+            "--vlm-list` shows them all.",
         ),
         (
             swift_task(model={"api_base": None}),
             "eval_config.model[0].api_base is missing: give the URL of the endpoint "
-            "that serves the model, such as http://127.0.0.1:8000/v1/chat/completions.",
+            "that serves the model, such as http://127.0.0.1:8000/v1/chat/completions."
+            f"{AS_API}",
         ),
         (
             swift_task(model={"type": None}),
             "eval_config.model[0].type is missing: it is the name under which the "
-            "model is served.",
+            "CustomAPIModel is served.",
         ),
         (
             swift_task(model={"name": None}),
@@ -414,9 +422,9 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             {"eval_backend": "VLMEvalKit", "eval_config": {"model": [7]}},
-            "eval_config.model[0] = 7 is not a model: give a name of ms-vlmeval's, or "
-            "a mapping with name: CustomAPIModel, type and api_base, or with name and "
-            "model_path.",
+            "eval_config.model[0] (a number) is not a model: give a name of "
+            "ms-vlmeval's, or a mapping with name: CustomAPIModel, type and api_base, "
+            "or with name and model_path.",
         ),
         (
             {"eval_backend": "VLMEvalKit", "eval_config": {"model": {"a": 1}}},
@@ -428,7 +436,7 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
                 "eval_config": {"model": [{**LOCAL, "device_map": {"a": 1}}]},
             },
             "eval_config.model[0].device_map (a mapping) is not supported: arguments "
-            "of a local model are texts, numbers, true or false.",
+            f"of a local model are texts, numbers, true or false.{AS_LOCAL}",
         ),
         (
             {"eval_backend": "VLMEvalKit", "eval_config": [1]},
@@ -442,9 +450,9 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             swift_task(data=["Video-MME"], nframe=16, use_subtitle=True),
-            "eval_config.use_subtitle = true is not supported with 16frame: subtitles "
-            "are shown by the presets Video-MME_8frame_subs and Video-MME_0.5fps_subs. "
-            "Give nframe: 8 or fps: 0.5.",
+            "eval_config.use_subtitle = true is not supported with this nframe: "
+            "subtitles are shown by the presets Video-MME_8frame_subs and "
+            "Video-MME_0.5fps_subs. Give nframe: 8 or fps: 0.5.",
         ),
         (
             {"eval_backend": "VLMEvalKit", "eval_config": SEVERAL},
@@ -455,9 +463,39 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             {"model": {}, "data": {"a": {"nframe": 8}, "b": {"fps": 1}}},
-            "data.b shows videos by fps = 1, and another dataset by nframe = 8: "
+            "data.b shows videos by fps, and data.a by nframe: "
             "a run has one way for all. Make it two files, or name presets, such as "
             "Video-MME_64frame.",
+        ),
+        (
+            {"data": {"a": {"nframe": 8}, "b": {"nframe": 16}}},
+            "data.b shows videos by nframe, and data.a by another nframe: a run has "
+            "one way for all. Make it two files, or name presets, such as "
+            "Video-MME_64frame.",
+        ),
+        (
+            swift_task(model={"name": "CustomApiModell"}),
+            "eval_config.model[0].name is not the class of a model that an endpoint "
+            "serves, and api_base is for these. Did you mean CustomAPIModel? Accepted "
+            "are CustomAPIModel, GPT4V, OpenAIWrapper, LMDeployAPI. For a model that "
+            "is loaded here, leave api_base out.",
+        ),
+        (
+            {"model": {"m": {"class": "GPT4", "api_base": "x"}}, "data": {"MME": {}}},
+            "model.m.class is not the class of a model that an endpoint serves, and "
+            "api_base is for these. Did you mean GPT4V? Accepted are CustomAPIModel, "
+            "GPT4V, OpenAIWrapper, LMDeployAPI. For a model that is loaded here, leave "
+            "api_base out.",
+        ),
+        (
+            {"model": {"m": {"class": "QwenVLChat", "temperature": []}}, "data": {}},
+            "data is empty: name a dataset.",
+        ),
+        (
+            {"model": {"m": {"class": "QwenVLChat", "temperature": []}}},
+            "model.m.temperature is a list, and takes a number. model.m is a model "
+            "that is loaded here, as its class is none of CustomAPIModel, GPT4V, "
+            "OpenAIWrapper, LMDeployAPI.",
         ),
         (
             {"data": ["MME"]},
@@ -628,7 +666,8 @@ def test_no_value_is_in_any_message(tmp_path: Path) -> None:
     errors: list[str] = []
     said: list[str] = []
     for place in _places(WHOLE):
-        for wrong in (CANARY, [CANARY], {"a": CANARY}, {"x y": [CANARY]}, f"{CANARY}@"):
+        texts = (CANARY, [CANARY], {"a": CANARY}, {"x y": [CANARY]}, f"{CANARY}@")
+        for wrong in (*texts, NUMBER, -NUMBER, [NUMBER]):
             task = copy.deepcopy(WHOLE)
             if not place or place in NAMES:
                 continue
@@ -645,7 +684,7 @@ def test_no_value_is_in_any_message(tmp_path: Path) -> None:
                     errors.append(str(error))
                 else:
                     said += [*read.remarks, *(it.shown for it in read.values.values())]
-    assert not [line for line in errors + said if CANARY in line]
+    assert not [line for line in errors + said if CANARY in line or str(NUMBER) in line]
     # Most of them are mistakes.
     assert len(errors) > 100
 

@@ -26,6 +26,8 @@ from tests.support.run_fixtures import Project, image_bytes
 from tests.support.server_fixtures import ServerProcess
 from tests.support.task_files import swift_task, write_task
 
+KEY = "canary-key-5f0b71"
+
 
 @pytest.fixture
 def notebook(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
@@ -253,6 +255,18 @@ def test_an_interrupted_call_ends_and_keeps_its_answers(
             "m, row 1: its image is of the type int. It takes bytes, an image of "
             "Pillow, base64, or a list of these.",
         ),
+        (
+            {"config": [KEY]},
+            "config is of the type list. It takes the path of a task file (.yaml, .yml "
+            "or .json), or the task as a dict: {'eval_backend': 'VLMEvalKit', "
+            "'eval_config': {...}}.",
+        ),
+        ({"config": 5}, "config is of the type int. It takes the path of a task file"),
+        (
+            {"config": swift_task(limit="many")},
+            "eval_config.limit (a text) in config is not accepted: limit takes a whole "
+            "number of at least 1 (samples).",
+        ),
         ({"data": "MME"}, "evaluate() takes the datasets as datasets, not data."),
         (
             {"datasets": ["MME"], "mode": "report"},
@@ -267,9 +281,6 @@ def test_what_a_call_cannot_do(
     with pytest.raises(VlmEvalError) as caught:
         evaluate("demo", progress=str, **options)  # type: ignore[arg-type]
     assert said in str(caught.value)
-
-
-KEY = "canary-key-5f0b71"
 
 
 def test_what_a_refused_call_advises_works(
