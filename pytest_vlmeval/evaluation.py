@@ -248,6 +248,7 @@ class _Call:
         self, settings: Settings, session_id: str, unscored: Mapping[str, str]
     ) -> Results:
         from pytest_vlmeval.gates.completeness import describe_defects
+        from pytest_vlmeval.reports.outputs import write_result_tables
         from pytest_vlmeval.reports.record import load_session
         from pytest_vlmeval.reports.terminal import describe_origins, write_reports
         from pytest_vlmeval.run.store import Store
@@ -264,6 +265,12 @@ class _Call:
         for each in report.datasets:
             if each.score and (defects := describe_defects(each.score)):
                 self._tell(f"{each.dataset}: {defects}")
+        if settings.has_task:
+            scores = [each.score for each in report.datasets if each.score]
+            for line in write_result_tables(
+                scores, settings.work_dir, model=report.model, run_id=report.run_id
+            ):
+                self._tell(line)
         if settings.report is not None or settings.export is not None:
             for line in write_reports(report, settings):
                 self._tell(line)

@@ -110,11 +110,16 @@ NEEDS_OPENPYXL = (
 Table = list[list[str]]
 
 
+def name_file(name: str) -> str:
+    """Return a model's or a dataset's name as part of a file's name."""
+    return re.sub(r"[^\w.()+-]", "_", name)
+
+
 def write_predictions(
     report: RunReport, folder: Path, kind: Literal["tsv", "xlsx"]
 ) -> list[str]:
     """Write a file for each dataset; return what could not be written as it is."""
-    model = re.sub(r"[^\w.()+-]", "_", report.model)
+    model = name_file(report.model)
     notes = []
     for dataset in report.datasets:
         backend = BACKENDS.get(str(report.settings.get("backend", "")))

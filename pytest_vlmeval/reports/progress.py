@@ -164,6 +164,11 @@ class Watch:
             for entry in plan.entries
         }
 
+    @property
+    def run_id(self) -> str:
+        """The run of the session."""
+        return self._plan.run_id
+
     def progress(self) -> Progress:
         """Return how far each dataset is, in the plan's order."""
         self._board.refresh()

@@ -366,21 +366,36 @@ class SessionReport:
         # A score of answers that may be another model's is none of this session.
         if refusal := self._store.refusal(self._session_id):
             return [refusal]
-        parts: tuple[Callable[[], Sequence[str]], ...] = (
-            lambda: format_table(watch.results()),
-            self._gates,
-            lambda: format_unheld(self._unheld),
-            lambda: format_account(watch.account()),
-            self._compare,
+        parts: tuple[tuple[str, Callable[[], Sequence[str]]], ...] = (
+            ("The summary", lambda: format_table(watch.results())),
+            ("The summary", self._gates),
+            ("The summary", lambda: format_unheld(self._unheld)),
+            ("The summary", lambda: format_account(watch.account())),
+            ("The summary", self._compare),
+            ("Writing the result tables", lambda: self._tables(watch)),
         )
         lines: list[str] = []
-        for part in parts:
+        for what, part in parts:
             # One that fails does not take the others with it.
             try:
                 lines += part()
             except Exception as error:
-                lines += self._explain(error, exitstatus, "The summary")
+                lines += self._explain(error, exitstatus, what)
         return lines
+
+    def _tables(self, watch: Watch) -> list[str]:
+        """Write the result tables that users of task files expect."""
+        settings = self._settings
+        if not settings.has_task:
+            return []
+        from pytest_vlmeval.reports.outputs import write_result_tables
+
+        return write_result_tables(
+            [each.score for each in watch.results() if each.score],
+            settings.work_dir,
+            model=settings.model or "",
+            run_id=watch.run_id,
+        )
 
     def _explain(self, error: Exception, exitstatus: int, what: str) -> list[str]:
         """Return the lines of what failed; what is unexpected fails the session."""

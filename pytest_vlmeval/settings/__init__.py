@@ -102,6 +102,7 @@ def _make_settings(values: dict[str, Any], sources: Sources) -> Settings:
         cluster=cluster,
         **_judges(values, sources),
         classes={} if task is None else task.classes,
+        has_task=task is not None,
         remarks=() if task is None else (*task.remarks, *sources.disagreements()),
         data_root=_data_root(variables),
         hubs=choose_hubs(variables),

@@ -93,7 +93,7 @@ class Settings:
     frames are shown, or `fps` per second, or with `video_url` the file; `hubs` are
     where videos come from, first the one ms-vlmeval prefers. `classes` are the classes
     of ms-vlmeval that a task file names for datasets, `remarks` what there is to say of
-    that file.
+    that file, and `has_task` says that there is one.
     """
 
     model: str | None = setting(
@@ -530,6 +530,7 @@ class Settings:
     data_root: Path
     hubs: tuple[Hub, ...]
     classes: Mapping[str, str] = field(default_factory=dict)
+    has_task: bool = False
 
     def __repr__(self) -> str:
         """Show the settings that identify a run, never the key."""

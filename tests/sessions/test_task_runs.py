@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,17 @@ def test_a_swift_task_runs_as_it_is(
         assert (each["model"], params["max_tokens"]) == ("qwen-vl-chat", 64)
         assert each["system"] == "Answer in one word."
     assert judge.requests(None)
-    assert (project.pytester.path / "outputs" / "store.sqlite").exists()
+    outputs = project.pytester.path / "outputs"
+    assert (outputs / "store.sqlite").exists()
+    # Where EvalScope's summarizer looks: work_dir/MODEL/*.csv, of each the first row.
+    result.stdout.fnmatch_lines(
+        [f"1 result table: {outputs}/qwen-vl-chat/qwen-vl-chat_*_acc.csv"]
+    )
+    (table,) = (outputs / "qwen-vl-chat").glob("*.csv")
+    assert table.name == "qwen-vl-chat_MathVision_MINI_acc.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["split"], first["acc"], first["samples"]) == ("Overall", "50.0", "2")
 
 
 def test_errors_end_the_session(project: Project) -> None:

@@ -365,6 +365,9 @@ def test_no_value_of_a_config_is_shown(
     assert asked(server) == 2
     assert all(each["with_key"] for each in server.requests())
     said = [*results.remarks, repr(results), results._repr_html_()]
+    table = notebook.store.parent / "tiny-vlm" / "tiny-vlm_MathVision_MINI_acc.csv"
+    assert table.read_text().startswith("split,")
+    assert any("1 result table: " in remark for remark in results.remarks)
     # The same task in a file, and the same run.
     path = write_task(notebook.pytester.path / "task.yaml", task)
     assert evaluate(config=path, retries=1, progress=str).run_id == results.run_id
