@@ -514,12 +514,14 @@ class Start:
 
     `revision` is "" outside of git, with "-dirty" if the folder is changed. `command`
     holds no key, and is "" where Python code started the session. `versions` maps the
-    names of Python and of packages to theirs.
+    names of Python and of packages to theirs. `fails` says which wrong answers fail
+    their tests: none, those that were right in the baseline, or all.
     """
 
     revision: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    fails: Literal["none", "regressed", "wrong"] = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,12 @@ from pytest_vlmeval.reports.summary import (
     summarize,
     total,
 )
-from pytest_vlmeval.reports.wording import CAUSES, describe_account, describe_check
+from pytest_vlmeval.reports.wording import (
+    CAUSES,
+    describe_account,
+    describe_check,
+    describe_failure,
+)
 from pytest_vlmeval.sandbox.environment import write_held
 
 MEGABYTE = 1_000_000
@@ -383,6 +388,7 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
     environment.globals["charts"] = charts
     environment.globals["describe_check"] = describe_check
     environment.globals["describe_account"] = describe_account
+    environment.globals["describe_failure"] = describe_failure
     images = embed_images(report, max_mb)
     style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
     datasets = [(each, summarize(each)) for each in report.datasets]

@@ -325,8 +325,8 @@ class Conclusion:
 
     `state` is "failed" if a test of the run fails for one of the reasons given here,
     else "passed" if gates were set, and "ungated" if none was. `gates` describes the
-    gates, `failing` are those that fail the run; the numbers count samples, and
-    datasets whose scoring failed.
+    gates, `failing` are those that fail the run. `wrong` counts the wrong answers that
+    fail their tests, the other numbers samples, and datasets whose scoring failed.
     """
 
     state: Literal["failed", "passed", "ungated"]
@@ -335,6 +335,7 @@ class Conclusion:
     unusable: int
     undecided: int
     missing: int
+    wrong: int
     unscored: int
 
 
@@ -352,8 +353,14 @@ def conclude(report: RunReport, found: Total) -> Conclusion:
     undecided, missing = (
         found.counts.get(each, 0) for each in ("undecided", "missing")
     )
+    fails = report.start.fails
+    wrong = {
+        "none": 0,
+        "regressed": found.regressed,
+        "wrong": found.counts.get("wrong", 0),
+    }[fails]
     state: Literal["failed", "passed", "ungated"] = "passed" if is_set else "ungated"
-    if failing or unusable or undecided or missing or unscored:
+    if failing or unusable or undecided or missing or wrong or unscored:
         state = "failed"
     return Conclusion(
         state=state,
@@ -362,6 +369,7 @@ def conclude(report: RunReport, found: Total) -> Conclusion:
         unusable=unusable,
         undecided=undecided,
         missing=missing,
+        wrong=wrong,
         unscored=unscored,
     )
 

@@ -11,7 +11,14 @@ from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools, is_cut_
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from pytest_vlmeval.records import Account, Answer, Score, SpotCheck, Verdict
+    from pytest_vlmeval.records import (
+        Account,
+        Answer,
+        GateResult,
+        Score,
+        SpotCheck,
+        Verdict,
+    )
     from pytest_vlmeval.reports.record import Cause
 
 # What the templates of most models that think read, Qwen's among them.
@@ -252,6 +259,20 @@ def describe_check(check: SpotCheck | None) -> str:
         else:
             text += " (too few to tell: the new answers count)"
     return text
+
+
+def describe_failure(gate: GateResult) -> str:
+    """Describe in a clause what a gate found that did not pass."""
+    if gate.value is None or gate.expected is None:
+        return shorten(gate.message.splitlines()[0], 120)
+    if gate.gate == "completeness":
+        bound = "at most" if gate.metric == "cut off" else "at least"
+        return f"{gate.value:.3g} % {gate.metric}, {bound} {gate.expected:g} % expected"
+    found = f"{gate.metric} is {gate.value:.2f}"
+    if gate.gate == "threshold":
+        return f"{found}, the threshold is {gate.expected:.2f}"
+    lost = f", {gate.lost:,} lost and {gate.gained or 0:,} gained" if gate.lost else ""
+    return f"{found}, the baseline was {gate.expected:.2f}{lost}"
 
 
 def describe_account(account: Account) -> str:

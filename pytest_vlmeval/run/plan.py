@@ -242,8 +242,13 @@ def describe_start(settings: Settings, library: Library, command: str) -> Start:
     for name in (*PACKAGES, *more):
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    revision = find_revision(Path.cwd())
-    return Start(revision=revision, command=command, versions=versions)
+    gated = settings.baselines.gate_samples
+    return Start(
+        revision=find_revision(Path.cwd()),
+        command=command,
+        versions=versions,
+        fails="wrong" if settings.wrong == "fail" else gated,
+    )
 
 
 LIMIT_S = 5.0

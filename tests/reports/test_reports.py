@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import os
 import re
 import signal
 import sqlite3
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.reports.record import load_run, with_baseline
+from pytest_vlmeval.reports.record import Before, load_run, with_baseline
 from pytest_vlmeval.run.store import Store
 from tests.support.run_fixtures import Project, endpoint
 from tests.support.server_fixtures import ServerProcess
@@ -44,6 +46,10 @@ def test_a_stored_run_is_reported_later(demo: Project) -> None:
     page = path.read_text(encoding="utf-8")
     # Of each dataset the session that took most of it.
     assert "2 datasets · 43 samples" in page
+    # Of the newer session, which found three answers of the older one.
+    assert '<span class="tag stored">3 answers from the store</span>' in page
+    assert " --vlm-model=demo --vlm-data=DemoChoice</pre>" in page
+    assert f"<dt>pytest</dt><dd>{version('pytest')}</dd>" in page
 
 
 def test_the_runs_of_a_store(demo: Project, server: ServerProcess) -> None:
@@ -147,8 +153,20 @@ def test_flips_against_the_baseline(
         "10": "regressed",
         "1": "fixed",
     }
+    # The baseline has verdicts alone; its answers are in the store.
+    before = {each.before.text for each in dataset.samples if each.before and each.flip}
+    assert before == {"B"}
     page = (project.pytester.path / "report.html").read_text(encoding="utf-8")
     assert "Compared with <b>the baseline</b>" in page
+    for index in "468":
+        assert f"sample=MathVision_MINI/{index}" in html.unescape(page)
+    assert f"<dd>{server.url} <span" in page
+    assert "--vlm-fresh --vlm-report=report.html</pre>" in page
+    # A store that has not got them says so in the page.
+    elsewhere = replace(dataset, past=())
+    assert with_baseline(elsewhere).samples[3].before == Before(
+        outcome="correct", value=1.0
+    )
     # A baseline that is another by now says nothing of what the gate saw.
     (gate,) = (each for each in dataset.gates if each.gate == "baseline")
     changed = replace(gate, expected=1.0)

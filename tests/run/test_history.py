@@ -50,7 +50,9 @@ def add_score(store: Store, score_id: str, run_id: str, value: float) -> None:
 def test_runs_and_their_sessions_newest_first(store: Store) -> None:
     first = store.open_run({"model": "one"}, "s1", fresh=False)
     second = store.open_run({"model": "two"}, "s2", fresh=False)
-    start = Start(revision="abd-dirty", command="pytest", versions={"Python": "3"})
+    start = Start(
+        revision="abd-dirty", command="pytest", versions={"Python": "3"}, fails="wrong"
+    )
     store.save_plan("s1", plan(first, "1"))
     store.save_plan("s3", plan(first, "1", "2"), start)
     assert [(run.run_id, run.model) for run in store.runs()] == [

@@ -68,6 +68,7 @@ class PastScore:
 
 
 _OF_SCORE = PastScore.__dataclass_fields__.keys() & Score.__dataclass_fields__.keys()
+_OF_START = tuple(Start.__dataclass_fields__)
 _OF_ENTRY = PlanEntry.__dataclass_fields__.keys() - {"indexes"}
 
 
@@ -229,9 +230,7 @@ class Runs(Database):
                         for entry in row.entries
                     ),
                 ),
-                start=Start(
-                    revision=row.revision, command=row.command, versions=row.versions
-                ),
+                start=Start(**{name: getattr(row, name) for name in _OF_START}),
                 created_at=row.created_at,
             )
             for row in found

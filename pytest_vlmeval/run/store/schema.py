@@ -93,12 +93,12 @@ runs = sa.Table(
 )
 
 # What one pytest session selected, so that xdist's controller can show it; `revision`,
-# `command` and `versions` are those of `records.Start`.
+# `command`, `versions` and `fails` are those of `records.Start`.
 plans = sa.Table(
     "plans",
     metadata,
     *_columns(sa.Text, "session_id", primary_key=True),
-    *_columns(sa.Text, "run_id", "scorer", "revision"),
+    *_columns(sa.Text, "run_id", "scorer", "revision", "fails"),
     *_columns(AnyText, "command"),
     *_columns(sa.JSON, "versions"),
     *_columns(sa.Integer, "repeats"),
