@@ -59,7 +59,7 @@ HELP = {
 # The texts, by where they are made, and the test that does what they advise in the
 # situation that they are about.
 FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "test_addon_families.py": {
+    "test_scoring.py": {
         "test_captions_are_scored_together": (
             "sandbox/inside/families/common:need_package",
         ),
@@ -93,7 +93,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/baseline:BaselineGate._refused",
         ),
     },
-    "test_building.py": {
+    "test_preparation.py": {
         "test_an_environment_that_has_what_lacked_is_taken": (
             "sandbox/inside/preparation:why_not_built",
         ),
@@ -286,7 +286,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "run/reuse:ReuseCheck._look",
         ),
     },
-    "test_sandbox_own_python.py": {
+    "test_environment.py": {
         "test_an_own_python_is_given_ms_vlmeval_as_the_message_says": (
             "sandbox/environment:OWN_ENVIRONMENT",
             "sandbox/environment:_probe",

@@ -1,8 +1,9 @@
-"""Builds of the sandbox's environment, by the real pip and uv, from a wheel on disk."""
+"""The sandbox's environment: its pins, one that is there already, and its builds."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +17,167 @@ from zipfile import ZipFile
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.environment import SandboxEnvironment, ensure_built
+from pytest_vlmeval.sandbox.environment import (
+    ADDONS,
+    LIGHT,
+    VIDEO,
+    SandboxEnvironment,
+    ensure_built,
+    ensure_environment,
+    read_requirements,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# That of the project's own environment, which is not on PATH.
-SCRIPTS = sysconfig.get_path("scripts")
-PINS = "tiny-wheel==1.0\n"
+ENVIRONMENTS: set[frozenset[str]] = {LIGHT, VIDEO, *ADDONS.values()}
+
+
+# Sorted, as every process of xdist has to collect the same names.
+@pytest.mark.parametrize(
+    "names", sorted("-".join(sorted(names)) for names in ENVIRONMENTS)
+)
+def test_every_pin_is_one_exact_version(names: str) -> None:
+    addons = frozenset(filter(None, names.split("-")))
+    pins = [
+        line.partition(";")[0]
+        for line in read_requirements(addons).splitlines()
+        if not line.startswith("#")
+    ]
+
+    assert "ms-vlmeval==0.0.20" in pins
+    assert all(pin.count("==") == 1 and " " not in pin for pin in pins)
+    packages = [pin.partition("==")[0].lower() for pin in pins]
+    assert len(set(packages)) == len(packages)
+    assert not {"torch", "pip"} & set(packages)
+    # What the sandbox hands over is Parquet, as are tables of hubs.
+    assert "pyarrow" in packages
+
+
 OWN = (
     "--vlm-sandbox-python=PATH takes a Python 3.11 or newer in whose environment "
     "ms-vlmeval is installed"
 )
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment in which a package named ms-vlmeval is installed."""
+    folder = tmp_path_factory.mktemp("own")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    information = packages / "ms_vlmeval-0.0.20.dist-info" / "METADATA"
+    information.parent.mkdir()
+    information.write_text("Metadata-Version: 2.1\nName: ms-vlmeval\nVersion: 0.0.20\n")
+    return folder / "bin" / "python"
+
+
+def test_the_users_own_python_is_used_as_it_is(tmp_path: Path, own: Path) -> None:
+    lines: list[str] = []
+    environment = ensure_environment(
+        tmp_path / "cache", python=own, offline=True, announce=lines.append
+    )
+
+    assert environment.python == own
+    assert len(environment.fingerprint) == 12
+    assert lines == []
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("python", "pattern"),
+    [
+        (
+            sys.executable,
+            f"--vlm-sandbox-python={sys.executable}: ms-vlmeval is not installed "
+            f"there. {OWN}. Give such a path, or leave the option out, or install it: "
+            f"{sys.executable} -m pip install ms-vlmeval",
+        ),
+        (
+            "/nowhere/python",
+            "--vlm-sandbox-python=/nowhere/python cannot be run: No such file or "
+            f"directory. {OWN}. Give such a path, or leave the option out.",
+        ),
+        (
+            shutil.which("false"),
+            "--vlm-sandbox-python=/*/false is not a working Python (exit "
+            f"status 1). {OWN}. Give such a path, or leave the option out.",
+        ),
+    ],
+)
+def test_an_own_python_that_will_not_do(
+    tmp_path: Path, python: str, pattern: str
+) -> None:
+    with pytest.raises(VlmEvalError) as caught:
+        ensure_environment(tmp_path, python=Path(python), offline=False, announce=print)
+
+    assert fnmatchcase(str(caught.value), pattern)
+
+
+def test_an_own_python_that_is_too_old(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho python 3.9 0.0.20\n")
+    python.chmod(0o755)
+    with pytest.raises(VlmEvalError) as caught:
+        ensure_environment(tmp_path, python=python, offline=False, announce=print)
+
+    assert str(caught.value) == (
+        f"--vlm-sandbox-python={python} is Python 3.9. {OWN}. Give such a path, or "
+        "leave the option out."
+    )
+
+
+def test_an_own_python_is_given_ms_vlmeval_as_the_message_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real pip, from a wheel on disk that has nothing but the name."""
+    name = "ms_vlmeval-0.0.20"
+    with ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(
+            f"{name}.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: ms-vlmeval\nVersion: 0.0.20\n",
+        )
+        wheel.writestr(
+            f"{name}.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+    folder = tmp_path / "my environment"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    with pytest.raises(VlmEvalError) as caught:
+        ensure_environment(tmp_path, python=python, offline=False, announce=print)
+    command = str(caught.value).partition(", or install it: ")[2]
+    assert command.endswith(" -m pip install ms-vlmeval")
+    subprocess.run(["/bin/sh", "-c", command], check=True, capture_output=True)
+    environment = ensure_environment(
+        tmp_path, python=python, offline=False, announce=print
+    )
+    assert environment.python == python
+
+
+def test_the_running_python_is_used_if_it_has_ms_vlmeval(own: Path) -> None:
+    script = (
+        "import pathlib, sys\n"
+        f"sys.path[:0] = {sys.path!r}\n"
+        "from pytest_vlmeval.sandbox.environment import ensure_environment\n"
+        "print(ensure_environment(\n"
+        "    pathlib.Path('/nowhere'), python=None, offline=True, announce=print\n"
+        ").python)\n"
+    )
+    used = subprocess.check_output(
+        [own, "-c", script], text=True, cwd=Path(__file__).parents[2]
+    )
+
+    assert used == f"{own}\n"
+
+
+# That of the project's own environment, which is not on PATH.
+SCRIPTS = sysconfig.get_path("scripts")
+PINS = "tiny-wheel==1.0\n"
 
 
 def write_wheel(folder: Path) -> None:
@@ -46,7 +196,8 @@ def write_wheel(folder: Path) -> None:
         wheel.writestr(f"{information}/RECORD", "")
 
 
-@pytest.fixture(scope="module", autouse=True)
+# What this sets holds until the end of the module: the tests of builds stand last.
+@pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let the installers find one wheel on disk and nothing else, and hide uv."""
     folder = tmp_path_factory.mktemp("index")
@@ -140,6 +291,7 @@ def check_text(text: str, pattern: str) -> None:
         assert fnmatchcase(line, line_pattern), f"{line}\nis not\n{line_pattern}"
 
 
+@pytest.mark.usefixtures("index")
 def test_builds_once_then_starts_at_once(
     built: tuple[Path, SandboxEnvironment, list[str]],
 ) -> None:
@@ -160,6 +312,7 @@ def test_builds_once_then_starts_at_once(
         build(root, "tiny-wheel==1.1\n", offline=True)
 
 
+@pytest.mark.usefixtures("index")
 def test_uv_builds_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +329,7 @@ def test_uv_builds_where_it_is_installed(
     assert content(tmp_path) == [environment.fingerprint]
 
 
+@pytest.mark.usefixtures("index")
 def test_of_two_processes_one_builds_and_one_waits(tmp_path: Path) -> None:
     builders = [start_build(tmp_path) for _ in range(2)]
     outputs = [builder.communicate(timeout=120)[0] for builder in builders]
@@ -190,6 +344,7 @@ def test_of_two_processes_one_builds_and_one_waits(tmp_path: Path) -> None:
     assert len(content(tmp_path)) == 1
 
 
+@pytest.mark.usefixtures("index")
 def test_a_killed_build_is_built_again(tmp_path: Path) -> None:
     interrupt_build(tmp_path, signal.SIGKILL)
     (leftover,) = content(tmp_path)
@@ -202,12 +357,14 @@ def test_a_killed_build_is_built_again(tmp_path: Path) -> None:
     assert content(tmp_path) == [environment.fingerprint]
 
 
+@pytest.mark.usefixtures("index")
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     interrupt_build(tmp_path, signal.SIGINT)
 
     assert content(tmp_path) == []
 
 
+@pytest.mark.usefixtures("index")
 def test_an_environment_whose_python_is_gone_is_built_again(
     built: tuple[Path, SandboxEnvironment, list[str]],
 ) -> None:
@@ -218,6 +375,7 @@ def test_an_environment_whose_python_is_gone_is_built_again(
     assert imported_version(environment) == "1.0"
 
 
+@pytest.mark.usefixtures("index")
 def test_a_failing_pin_leaves_nothing_and_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +406,7 @@ def test_a_failing_pin_leaves_nothing_and_says_how_to_go_on(
     assert content(tmp_path) == []
 
 
+@pytest.mark.usefixtures("index")
 def test_offline_nothing_is_tried(tmp_path: Path) -> None:
     with pytest.raises(VlmEvalError) as caught:
         build(tmp_path / "sandbox", offline=True)
@@ -262,6 +421,7 @@ def test_offline_nothing_is_tried(tmp_path: Path) -> None:
     assert content(tmp_path) == []
 
 
+@pytest.mark.usefixtures("index")
 def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "sandbox").write_text("a file where a folder belongs")
     with pytest.raises(VlmEvalError) as caught:
