@@ -203,8 +203,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_hub.py": {
         "test_offline_says_what_is_missing_and_where": ("datasets/hub:_failure",),
     },
-    "test_images_as_upstream.py": {
+    "test_sent_alike.py": {
         "test_what_ms_vlmeval_cannot_send": ("models/chat:_fit",),
+        "test_judges_are_asked_by_the_same_rule": ("settings/presets:fill_in",),
     },
     "test_installed.py": {
         "test_benchmarks_that_are_not_there": ("suite/installed:_check_paths",),
@@ -223,10 +224,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "run/execution:NOT_STORED",
         ),
     },
-    "test_presets.py": {
-        "test_judges_are_asked_by_the_same_rule": ("settings/presets:fill_in",),
-    },
-    "test_judge_panels.py": {
+    "test_judges.py": {
         "test_the_fixture": ("suite/fixtures:vlm_judge",),
     },
     "test_judge_runs.py": {
@@ -262,7 +260,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_prepare.py": {
         "test_a_cache_that_cannot_be_written": ("datasets/prepare:_fill",),
     },
-    "test_published_answers.py": {
+    "test_same_server.py": {
         "test_the_judge_sees_what_was_cut_off_and_what_stands_for_an_empty_reply": (
             "gates/completeness:_but_for_empty",
         ),

@@ -56,8 +56,9 @@ SpotDecision = Literal["same", "changed", "few", "more"]
 
 # A likelihood ratio of 1,000 is reached by chance with a probability of at most 0.001,
 # whenever one looks (Ville's inequality). The last look, where no more can be asked,
-# adds LAST_LOOK; `tests/run/test_spot_check.py` computes both together. Where a command
-# makes several tests each gets an equal part of both: they hold for all (Bonferroni).
+# adds LAST_LOOK; `tests/run/test_stored_answers.py` computes both together. Where a
+# command makes several tests each gets an equal part of both: they hold for all
+# (Bonferroni).
 FALSE_STOP = 1 / 1_000
 MISSED = 1 / 100
 LAST_LOOK = 1 / 2_000

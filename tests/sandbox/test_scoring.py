@@ -151,7 +151,7 @@ def test_odd_answers_keep_every_character(sandbox: Sandbox, tmp_path: Path) -> N
     ]
     rows = own_rows([*odd, "NA", "None", ""])
     prepared = prepare_rows(sandbox, tmp_path, "ImageVQADataset", "GQA_own", rows)
-    # As published, some come back changed from a file: test_prediction_files.py.
+    # As published, some come back changed from a file: tests/upstream/test_scores.py.
     found = score(sandbox, prepared, enumerate(odd), scoring="corrected")
     assert set(values(found.verdicts).values()) == {1}
     assert [verdict.extracted for verdict in found.verdicts] == [t.strip() for t in odd]

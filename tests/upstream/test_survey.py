@@ -1,4 +1,4 @@
-"""Every image and text dataset of ms-vlmeval, prepared over an invented table.
+"""Every dataset of ms-vlmeval, prepared from an invented table or repository.
 
 What classes bring by themselves comes from a hub and a server of files. What cannot
 be prepared is listed with its reason, and this fails when that changes.
@@ -20,6 +20,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo, Hub, parts_of
 from pytest_vlmeval.sandbox.environment import (
     ADDONS,
+    HUB,
     LIGHT,
     VIDEO,
     SandboxEnvironment,
@@ -35,6 +36,8 @@ from tests.support.hub_sets import FILES, REPOSITORIES
 from tests.support.invented_tables import invented_table
 from tests.support.run_fixtures import environment_with
 from tests.support.sandbox_tables import draw
+from tests.support.video_layouts import repositories, tables
+from tests.support.video_sets import VideoUser, write_files
 
 # How the messages begin or go on that say why a dataset cannot be prepared.
 EXCEPTIONS = {
@@ -190,3 +193,82 @@ def test_what_is_scored_has_an_adapter() -> None:
             found = import_module(f"{families.__name__}.{module}")
             assert callable(getattr(found, function))
         assert bool(family.main) is not bool(family.metric)
+
+
+# How the messages begin or go on that say why a dataset cannot be prepared.
+SOUND = "its prompt has a part of the type audio"
+VIDEO_EXCEPTIONS = {
+    **dict.fromkeys(
+        (
+            f"AV-SpeakerBench_audio_only_{each}"
+            for each in ("8frame", "16frame", "1fps")
+        ),
+        SOUND,
+    ),
+    **dict.fromkeys(
+        (
+            f"WorldSense_{each}_audio"
+            for each in ("8frame", "32frame", "1fps", "0.5fps")
+        ),
+        SOUND,
+    ),
+}
+
+
+def prepare_invented_video(
+    user: VideoUser, name: str, sandbox: Sandbox, first: str = "huggingface"
+) -> str:
+    """Prepare a dataset; give why it, or one of its samples, cannot be."""
+    mirror = user.folder / "mirror"
+    try:
+        prepared = user.prepare(
+            name,
+            mirror=mirror,
+            offline=True,
+            modified=True,
+            sandbox=sandbox,
+            first=first,
+        )
+    except VlmEvalError as error:
+        return str(error)
+    except SandboxFault as fault:
+        return f"fault: {fault}"
+    samples = read_samples(prepared)
+    kinds = {part.kind for sample in samples for part in parts_of(sample.prompt)}
+    errors = [sample.error for sample in samples if sample.error]
+    return errors[0] if errors else "" if kinds == {"image", "text"} else str(kinds)
+
+
+@pytest.mark.addons
+@pytest.mark.parametrize(
+    "addons",
+    [VIDEO, VIDEO | HUB | {"cv2"}],
+    ids=lambda addons: "-".join(sorted(addons)),
+)
+def test_every_video_dataset_prepares_or_says_why_not(
+    user: VideoUser, addons: frozenset[str]
+) -> None:
+    infos = [
+        info
+        for info in user.catalog.values()
+        if info.modality == "video" and addons_for(info) == addons
+    ]
+    layouts = {**repositories(), "": tables(info.url for info in infos if info.url)}
+    for repository, files in layouts.items():
+        write_files(user.folder / "mirror" / repository, files)
+    sandbox = Sandbox(environment_with(addons).python)
+    assert len(infos) == (5 if "cv2" in addons else 257)
+    reasons = {
+        info.name: prepare_invented_video(user, info.name, sandbox) for info in infos
+    }
+    for info in ends_of_classes(infos):
+        reason = prepare_invented_video(user, info.name, sandbox, "modelscope")
+        reasons[f"{info.name} of ModelScope"] = reason
+    sandbox.close()
+    surprises = [
+        f"{name}: {reason or 'prepared'}"
+        for name, reason in reasons.items()
+        if (known := VIDEO_EXCEPTIONS.get(name.split()[0], "")) not in reason
+        or bool(reason) != bool(known)
+    ]
+    assert not surprises, "\n".join(surprises)

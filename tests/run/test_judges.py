@@ -1,14 +1,16 @@
-"""Several judges: the majority, agreement, and what a test of one's own may ask."""
+"""Judges: the majority of several, their agreement, tests of one's own, connections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Score, Verdict, VerdictState
+from pytest_vlmeval.models.pool import Concurrency, Pool
+from pytest_vlmeval.records import JudgeQuestion, Score, Verdict, VerdictState
 from pytest_vlmeval.run.judge import (
+    Judge,
     JudgePanel,
     choose_by_majority,
     cohen_kappa,
@@ -18,6 +20,7 @@ from pytest_vlmeval.run.judge import (
 from pytest_vlmeval.run.store import Store
 from tests.support.judge_calls import OpenJudge, make_judge
 from tests.support.judged_sessions import judged_by, write_choices
+from tests.support.pool_calls import asking_settings, make_pool
 from tests.support.run_fixtures import Project, endpoint, properties
 from tests.support.server_fixtures import ServerProcess
 
@@ -275,3 +278,36 @@ def test_the_fixture(project: Project, vlm_server: StartServer) -> None:
             "--vlm-judge=NAME --vlm-judge-api-base=URL."
         ]
     )
+
+
+def test_a_judge_keeps_what_it_found_out_about_its_server(
+    judge_store: Store, server: ServerProcess
+) -> None:
+    server.control(default="yes", latency_s=0.02)
+    opened: list[Pool] = []
+
+    def open_pool(aside: Collection[str]) -> Pool:
+        adaptive = Concurrency(64, adaptive=True)
+        opened.append(make_pool(server.url, concurrency=adaptive, role="judge"))
+        return opened[-1]
+
+    def ask(batch: int) -> None:
+        questions = [JudgeQuestion(prompt=f"{batch}: {n}?") for n in range(40)]
+        assert {reply.text for reply in judge.ask(questions)} == {"yes"}
+
+    judge = Judge("tiny-vlm", asking_settings(retries=0), judge_store, open_pool)
+    ask(1)
+    found = opened[0].endpoints[0].limiter.limit
+    assert found > 8
+    ask(2)
+    judge.close()
+    (pool,) = opened
+    assert pool.endpoints[0].limiter.limit >= found
+    # What broke is opened anew: ten failures in a row end only what was asked then.
+    server.control(rules=[{"status": 400}])
+    failed = judge.ask([JudgeQuestion(prompt=f"no {n}") for n in range(20)])
+    assert {reply.text for reply in failed} == {None}
+    server.control(default="yes")
+    ask(3)
+    assert len(opened) == 3
+    judge.close()
