@@ -44,16 +44,23 @@ def shorten_words(text: str) -> str:
     return _LONG_WORD.sub(shorten, text)
 
 
-def did_you_mean(
-    word: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.6
-) -> str:
-    """Return a sentence with the known words closest to `word`, "" without any."""
+def find_nearest(
+    word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6
+) -> list[str]:
+    """Return the known words closest to `word`, the closest first."""
     import difflib
 
     by_small = {each.lower(): each for each in known}
     near = difflib.get_close_matches(word.lower(), by_small, n=most, cutoff=cutoff)
-    names = " or ".join(by_small[each] for each in near)
-    return f" Did you mean {names}?" if near else ""
+    return [by_small[each] for each in near]
+
+
+def did_you_mean(
+    word: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.6
+) -> str:
+    """Return a sentence with the known words closest to `word`, "" without any."""
+    names = " or ".join(find_nearest(word, known, most=most, cutoff=cutoff))
+    return f" Did you mean {names}?" if names else ""
 
 
 def describe(error: BaseException) -> str:

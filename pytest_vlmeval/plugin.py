@@ -31,6 +31,7 @@ from pytest_vlmeval.suite.session import (
     defer,
     expand_tests,
     get_settings,
+    get_sources,
     guard,
     is_command,
     is_given,
@@ -48,6 +49,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     from pytest_vlmeval.settings.table import add_options
 
     add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    parser: pytest.Parser, args: list[str]
+) -> Generator[None]:
+    """Refuse an option that is misspelt, once those of conftest files are known."""
+    yield
+    if any(argument.startswith("--vlm-") for argument in args):
+        from pytest_vlmeval.settings.table import explain_unknown
+
+        _, unknown = parser.parse_known_and_unknown_args(args)
+        if message := explain_unknown(unknown):
+            raise pytest.UsageError(message)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,9 +100,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Register what only the process with the terminal does."""
     register_reports(session)
     config = session.config
-    if is_given("config", config) and not is_worker(config):
-        # What of a task file has no effect, and what does not count of it.
-        for remark in get_settings(config).remarks:
+    if not is_worker(config):
+        # What of a task file, or of the environment, has no effect or does not count.
+        in_task = is_given("config", config)
+        sources = get_sources(config)
+        remarks = get_settings(config).remarks if in_task else sources.misspelt()
+        for remark in remarks:
             config.stash[SCREEN_KEY].announce(remark)
 
 

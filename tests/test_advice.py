@@ -66,6 +66,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_advice.py": {
         "test_what_a_refusal_of_options_advises_is_accepted": (
+            "settings/__init__:_check_address",
             "settings/groups:choose_judges",
             "settings/table:check_together",
             "settings/table:_check_repeat",
@@ -301,6 +302,10 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/inside/server:_load_methods",
         ),
     },
+    "test_misspelt_names.py": {
+        "test_an_option_that_is_misspelt": ("settings/table:explain_unknown",),
+        "test_a_keyword_that_matches_nothing": ("suite/selection:explain_no_match",),
+    },
     "test_store.py": {
         "test_a_foreign_file_is_never_overwritten": (
             "run/store/database:Location.explain",
@@ -506,6 +511,24 @@ REFUSED = [
         [
             ["--vlm-model=m", "--vlm-preset=evalscope"],
             ["--vlm-model=demo"],
+        ],
+    ),
+    (
+        ["--vlm-model=demo", f"--vlm-api-base={URL}"],
+        "Leave one of them out, or give --vlm-backend=endpoint if that server has a "
+        "model of this name.",
+        [
+            ["--vlm-model=demo"],
+            [f"--vlm-api-base={URL}"],
+            ["--vlm-model=demo", f"--vlm-api-base={URL}", "--vlm-backend=endpoint"],
+        ],
+    ),
+    (
+        ["--vlm-model=m", "--vlm-backend=local", f"--vlm-api-base={URL}"],
+        "--vlm-api-base is the address of a server. Leave one of them out.",
+        [
+            ["--vlm-model=m", "--vlm-backend=local"],
+            ["--vlm-model=m", f"--vlm-api-base={URL}"],
         ],
     ),
     (

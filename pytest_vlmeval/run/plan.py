@@ -88,6 +88,11 @@ class Choice:
         """Take note of what a test runs over."""
         self._declared.update(datasets)
 
+    @property
+    def declared(self) -> list[str]:
+        """The names of the datasets that tests run over, without what is open."""
+        return sorted(map(dataset_name, self._declared - {OTHERS}))
+
     def names(self, dataset: str) -> bool:
         """Return whether --vlm-data names a dataset."""
         return _any_is(map(dataset_name, self._asked), dataset)

@@ -24,7 +24,13 @@ from pytest_vlmeval.settings.groups import (
     read_headers,
     split_body,
 )
-from pytest_vlmeval.settings.option import ApiKey, fields_of, is_table
+from pytest_vlmeval.settings.option import (
+    PLACES,
+    ApiKey,
+    Backend,
+    fields_of,
+    is_table,
+)
 from pytest_vlmeval.settings.presets import fill_in
 from pytest_vlmeval.settings.sources import Sources
 from pytest_vlmeval.settings.table import BY_NAME, OPTIONS, check_together
@@ -65,6 +71,7 @@ def _make_settings(values: dict[str, Any], sources: Sources) -> Settings:
         values["backend"],
         api_base_given=sources.find(BY_NAME["api-base"]) is not None,
     )
+    _check_address(values["backend"], sources)
     visible_devices = variables.get("CUDA_VISIBLE_DEVICES")
     cluster = None
     if values["engine"] == "ray":
@@ -103,7 +110,11 @@ def _make_settings(values: dict[str, Any], sources: Sources) -> Settings:
         **_judges(values, sources),
         classes={} if task is None else task.classes,
         has_task=task is not None,
-        remarks=() if task is None else (*task.remarks, *sources.disagreements()),
+        remarks=(
+            *sources.misspelt(),
+            *(() if task is None else task.remarks),
+            *sources.disagreements(),
+        ),
         data_root=_data_root(variables),
         hubs=choose_hubs(variables),
         baselines=BaselineSettings(
@@ -117,6 +128,30 @@ def _make_settings(values: dict[str, Any], sources: Sources) -> Settings:
             # GitHub Actions names the file of a job's summary.
             step_summary=Path(summary) if summary else None,
         ),
+    )
+
+
+def _check_address(backend: Backend, sources: Sources) -> None:
+    """Raise `VlmEvalError` for the address of a server where none is asked.
+
+    One that a project has for its other models is no mistake: it is given further away
+    than what chooses the model.
+    """
+    address = sources.find(BY_NAME["api-base"])
+    chosen = sources.find(BY_NAME["backend"]) or sources.find(BY_NAME["model"])
+    if backend == "endpoint" or address is None or chosen is None:
+        return
+    if PLACES.index(address.place) > PLACES.index(chosen.place):
+        return
+    if backend == "demo":
+        raise VlmEvalError(
+            "--vlm-model=demo is the model that ships with the plugin, and "
+            "--vlm-api-base is the address of a server. Leave one of them out, or give "
+            "--vlm-backend=endpoint if that server has a model of this name."
+        )
+    raise VlmEvalError(
+        f"--vlm-backend={backend} loads the model on this machine, and --vlm-api-base "
+        "is the address of a server. Leave one of them out."
     )
 
 

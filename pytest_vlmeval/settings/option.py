@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 Backend = Literal["auto", "endpoint", "demo", "local"]
 Identity = Literal["always", "given"]
 Place = Literal["command", "task", "ini", "environment"]
+# The first wins over the next.
+PLACES: tuple[Place, ...] = ("command", "task", "ini", "environment")
 
 
 @dataclass(frozen=True, slots=True)

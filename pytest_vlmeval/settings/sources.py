@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from urllib.parse import urlencode
 
 from _pytest.config.findpaths import determine_setup, load_config_dict_from_file
 
-from pytest_vlmeval.errors import VlmEvalError, did_you_mean
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean, find_nearest
 from pytest_vlmeval.settings.option import (
     ApiKey,
     Given,
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from pytest_vlmeval.settings.groups import Updating
     from pytest_vlmeval.settings.option import Option
     from pytest_vlmeval.settings.task_file import Task
+
+
+_FLAG = re.compile(r"--vlm-[a-z]+(?:-[a-z]+)*")
+PREFIX = "VLM_"
+# Variables that are no options.
+KEYS = ("VLM_API_KEY", "VLM_JUDGE_API_KEY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,17 +174,38 @@ class Sources:
                 yield f"the key in {task.path} counts, not {variable}"
 
     def explain(self, message: str) -> str:
-        """Add to an error which of the options in it the task file gives."""
-        task = self.task
-        if task is None:
-            return message
-        words = message.replace("=", " ").split()
-        given = [
-            f"{BY_NAME[name].flag} ({value.field})"
-            for name, value in task.values.items()
-            if BY_NAME[name].flag in words
-        ]
-        return f"{message} {task.path} gives {', '.join(given)}." if given else message
+        """Add to an error where the options in it are given, but for the command."""
+        named = set(_FLAG.findall(message))
+        in_task, told = [], []
+        for option in OPTIONS:
+            given = self.find(option) if option.flag in named else None
+            if given is None:
+                continue
+            if given.place == "task":
+                in_task.append(f"{option.flag} ({given.field})")
+            elif given.place != "command":
+                where = " in the environment" if given.place == "environment" else ""
+                shown = hide_password(given.shown)
+                told.append(f"{shown}{where} gives {option.flag}.")
+        if in_task and self.task is not None:
+            told.insert(0, f"{self.task.path} gives {', '.join(in_task)}.")
+        return " ".join([message, *told])
+
+    def misspelt(self) -> list[str]:
+        """Explain which variables were to be options, by names that are near."""
+        known = [option.env for option in OPTIONS] + list(KEYS)
+        found = []
+        for name in sorted(self.variables):
+            if not name.startswith(PREFIX) or name in known:
+                continue
+            word = name.removeprefix(PREFIX)
+            others = [each.removeprefix(PREFIX) for each in known]
+            if near := find_nearest(word, others, most=2, cutoff=0.75):
+                meant = " or ".join(PREFIX + each for each in near)
+                found.append(
+                    f"the variable {name} has no effect. Did you mean {meant}?"
+                )
+        return found
 
     def api_key(self, name: str, file: Path | None) -> str | None:
         """Read a key: the file of --vlm-NAME-file, or the variable VLM_NAME.

@@ -7,13 +7,13 @@ parser and its help. What a field takes more than one option for is `made_of` th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.errors import VlmEvalError, find_nearest
 from pytest_vlmeval.settings.groups import (
     NONE,
     BaselineSettings,
@@ -93,7 +93,8 @@ class Settings:
     frames are shown, or `fps` per second, or with `video_url` the file; `hubs` are
     where videos come from, first the one ms-vlmeval prefers. `classes` are the classes
     of ms-vlmeval that a task file names for datasets, `remarks` what there is to say of
-    that file, and `has_task` says that there is one.
+    that file, and of variables that are misspelt. `has_task` says that there is such a
+    file.
     """
 
     model: str | None = setting(
@@ -726,6 +727,27 @@ _WORDS: dict[str, dict[str, Any]] = {
     "--vlm-list": {"nargs": "?", "const": "", "metavar": "WORDS"},
     "--vlm-compare": {"nargs": "*", "metavar": ("A", "B")},
 }
+
+
+def explain_unknown(arguments: Iterable[str]) -> str:
+    """Explain which of a command's unknown arguments was to be an option of ours.
+
+    "" if none was.
+    """
+    known = [option.flag for option in OPTIONS] + list(COMMANDS)
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--vlm-") and flag not in known:
+            names = [each.removeprefix("--vlm-") for each in known]
+            word = flag.removeprefix("--vlm-").replace("_", "-")
+            near = find_nearest(word, names, most=2, cutoff=0.75)
+            meant = " or ".join(f"--vlm-{name}" for name in near)
+            question = f" Did you mean {meant}?" if meant else ""
+            return (
+                f"There is no option {flag}.{question} `pytest --help` lists those "
+                "that begin with --vlm-."
+            )
+    return ""
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -10,6 +10,7 @@ items, where pytest would have put them.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from _pytest.mark.expression import Expression
 from _pytest.nodes import Node
 
 from pytest_vlmeval.datasets.unscored import explain_left_out, explain_refusal
-from pytest_vlmeval.errors import VlmEvalError, log_error
+from pytest_vlmeval.errors import VlmEvalError, find_nearest, log_error
 from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import OTHERS, dataset_name, is_table
 from pytest_vlmeval.suite import (
@@ -172,6 +173,26 @@ def _last_failed_ids(function: pytest.Function) -> set[str] | None:
     if not any(places & {path, *path.parents} for path, _ in failed):
         return None
     return _ids_among(function, failed)
+
+
+def explain_no_match(expression: str, datasets: Sequence[str]) -> str:
+    """Explain that `-k` selects none of the tests over these datasets."""
+    words = re.findall(r"[\w.-]+", expression)
+    near = [
+        name
+        for word in words
+        if word not in ("and", "or", "not")
+        and not word.startswith("test_")
+        and not any(word.lower() in each.lower() for each in datasets)
+        for name in find_nearest(word, datasets)
+    ]
+    question = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    given = shlex.quote(expression)
+    return (
+        f"-k {given} matches no test.{question} It selects by the names of datasets, "
+        "which `pytest --vlm-list` lists, and of tests: test_sample, test_score and "
+        "test_no_regression."
+    )
 
 
 def is_narrowed(config: pytest.Config, folder: Path) -> bool:

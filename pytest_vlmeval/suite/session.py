@@ -33,6 +33,7 @@ from pytest_vlmeval.suite.selection import (
     Forecast,
     LeftOut,
     drop_placeholders,
+    explain_no_match,
     gate_folders,
     needed_datasets,
     take_unscored,
@@ -246,6 +247,7 @@ def begin_run(session: pytest.Session) -> None:
         ):
             get_run(config).judges.check()
         if not any(map(suite.parameter_of, session.items)):
+            _note_no_match(session)
             return
         if _ends_before_tests(session):
             config.stash[SCREEN_KEY].announce(
@@ -272,6 +274,19 @@ def begin_run(session: pytest.Session) -> None:
         _refuse(session, str(error))
     except Exception as error:
         _refuse(session, log_error(get_settings(config), error, "Beginning the run"))
+
+
+def _note_no_match(session: pytest.Session) -> None:
+    """Report that `-k` selects nothing where there are tests over datasets."""
+    config, expression = session.config, session.config.option.keyword
+    if (
+        expression
+        and not session.items
+        and FORECAST_KEY in config.stash
+        and _share(config).number == 0
+    ):
+        declared = get_run(config).choice.declared
+        config.stash[SCREEN_KEY].announce(explain_no_match(expression, declared))
 
 
 def _ends_before_tests(session: pytest.Session) -> bool:

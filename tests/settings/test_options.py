@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -501,3 +502,53 @@ def test_a_command_line_is_shown_without_keys() -> None:
     # A value of its own, but no option behind a flag.
     assert hide_keys(["--token", "a b", "-k", "x"]) == ["--token", "***", "-k", "x"]
     assert hide_keys(["--use-key", "--vlm-model=m"]) == ["--use-key", "--vlm-model=m"]
+
+
+def test_a_refusal_names_the_place_of_what_it_refuses(load: Load) -> None:
+    """But for the command line, which its reader has just written."""
+
+    def refusal(*arguments: str, **places: Any) -> str:
+        with pytest.raises(VlmEvalError) as caught:
+            load(*arguments, **places)
+        return str(caught.value)
+
+    demo = (
+        "--vlm-image-size is for --vlm-backend=endpoint, and the model is of "
+        "--vlm-backend=demo. Leave it out, or name another model."
+    )
+    given = ("--vlm-model=demo", "--vlm-image-size=9")
+    assert refusal(*given) == demo
+    assert refusal(given[0], environ={"VLM_IMAGE_SIZE": "9"}) == (
+        f"{demo} VLM_IMAGE_SIZE=9 in the environment gives --vlm-image-size."
+    )
+    assert refusal(given[0], ini="vlm_image_size = 9") == (
+        f"{demo} vlm_image_size = 9 in the ini file gives --vlm-image-size."
+    )
+    several = refusal(
+        given[0], ini="vlm_repeat = 2", environ={"VLM_TEMPERATURE": "0.5"}
+    )
+    assert several.endswith(
+        "Leave --vlm-repeat out. vlm_repeat = 2 in the ini file gives --vlm-repeat."
+    )
+    # What is secret stays so.
+    secret = refusal(given[0], environ={"VLM_EXTRA_BODY": '{"top_k": 1}'})
+    assert secret.endswith(
+        "VLM_EXTRA_BODY=*** in the environment gives --vlm-extra-body."
+    )
+
+
+def test_an_address_of_other_models_is_no_mistake(load: Load) -> None:
+    """A project's own address stays where the demo is tried on the command line."""
+    address = {"VLM_API_BASE": "http://one/v1"}
+    assert load("--vlm-model=demo", environ=address).backend == "demo"
+    ini = 'vlm_api_base = "http://one/v1"'
+    assert load("--vlm-model=demo", ini=ini).backend == "demo"
+    with pytest.raises(VlmEvalError) as caught:
+        load(environ={**address, "VLM_MODEL": "demo"})
+    assert str(caught.value) == (
+        "--vlm-model=demo is the model that ships with the plugin, and --vlm-api-base "
+        "is the address of a server. Leave one of them out, or give "
+        "--vlm-backend=endpoint if that server has a model of this name. "
+        "VLM_MODEL=demo in the environment gives --vlm-model. "
+        "VLM_API_BASE=http://one/v1 in the environment gives --vlm-api-base."
+    )
