@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmeval.datasets.own import write_frame
 from pytest_vlmeval.datasets.unscored import explain_refusal
-from pytest_vlmeval.errors import VlmEvalError, printable
+from pytest_vlmeval.errors import VlmEvalError, did_you_mean, printable
 from pytest_vlmeval.run import Run
 from pytest_vlmeval.run.plan import Need
 from pytest_vlmeval.run.queue import ProcessShare
@@ -24,21 +24,40 @@ from pytest_vlmeval.settings.sources import call_sources
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pytest_vlmeval.records import Score
+    from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.records import Interval, Score
+    from pytest_vlmeval.reports.export import Cell
+    from pytest_vlmeval.reports.gallery import Gallery
     from pytest_vlmeval.reports.record import RunReport
     from pytest_vlmeval.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A metric as `Results` shows it.
+
+    `value` and `interval` go from 0 to `scale`: 100 where the metric is a share, the
+    score's own where it is the score. Else `scale` is None, and `value` is in
+    ms-vlmeval's unit. `interval` is None where single verdicts do not make the metric.
+    """
+
+    value: float
+    scale: float | None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """The scores and samples of a call, of the datasets that were asked for.
 
-    `report` is the whole record, `unscored` says why datasets have no score.
-    `remarks` say what was told on the way.
+    `report` is the whole record, `unscored` says why datasets have no score. `measures`
+    are the metrics of each dataset by their names, on one scale. `remarks` say what was
+    told on the way.
     """
 
     report: RunReport = field(repr=False)
     unscored: Mapping[str, str]
+    measures: Mapping[str, Mapping[str, Measure]] = field(repr=False)
     remarks: tuple[str, ...] = field(repr=False, default=())
 
     @property
@@ -63,12 +82,62 @@ class Results:
             f"The datasets here are: {known}."
         )
 
+    def interval(self, dataset: str) -> Interval | None:
+        """Return the confidence interval of a score, in its unit.
+
+        None if single verdicts do not make the score. `VlmEvalError` if there is none.
+        """
+        measures = self.measures.get(dataset, {})
+        found = measures.get(self.score(dataset).main_metric)
+        return None if found is None else found.interval
+
+    def show(
+        self,
+        dataset: str | None = None,
+        *,
+        outcome: str | None = "wrong",
+        most: int = 20,
+    ) -> Gallery:
+        """Return samples that a notebook shows with their images.
+
+        Those of one dataset or all, with this `outcome` (a value of the column of
+        `samples`; None for any), and of them the first. `VlmEvalError` for a dataset
+        or an outcome that there is not.
+        """
+        from pytest_vlmeval.reports.gallery import Gallery
+        from pytest_vlmeval.reports.summary import OUTCOMES
+
+        names = [each.dataset for each in self.report.datasets]
+        if dataset is not None and dataset not in names:
+            raise VlmEvalError(
+                f"{dataset} was not asked.{did_you_mean(dataset, names)} The datasets "
+                f"here are: {', '.join(names)}."
+            )
+        if outcome is not None and outcome not in OUTCOMES:
+            raise VlmEvalError(
+                f"outcome={outcome!r} is not accepted."
+                f"{did_you_mean(str(outcome), OUTCOMES)} It takes None for any, or one "
+                f"of {', '.join(OUTCOMES)}."
+            )
+        found = [
+            (each, sample)
+            for each in self.report.datasets
+            if dataset in (None, each.dataset)
+            for sample in each.samples
+            if outcome in (None, sample.outcome)
+        ]
+        return Gallery(
+            model=self.model, found=len(found), samples=found[: max(0, most)]
+        )
+
     @property
     def scores(self) -> pd.DataFrame:
         """A row for each dataset: its main metric, and how complete it is.
 
-        `value` and `best` count from 0 to `scale`; `best` is what it would be if all
-        that the judge left open were right. `unread` counts the answers of which
+        `value` and `best` count from 0 to `scale`; `low` and `high` are the bounds of
+        the 90 % confidence interval, each of which holds with 95 %, empty where single
+        verdicts do not make the value. `best` is what it would be if all that the judge
+        left open were right. `unread` counts the answers of which
         no reader could tell what they say, `verdicts_by_defect` the verdicts that rest
         on a known defect of ms-vlmeval's scoring.
         """
@@ -80,6 +149,8 @@ class Results:
                     "dataset": each.dataset,
                     "metric": each.score.main_metric if each.score else None,
                     "value": each.score.value if each.score else None,
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
                     "best": each.score.best if each.score else None,
                     "scale": each.score.scale if each.score else None,
                     "standard_error": each.score.standard_error if each.score else None,
@@ -106,17 +177,41 @@ class Results:
                     "unscored": self.unscored.get(each.dataset, ""),
                 }
                 for each in self.report.datasets
+                for interval in [self.interval(each.dataset) if each.score else None]
             ]
         )
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """A row for each metric of each dataset, as in scores.parquet of an export."""
+        """A row for each metric of each dataset, as in scores.parquet of an export.
+
+        But `value` goes from 0 to 100 wherever the metric is a share of right answers,
+        which `scale` says; `low` and `high` are as in `scores`. `published` is
+        ms-vlmeval's own number.
+        """
         import pandas as pd
 
         from pytest_vlmeval.reports.export import score_rows
 
-        return pd.DataFrame(list(score_rows(self.report)))
+        return pd.DataFrame([self._metric(row) for row in score_rows(self.report)])
+
+    def _metric(self, row: dict[str, Cell]) -> dict[str, Cell]:
+        name, metric = str(row["dataset"]), str(row["metric"])
+        found = self.measures[name][metric]
+        published = self.score(name).metrics.get(metric, row["value"])
+        changed: dict[str, Cell] = {}
+        for column, cell in row.items():
+            if column == "value":
+                changed |= {
+                    "value": found.value,
+                    "low": found.interval.low if found.interval else None,
+                    "high": found.interval.high if found.interval else None,
+                    "scale": found.scale,
+                    "published": published,
+                }
+            elif column != "scale":
+                changed[column] = cell
+        return changed
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -129,19 +224,25 @@ class Results:
 
     def __str__(self) -> str:
         """Show the scores as a table of text."""
-        shown = self.scores[["dataset", "metric", "value", "samples", "answered"]]
-        return f"{self.model}, run {self.run_id}\n{shown.to_string(index=False)}"
+        columns = ["dataset", "metric", "value", "low", "high", "samples", "answered"]
+        shown = self.scores[columns].to_string(
+            index=False, na_rep="", float_format=_two
+        )
+        return f"{self.model}, run {self.run_id}\n{shown}"
 
     def _repr_html_(self) -> str:
         """Show the scores in a notebook."""
         table = self.scores.drop(columns=["best", "scale", "standard_error"])
+        table = table.rename(columns={"low": "low (90 %)", "high": "high (90 %)"})
         marks = [remark for remark in self.remarks if remark]
         notes = "".join(f"<li>{html.escape(remark)}</li>" for remark in marks)
         head = f"{html.escape(self.model)}, run {html.escape(self.run_id)}"
-        body = table.to_html(
-            index=False, na_rep="", float_format=lambda value: f"{value:.2f}"
-        )
+        body = table.to_html(index=False, na_rep="", float_format=_two)
         return f"<p><b>{head}</b></p>{body}{f'<ul>{notes}</ul>' if notes else ''}"
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
 
 
 if TYPE_CHECKING:
@@ -274,7 +375,43 @@ class _Call:
         if settings.report is not None or settings.export is not None:
             for line in write_reports(report, settings):
                 self._tell(line)
-        return Results(report=report, unscored=unscored, remarks=tuple(self._told))
+        assert self._run is not None
+        measures = {
+            each.dataset: _measure(self._run.library, each.score)
+            for each in report.datasets
+            if each.score is not None
+        }
+        return Results(
+            report=report,
+            unscored=unscored,
+            measures=measures,
+            remarks=tuple(self._told),
+        )
+
+
+def _measure(library: Library, score: Score) -> Mapping[str, Measure]:
+    """Return the metrics of a score on one scale, with their intervals."""
+    from pytest_vlmeval.gates.measures import (
+        estimate,
+        find_metric,
+        find_share,
+        find_units,
+    )
+    from pytest_vlmeval.gates.thresholds import DEFAULT_LEVEL
+
+    units = find_units(library, score)
+    found: dict[str, Measure] = {}
+    for name, value in score.metrics.items():
+        share = units and find_share(score, units, name, DEFAULT_LEVEL)
+        found[name] = (
+            Measure(value=share.percent, scale=100, interval=share.interval)
+            if share
+            else Measure(value=value, scale=None)
+        )
+    main = units and estimate(score, units, find_metric(score, ""), DEFAULT_LEVEL)
+    interval = main.interval if main else None
+    score_itself = Measure(value=score.value, scale=score.scale, interval=interval)
+    return found | {score.main_metric: score_itself}
 
 
 def _names(datasets: Datasets, settings: Settings, here: Path) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from pytest_vlmeval.records import (
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.datasets.prepare import IndexRow
-    from pytest_vlmeval.records import DatasetInfo, Score, Verdict
+    from pytest_vlmeval.records import DatasetInfo, Interval, Score, Verdict
 
 WORST = 5
 # The numbers of the images and videos that a sample shows.
@@ -400,14 +400,56 @@ def estimate(
     score: Score, units: Units, metric: Metric, level: float
 ) -> Estimate | None:
     """Return how sure a metric is; None if it cannot be made of the verdicts."""
+    found = _remake(score, units, metric)
+    return None if found is None else _estimate(*found, level)
+
+
+# Columns of ms-vlmeval's tables that count, and may be as large as a share by chance.
+COUNTS = {"tot", "hit", "prefetch", "num", "num_samples"}
+
+
+class Share(NamedTuple):
+    """A metric that is a mean of verdicts, in percent.
+
+    `interval` is None where verdicts are graded: it takes a bootstrap.
+    """
+
+    percent: float
+    interval: Interval | None
+
+
+def find_share(score: Score, units: Units, name: str, level: float) -> Share | None:
+    """Return a metric in percent; None if it is no mean of verdicts.
+
+    `level` is that of each bound.
+    """
+    if name.rpartition("/")[2] in COUNTS:
+        return None
+    found = _remake(score, units, find_metric(score, name))
+    if found is None or found[0].scale not in (1.0, 100.0):
+        return None
+    remade, totals = found
+    sums = totals.sum(axis=0)
+    interval = None
+    if np.isin(remade.columns[:, 0], (0, 1)).all():
+        interval = Proportion(
+            correct=totals[:, 0], sizes=totals[:, 1], scale=100, level=level
+        ).interval
+    return Share(float(100 * sums[0] / sums[1]), interval)
+
+
+def _remake(
+    score: Score, units: Units, metric: Metric
+) -> tuple[Remade, Numbers] | None:
+    """Return how a metric was made and the sums of its clusters; None if unknown."""
     for remade in _ways(score, units, metric):
         if len(remade.units) == 0:
             continue
         totals = sum_by_cluster(remade.units, remade.columns)
         with np.errstate(invalid="ignore", divide="ignore"):
             value = float(remade.statistic(totals.sum(axis=0)))
-            if abs(value - metric.value) <= metric.digits:
-                return _estimate(remade, totals, level)
+        if abs(value - metric.value) <= metric.digits:
+            return remade, totals
     return None
 
 
