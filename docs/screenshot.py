@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOT = Path(__file__).with_name("images") / "report.webp"
-WIDTH, HEIGHT = 1100, 690
+WIDTH, HEIGHT = 1100, 720
 
 
 def write_report(folder: Path) -> Path:

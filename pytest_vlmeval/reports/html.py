@@ -32,6 +32,7 @@ from pytest_vlmeval.records import GateResult, PromptPart, parts_of
 from pytest_vlmeval.reports import charts
 from pytest_vlmeval.reports.record import DatasetReport, RunReport, SampleReport
 from pytest_vlmeval.reports.summary import (
+    LEVEL,
     LEVEL_TEXT,
     OUTCOMES,
     USELESS,
@@ -404,6 +405,9 @@ def render_html(report: RunReport, *, max_mb: float) -> str:
         most_linked=MOST_LINKED,
         split_message=_split_message,
         level=LEVEL_TEXT,
+        other_levels=any(
+            gate.interval is not None and gate.interval.level != LEVEL for gate in gates
+        ),
         notes=[gate.message for gate in gates if gate.is_note],
         judges=sorted({each.score.judge for each in report.datasets if each.score}),
         score_before=score_before,

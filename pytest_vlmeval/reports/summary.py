@@ -325,13 +325,16 @@ class Conclusion:
 
     `state` is "failed" if a test of the run fails for one of the reasons given here,
     else "passed" if gates were set, and "ungated" if none was. `gates` describes the
-    gates, `failing` are those that fail the run. `wrong` counts the wrong answers that
+    gates, `failing` are those that fail the run; `passed` counts gates, and `empty`
+    those with nothing to hold a score against. `wrong` counts the wrong answers that
     fail their tests, the other numbers samples, and datasets whose scoring failed.
     """
 
     state: Literal["failed", "passed", "ungated"]
     gates: str
     failing: tuple[GateResult, ...]
+    passed: int
+    empty: int
     unusable: int
     undecided: int
     missing: int
@@ -341,7 +344,8 @@ class Conclusion:
 
 def conclude(report: RunReport, found: Total) -> Conclusion:
     """Return what a run comes to; `found` are its figures."""
-    gates = [gate for each in report.datasets for gate in each.gates if gate.counts]
+    every = [gate for each in report.datasets for gate in each.gates]
+    gates = [gate for gate in every if gate.counts]
     outcomes = Counter(gate.outcome for gate in gates)
     is_set = any(gate.is_set or gate.outcome != "passed" for gate in gates)
     failing = tuple(gate for gate in gates if gate.fails)
@@ -366,6 +370,8 @@ def conclude(report: RunReport, found: Total) -> Conclusion:
         state=state,
         gates=", ".join(words) if is_set else NO_GATE,
         failing=failing,
+        passed=outcomes["passed"],
+        empty=sum(not (gate.counts or gate.is_note) for gate in every),
         unusable=unusable,
         undecided=undecided,
         missing=missing,

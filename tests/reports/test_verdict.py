@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_vlmeval.records import Answer, GateResult, Start, Verdict
+from pytest_vlmeval.records import Answer, GateResult, Interval, Start, Verdict
 from pytest_vlmeval.reports.html import render_html
 from pytest_vlmeval.reports.record import (
     Before,
@@ -129,10 +129,38 @@ def test_the_page_begins_with_what_failed() -> None:
     assert "Overall is 60.00, the baseline was 80.00, 1 lost and 0 gained" in banner
     cards = after[after.index('<ul class="gates">') :]
     assert cards.index("pill failed") < cards.index("pill passed")
+    # Without any that failed, gates stand below the scores.
+    none = replace(PASSED, rule="none")
+    passed = render_html(report(gates=(PASSED, none)), max_mb=1)
+    folded = "<summary>1 gate passed, 1 had nothing to hold a score against</summary>"
+    assert passed.index('class="scores') < passed.index(folded)
     ungated = render_html(report(), max_mb=1)
     assert '<div class="card verdict ungated"' in ungated
     assert "No gate was set" in ungated
     assert "passed</span>" not in ungated
+
+
+def test_levels_of_intervals() -> None:
+    said = (
+        "Intervals are 90 % intervals, each bound of which holds with 95 %, as gates "
+    )
+    interval = Interval(low=50, high=70, level=0.9, method="Wilson")
+    page = render_html(report(gates=(replace(PASSED, interval=interval),)), max_mb=1)
+    assert f"{said}decide.</p>" in page
+    other = replace(PASSED, interval=replace(interval, level=0.98))
+    page = render_html(report(gates=(other,)), max_mb=1)
+    assert f"{said}decide; a gate with a level of its own states it.</p>" in page
+
+
+def test_markup_in_a_command_or_a_message_stays_text() -> None:
+    hostile = "<script>alert(1)</script>"
+    gate = replace(FAILED, message=f"{hostile}\n  value  {hostile}")
+    start = Start(command=f"pytest {hostile}", versions={hostile: hostile})
+    run = replace(report(sample("</script>", None), gates=(gate,)), start=start)
+    page = render_html(run, max_mb=1)
+    assert hostile not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
+    assert page.count("</script>") == page.count("<script")
 
 
 def test_failures_of_gates_in_a_clause() -> None:
