@@ -12,7 +12,7 @@
 # make test-browser  those that open reports in Chromium, which has to be installed
 # make test-packaging   those that install the wheel, with each Python that is found
 # make docs   builds the site of the documentation, build/docs/docs/index.html
-# make screenshot   takes the screenshot of the README, with Chromium
+# make screenshot   takes the pictures of the gallery and the README, with Chromium
 # PYTHON      the interpreter to set up with, 3.11 or newer
 # PYTEST_ARGS further arguments for pytest
 

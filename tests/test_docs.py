@@ -112,6 +112,18 @@ def test_files_that_are_named_exist(path: Path) -> None:
         assert any((place / name).exists() for place in places), name
 
 
+def test_pictures_are_small_and_each_is_shown() -> None:
+    pictures = [*(ROOT / "docs/images").iterdir()]
+    shown = "".join(read(path) for path in PAGES)
+    for path in pictures:
+        assert f"](images/{path.name})" in shown, path
+        assert path.stat().st_size < 100_000, path
+    script = read(ROOT / "docs/screenshot.py")
+    assert {path.stem for path in pictures} == {
+        *re.findall(r'take\("([a-z-]+)"', script)
+    }
+
+
 def test_the_index_leads_to_every_page() -> None:
     linked = set(LINK.findall(read(ROOT / "docs/index.md")))
     assert {path.name for path in PAGES} - {"index.md"} <= linked

@@ -1,4 +1,4 @@
-"""The quick starts: each command of a page runs as it stands, one after the other."""
+"""The quick starts and the steps: each command runs as it stands, one by one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.documentation import ROOT, blocks, read, run_shell
-from tests.support.run_fixtures import Project, choice_rows, image_bytes, write_table
+from tests.support.documentation import ROOT, block, blocks, read, run_shell
+from tests.support.run_fixtures import (
+    Project,
+    choice_rows,
+    image_bytes,
+    write_table,
+)
 from tests.support.server_fixtures import ServerProcess
 
 pytestmark = pytest.mark.slow
 
+EXAMPLE = "Fixtures give tests the model's answers and the judge"
 Reader = Callable[[str, Mapping[str, ServerProcess]], list[str]]
 
 
@@ -37,13 +43,16 @@ def reader(
         outputs = []
         # What a block exports stays; `pwd` of each is the folder.
         exported = ""
-        for block in blocks(read(ROOT / f"docs/{page}.md")):
-            if block.language != "sh":
+        for shown in blocks(read(ROOT / f"docs/{page}.md")):
+            # Other tests install the wheel, and start swift.
+            if shown.language != "sh" or shown.code.startswith(("pip ", "swift ")):
                 continue
-            code = block.code
+            code = shown.code
             for port, server in servers.items():
                 code = code.replace(f"http://127.0.0.1:{port}/v1", server.url)
-            done = run_shell(f"set -e\n{exported}{code}", folder)
+            # The address that runs ask without one.
+            environ = {"VLM_API_BASE": servers["8000"].url}
+            done = run_shell(f"set -e\n{exported}{code}", folder, environ)
             assert done.returncode == 0, f"{code}\n{done.stdout}"
             exported += "".join(re.findall(r"^export .*\n", code, re.MULTILINE))
             outputs.append(done.stdout)
@@ -132,3 +141,38 @@ def test_for_who_publishes_a_number(
     assert {"md5", "data_version", "outcomes"} <= {*dataset}
     assert {"scoring", "judge"} <= {*dataset["score"]}
     assert re.fullmatch(r"pytest-vlmeval [\d.]+", results["generator"])
+
+
+def test_each_step(
+    reader: Reader, project: Project, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    folder = project.pytester.path
+    servers = {
+        "8000": serve(vlm_server, "qwen-vl-chat"),
+        "8866": serve(vlm_server, "qwen2-7b-instruct", judge="good"),
+    }
+    listed, downloaded, asked, task, models, judged, items, gated, *_ = reader(
+        "steps", servers
+    )
+    assert "MMStar" in listed
+    assert "MMStar" in downloaded
+    assert "100.00" in asked
+    assert "RealWorldQA" in task
+    assert "qwen_chat" in models
+    assert "judge qwen2-7b-instruct" in judged
+    assert "test_sample[MMStar-17]" in items
+    assert "2 snapshots generated." in gated
+    assert "2 snapshots passed." in gated
+    assert (folder / "report.xml").is_file()
+    # The example with fixtures, in the project that the page has written.
+    example = block(read(ROOT / "docs/steps.md"), EXAMPLE, "python")
+    (folder / "benchmarks/test_brevity.py").write_text(example, encoding="utf-8")
+    reply = json.dumps({"reason": "It is.", "verdict": "yes"})
+    servers["8866"].control(models=["qwen2-7b-instruct"], default=reply)
+    done = run_shell(
+        "pytest --vlm-model=qwen-vl-chat --vlm-limit=4 benchmarks/test_brevity.py "
+        f"--vlm-judge=qwen2-7b-instruct --vlm-judge-api-base={servers['8866'].url}",
+        folder,
+        {"VLM_API_BASE": servers["8000"].url},
+    )
+    assert "4 passed" in done.stdout, done.stdout
