@@ -6,14 +6,16 @@ Screenshots of what is asserted here stay in the folder that `--screenshots` nam
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from pytest_vlmeval.records import GateResult
 from pytest_vlmeval.reports.html import write_html
-from pytest_vlmeval.reports.record import compare, load_run
+from pytest_vlmeval.reports.record import RunReport, compare, load_run
 from pytest_vlmeval.run.store import Store
 from tests.support.report_browser import (
     PHONE,
@@ -30,8 +32,8 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def artificial(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the report of 600 samples, compared with another run of the same."""
+def compared(tmp_path_factory: pytest.TempPathFactory) -> RunReport:
+    """Give a run of 600 samples, compared with another of the same."""
     folder = tmp_path_factory.mktemp("artificial")
     new = fill_store(folder / "new", folder / "cache", 600)
     old = fill_store(folder / "old", folder / "other", 600, seed=8)
@@ -40,8 +42,47 @@ def artificial(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store = Store(folder / name)
         reports.append(load_run(store, folder / "cache", run_id))
         store.close()
-    write_html(compare(*reports), folder / "report.html", max_mb=30)
-    return folder / "report.html"
+    return compare(*reports)
+
+
+@pytest.fixture(scope="module")
+def artificial(compared: RunReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the report of this run."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_html(compared, path, max_mb=30)
+    return path
+
+
+# What an address has to escape, and a name may hold.
+ODD = 'a b/c#d&e=f?%41+"é'
+
+
+@pytest.fixture
+def failed(compared: RunReport, tmp_path: Path) -> Path:
+    """Give its report with a baseline that it fails, and an id of odd characters."""
+    (dataset,) = compared.datasets
+    lost = [each for each in dataset.samples if each.flip == "regressed"]
+    gate = GateResult(
+        dataset=dataset.dataset,
+        gate="baseline",
+        outcome="failed",
+        message="It is worse.\n  value   60.00",
+        metric="Overall",
+        value=60.0,
+        expected=65.0,
+        lost=len(lost),
+        gained=1,
+        fails=True,
+    )
+    passed = replace(gate, gate="threshold", outcome="passed", fails=False, lost=None)
+    samples = [
+        replace(each, index=ODD) if each is lost[1] else each
+        for each in dataset.samples
+    ]
+    changed = replace(dataset, samples=tuple(samples), gates=(passed, gate))
+    path = tmp_path / "failed.html"
+    write_html(replace(compared, datasets=(changed,)), path, max_mb=1)
+    return path
 
 
 def serious(page: Page) -> list[str]:
@@ -361,6 +402,46 @@ def test_the_gallery_shows_failures_by_cause(
     expect(page.locator("#cause-cut_off")).to_be_in_viewport()
     lost = page.get_by_role("region", name="Lost").locator(".sample").first
     expect(lost).to_have_attribute("aria-label", re.compile(", before [ABCD]"))
+
+
+@SIZES
+def test_from_the_verdict_to_a_lost_sample(
+    failed: Path, open_report: Open, size: tuple[int, int], screenshots: Path
+) -> None:
+    page = open_report(failed, size)
+    verdict = page.get_by_role("group", name="Failed")
+    expect(verdict).to_contain_text("1 of 2 gates passed")
+    expect(verdict).to_be_in_viewport(ratio=1)
+    page.screenshot(path=screenshots / f"failed-{size[0]}.png")
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert serious(page) == []
+    verdict.get_by_role("link", name="Artificial").click()
+    card = page.locator("#gate-0")
+    expect(card).to_be_focused()
+    expect(card).to_contain_text("It is worse.")
+    expect(card.locator("dl")).to_contain_text("60.00")
+    lost = card.locator(".lost").first
+    count = int(lost.locator("p").inner_text().split()[0])
+    # Each has a link, up to a hundred; one more leads to all.
+    assert lost.locator("li").count() == min(count, 101)
+    lost.get_by_role("link", name=ODD, exact=True).click()
+    title = page.locator("#sheet-title")
+    expect(title).to_have_text(f"Artificial-{ODD}")
+    expect(page.locator("#sheet-outcome")).to_have_text("regressed")
+    expect(page.locator("#sheet-place")).to_have_text(f"2 of {count}")
+    # Reloaded, and passed on, the address shows the same.
+    page.reload()
+    expect(title).to_have_text(f"Artificial-{ODD}")
+    address = page.locator("#sheet-link").get_attribute("href")
+    page.goto("about:blank")
+    page.goto(f"{failed.as_uri()}{address}")
+    expect(title).to_have_text(f"Artificial-{ODD}")
+    page.keyboard.press("Escape")
+    page.goto(f"{failed.as_uri()}#view=overview")
+    folded = page.get_by_text("1 gate passed", exact=True)
+    expect(page.locator("#gate-1")).to_be_hidden()
+    folded.click()
+    expect(page.locator("#gate-1")).to_be_visible()
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["report", "sample"])
