@@ -126,7 +126,7 @@ def score_mathvista(scorer: Scorer, folder: Path) -> list[Line]:
         def judge(
             asked: Sequence[JudgeQuestion], said: Mapping[str, Any] = said
         ) -> list[JudgeReply]:
-            texts = [str(said[each.task]["extraction"]) for each in asked]
+            texts = [str(said[each.unit]["extraction"]) for each in asked]
             return [JudgeReply(number=n, text=text) for n, text in enumerate(texts, 1)]
 
         answers = {index: each["response"] for index, each in said.items()}

@@ -326,13 +326,13 @@ def lose(answer: Answer, why: str) -> Answer:
 class JudgeQuestion:
     """What a judge is asked: a prompt and its settings.
 
-    `task` names what it is about, in a dataset the row's index. `max_tokens` and
+    `unit` names what it is about, in a dataset the row's index. `max_tokens` and
     `temperature` are not sent where None. `attempt` counts how often the very same was
     asked of it before.
     """
 
     prompt: str
-    task: str = ""
+    unit: str = ""
     system: str | None = None
     max_tokens: int | None = 2048
     temperature: float | None = 0

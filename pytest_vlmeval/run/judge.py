@@ -185,19 +185,19 @@ def ask_majority(
     questions: Sequence[JudgeQuestion],
     fingerprint: str = "",
 ) -> list[JudgeReply]:
-    """Reply as the judge whose verdict on a task counts, or not at all.
+    """Reply as the judge whose verdict on a unit counts, or not at all.
 
     All of them were asked before; nothing is asked that was not.
     """
     replies = {}
     for name, judge in judges.items():
-        theirs = [each for each in questions if chosen.get(each.task) == name]
+        theirs = [each for each in questions if chosen.get(each.unit) == name]
         replies[name] = iter(judge.ask(theirs, fingerprint))
     return [
         JudgeReply(number=0, text=None, error="no majority")
         if name is None
         else next(replies[name])
-        for name in (chosen.get(question.task) for question in questions)
+        for name in (chosen.get(question.unit) for question in questions)
     ]
 
 

@@ -70,7 +70,7 @@ def fill_store(
     store.save_plan(SESSION, plan, start)
     answers = [_answer(number, draw) for number in range(count)]
     store.record(run_id, SESSION, answers)
-    question = JudgeQuestion(prompt=f"Is it right? {HOSTILE!r}", task="2")
+    question = JudgeQuestion(prompt=f"Is it right? {HOSTILE!r}", unit="2")
     reply = Answer(fingerprint="", index="", state="answered", text="Yes, because …")
     number = store.record_reply("judge", question, reply).number
     _record_score(store, plan, answers, number)

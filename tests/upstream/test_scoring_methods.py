@@ -299,7 +299,7 @@ def test_a_reply_about_mathvista_is_compared_as_in_the_paper(
     prepared = rows_only(tmp_path, "MathVista", rows, "MathVista_MINI")
 
     def judge(asked: Sequence[JudgeQuestion]) -> list[JudgeReply]:
-        texts = [REPLIES[int(each.task)][2] for each in asked]
+        texts = [REPLIES[int(each.unit)][2] for each in asked]
         return [JudgeReply(number=n, text=text) for n, text in enumerate(texts, 1)]
 
     answers = [(str(n), ["?"]) for n in range(len(rows))]

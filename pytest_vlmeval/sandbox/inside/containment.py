@@ -291,7 +291,7 @@ def _fix_progress(module: Any) -> None:
     ) -> list[object]:
         job = current_job()
         named = job.asked if keys is None else keys
-        results = judging.run_tasks(job, func, list(tasks), named)
+        results = judging.judge_units(job, func, list(tasks), named)
         if save is not None:
             # Kept as they are: tables among them cannot come back from a file.
             saved = module.load(save) if module.osp.exists(save) else {}

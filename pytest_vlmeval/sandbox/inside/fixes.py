@@ -32,7 +32,7 @@ import pandas as pd
 from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.expressions import calculate, evaluate
 from pytest_vlmeval.sandbox.inside.job import ContainedError, current_job
-from pytest_vlmeval.sandbox.inside.judging import run_tasks
+from pytest_vlmeval.sandbox.inside.judging import judge_units
 from pytest_vlmeval.sandbox.inside.reading import (
     comparable,
     has_words,
@@ -234,7 +234,7 @@ def read_options(module: Any) -> None:
 def _fix_option_choice(module: Any) -> None:
     """Answer dataset/utils/multiple_choice.py:405: no usable reply, a random option.
 
-    The task is unclear instead. Where no options are known (Video-MME), none of the
+    The unit is unclear instead. Where no options are known (Video-MME), none of the
     replies could be read, and the only choice is "none of them": nothing is asked.
     """
     upstream = module.extract_answer_from_item
@@ -248,9 +248,9 @@ def _fix_option_choice(module: Any) -> None:
         return upstream(model, item, dataset_name=dataset_name)
 
     def choose(_options: object) -> str:
-        task = current_job().task
-        if task is not None:
-            task.unusable = True
+        unit = current_job().unit
+        if unit is not None:
+            unit.unusable = True
         return "Z"
 
     module.rd = SimpleNamespace(choice=choose)
@@ -583,10 +583,10 @@ def fix_documents(module: Any) -> None:
 
     module.eval_score = score_one
 
-    def judge_all(tasks: list[tuple[object, Any]]) -> Iterable[tuple[object, Any]]:
-        keys = [line["index"] for _, line in tasks]
-        found = run_tasks(current_job(), read, tasks, keys)
-        return zip(found, (line for _, line in tasks), strict=True)
+    def judge_all(units: list[tuple[object, Any]]) -> Iterable[tuple[object, Any]]:
+        keys = [line["index"] for _, line in units]
+        found = judge_units(current_job(), read, units, keys)
+        return zip(found, (line for _, line in units), strict=True)
 
     module.tqdm = judge_all
     module.MMLongBench_auxeval = lambda result, _line: result

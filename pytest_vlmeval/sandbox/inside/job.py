@@ -46,7 +46,7 @@ class Exchange(NamedTuple):
 
 
 @dataclass(slots=True)
-class Task:
+class JudgedUnit:
     """One thing to be judged, and how far that is.
 
     `position` counts the questions that its present run has come to, `unusable` is
@@ -91,11 +91,11 @@ class Job:
 
     `url` is where the rows are published, `shelf` says which repositories of hubs and
     further files a dataset may read. `ask` sends questions to the judge, None where
-    there is none; `tasks` are those for it by their key, and `task` the one that runs.
+    there is none; `units` are those for it by their key, and `unit` the one that runs.
     What the judge did not decide is right in the `best_case` and wrong otherwise.
     `asked` are the indexes of the answers in order, `unanswered` of those without a
     usable text, `empty` of those without any, or with ms-vlmeval's own words in its
-    place. `results` are those of tasks, by the file that would hold them. It may open
+    place. `results` are those of units, by the file that would hold them. It may open
     files `within` these folders, None for any. `scoring` is the method: as ms-vlmeval
     publishes, as VLMEvalKit does, or corrected.
     `judge_tokens` is the length of a judge's reply where ms-vlmeval's is not meant.
@@ -117,8 +117,8 @@ class Job:
     asked: list[str] = field(default_factory=list)
     unanswered: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
-    tasks: dict[str, Task] = field(default_factory=dict)
-    task: Task | None = None
+    units: dict[str, JudgedUnit] = field(default_factory=dict)
+    unit: JudgedUnit | None = None
     scoring: Scoring = "published"
     takes_last: bool = False
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -1,9 +1,9 @@
-"""The judge inside the sandbox: what ms-vlmeval asks it, and what became of each task.
+"""The judge inside the sandbox: what ms-vlmeval asks it, and what became of each unit.
 
-A task is what ms-vlmeval judges at once: a row, or all rotations of a question. It
-runs until it needs a reply that is not there; then the open questions of all tasks
-go out together, and the tasks that waited begin anew with what has come. There are
-no threads, because what bounds a comparison in time is an alarm (`bounds.py`), and
+A unit is what ms-vlmeval judges at once: a row, or all rotations of a question. It
+runs until it needs a reply that is not there; then the open questions of all units
+go out together, and the units that waited begin anew with what has come. There are
+no threads, because what bounds a comparison in time is an alarm (`fixes.py`), and
 the same replies lead to the same results in whatever order they come.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.job import NO_REPLY, Task, current_job
+from pytest_vlmeval.sandbox.inside.job import NO_REPLY, JudgedUnit, current_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,14 +34,14 @@ FULL_POINTS = 10
 
 
 class _Pending(BaseException):
-    """Ends a task at a question without a reply; passes by `except Exception`."""
+    """Ends a unit at a question without a reply; passes by `except Exception`."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
 
 
 class Judge:
-    """Stands in for ms-vlmeval's judges: its questions are those of the current task.
+    """Stands in for ms-vlmeval's judges: its questions are those of the current unit.
 
     Where a run has no judge it never has a reply, and says so at once. ms-vlmeval then
     falls back on what exact matching found, without a network call and, as its own
@@ -72,23 +72,23 @@ class Judge:
                 "ms-vlmeval shows its judge more than a text for this dataset, which "
                 "is not supported. --vlm-mode=infer collects its answers."
             )
-        task = self._job.task
-        if task is None:
-            raise RuntimeError("a judge was asked outside of a task")
+        unit = self._job.unit
+        if unit is None:
+            raise RuntimeError("a judge was asked outside of a unit")
         # What failed was tried again as often as it should be.
-        if task.failed or task.key in self._job.not_judged:
+        if unit.failed or unit.key in self._job.not_judged:
             return NO_REPLY
         said = {name: settings.get(name, self._settings[name]) for name in DEFAULTS}
         question: Question = {**self._settings, **said, "prompt": message}
-        if task.position == len(task.exchanges):
-            earlier = [each.question for each in task.exchanges]
+        if unit.position == len(unit.exchanges):
+            earlier = [each.question for each in unit.exchanges]
             raise _Pending({**question, "attempt": earlier.count(question)})
-        exchange = task.exchanges[task.position]
-        task.position += 1
+        exchange = unit.exchanges[unit.position]
+        unit.position += 1
         return (exchange.text or "").strip() or NO_REPLY
 
 
-class TaskKind(NamedTuple):
+class UnitKind(NamedTuple):
     """How the results of one of ms-vlmeval's functions are read.
 
     `usable` tells from a result and the last reply whether the judge decided.
@@ -145,45 +145,45 @@ def _assume_conversation(_inputs: Any, right: bool, result: Any) -> object:
     return {**result, "res": table}
 
 
-_CHOICE = TaskKind(
+_CHOICE = UnitKind(
     lambda result, reply: True,
     lambda _inputs, right, _result: {"hit": int(right), "log": "not judged"},
 )
-_FORMULA = TaskKind(_succeeded, _assume_formula)
-# By the name of the function that judges one task.
+_FORMULA = UnitKind(_succeeded, _assume_formula)
+# By the name of the function that judges one unit.
 KINDS = {
     # Their reply is read in extract_answer_from_item, which `fix_choices` watches.
     "eval_vanilla": _CHOICE,
     "eval_circular_group": _CHOICE,
-    "extract_option": TaskKind(
+    "extract_option": UnitKind(
         lambda result, reply: True,
         lambda inputs, right, _result: inputs[1]["answer"] if right else "Z",
     ),
     # The prompt offers "Unknown" for what is neither yes nor no.
-    "YOrN_auxeval": TaskKind(
+    "YOrN_auxeval": UnitKind(
         lambda result, reply: result != "Unknown" or "unknown" in reply.lower(),
         _assume_yes_no,
     ),
     "MATH_V_auxeval": _FORMULA,
     "MathVista_auxeval": _FORMULA,
-    "MMVet_auxeval": TaskKind(
+    "MMVet_auxeval": UnitKind(
         lambda result, reply: (
             _succeeded(result, reply) and _is_within([result["score"]], (0, 1))
         ),
         lambda _inputs, right, _result: {"log": "not judged", "score": float(right)},
     ),
-    "LLaVABench_atomeval": TaskKind(
+    "LLaVABench_atomeval": UnitKind(
         lambda result, reply: _is_within(result, LLAVA_POINTS),
         lambda _inputs, right, _result: [1.0, 10.0] if right else [10.0, 1.0],
         # No answer is worth no points; the worst that a judge gives is 1.
         unanswered=[10.0, 0.0],
     ),
-    "mmdu_score": TaskKind(
+    "mmdu_score": UnitKind(
         # Each turn of a conversation has points in all dimensions.
         lambda result, reply: set(result["log"].split("\n")) == {"Succeed"},
         _assume_conversation,
     ),
-    "MMLongBench_auxeval": TaskKind(
+    "MMLongBench_auxeval": UnitKind(
         lambda result, reply: "Extracted answer:" in result["res"],
         lambda inputs, right, _result: {
             "log": "not judged",
@@ -192,35 +192,35 @@ KINDS = {
         },
     ),
     # MMBench-Video calls the judge itself.
-    "generate": TaskKind(
+    "generate": UnitKind(
         lambda result, reply: result in RATINGS,
         lambda _inputs, right, _result: "3" if right else "0",
     ),
 }
-_ANY = TaskKind(lambda result, reply: True, lambda inputs, right, result: None)
+_ANY = UnitKind(lambda result, reply: True, lambda inputs, right, result: None)
 
 
-def run_tasks(
+def judge_units(
     job: Job,
     judge: Callable[..., object],
     inputs: Sequence[Inputs],
     keys: Iterable[Any],
 ) -> list[object]:
-    """Judge all tasks, and give their results in the order of `inputs`.
+    """Judge all units, and give their results in the order of `inputs`.
 
-    `keys` name them by the row's index. A task that the judge did not decide counts
+    `keys` name them by the row's index. A unit that the judge did not decide counts
     as wrong, or as right in the best case. One judged before is not judged again.
     """
     kind = KINDS.get(getattr(judge, "__name__", ""), _ANY)
     named = dict(zip(map(str, keys), inputs, strict=True))
-    for key in named.keys() - job.tasks.keys():
-        job.tasks[key] = Task(key)
-    waiting = [key for key in named if not job.tasks[key].done]
+    for key in named.keys() - job.units.keys():
+        job.units[key] = JudgedUnit(key)
+    waiting = [key for key in named if not job.units[key].done]
     done = len(named) - len(waiting)
     while waiting:
         questions = {}
         for key in waiting:
-            question = _run_until_asked(job, job.tasks[key], judge, kind, named[key])
+            question = _run_until_asked(job, job.units[key], judge, kind, named[key])
             if question is None:
                 done += 1
                 job.on_progress(done, len(named))
@@ -230,39 +230,43 @@ def run_tasks(
         if questions:
             _ask(job, questions)
     return [
-        kind.assume(each, job.best_case, job.tasks[key].result)
-        if job.tasks[key].unusable
-        else job.tasks[key].result
+        kind.assume(each, job.best_case, job.units[key].result)
+        if job.units[key].unusable
+        else job.units[key].result
         for key, each in named.items()
     ]
 
 
 def _run_until_asked(
-    job: Job, task: Task, judge: Callable[..., object], kind: TaskKind, inputs: Inputs
+    job: Job,
+    unit: JudgedUnit,
+    judge: Callable[..., object],
+    kind: UnitKind,
+    inputs: Inputs,
 ) -> Question | None:
-    """Run a task to its end, or to the question that it gives."""
-    job.task, task.position, task.unusable = task, 0, False
+    """Run a unit to its end, or to the question that it gives."""
+    job.unit, unit.position, unit.unusable = unit, 0, False
     try:
         if isinstance(inputs, dict):
-            task.result = judge(**inputs)
+            unit.result = judge(**inputs)
         else:
             given = inputs if isinstance(inputs, tuple | list) else [inputs]
-            task.result = judge(*given)
+            unit.result = judge(*given)
     except _Pending as pending:
         return pending.question
     finally:
-        job.task = None
-    task.done = True
-    if task.exchanges and not kind.usable(task.result, task.last_reply):
-        task.unusable = True
-    if task.key in job.not_judged and kind.unanswered is not None:
-        task.result = kind.unanswered
+        job.unit = None
+    unit.done = True
+    if unit.exchanges and not kind.usable(unit.result, unit.last_reply):
+        unit.unusable = True
+    if unit.key in job.not_judged and kind.unanswered is not None:
+        unit.result = kind.unanswered
     return None
 
 
 def _ask(job: Job, questions: dict[str, Question]) -> None:
     assert job.ask is not None
-    asked = [{**question, "task": key} for key, question in questions.items()]
+    asked = [{**question, "unit": key} for key, question in questions.items()]
     replies = job.ask(asked)
     for (key, question), reply in zip(questions.items(), replies, strict=True):
-        job.tasks[key].add(question, reply)
+        job.units[key].add(question, reply)

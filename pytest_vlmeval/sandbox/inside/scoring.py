@@ -199,11 +199,11 @@ def _without_defects(
     """
     if job.scoring == "corrected" or not _corrects(info, job):
         return None
-    asked = any(task.exchanges for task in job.tasks.values())
+    asked = any(unit.exchanges for unit in job.units.values())
     if outcome.differing == frozenset() and not (job.missing or job.empty or asked):
         return None  # both scorings read the same
     again = replace(
-        job, ask=job.ask and _replay(job), on_progress=lambda *_: None, tasks={}
+        job, ask=job.ask and _replay(job), on_progress=lambda *_: None, units={}
     )
     nothing = _prediction(family, [])
     corrected = {
@@ -230,7 +230,7 @@ def _without_defects(
                 too_good.add(each["index"])
     if not too_good:
         return None
-    again.tasks = {}
+    again.units = {}
     again.unanswered |= too_good
     texts = {key: NO_WORD if key in too_good else said for key, said in texts.items()}
     found = _measure(info, family, again, _evaluate(info, family, again, texts))
@@ -241,8 +241,8 @@ def _replay(job: Job) -> Ask:
     """Return a judge that repeats what it said, and has no reply to anything new."""
 
     def reply(question: Question) -> Mapping[str, Any]:
-        task, attempt = job.tasks.get(question.pop("task")), question.pop("attempt")
-        exchanges = task.exchanges if task is not None else ()
+        unit, attempt = job.units.get(question.pop("unit")), question.pop("attempt")
+        exchanges = unit.exchanges if unit is not None else ()
         same = [each for each in exchanges if each.question == question]
         if attempt < len(same):
             found = same[attempt]
@@ -301,7 +301,7 @@ def _best_case(
     info: dict[str, str], family: Family, job: Job, texts: dict[str, Any], value: float
 ) -> float:
     """Return the value if all that the judge did not decide were right."""
-    if not any(task.unusable for task in job.tasks.values()):
+    if not any(unit.unusable for unit in job.units.values()):
         return value
     outcome = _evaluate(info, family, replace(job, best_case=True), texts)
     return family.rank(info, flatten(outcome.result), outcome.verdicts)[1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pytest_vlmeval.sandbox.inside.job import Job, Task
+    from pytest_vlmeval.sandbox.inside.job import Job, JudgedUnit
 
     Info = dict[str, str]
     Verdict = dict[str, Any]
@@ -118,17 +118,17 @@ def verdict(
     `key` names what was judged, where that is not the row by its index. What the judge
     did not decide has no value.
     """
-    task = job.tasks.get(str(index if key is None else key))
-    undecided = task is not None and task.unusable
-    if task is not None and undecided:
-        value, extracted, reason = None, None, _explain(task)
+    unit = job.units.get(str(index if key is None else key))
+    undecided = unit is not None and unit.unusable
+    if unit is not None and undecided:
+        value, extracted, reason = None, None, _explain(unit)
     return {
         "index": str(index),
         "value": None if value is None else float(value),  # type: ignore[arg-type]
         "extracted": str(extracted) if extracted else None,
         "reason": str(reason)[:MAX_REASON],
-        "state": "matched" if task is None else task.state,
-        "exchanges": [] if task is None else [each.number for each in task.exchanges],
+        "state": "matched" if unit is None else unit.state,
+        "exchanges": [] if unit is None else [each.number for each in unit.exchanges],
         "corrected": None,
         "rests_on_defect": False,
         "unsure": False,
@@ -137,10 +137,10 @@ def verdict(
     }
 
 
-def _explain(task: Task) -> str:
-    if task.failed:
-        return f"the judge gave no reply: {task.exchanges[-1].error}"
-    said = task.last_reply.strip() or "an empty text"
+def _explain(unit: JudgedUnit) -> str:
+    if unit.failed:
+        return f"the judge gave no reply: {unit.exchanges[-1].error}"
+    said = unit.last_reply.strip() or "an empty text"
     return f"the judge's reply cannot be used: {said}"
 
 

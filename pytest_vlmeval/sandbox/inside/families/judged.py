@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pytest_vlmeval.sandbox.inside.families.common import Verdict
-    from pytest_vlmeval.sandbox.inside.job import Job, Task
+    from pytest_vlmeval.sandbox.inside.job import Job, JudgedUnit
 
 LLAVA_FULL_SCORE = 10
 
@@ -68,20 +68,20 @@ def evaluate_conversations(dataset: Any, answers: str, job: Job) -> Outcome:
         table = judged["res"].reindex(columns=dataset.DIMS)
         points = [read_points(each) or 0 for each in table[dataset.DIMS[-1]]]
         value = sum(points) / len(points) / FULL_POINTS
-        task = job.tasks.get(str(index))
+        unit = job.units.get(str(index))
         said = f"{', '.join(map(str, points))} points"
         found = verdict(job, index, value, None, said)
-        if task is not None and task.state == "judge_unclear":
-            found["reason"] = _first_unread(judged["log"], task)
+        if unit is not None and unit.state == "judge_unclear":
+            found["reason"] = _first_unread(judged["log"], unit)
         verdicts.append(found)
     return Outcome(result, verdicts)
 
 
-def _first_unread(log: str, task: Task) -> str:
+def _first_unread(log: str, unit: JudgedUnit) -> str:
     """Return the first reply without points; each turn has one line and one reply."""
     lines = log.split("\n")
     place = next(place for place, line in enumerate(lines) if line != "Succeed")
-    said = (task.exchanges[place].text or "").strip() or "an empty text"
+    said = (unit.exchanges[place].text or "").strip() or "an empty text"
     return f"the judge's reply to turn {place + 1} cannot be used: {said}"[:MAX_REASON]
 
 

@@ -17,7 +17,7 @@ from pytest_vlmeval.sandbox.inside.families.common import (
 )
 from pytest_vlmeval.sandbox.inside.fixes import video_options
 from pytest_vlmeval.sandbox.inside.job import EXACT
-from pytest_vlmeval.sandbox.inside.judging import Judge, run_tasks
+from pytest_vlmeval.sandbox.inside.judging import Judge, judge_units
 
 if TYPE_CHECKING:
     from pytest_vlmeval.sandbox.inside.families.common import Verdict
@@ -45,7 +45,7 @@ def evaluate_video_choices(dataset: Any, answers: str, job: Job) -> Outcome:
     ]
     inputs = [(model, row.to_dict(), "Video-MME") for row in left]
     keys = [str(row["index"]) for row in left]
-    found = dict(zip(keys, run_tasks(job, upstream, inputs, keys), strict=True))
+    found = dict(zip(keys, judge_units(job, upstream, inputs, keys), strict=True))
     module.extract_option = lambda _model, row, _name: found[str(row["index"])]
     try:
         result = dataset.evaluate(answers, model=EXACT)
@@ -97,7 +97,7 @@ def _of_video(job: Job, video: object, rows: pd.DataFrame) -> Verdict:
     The judge's part is that in the first question it did not decide, or in the last.
     """
     keys = list(map(str, rows["index"]))
-    undecided = [key for key in keys if key in job.tasks and job.tasks[key].unusable]
+    undecided = [key for key in keys if key in job.units and job.units[key].unusable]
     points = [max(value, 0) for value in rows["score"]]
     reason = f"{', '.join(map(str, points))} points"
     key = (undecided or keys[-1:])[0]
