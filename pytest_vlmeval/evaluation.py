@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmeval.datasets.own import write_frame
 from pytest_vlmeval.datasets.unscored import explain_refusal
@@ -224,21 +224,50 @@ class Results:
 
     def __str__(self) -> str:
         """Show the scores as a table of text."""
-        columns = ["dataset", "metric", "value", "low", "high", "samples", "answered"]
-        shown = self.scores[columns].to_string(
-            index=False, na_rep="", float_format=_two
-        )
-        return f"{self.model}, run {self.run_id}\n{shown}"
+        columns = ["dataset", "metric", "value", INTERVAL, "samples", "answered"]
+        shown = self._table()[columns]
+        text = shown.to_string(index=False, na_rep="", float_format=_two)
+        return f"{self.model}, run {self.run_id}\n{text}"
+
+    def _table(self) -> pd.DataFrame:
+        """Return the scores with their intervals in words."""
+        table = self.scores
+        intervals = [
+            self.interval(each.dataset) if each.score else None
+            for each in self.report.datasets
+        ]
+        words = [it and f"{it.low:.2f} to {it.high:.2f}" for it in intervals]
+        table.insert(list(table).index("low"), INTERVAL, words)
+        return table.drop(columns=["low", "high", "best", "scale", "standard_error"])
 
     def _repr_html_(self) -> str:
         """Show the scores in a notebook."""
-        table = self.scores.drop(columns=["best", "scale", "standard_error"])
-        table = table.rename(columns={"low": "low (90 %)", "high": "high (90 %)"})
+        table = self._table()
+        # What says nothing of any dataset would hide the rest.
+        empty = [name for name in REMARKS if not _says(table[name])]
+        table = table.drop(columns=empty)
         marks = [remark for remark in self.remarks if remark]
         notes = "".join(f"<li>{html.escape(remark)}</li>" for remark in marks)
         head = f"{html.escape(self.model)}, run {html.escape(self.run_id)}"
         body = table.to_html(index=False, na_rep="", float_format=_two)
         return f"<p><b>{head}</b></p>{body}{f'<ul>{notes}</ul>' if notes else ''}"
+
+
+INTERVAL = "90 % interval"
+# Columns that a notebook shows if they say anything of a dataset.
+REMARKS = (
+    "cut_off",
+    "unread",
+    "verdicts_by_defect",
+    "score_without_defects",
+    "modified_data",
+    "data_version",
+    "unscored",
+)
+
+
+def _says(column: pd.Series[Any]) -> bool:
+    return any(value == value and value not in (None, 0, "") for value in column)
 
 
 def _two(value: float) -> str:

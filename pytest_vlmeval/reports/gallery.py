@@ -91,13 +91,14 @@ def _card(dataset: DatasetReport, sample: SampleReport, room: int) -> tuple[str,
     rows = [
         _row("question", question),
         _row("reference", sample.reference or ""),
-        _row(sample.outcome, _answer(sample)),
+        _row(f"answer ({sample.outcome})", _answer(sample)),
     ]
-    if sample.verdict is not None and sample.verdict.extracted:
+    read = sample.verdict and sample.verdict.extracted
+    if sample.verdict and read and read != _answer(sample).strip():
         rows.append(
             _row(
                 f"read as ({describe_verdict(sample.verdict)})",
-                sample.verdict.extracted,
+                read,
             )
         )
     name = html.escape(shorten(f"{dataset.dataset}-{sample.index}", LONGEST))

@@ -88,8 +88,14 @@ def test_a_cell_shows_scores_and_samples_with_images(
     shell.user_ns["results"] = results
     page = shown(shell, "results")["text/html"]
     assert Page(page).tags.count("tr") == 2
-    assert "<th>low (90 %)</th>" in page
-    assert "50.00" in page
+    assert "<th>90 % interval</th>" in page
+    assert "<td>50.00</td>" in page
+    interval = results.interval("MathVision_MINI")
+    assert interval is not None
+    assert f"<td>{interval.low:.2f} to {interval.high:.2f}</td>" in page
+    # Columns that say nothing of any dataset are left out.
+    assert "<th>cut_off</th>" not in page
+    assert "<th>modified_data</th>" in page
     frame = shown(shell, "results.scores")["text/html"]
     assert "<th>low</th>" in frame
     page = shown(shell, "results.show()")["text/html"]
