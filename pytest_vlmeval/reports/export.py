@@ -65,7 +65,16 @@ def format_summary(report: RunReport) -> str:
     gates = [gate for each in report.datasets for gate in each.gates]
     if gates:
         rows = [["dataset", "gate", "outcome", "reason"]]
-        rows += [[it.dataset, it.gate, it.outcome, it.message] for it in gates]
+        # What passed is told in a line, so that the page can be a comment.
+        rows += [
+            [
+                it.dataset,
+                it.gate,
+                it.outcome,
+                it.message.split("\n")[0] if it.outcome == "passed" else it.message,
+            ]
+            for it in gates
+        ]
         lines += ["", "## Gates", "", *write_markdown(rows)]
     flips = [flips_of_dataset(each) for each in report.datasets]
     if changed := write_flips(flips, report.compared_with):

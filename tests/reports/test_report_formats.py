@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -151,6 +152,28 @@ def test_the_summary_is_a_table(report: RunReport) -> None:
     )
     assert len(lines) == table + 2 + len(flips)
     assert lines[-1] == f"| Artificial | {flips[-1].index} | wrong | right |"
+
+
+def test_the_summary_of_all_datasets_fits_a_comment(report: RunReport) -> None:
+    """GitHub takes 65,536 characters; here 65 datasets pass three gates, one fails."""
+    (dataset,) = report.datasets
+    (failed,) = dataset.gates
+    passed = tuple(
+        replace(failed, gate=gate, outcome="passed", fails=False, message=f"ok{LONG}")
+        for gate in ("completeness", "threshold", "baseline")
+    )
+    every = [
+        replace(dataset, dataset=f"Dataset_number_{number}", gates=passed)
+        for number in range(65)
+    ]
+    text = format_summary(replace(report, datasets=(dataset, *every)))
+    assert text.count("| passed | ok |") == 3 * 65
+    assert "n = 300" in text
+    assert "\nAnd " in text
+    assert len(text) < 65_536
+
+
+LONG = "\n  value  50.00 of 100, and more of it" * 20
 
 
 DEMO = """
