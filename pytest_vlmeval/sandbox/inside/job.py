@@ -101,7 +101,8 @@ class Job:
     `judge_tokens` is the length of a judge's reply where ms-vlmeval's is not meant.
     `takes_last` is for datasets whose authors take the option that is named last.
     `missing` are cells of the dataset's file, by the row's index and the column, which
-    have a text that ms-vlmeval reads as no value.
+    have a text that ms-vlmeval reads as no value. `named` is what `read_option` found:
+    a task starts again after each reply, and an answer is read under both scorings.
     """
 
     rows: pd.DataFrame
@@ -124,6 +125,7 @@ class Job:
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     results: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    named: dict[tuple[str, ...], str | None] = field(default_factory=dict)
 
     def read(self, answer: str, options: Mapping[str, object]) -> str | None:
         """Read an option in corrected scoring; None for none.
@@ -131,10 +133,21 @@ class Job:
         What nobody can mistake is read; of the rest a judge is asked, or where there is
         none what the dataset's authors would take is taken.
         """
-        found = read_option(answer, options)
+        found = self.read_surely(answer, options)
         if found is None and self.takes_last and self.ask is None:
             return last_named_option(answer, options)
         return found
+
+    def read_surely(self, answer: str, options: Mapping[str, object]) -> str | None:
+        """Read an option that nobody can mistake; None for none."""
+        texts = {
+            letter: "" if each is None else str(each)
+            for letter, each in options.items()
+        }
+        key = (answer, *texts.keys(), *texts.values())
+        if key not in self.named:
+            self.named[key] = read_option(answer, texts)
+        return self.named[key]
 
     @property
     def not_judged(self) -> frozenset[str]:

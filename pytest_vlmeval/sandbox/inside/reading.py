@@ -14,6 +14,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 # Of longer texts the beginning and the end are read.
@@ -307,16 +308,19 @@ class _AmbiguousError(Exception):
     """The text speaks for more than one option."""
 
 
-def read_option(text: str, options: Mapping[str, object]) -> str | None:
+@lru_cache(maxsize=256)
+def _option(text: str) -> _Option:
+    """Return an option's text as it is compared; a table has the same ones often."""
+    return _Option(_bare(text) if text else "", _plain(text))
+
+
+def read_option(text: str, options: Mapping[str, str]) -> str | None:
     """Return the letter of the option that a text names; None if it names none.
 
     `options` are texts by their letters, "" for a letter that stands for no text.
     """
     whole = _clean(text)
-    known = {
-        letter: _Option(_bare(str(each)) if each else "", _plain(str(each)))
-        for letter, each in options.items()
-    }
+    known = {letter: _option(each) for letter, each in options.items()}
     try:
         for box in _boxes(whole):
             found = _read(_tidy(box), known)

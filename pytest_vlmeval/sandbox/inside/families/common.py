@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
-from pytest_vlmeval.sandbox.inside.reading import has_words, read_option
+from pytest_vlmeval.sandbox.inside.reading import has_words
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -82,7 +82,7 @@ def compare_readings(
     unsure = (
         upstream is not None
         # What is named last may not be what was meant either.
-        and read_option(said, choices) is None
+        and job.read_surely(said, choices) is None
         and (
             re.search(rf"(?<![A-Za-z0-9]){upstream}(?![A-Za-z0-9])", said) is not None
             or has_words(said, str(choices.get(upstream, "")))
