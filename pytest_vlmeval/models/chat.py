@@ -20,10 +20,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.errors import describe, printable
-from pytest_vlmeval.models.client import Reply, RequestError
-from pytest_vlmeval.models.endings import (
+from pytest_vlmeval.models.client import (
     TOOL_CALLS,
     UNCLOSED_THOUGHT,
+    Reply,
+    RequestError,
     calls_tools,
     find_ending,
 )
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image as PillowImage
 
-    from pytest_vlmeval.models.client import Request
-    from pytest_vlmeval.models.endings import Ending
+    from pytest_vlmeval.models.client import Ending, Request
     from pytest_vlmeval.records import PromptPart, Turn
     from pytest_vlmeval.settings.groups import Prompting
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError, describe, did_you_mean
 from pytest_vlmeval.models.chat import input_error, split_thoughts
-from pytest_vlmeval.models.client import Reply, RequestError
-from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT
+from pytest_vlmeval.models.client import UNCLOSED_THOUGHT, Reply, RequestError
 from pytest_vlmeval.models.evidence import describe_checkpoint
 
 if TYPE_CHECKING:

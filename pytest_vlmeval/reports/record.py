@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pytest_vlmeval.datasets.prepare import find_prepared, read_samples_of
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.baseline_file import DIGITS, read_baseline
-from pytest_vlmeval.models.endings import is_cut_off
+from pytest_vlmeval.models.client import is_cut_off
 from pytest_vlmeval.records import (
     Answer,
     GateResult,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_vlmeval.gates.completeness import describe_defects
-from pytest_vlmeval.models.endings import find_ending
+from pytest_vlmeval.models.client import find_ending
 from pytest_vlmeval.records import (
     NO_GATE,
     UNANSWERED,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError, log_error, printable
-from pytest_vlmeval.models.endings import find_ending, is_cut_off
+from pytest_vlmeval.models.client import find_ending, is_cut_off
 from pytest_vlmeval.records import (
     FIRST,
     NO_GATE,

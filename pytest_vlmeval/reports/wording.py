@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import printable
-from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, calls_tools, is_cut_off
+from pytest_vlmeval.models.client import UNCLOSED_THOUGHT, calls_tools, is_cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

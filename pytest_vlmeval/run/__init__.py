@@ -126,7 +126,7 @@ class Run:
     def rows(self, dataset: str) -> Sequence[IndexRow]:
         """Return what names the samples that may be asked: the chosen subset."""
         if dataset not in self._rows:
-            from pytest_vlmeval.datasets.sampling import draw, take_first
+            from pytest_vlmeval.datasets.prepare import draw, take_first
 
             rows = self.library.rows(dataset)
             if self.settings.sample is not None:

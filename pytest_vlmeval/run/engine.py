@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.client import (
+    Ending,
     ErrorKind,
     OutageError,
     Reply,
     Request,
     StoppedError,
 )
-from pytest_vlmeval.models.endings import Ending
 from pytest_vlmeval.models.open import create_pool
 from pytest_vlmeval.models.pool import Attempt, Pool
 from pytest_vlmeval.models.refusals import Refusals, explain

@@ -26,7 +26,7 @@ from pytest_vlmeval.gates.thresholds import (
     decide,
     load_thresholds,
 )
-from pytest_vlmeval.models.endings import is_cut_off
+from pytest_vlmeval.models.client import is_cut_off
 from pytest_vlmeval.records import NO_RULE, Gate, GateResult, Stop
 from pytest_vlmeval.run.plan import Need, generation_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmeval.datasets.catalog import locate_package
-from pytest_vlmeval.datasets.sampling import shuffle
+from pytest_vlmeval.datasets.prepare import shuffle
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.models.open import backend_of
 from pytest_vlmeval.records import PlanEntry, Start

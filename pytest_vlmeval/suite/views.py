@@ -14,7 +14,7 @@ from pytest_vlmeval.errors import (
     VlmEvalError,
     printable,
 )
-from pytest_vlmeval.models.endings import find_ending
+from pytest_vlmeval.models.client import find_ending
 from pytest_vlmeval.reports.wording import (
     describe_corrected,
     describe_cut_off,

@@ -26,9 +26,9 @@ from pytest_vlmeval.datasets.prepare import (
     read_references,
     read_samples,
     read_shown,
+    take_first,
 )
-from pytest_vlmeval.datasets.sampling import draw as draw_rows
-from pytest_vlmeval.datasets.sampling import take_first
+from pytest_vlmeval.datasets.prepare import draw as draw_rows
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo, PreparedDataset, PromptPart, parts_of
 from pytest_vlmeval.sandbox.process import Sandbox

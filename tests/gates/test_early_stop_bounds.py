@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pytest_vlmeval.datasets.prepare import IndexRow
-from pytest_vlmeval.datasets.sampling import shuffle
+from pytest_vlmeval.datasets.prepare import IndexRow, shuffle
 from pytest_vlmeval.gates.early import as_gate, find_bounds
 from pytest_vlmeval.gates.statistics import Proportion
 from pytest_vlmeval.gates.thresholds import Threshold

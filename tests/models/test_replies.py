@@ -28,8 +28,13 @@ from pytest_vlmeval.models.chat import (
     ReplyReader,
     split_thoughts,
 )
-from pytest_vlmeval.models.client import Reply, RequestError
-from pytest_vlmeval.models.endings import UNCLOSED_THOUGHT, Ending, find_ending
+from pytest_vlmeval.models.client import (
+    UNCLOSED_THOUGHT,
+    Ending,
+    Reply,
+    RequestError,
+    find_ending,
+)
 from pytest_vlmeval.models.endpoint import ServerCheck
 from pytest_vlmeval.models.local import read_reply
 from pytest_vlmeval.models.refusals import is_filtered, read_refusal
