@@ -452,6 +452,12 @@ def test_print(
     if opened:
         page.goto(f"{artificial.as_uri()}#sample=Artificial/2")
         page.locator("#sheet-body .text").first.wait_for()
+    # Printing waits for no image: those of the gallery are there before.
+    page.wait_for_function(
+        """[...document.querySelectorAll("#gallery img")].length > 12 &&
+        [...document.querySelectorAll("#gallery img")]
+        .every((image) => image.complete && image.naturalWidth > 0)"""
+    )
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     expect(page.locator(".bar")).to_be_hidden()

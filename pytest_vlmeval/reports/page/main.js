@@ -87,11 +87,16 @@ function startKeys(go) {
   });
 }
 
-// Paper shows all that can be unfolded.
+// Paper shows all that can be unfolded, and the gallery, whose images have to be there
+// before: printing waits for none.
 function startPrinting(gallery) {
   let closed = [];
+  const showGallery = () => gallery.show(gallery.dataset || "");
+  const idle = window.requestIdleCallback || setTimeout;
+  if (document.readyState === "complete") idle(showGallery);
+  else addEventListener("load", () => idle(showGallery), { once: true });
   addEventListener("beforeprint", () => {
-    gallery.show(gallery.dataset || "");
+    showGallery();
     closed = [...document.querySelectorAll("details:not([open])")];
     for (const each of closed) each.open = true;
   });
