@@ -16,7 +16,7 @@ from pytest_vlmeval.suite import (
     MARKERS,
     fixtures,
     id_of,
-    mark_wrong,
+    mark,
     replace_bug,
     shorten,
     status_of,
@@ -211,7 +211,7 @@ def pytest_runtest_makereport(
         replace_bug(item, call, run.settings)
     report = yield
     if run:
-        mark_wrong(report, item)
+        mark(report, item, call)
     if hasattr(report, "wasxfail"):
         shorten(report, item, call)
     return report

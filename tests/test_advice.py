@@ -226,6 +226,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_judges.py": {
+        "test_two_judges_and_their_majority": ("reports/terminal:SCORES",),
         "test_the_fixture": ("suite/fixtures:vlm_judge",),
     },
     "test_judge_runs.py": {
@@ -331,6 +332,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_task_runs.py": {
         "test_a_class_that_is_another": ("datasets/library:Library.check_classes",),
+    },
+    "test_many_datasets.py": {
+        "test_failures_of_many_datasets_fit_a_screen": ("reports/terminal:MORE",),
     },
     "test_threshold_runs.py": {
         "test_rules_decide_and_every_message_is_one_block": ("gates/message:see_line",),

@@ -181,8 +181,8 @@ class BaselineGate:
     def missing(self, command: str) -> GateResult:
         """Return what a score without a baseline is; `command` began the session."""
         score = self.score
-        value = f"{score.main_metric} = {score.value:.2f}"
         if not self.is_needed:
+            value = f"{score.main_metric} = {score.value:.2f}"
             why, rule = "the model has none yet", FIRST
             if self.settings.allow_missing:
                 why, rule = "--vlm-allow-missing-baseline", NO_RULE
@@ -195,7 +195,7 @@ class BaselineGate:
         return self._result(
             "failed",
             f"{score.dataset} has no baseline for {self.current.model} yet, so nothing "
-            f"tells whether {value} is a regression.\n"
+            "tells whether its score is a regression.\n"
             f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
             "It uses the stored answers and writes "
             f"{self.own}, which is to be committed.\n"

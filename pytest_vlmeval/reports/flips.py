@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEADINGS = ("dataset", "sample", "before", "now")
 # Part of a screen, and what a comment of GitHub or GitLab has room for.
-MOST_LINES = 12
+MOST_LINES = 6
 MOST_ROWS = 200
 
 

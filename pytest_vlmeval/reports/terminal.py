@@ -23,6 +23,7 @@ from pytest_vlmeval.records import (
     describe_interval,
 )
 from pytest_vlmeval.reports.flips import flips_of_gates, format_flips, write_flips
+from pytest_vlmeval.reports.folding import MOST_LINES, About, fold, name_some
 from pytest_vlmeval.reports.progress import DatasetResult, LiveProgress, Progress, Watch
 from pytest_vlmeval.reports.summary import describe_score, describe_unknown_endings
 from pytest_vlmeval.reports.wording import (
@@ -37,10 +38,14 @@ from pytest_vlmeval.run.store import Store
 from pytest_vlmeval.run.store.database import Location
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.reports.folding import FoldedFailures
     from pytest_vlmeval.reports.record import RunReport
     from pytest_vlmeval.reports.screen import Screen
     from pytest_vlmeval.settings import Settings
 
+# Where what has no place in the terminal is.
+MORE = "--vlm-report=FILE.html shows all"
+SCORES = "--vlm-export=DIR writes the scores of each"
 HEADINGS = ("dataset", "samples", "answered", "correct", "main metric", "")
 
 
@@ -58,15 +63,24 @@ def format_table(results: Sequence[DatasetResult]) -> list[str]:
     return [
         *align([HEADINGS, *map(_row, results)], right=(1, 2, 3)),
         # Each note once, with the datasets it is about.
-        *(f"{', '.join(names)}: {note}" for note, names in about.items()),
+        *fold(
+            [
+                About(", ".join(names), f"{name_some(names)}: {note}")
+                for note, names in about.items()
+            ],
+            MORE,
+        ),
         *_judges(results),
         *describe_unknown_endings(reasons),
     ]
 
 
 def _judges(results: Sequence[DatasetResult]) -> list[str]:
-    """Return what several judges make of each dataset, and how far they agree."""
-    lines = []
+    """Return what several judges make of each dataset, and how far they agree.
+
+    That is of the first datasets, where there are many.
+    """
+    lines: list[str] = []
     for result in results:
         scores = result.by_judge
         if scores:
@@ -77,6 +91,9 @@ def _judges(results: Sequence[DatasetResult]) -> list[str]:
             f"{describe_agreement(each)}"
             for each in compare_judges(scores)
         ]
+    if len(lines) > MOST_LINES:
+        rest = len(lines) - MOST_LINES
+        return [*lines[:MOST_LINES], f"and {rest:,} more lines by judge: {SCORES}"]
     return lines
 
 
@@ -174,9 +191,17 @@ GATE_HEADINGS = (
 def format_gates(results: Sequence[GateResult]) -> list[str]:
     """Return one line that counts, and one for each gate that did not pass.
 
-    What failed its test is told at length by its item.
+    Those that say the same share one, if there are many. What failed its test is told
+    at length by its item.
     """
-    notes = [f"gates: {each.message}" for each in results if each.is_note]
+    notes = fold(
+        [
+            About(each.dataset, f"gates: {each.message}")
+            for each in results
+            if each.is_note
+        ],
+        MORE,
+    )
     results = [each for each in results if not each.is_note]
     if not results:
         return notes
@@ -194,24 +219,34 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
             each.dataset for each in results if each.gate == gate and each.is_empty
         }
         if without:
-            named = ", ".join(sorted(without)[:3])
-            counted += f"; without a {gate}: {named}"
-            counted += f" and {len(without) - 3} more" if len(without) > 3 else ""
+            counted += f"; without a {gate}: {name_some(sorted(without))}"
     lines = [f"gates: {counted}"]
     if any(result.rule == FIRST for result in results):
         lines.append(
             "gates: no baselines yet: --snapshot-update makes today's scores the "
             "baseline"
         )
-    for result in results:
-        if result.outcome != "passed":
-            first = result.message.splitlines()[0]
-            lines.append(f"gates: {first}")
-    return lines + notes
+    told = [
+        About(result.dataset, f"gates: {result.message.splitlines()[0]}")
+        for result in results
+        if result.outcome != "passed"
+    ]
+    return [*lines, *fold(told, MORE), *notes]
 
 
 def format_unheld(thresholds: Mapping[str, str]) -> list[str]:
-    """Return a line for each dataset whose thresholds no test was held against."""
+    """Return a line for each dataset whose thresholds no test was held against.
+
+    Of many datasets they share one.
+    """
+    if len(thresholds) > MOST_LINES:
+        first = next(iter(thresholds.values()))
+        return [
+            f"gates: {name_some([*thresholds])} failed: no test held their scores "
+            f"against their thresholds (the first: {first}). Their test_score was "
+            "skipped or is not there: run one, or a test that calls "
+            "vlm_score.check(), or take the thresholds out."
+        ]
     return [
         f"gates: {name} failed: no test held its score against its threshold ({told}). "
         "Its test_score was skipped or is not there: run one, or a test that calls "
@@ -265,12 +300,14 @@ class SessionReport:
         settings: Settings,
         session_id: str,
         *,
+        failures: FoldedFailures,
         announce: Callable[[str], None],
         unheld: Mapping[str, str],
     ) -> None:
         self._announce = announce
         self._terminal = terminal
         self._unheld = unheld
+        self._failures = failures
         self._settings = settings
         self._session_id = session_id
         self._store: Store | None = None
@@ -353,6 +390,7 @@ class SessionReport:
             terminalreporter.write_sep("=", "vlmeval")
         for line in [*(lines or ()), *(f"vlmeval: {each}" for each in self._written)]:
             terminalreporter.write_line(printable(line))
+        self._failures.fold_list()
 
     def _summarize(self, exitstatus: int) -> list[str] | None:
         """Return the lines of the summary; None if there is none."""

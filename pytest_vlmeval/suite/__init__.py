@@ -144,15 +144,26 @@ def dataset_of(item: pytest.Item) -> str:
 WRONG = "vlmeval_wrong"
 
 
-def mark_wrong(report: pytest.TestReport, item: pytest.Item) -> None:
-    """Mark the report of a wrong answer that passes (`--vlm-wrong=pass`)."""
-    if report.when != "call" or not report.passed:
+def mark(
+    report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]
+) -> None:
+    """Mark the report of an item of ours, as the terminal's process has no items.
+
+    That is of a wrong answer that passes (`--vlm-wrong=pass`), with `WRONG`, or of one
+    that fails with a message of ours, with `FAILED` and its dataset.
+    """
+    parameter = parameter_of(item)
+    if parameter is None or report.when != "call":
         return
-    if not isinstance(parameter_of(item), SampleParameter):
-        return
-    view: SampleView = getattr(item, "funcargs", {})["vlm_sample"]
-    if view.wrong:
-        vars(report)[WRONG] = True
+    error = call.excinfo.value if call.excinfo is not None else None
+    if report.failed and getattr(error, "pytrace", True) is False:
+        from pytest_vlmeval.reports.folding import FAILED
+
+        vars(report)[FAILED] = parameter.dataset
+    elif report.passed and isinstance(parameter, SampleParameter):
+        view: SampleView = getattr(item, "funcargs", {})["vlm_sample"]
+        if view.wrong:
+            vars(report)[WRONG] = True
 
 
 def status_of(

@@ -584,8 +584,11 @@ def register_reports(session: pytest.Session) -> None:
     if config.getoption("--vlm-setup"):
         _register_forecast(config, Forecast(names_only=True))
     elif is_given("model", config):
+        from pytest_vlmeval.reports.folding import FoldedFailures
         from pytest_vlmeval.reports.terminal import SessionReport
 
+        failures = FoldedFailures(terminal)
+        config.pluginmanager.register(failures, "vlmeval-failures")
         unheld = config.stash.setdefault(UNHELD_KEY, {})
         report = SessionReport(
             terminal,
@@ -593,6 +596,7 @@ def register_reports(session: pytest.Session) -> None:
             get_settings(config),
             get_session_id(config),
             announce=announce,
+            failures=failures,
             unheld=unheld,
         )
         config.pluginmanager.register(report, "vlmeval-reports")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 
 import pytest
@@ -108,8 +109,11 @@ def test_two_judges_and_their_majority(
         "--vlm-judge=good",
         "--vlm-judge=other",
     ]
-    result, cases = project.junit(*arguments, "-n", "2")
+    result, cases = project.junit(*arguments, "-n", "2", "--vlm-export=out")
     result.assert_outcomes(passed=3, failed=2)
+    results = json.loads((project.pytester.path / "out/results.json").read_text())
+    (dataset,) = results["datasets"]
+    assert dataset["by_judge"] == {"good": 100.0, "other": 75.0}
     result.stdout.fnmatch_lines_random(
         [
             "MMStar-2 was not scored: the judges have no majority (good: right, other: "

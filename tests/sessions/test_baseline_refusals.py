@@ -70,7 +70,7 @@ def test_a_missing_baseline_fails_with_the_command_that_makes_it(
     result.stdout.fnmatch_lines(
         [
             "MathVision_MINI has no baseline for tiny-vlm yet, so nothing tells "
-            "whether * = 100.00 is a regression.",
+            "whether its score is a regression.",
             "To make this score the baseline:",
             f"    {command} --snapshot-update",
             "It uses the stored answers and writes "

@@ -99,9 +99,8 @@ def test_junit_carries_answers_and_metrics(
     assert main.items() < score.items()
     assert not [name for name in (*main, "scorer") if name.startswith("metric: ")]
     assert "scorer" not in main
-    assert main[f"threshold gate of {main['main_metric']}: reason"] == (
-        "MathVision_MINI: Overall/acc (exact matching) = 87.50 passes whatever it is: "
-        "no threshold is for tiny-vlm (there is no thresholds.toml)."
+    assert main[f"threshold gate of {main['main_metric']}: reason"].startswith(
+        "MathVision_MINI: Overall/acc (exact matching) = 87.50"
     )
 
 
