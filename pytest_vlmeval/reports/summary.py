@@ -327,7 +327,8 @@ class Conclusion:
     else "passed" if gates were set, and "ungated" if none was. `gates` describes the
     gates, `failing` are those that fail the run; `passed` counts gates, and `empty`
     those with nothing to hold a score against. `wrong` counts the wrong answers that
-    fail their tests, the other numbers samples, and datasets whose scoring failed.
+    fail their tests, the other numbers count samples, and `unscored` names datasets
+    whose scoring failed.
     """
 
     state: Literal["failed", "passed", "ungated"]
@@ -339,7 +340,7 @@ class Conclusion:
     undecided: int
     missing: int
     wrong: int
-    unscored: int
+    unscored: tuple[str, ...]
 
 
 def conclude(report: RunReport, found: Total) -> Conclusion:
@@ -353,7 +354,7 @@ def conclude(report: RunReport, found: Total) -> Conclusion:
     if outcomes["inconclusive"]:
         words.append(f"{outcomes['inconclusive']} inconclusive")
     unusable = sum(found.counts.get(each, 0) for each in USELESS)
-    unscored = sum(each.failed_to_score for each in report.datasets)
+    unscored = [each.dataset for each in report.datasets if each.failed_to_score]
     undecided, missing = (
         found.counts.get(each, 0) for each in ("undecided", "missing")
     )
@@ -376,7 +377,7 @@ def conclude(report: RunReport, found: Total) -> Conclusion:
         undecided=undecided,
         missing=missing,
         wrong=wrong,
-        unscored=unscored,
+        unscored=tuple(unscored),
     )
 
 

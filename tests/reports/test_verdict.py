@@ -95,8 +95,12 @@ def test_what_a_run_comes_to() -> None:
     unscored = report(gates=(PASSED,))
     (dataset,) = unscored.datasets
     dataset = replace(dataset, no_score="it broke", failed_to_score=True)
-    assert concluded(replace(unscored, datasets=(dataset,))).unscored == 1
-    assert concluded(replace(unscored, datasets=(dataset,))).state == "failed"
+    broken = replace(unscored, datasets=(dataset,))
+    assert concluded(broken).unscored == ("Data",)
+    assert concluded(broken).state == "failed"
+    page = render_html(broken, max_mb=1)
+    link = '<a href="#view=dataset&amp;dataset=Data">Data</a>'
+    assert f"<li>1 dataset could not be scored: {link}</li>" in page
 
 
 def test_wrong_answers_fail_where_they_fail_tests() -> None:
