@@ -65,7 +65,9 @@ NEXT = """\
 pytest --vlm-model=demo --vlm-data=DemoChoice benchmarks/    tries it, without a server
 pytest --vlm-model=NAME --vlm-api-base=URL benchmarks/       evaluates your model
 Add --snapshot-update to make today's scores the baseline, and commit its folder: from
-then on a run fails if the model is significantly worse."""
+then on a run fails if the model is significantly worse.
+The first lines of the workflow describe the variables that it needs, and how it makes
+its first baselines."""
 
 
 def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:

@@ -79,6 +79,7 @@ def test_a_starter_project(project: Project) -> None:
             "benchmarks/thresholds.toml * the scores to reach",
             ".github/workflows/evaluation.yml * evaluates on GitHub at night",
             ".gitignore * is there already, and kept as it is",
+            "The first lines of the workflow describe the variables that it needs, *",
         ]
     )
     assert (folder / ".gitignore").read_text() == "mine\n"
