@@ -63,7 +63,7 @@ def test_a_conversation_is_shown_turn_by_turn(
     write_html(report_of(tmp_path), tmp_path / "report.html", max_mb=1)
     page = open_report(tmp_path / "report.html")
     page.get_by_role("link", name="Samples", exact=True).click()
-    page.locator(".sample").first.click()
+    page.locator("#grid .sample").first.click()
     body = page.locator("#sheet-body")
     expect(body.locator("h3")).to_contain_text(
         ["Turn 1 of 3", "m", "Turn 2 of 3", "Turn 3 of 3", "Answer to turn 2 of 3"]
@@ -75,6 +75,6 @@ def test_a_conversation_is_shown_turn_by_turn(
     page.locator("#close").click()
     # Whatever was said in any turn is found.
     page.locator("#search").fill("first reply")
-    expect(page.locator(".sample")).to_have_count(1)
+    expect(page.locator("#grid .sample")).to_have_count(1)
     page.locator("#search").fill("no such words")
-    expect(page.locator(".sample")).to_have_count(0)
+    expect(page.locator("#grid .sample")).to_have_count(0)

@@ -107,9 +107,9 @@ def test_no_serious_violation_of_accessibility(
     expect(page.locator("#dataset-0")).to_be_visible()
     assert serious(page) == []
     page.get_by_role("link", name="Samples", exact=True).click()
-    page.locator(".sample").first.wait_for()
+    page.locator("#grid .sample").first.wait_for()
     assert serious(page) == []
-    page.locator(".sample").first.click()
+    page.locator("#grid .sample").first.click()
     page.locator("#sheet-body .text").first.wait_for()
     assert serious(page) == []
     page.keyboard.press("Escape")
@@ -129,15 +129,15 @@ def test_samples_are_filtered_and_searched(
     page.get_by_role("link", name="Samples", exact=True).click()
     status = page.locator("#status")
     expect(status).to_have_text("600 samples")
-    page.locator(".chip", has_text="failed").click()
+    page.locator("#chips .chip", has_text="failed").click()
     expect(status).to_have_text("6 of 600 samples")
-    expect(page.locator(".sample").first).to_contain_text("HTTP 500")
-    page.locator(".chip", has_text="cut off").click()
+    expect(page.locator("#grid .sample").first).to_contain_text("HTTP 500")
+    page.locator("#chips .chip", has_text="cut off").click()
     expect(status).to_have_text("6 of 600 samples")
-    card = page.locator(".sample").first
+    card = page.locator("#grid .sample").first
     expect(card).to_contain_text("It goes on and on")
     expect(card.locator(".pill")).to_have_text(["wrong", "cut off"])
-    page.locator(".chip", has_text="all").click()
+    page.locator("#chips .chip", has_text="all").click()
     page.locator("#filter-category").select_option("maps & plans")
     expect(status).to_have_text("150 of 600 samples")
     page.locator("#filter-judge").select_option("judge_unclear")
@@ -146,22 +146,22 @@ def test_samples_are_filtered_and_searched(
     page.locator("#filter-category").select_option("")
     page.get_by_role("searchbox").fill("image 123,")
     expect(status).to_have_text("1 of 600 samples")
-    expect(page.locator(".sample")).to_have_count(1)
-    expect(page.locator(".sample")).to_have_attribute(
+    expect(page.locator("#grid .sample")).to_have_count(1)
+    expect(page.locator("#grid .sample")).to_have_attribute(
         "aria-label", re.compile("^Artificial-123, ")
     )
     # What is shown stands in the address, and comes back from it.
     address = page.url
     page.goto("about:blank")
     page.goto(address)
-    expect(page.locator(".sample")).to_have_count(1)
+    expect(page.locator("#grid .sample")).to_have_count(1)
 
 
 def test_changes_since_the_other_run(artificial: Path, open_report: Open) -> None:
     page = open_report(artificial)
     page.get_by_role("link", name="Samples", exact=True).click()
     page.locator("#filter-flip").select_option("regressed")
-    card = page.locator(".sample").first
+    card = page.locator("#grid .sample").first
     expect(card.locator(".pill")).to_have_text("regressed")
     card.click()
     boxes = page.locator("#sheet .box h3")
@@ -176,11 +176,11 @@ def test_a_sample_by_mouse_and_by_keyboard(
 ) -> None:
     page = open_report(artificial, size)
     page.get_by_role("link", name="Samples", exact=True).click()
-    page.locator(".sample").first.wait_for()
+    page.locator("#grid .sample").first.wait_for()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.get_by_role("searchbox").blur()
-    page.locator(".sample").nth(1).focus()
+    page.locator("#grid .sample").nth(1).focus()
     page.keyboard.press("Enter")
     title = page.locator("#sheet-title")
     expect(title).to_have_text("Artificial-1")
