@@ -409,9 +409,10 @@ COUNTS = {"tot", "hit", "prefetch", "num", "num_samples"}
 
 
 class Share(NamedTuple):
-    """A metric that is a mean of verdicts, in percent.
+    """A metric that goes from 0 to 100, as a mean of verdicts does.
 
-    `interval` is None where verdicts are graded: it takes a bootstrap.
+    `interval` is None where verdicts are graded, or counted in pairs and groups: it
+    takes a bootstrap.
     """
 
     percent: float
@@ -419,16 +420,23 @@ class Share(NamedTuple):
 
 
 def find_share(score: Score, units: Units, name: str, level: float) -> Share | None:
-    """Return a metric in percent; None if it is no mean of verdicts.
+    """Return a metric in percent; None if it is no share, or not made of verdicts.
 
     `level` is that of each bound.
     """
     if name.rpartition("/")[2] in COUNTS:
         return None
-    found = _remake(score, units, find_metric(score, name))
-    if found is None or found[0].scale not in (1.0, 100.0):
+    metric = find_metric(score, name)
+    found = _remake(score, units, metric)
+    if found is None:
         return None
     remade, totals = found
+    if remade.scale is None:
+        # MME counts points; POPE and HallusionBench have percentages.
+        is_points = "MME" in (units.info.rules or units.info.name)
+        return None if is_points else Share(metric.value, None)
+    if remade.scale not in (1.0, 100.0):
+        return None
     sums = totals.sum(axis=0)
     interval = None
     if np.isin(remade.columns[:, 0], (0, 1)).all():

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.datasets.prepare import IndexRow, read_index, read_splits
-from pytest_vlmeval.gates.measures import Units, estimate, find_metric, make_units
+from pytest_vlmeval.gates.measures import (
+    Units,
+    estimate,
+    find_metric,
+    find_share,
+    make_units,
+)
 from pytest_vlmeval.records import CategoryShare, DatasetInfo, Score, Verdict
 from tests.support.sandbox_tables import (
     describe,
@@ -109,6 +115,35 @@ def test_a_metric_is_made_again(sandbox: Sandbox, tmp_path: Path, name: str) -> 
     for threshold in SHIPPED.of("qwen-vl-chat", name):
         metric = find_metric(made, threshold.metric)
         assert estimate(made, units, metric, threshold.level) is not None
+
+
+# Metrics that are shares, and what ms-vlmeval's number has to be multiplied by.
+SHARES = {
+    "MMStar": ("dev/Overall test/Overall", 100),
+    "POPE": ("Overall/acc Overall/precision color/acc", 1),
+    "MME": ("", 1),
+    "HallusionBench": ("Overall/aAcc Overall/fAcc VS/qAcc", 1),
+    "Own": ("Overall color", 1),
+    "OCRBench": ("", 1),
+}
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_a_share_is_in_percent(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+    found, _, units = scored(sandbox, tmp_path, name)
+    names, factor = SHARES[name]
+    shares = {each: find_share(found, units, each, 0.95) for each in found.metrics}
+    for metric in names.split():
+        share = shares[metric]
+        assert share is not None
+        assert share.percent == pytest.approx(factor * found.metrics[metric])
+        if share.interval is not None:
+            assert 0 <= share.interval.low <= share.percent <= share.interval.high
+            assert share.interval.high <= 100
+            assert share.interval.level == 0.9
+    # Points and counts are none.
+    assert names or not any(shares.values())
+    assert all(0 <= share.percent <= 100 for share in shares.values() if share)
 
 
 def test_rotations_count_once(sandbox: Sandbox, tmp_path: Path) -> None:
