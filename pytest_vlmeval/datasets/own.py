@@ -71,6 +71,19 @@ MAGIC = {
     b"\xff\xfe": "in UTF-16",
     b"\xfe\xff": "in UTF-16",
 }
+_TEXTS = "dtype=str, keep_default_na=False"
+# How pandas reads each of them, but for what may be no table.
+READERS = {
+    "an Excel or ZIP file": f"read_excel({{}}, {_TEXTS})",
+    "an Excel file": f"read_excel({{}}, {_TEXTS})",
+    "a Parquet file": "read_parquet({})",
+    "in UTF-16": f'read_csv({{}}, sep="\\t", encoding="utf-16", {_TEXTS})',
+    "JSON": "read_json({}, dtype=False)",
+    "JSON, an object a line": "read_json({}, dtype=False, lines=True)",
+    "a CSV file, with commas or semicolons": (
+        f'read_csv({{}}, sep=None, engine="python", {_TEXTS})'
+    ),
+}
 
 
 class TableFacts(NamedTuple):
@@ -127,14 +140,35 @@ def _check_beginning(path: Path) -> None:
     if not line.strip():
         found = "empty"
     elif not found and b"\t" not in line:
-        if line.lstrip().startswith((b"{", b"[")):
+        if line.lstrip().startswith(b"["):
             found = "JSON"
+        elif line.lstrip().startswith(b"{"):
+            whole = line.rstrip().endswith(b"}")
+            found = "JSON, an object a line" if whole else "JSON"
         elif b"," in line or b";" in line:
             found = "a CSV file, with commas or semicolons"
         else:
             found = "without a tab in its first line"
     if found:
-        raise VlmEvalError(f"{path} is not a TSV: it is {found}. {LAYOUT}")
+        raise VlmEvalError(
+            f"{path} is not a TSV: it is {found}. {LAYOUT}{_conversion(path, found)}"
+        )
+
+
+def _conversion(path: Path, what: str) -> str:
+    """Return the command that makes a TSV of a file, "" for what may be no table."""
+    if what not in READERS:
+        return ""
+    target = path.with_suffix(".tsv")
+    if target == path:
+        target = path.with_name(f"{path.stem}-tabs.tsv")
+    # Double quotes are plain in what a shell quotes.
+    source, place = (
+        json.dumps(str(each), ensure_ascii=False) for each in (path, target)
+    )
+    read = READERS[what].format(source)
+    code = f'import pandas; pandas.{read}.to_csv({place}, sep="\\t", index=False)'
+    return f" To make one of it:\n\n    python -c {shlex.quote(code)}\n"
 
 
 def _damaged(path: Path, error: Exception) -> VlmEvalError:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 from pytest_vlmeval.datasets.download import FileAccess
@@ -17,6 +21,7 @@ from pytest_vlmeval.datasets.own import (
     CIRCULAR,
     LAYOUT,
     OWN,
+    READERS,
     TableFacts,
     describe_own,
     read_facts,
@@ -43,7 +48,7 @@ from tests.support.sandbox_tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
     from pytest_vlmeval.sandbox.process import Sandbox
@@ -315,6 +320,8 @@ def test_images_that_do_not_exist(tmp_path: Path) -> None:
         (b"  \n", "it is empty"),
         (b"question,answer,image\n", "it is a CSV file, with commas or semicolons"),
         (b'[{"question": 1}]\n', "it is JSON"),
+        (b'{"question": 1}\n', "it is JSON, an object a line"),
+        (b'{"question":\n', "it is JSON"),
         (b"question\nWhat?\n", "it is without a tab in its first line"),
         (b"PK\x03\x04\x14\x00", "it is an Excel or ZIP file"),
         (b"PAR1\x15\x04", "it is a Parquet file"),
@@ -324,7 +331,49 @@ def test_images_that_do_not_exist(tmp_path: Path) -> None:
 def test_a_file_of_another_kind(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "my.tsv"
     path.write_bytes(content)
-    assert fault_of(path) == f"is not a TSV: {text}. {LAYOUT}"
+    told, _, command = fault_of(path).partition(" To make one of it:\n\n")
+    assert told == f"is not a TSV: {text}. {LAYOUT}"
+    assert bool(command) == (text.removeprefix("it is ") in READERS)
+
+
+ROWS = [
+    {"question": "Which, then?", "answer": "None", "A": "NA", "B": "None"},
+    {"question": "And 是?", "answer": "NA", "A": "NA", "B": "None"},
+]
+# How such a file comes to be, by the end of its name.
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "xlsx": lambda frame, path: frame.to_excel(path, index=False),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+    "json": lambda frame, path: frame.to_json(path, orient="records"),
+    "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "utf16": lambda frame, path: frame.to_csv(
+        path, sep="\t", index=False, encoding="utf-16"
+    ),
+    "tsv": lambda frame, path: frame.to_csv(path, sep=";", index=False),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_command_makes_a_table_of_another_file(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{**row, "answer": "AB"[n]} for n, row in enumerate(ROWS)]
+    path = tmp_path / f"it's mine.{kind}"
+    WRITERS[kind](pd.DataFrame(rows), path)
+    before = path.read_bytes()
+    with pytest.raises(VlmEvalError) as caught:
+        read_facts(path)
+    (command,) = re.findall(r"(?m)^    (python -c .*)$", str(caught.value))
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    monkeypatch.setenv("PATH", programs)
+    subprocess.run(command, shell=True, check=True)
+    assert path.read_bytes() == before
+    made = tmp_path / ("it's mine-tabs.tsv" if kind == "tsv" else "it's mine.tsv")
+    facts = read_facts(made)
+    assert (facts.kind, facts.has_references) == ("multiple_choice", True)
+    table = pd.read_csv(made, sep="\t", dtype=str, keep_default_na=False)
+    assert table[[*rows[0]]].to_dict("records") == rows
 
 
 def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
