@@ -825,7 +825,7 @@ class Whole:
     @property
     def reason(self) -> str:
         """Say so in a sentence."""
-        return f"{self.dataset} is asked whole (--vlm-stop-early): {self.why}"
+        return f"--vlm-stop-early does not apply to {self.dataset}: {self.why}"
 
 
 def is_failure(

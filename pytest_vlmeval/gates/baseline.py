@@ -194,11 +194,11 @@ class BaselineGate:
             return replace(result, rule=rule)
         return self._result(
             "failed",
-            f"{score.dataset} has no baseline for {self.current.model} yet, so nothing "
-            "tells whether its score is a regression.\n"
+            f"No baseline for {score.dataset} and model {self.current.model}, so a "
+            "regression cannot be detected.\n"
             f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
-            "It uses the stored answers and writes "
-            f"{self.own}, which is to be committed.\n"
+            f"It uses the stored answers and writes {self.own}, which is to be "
+            "committed.\n"
             "To run without baselines, add --vlm-allow-missing-baseline, or to the "
             "ini file vlm_allow_missing_baseline = true.",
         )
@@ -235,8 +235,8 @@ class BaselineGate:
         lines = "\n".join(f"  {each}" for each in differences)
         return self._result(
             "failed",
-            f"{self.score.dataset} cannot be compared with its baseline {self.found}, "
-            f"which is of another kind of run:\n{lines}\nRun with the baseline's "
+            f"Cannot compare {self.score.dataset} with its baseline {self.found}: the "
+            f"baseline was made with other settings:\n{lines}\nRun with the baseline's "
             "settings, or make this run the baseline: the same command with "
             "--snapshot-update. To leave this gate out: -k 'not "
             "test_no_regression'.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,6 +20,8 @@ from pytest_vlmeval.records import (
     Setting,
     is_right,
 )
+from pytest_vlmeval.settings.groups import NONE
+from pytest_vlmeval.settings.table import BY_NAME
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
@@ -378,8 +381,24 @@ def find_differences(
         )
     else:
         found += _differing("", baseline.data, current.data, leave_out="checksum")
-    found += _differing("generation: ", baseline.generation, current.generation)
+    generation = baseline.generation, current.generation
+    found += _differing("generation: ", *generation, advise=_option_of)
     return found + _differing("scoring: ", baseline.scoring, current.scoring)
+
+
+def _option_of(name: str, value: object) -> str:
+    """Return the option that gives a setting this value, where one line can say it."""
+    option = BY_NAME.get(name.replace("_", "-"))
+    if value is None and name in ("max_tokens", "temperature"):
+        value = NONE
+    if option is None or option.secret or not isinstance(value, str | int | float):
+        return ""
+    try:
+        option.parse(given := f"{value:g}" if isinstance(value, float) else str(value))
+    except ValueError:
+        return ""
+    flag = option.flag if option.placeholder is None else f"{option.flag}={given}"
+    return f" ({shlex.quote(flag)})"
 
 
 def _differing(
@@ -387,10 +406,11 @@ def _differing(
     before: Mapping[str, object],
     now: Mapping[str, object],
     leave_out: str = "",
+    advise: Callable[[str, object], str] = lambda name, value: "",
 ) -> list[str]:
     return [
         f"{about}{EXPLAINED.get(name, name)}: {before.get(name, 'unset')} in the "
-        f"baseline, now {now.get(name, 'unset')}"
+        f"baseline, now {now.get(name, 'unset')}{advise(name, before.get(name))}"
         for name in sorted(before.keys() | now.keys())
         if name != leave_out and before.get(name) != now.get(name)
     ]

@@ -23,6 +23,7 @@ def check_completeness(
     samples that cannot be asked, whose rows or images cannot be read.
     """
     name, missing = score.dataset, score.samples - score.answered
+    has, undecided = _agree(missing, "has", "have"), score.undecided
     value = f"{score.main_metric} = {score.value:.2f}"
     empty = _but_for_empty(score)
     found: list[GateResult] = []
@@ -40,9 +41,9 @@ def check_completeness(
             "answered",
             share,
             limits.min_answered,
-            f"{missing} of {score.samples} samples have no usable answer and count as "
-            f"wrong in {value}{empty}.{limit} The items of these samples say why; "
-            f"{_what_to_do(missing, unreadable)}",
+            f"{missing} of {score.samples} samples {has} no usable answer and "
+            f"{_agree(missing, 'counts', 'count')} as wrong in {value}{empty}.{limit} "
+            f"The items of these samples say why; {_what_to_do(missing, unreadable)}",
         )
     share = 100 * cut_off / score.samples
     if share > limits.max_cut_off:
@@ -50,8 +51,10 @@ def check_completeness(
             "cut off",
             share,
             limits.max_cut_off,
-            f"{cut_off} of {score.samples} answers were cut off at the token limit, "
-            f"and what there is of their text counts in {value}; at most "
+            f"{cut_off} of {score.samples} answers "
+            f"{_agree(cut_off, 'was', 'were')} cut off at the token limit, and what "
+            f"there is of {_agree(cut_off, 'its', 'their')} text counts in {value}; at "
+            "most "
             f"{limits.max_cut_off:g} % may be cut off. Raise --vlm-max-tokens, or "
             "allow more with --vlm-max-cut-off.",
         )
@@ -63,17 +66,19 @@ def check_completeness(
             share,
             limits.min_judged,
             f"the judge ({score.judge}) did not decide {score.undecided} of "
-            f"{score.samples} samples, which count as wrong in {value}; at best it is "
-            f"{score.best:.2f}. At least {limits.min_judged:g} % of what it is asked "
-            "have to be decided. The items of these samples say why.",
+            f"{score.samples} samples, which {_agree(undecided, 'counts', 'count')} as "
+            f"wrong in {value}; at best it is {score.best:.2f}. At least "
+            f"{limits.min_judged:g} % of what it is asked have to be decided. The "
+            "items of these samples say why.",
         )
     if found:
         return found
     message = f"{name}: all {score.samples} samples are answered and scored."
     if missing or score.undecided:
         message = (
-            f"{name}: {missing} of {score.samples} samples have no usable answer and "
-            f"{score.undecided} were not decided by the judge, which is allowed "
+            f"{name}: {missing} of {score.samples} samples {has} no usable answer and "
+            f"{undecided} {_agree(undecided, 'was', 'were')} not decided by the judge, "
+            "which is allowed "
             f"(answered at least {limits.min_answered:g} %, judged at least "
             f"{limits.min_judged:g} %). All count as wrong{empty}."
         )
@@ -84,6 +89,10 @@ def check_completeness(
             "accepts: compare the score only with others of this very file."
         )
     return [_result(score, "passed", message)]
+
+
+def _agree(count: int, one: str, more: str) -> str:
+    return one if count == 1 else more
 
 
 def _result(score: Score, outcome: GateOutcome, message: str) -> GateResult:

@@ -315,14 +315,16 @@ class EarlyBaseline:
     def why_whole(self) -> str | None:
         """Explain why it cannot be decided early; None if it may be."""
         if not look_sizes(self.library, self.entry):
-            return f"it has no more than {FIRST_LOOK} samples"
+            return f"it has {FIRST_LOOK} samples or fewer"
         return None
 
     def decide(self, score: Score) -> Decision | Whole | None:
         """Return what the paired test of all samples would find; None if unknown."""
         gate, dataset = self.make_gate(score), self.entry.dataset
         if gate.differences(self.baseline):
-            return Whole(dataset=dataset, why="its baseline is of another kind of run")
+            return Whole(
+                dataset=dataset, why="its baseline was made with other settings"
+            )
         pair = gate.pair(self.baseline)
         kept = self.baseline.values
         verdicts = (Verdict(index=i, value=kept[i]) for i in self.entry.indexes)
@@ -388,7 +390,7 @@ class EarlyThreshold:
         ):
             return "its score is not the share of right answers"
         if not look_sizes(self.library, self.entry):
-            return f"it has no more than {FIRST_LOOK} samples"
+            return f"it has {FIRST_LOOK} samples or fewer"
         return None
 
     def decide(self, score: Score) -> Decision | Whole | None:

@@ -569,25 +569,25 @@ class EndpointClient:
         self._learned.keep_token_limit_name(self.api_base, self._model, name)
         prefix = option_prefix(self._role)
         self._learned.announce(
-            f"{self.api_base} takes the token limit as {name} and not as max_tokens: "
-            f"it is sent so from now on ({prefix}max-tokens-name={name} says it at "
-            "once)."
+            f"{self.api_base} requires {name} instead of max_tokens. Using {name}; "
+            f"with {prefix}max-tokens-name={name} no request is refused first."
         )
 
     def _refuse(self, error: _MemberRefusedError) -> OutageError:
         """Describe which option sends a member otherwise; nothing more is asked."""
-        prefix, said = option_prefix(self._role), str(error).rstrip(".")
+        prefix = option_prefix(self._role)
+        said = str(error).removeprefix(f"{self.api_base} answered {error.status}: ")
+        said = said.rstrip(".")
         if error.refusal.member == "max_tokens":
             return OutageError(
-                f"No request is taken with its token limit: {said}. "
-                f"{prefix}max-tokens-name=NAME sends it under another name, and "
-                f"{prefix}max-tokens=none leaves it out."
+                f"{self.api_base} refuses max_tokens: {said}. Set "
+                f"{prefix}max-tokens-name=NAME to send it under another name, or "
+                f"{prefix}max-tokens=none to leave it out."
             )
         return OutageError(
-            f"No request is taken with its temperature: {said}. "
-            f"{prefix}temperature=none leaves it out, so that the server's own counts, "
-            f"and {prefix}temperature=T sends another. Both change the answers, and so "
-            "are never done without being asked for."
+            f"{self.api_base} refuses temperature={error.sent['temperature']:g}: "
+            f"{said}. Set {prefix}temperature=none to leave it out, or "
+            f"{prefix}temperature=T to send another. Both change the answers."
         )
 
     async def _post(
@@ -737,7 +737,9 @@ class EndpointClient:
         if status in {400, 422}:
             refusal = read_refusal(content, limit_name)
         if refusal is not None and refusal.member in self._writer.members(request):
-            return _MemberRefusedError(text, status, refusal)
+            return _MemberRefusedError(
+                text, status, refusal, self._writer.members(request)
+            )
         retryable = status in _RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         # What is not asked again is no reason to let all others wait.
         wait_s = retry_after_s(error.response.headers) if retryable else None
@@ -753,9 +755,16 @@ class EndpointClient:
 class _MemberRefusedError(RequestError):
     """A member of the request that the server does not take as it is."""
 
-    def __init__(self, message: str, status: int, refusal: MemberRefusal) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        refusal: MemberRefusal,
+        sent: Mapping[str, object],
+    ) -> None:
         super().__init__(message, kind="status", status=status)
         self.refusal = refusal
+        self.sent = sent
 
 
 class _MovedError(RequestError):

@@ -571,10 +571,10 @@ class Pool:
             return
         errors = "; ".join(each.error for each in self.endpoints)
         self.break_off(
-            f"No endpoint has answered for {silent_s:.0f} s, so that nothing more is "
-            f"asked: {errors.rstrip('.')}. What was answered is stored: run the same "
-            "command again once the server is back (--vlm-outage says how long to "
-            "wait for it)."
+            f"No endpoint has answered for {silent_s:.0f} s. Stopping. "
+            f"{errors.rstrip('.')}. All answers so far are stored: run the same "
+            "command again once the server is back (--vlm-outage sets how long to wait "
+            "for it)."
         )
 
     async def pause(self, delay_s: float) -> None:

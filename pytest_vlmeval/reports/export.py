@@ -59,7 +59,10 @@ def format_summary(report: RunReport) -> str:
         notes = [*summary.notes]
         if count := summary.cut_off:
             asked = len(dataset.samples)
-            notes.append(f"{count} of {asked} answers were cut off at the token limit")
+            were = "was" if count == 1 else "were"
+            notes.append(
+                f"{count} of {asked} answers {were} cut off at the token limit"
+            )
         for note in notes:
             lines += ["", escape_markdown(f"{dataset.dataset}: {note}")]
     gates = [gate for each in report.datasets for gate in each.gates]

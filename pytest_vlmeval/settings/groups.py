@@ -516,8 +516,8 @@ class GateSettings:
     stop_early: bool = setting(
         "stop-early",
         parse_flag,
-        "ask samples in random order (--vlm-seed), and of a dataset no more once its "
-        "gates, threshold and baseline, are decided at their levels",
+        "ask samples in random order (--vlm-seed) and stop asking a dataset as soon as "
+        "it is certain enough whether it passes its threshold and its baseline",
         default="no",
     )
     min_answered: float = setting(

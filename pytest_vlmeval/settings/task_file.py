@@ -347,10 +347,10 @@ class Task:
         is_near = did_you_mean(short, table, cutoff=0.85)
         if not further or is_near or not name.isidentifier():
             question = did_you_mean(short, table, most=1)
-            raise self.error(
-                place + (name if name.isidentifier() else repr(short)),
-                f" is no field that is known here.{question} Known are: "
-                f"{', '.join(table)}.",
+            shown = name if name.isidentifier() else repr(short)
+            raise VlmEvalError(
+                f"{self.path}: Unknown field {place}{shown}.{question} Known are: "
+                f"{', '.join(table)}."
             )
         if SECRET.search(name):
             raise self.error(

@@ -104,7 +104,7 @@ def test_reports_say_that_a_dataset_stopped_and_count_it_as_no_gate() -> None:
         "gates: 1 failed",
         "gates: bad",
         f"gates: {said}",
-        "gates: two is asked whole (--vlm-stop-early): it has no threshold.",
+        "gates: --vlm-stop-early does not apply to two: it has no threshold.",
     ]
     assert "1 of 1 gates fail" in format_markdown("m", found)
     assert said in format_markdown("m", found)

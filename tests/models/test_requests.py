@@ -172,9 +172,9 @@ def test_the_name_of_the_token_limit_is_found_out_once(
     renamed = ["max_completion_tokens", "temperature"]
     assert sent(server) == [["max_tokens", "temperature"], *[renamed] * 5]
     assert told == [
-        f"{server.url} takes the token limit as max_completion_tokens and not as "
-        "max_tokens: it is sent so from now on "
-        "(--vlm-max-tokens-name=max_completion_tokens says it at once)."
+        f"{server.url} requires max_completion_tokens instead of max_tokens. Using "
+        "max_completion_tokens; with --vlm-max-tokens-name=max_completion_tokens no "
+        "request is refused first."
     ]
     # Another client of the process, and another process of the session, know it.
     ask(client(server, learned=learned))
@@ -214,9 +214,8 @@ def test_a_limit_that_no_name_fixes_stops_everything(server: ServerProcess) -> N
     with pytest.raises(OutageError) as caught:
         ask(asked)
     assert str(caught.value) == (
-        f"No request is taken with its token limit: {server.url} answered 400: "
-        f"{RENAME} --vlm-max-tokens-name=NAME sends it under another name, and "
-        "--vlm-max-tokens=none leaves it out."
+        f"{server.url} refuses max_tokens: {RENAME} Set --vlm-max-tokens-name=NAME to "
+        "send it under another name, or --vlm-max-tokens=none to leave it out."
     )
     with pytest.raises(OutageError):
         ask(asked)
@@ -237,10 +236,9 @@ def test_a_temperature_is_never_left_out_by_itself(
     with pytest.raises(OutageError) as caught:
         ask(asked)
     assert str(caught.value) == (
-        f"No request is taken with its temperature: {server.url} answered 400: "
-        f"{ONLY_1} --vlm-{prefix}temperature=none leaves it out, so that the "
-        f"server's own counts, and --vlm-{prefix}temperature=T sends another. Both "
-        "change the answers, and so are never done without being asked for."
+        f"{server.url} refuses temperature=0: {ONLY_1} Set "
+        f"--vlm-{prefix}temperature=none to leave it out, or "
+        f"--vlm-{prefix}temperature=T to send another. Both change the answers."
     )
     # What else is asked of this client is not sent at all.
     with pytest.raises(OutageError):

@@ -119,7 +119,7 @@ def test_two_judges_and_their_majority(
             "MMStar-2 was not scored: the judges have no majority (good: right, other: "
             "wrong). Its prompt and all replies are in the store; *",
             "MMStar: the judge (majority of good, other) did not decide 1 of 4 "
-            "samples, which count as wrong in Overall = 75.00; at best it is 100.00. *",
+            "samples, which counts as wrong in Overall = 75.00; at best it is 100.00*",
             "MMStar, by judge: good 100.00, other 75.00",
             "MMStar, good and other: 3 of 4 judged alike, Cohen's kappa 0.00",
         ]

@@ -23,15 +23,15 @@ def test_what_is_missing_fails_unless_it_is_little_enough(
     result = project.ask(server.url, *SELECT)
     result.assert_outcomes(failed=2)
     missing = (
-        "lost: 1 of 20 samples have no usable answer and count as wrong in Overall = "
+        "lost: 1 of 20 samples has no usable answer and counts as wrong in Overall = "
         "95.00."
     )
     result.stdout.fnmatch_lines(
         [
             f"{missing} The items of these samples say why; the same command asks only "
             "them again.",
-            "cut: 1 of 20 answers were cut off at the token limit, and what there is "
-            "of their text counts in Overall = 95.00; at most 1 % may be cut off. "
+            "cut: 1 of 20 answers was cut off at the token limit, and what there is "
+            "of its text counts in Overall = 95.00; at most 1 % may be cut off. "
             "Raise --vlm-max-tokens, or allow more with --vlm-max-cut-off.",
         ]
     )
@@ -39,7 +39,7 @@ def test_what_is_missing_fails_unless_it_is_little_enough(
     project.ask(server.url, *SELECT, *allowed).assert_outcomes(passed=2)
     said = [str(gate["message"]) for gate in gates(project)]
     assert (
-        "lost: 1 of 20 samples have no usable answer and 0 were not decided by the "
+        "lost: 1 of 20 samples has no usable answer and 0 were not decided by the "
         "judge, which is allowed (answered at least 95 %, judged at least 99 %). All "
         "count as wrong."
     ) in said

@@ -110,7 +110,9 @@ def test_the_example_of_azure(
         f"{where}/models answered 404 (Resource not found). A request for 'gpt-4o' was "
         "answered, so that the run goes on."
     ) in said
-    assert f"{where} takes the token limit as max_completion_tokens" in said
+    assert (
+        f"{where} requires max_completion_tokens instead of max_tokens. Using" in said
+    )
     assert len(azure.bodies) == 3
     assert {each["model"] for each in azure.bodies} == {"gpt-4o"}
     # A wrong key, and what a server says of it.
@@ -158,8 +160,8 @@ def test_a_model_that_takes_no_temperature(
     # Not one request for each sample, and nothing is recorded as failed.
     assert result.ret != 0
     said = " ".join(result.stdout.str().split() + result.stderr.str().split())
-    assert f"{server.url} answered 400: {ONLY_1}" in said
-    assert "--vlm-temperature=none leaves it out" in said
+    assert f"{server.url} refuses temperature=0: {ONLY_1}" in said
+    assert "Set --vlm-temperature=none to leave it out" in said
     assert project.stored("SELECT 1 FROM answers WHERE state != 'claimed'") == []
     asked = len(server.requests())
     if media_check == "stop":
@@ -191,13 +193,13 @@ def test_a_judge_that_takes_no_temperature(
     result = project.ask(server.url, *options)
     assert result.ret != 0
     said = " ".join(result.stdout.str().split())
-    assert "--vlm-judge-temperature=none leaves it out" in said
+    assert "Set --vlm-judge-temperature=none to leave it out" in said
     assert len(judge.requests()) <= 8
 
     before = len(judge.requests())
     result = project.ask(server.url, *options, "--vlm-judge-temperature=none")
     assert "judge gpt-5 (temperature=none)" in result.stdout.str()
-    assert "judge-temperature=none leaves it out" not in result.stdout.str()
+    assert "refuses temperature" not in result.stdout.str()
     sent = [dict(each["params"]) for each in judge.requests()[before:]]
     assert sent
     assert all("temperature" not in each for each in sent)

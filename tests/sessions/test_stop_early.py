@@ -186,7 +186,7 @@ def test_what_cannot_stop_early_is_asked_whole_and_says_why(
     result.assert_outcomes(passed=3)
     assert len(server.requests()) == 180
     for name, (_, why) in WHOLE.items():
-        said = f"{name} is asked whole (--vlm-stop-early): {why}"
+        said = f"--vlm-stop-early does not apply to {name}: {why}"
         result.stdout.fnmatch_lines([f"*{said}", f"gates: {said}."])
 
 
@@ -278,7 +278,7 @@ def make_baseline(project: Project, server: ServerProcess, count: int) -> None:
     made = project.ask(server.url, EARLY, "--snapshot-update", *SCORES)
     made.assert_outcomes(passed=2)
     said = "its score becomes the baseline, which is of all samples"
-    made.stdout.fnmatch_lines([f"*one is asked whole (--vlm-stop-early): {said}."])
+    made.stdout.fnmatch_lines([f"*--vlm-stop-early does not apply to one: {said}."])
     assert len(server.requests()) == count
 
 
@@ -382,7 +382,7 @@ WHOLE_COMPARED = [
         "--vlm-gate-samples=regressed looks at every sample",
     ),
     (["--vlm-wrong=fail"], "--vlm-wrong=fail looks at every sample"),
-    (["--vlm-max-tokens=9"], "its baseline is of another kind of run"),
+    (["--vlm-max-tokens=9"], "its baseline was made with other settings"),
 ]
 
 
@@ -395,13 +395,15 @@ def test_what_needs_all_samples_says_why(
     for options, why in WHOLE_COMPARED:
         before = len(server.requests())
         result = project.ask(server.url, EARLY, "--vlm-fresh", *options, *SCORES)
-        result.stdout.fnmatch_lines([f"*one is asked whole (--vlm-stop-early): {why}."])
+        result.stdout.fnmatch_lines(
+            [f"*--vlm-stop-early does not apply to one: {why}."]
+        )
         assert asked_since(server, before) == 80
     baseline_of(project).unlink()
     result = project.ask(server.url, EARLY, *SCORES)
     result.stdout.fnmatch_lines(
         [
-            "*one is asked whole (--vlm-stop-early): there is no baseline of it, "
+            "*--vlm-stop-early does not apply to one: there is no baseline of it, "
             "which is made of all samples",
             "gates: no baselines yet: --snapshot-update makes today's scores *",
         ]

@@ -350,17 +350,17 @@ def message(folder: Path, task: object, name: str = "task.yaml") -> str:
         ),
         (
             swift_task(limitt=3),
-            "eval_config.limitt is no field that is known here. Did you mean limit? "
+            "Unknown field eval_config.limitt. Did you mean limit? "
             f"Known are: {', '.join(EVAL_CONFIG)}.",
         ),
         (
             swift_task(top={"wrkdir": "x"}),
-            "wrkdir is no field that is known here. Did you mean work_dir? Known are: "
+            "Unknown field wrkdir. Did you mean work_dir? Known are: "
             f"{', '.join(EVALSCOPE)}.",
         ),
         (
             swift_task(model={"img_sizes": 3}),
-            "eval_config.model[0].img_sizes is no field that is known here. Did you "
+            "Unknown field eval_config.model[0].img_sizes. Did you "
             f"mean img_size? Known are: {', '.join(API_MODEL)}.{AS_API}",
         ),
         (

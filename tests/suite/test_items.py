@@ -132,7 +132,7 @@ def test_unusable_answers_fail_and_the_score_says_so(
         "MathVision_MINI: 3 of 8 samples have no usable answer and count as wrong in * "
         "= 37.50. The items of these samples say why; the same command asks only them "
         "again.",
-        "MathVision_MINI: 1 of 8 answers were cut off at the token limit, *",
+        "MathVision_MINI: 1 of 8 answers was cut off at the token limit, *",
         "MathVision_MINI * 8 * 5 * 3 *37.50 of 100  3 without a usable answer "
         "(1 empty, 2 failed), 1 cut off at the token limit, *data",
         "*MathVision_MINI-4* answered It is clear that, reference B (cut off at the "
