@@ -43,6 +43,20 @@ if TYPE_CHECKING:
 CARD = Path(__file__).with_name("card.toml")
 CATALOG = Path(__file__).with_name("catalog.json")
 
+# Those that the benchmarks mark as core: the usual eight.
+CORE = frozenset(
+    {
+        "MMBench_DEV_EN_V11",
+        "MMStar",
+        "MMMU_DEV_VAL",
+        "MathVista_MINI",
+        "OCRBench",
+        "AI2D_TEST",
+        "HallusionBench",
+        "MMVet",
+    }
+)
+
 
 class Card(NamedTuple):
     """The fields of `DatasetInfo` that the card has, by name of the dataset.

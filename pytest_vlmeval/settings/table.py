@@ -710,8 +710,8 @@ COMMANDS: dict[str, str] = {
     "if it does not work, with what the datasets of the given paths or of --vlm-data "
     "need, then stop",
     "--vlm-list": "list the datasets, then stop; with WORDS (separated by commas) only "
-    "those that have each word in their name, family, kind or modality; the word json "
-    "prints JSON",
+    "those that have each word in their name, family, kind or modality; the word "
+    "presets also lists each dataset's presets, the word json prints JSON",
     "--vlm-runs": "list the runs in the store, newest first, then stop",
     "--vlm-compare": "compare run B with run A, sample by sample, then stop; with "
     "--vlm-report or --vlm-export also write it",

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
+from pytest_vlmeval.datasets.catalog import CORE
 from pytest_vlmeval.datasets.download import data_path, size_text
 from pytest_vlmeval.datasets.hub import is_cached
 from pytest_vlmeval.datasets.unscored import foresee, is_scored
@@ -213,12 +215,10 @@ def _write_aside(line: str) -> None:
     sys.stderr.write(f"{printable(line)}\n")
 
 
-WIDTH = 120
-JSON = "json"
-COLUMNS = tuple("name family modality kind judge scored size disk source".split())
+JSON, PRESETS = "json", "presets"
+COLUMNS = tuple("name modality kind judge scored size disk presets".split())
 # A name is never cut, so that it can be copied; a longer one has a line of its own.
-LONGEST_NAME = 32
-LONGEST_FAMILY = 14
+LONGEST_NAME = 28
 
 
 class Places(NamedTuple):
@@ -237,14 +237,16 @@ def list_datasets(
 ) -> str:
     """Return the datasets that all `words` fit, as a table; as JSON if one is `json`.
 
-    A word fits if it is part of the name, family, kind or modality, in any case.
-    Raises VlmEvalError when none fits.
+    A word fits if it is part of the name, family, kind or modality, in any case. In
+    the table, the presets of a dataset are counted beside it, unless a word is
+    `presets`. Raises VlmEvalError when none fits.
     """
     infos = list(infos)
     places = places._replace(known={info.name: info for info in infos})
-    filters = [word.lower() for word in words if word.lower() != JSON]
+    lowered = [word.lower() for word in words]
+    filters = [word for word in lowered if word not in (JSON, PRESETS)]
     found = [info for info in infos if _fits(info, filters)]
-    if len(filters) < len(words):
+    if JSON in lowered:
         return json.dumps([_entry(info, places) for info in found], indent=1)
     if not found:
         raise VlmEvalError(
@@ -252,7 +254,21 @@ def list_datasets(
             "name, family, kind or modality. Kinds are multiple_choice, yes_no, vqa, "
             "caption and other; modalities image, video and text."
         )
-    return _table([_row(info, places) for info in found])
+    presets = Counter(_preset_of(info, places.known) for info in found)
+    names = {info.name for info in found}
+    shown = [
+        info
+        for info in found
+        if PRESETS in lowered or _preset_of(info, places.known) not in names
+    ]
+    return _table(shown, presets, places)
+
+
+def _preset_of(info: DatasetInfo, known: Mapping[str, DatasetInfo]) -> str | None:
+    """Return the dataset that a name is a preset of; None if it is none."""
+    dataset = info.settings.get("dataset")
+    is_preset = isinstance(dataset, str) and dataset in known and dataset != info.name
+    return str(dataset) if is_preset else None
 
 
 def _fits(info: DatasetInfo, filters: Sequence[str]) -> bool:
@@ -269,6 +285,8 @@ def _entry(info: DatasetInfo, places: Places) -> dict[str, Any]:
     size = _size_on_disk(info, places.data_root)
     return {
         "name": info.name,
+        "core": info.name in CORE,
+        "preset_of": _preset_of(info, places.known),
         "family": info.family,
         "modality": info.modality,
         "kind": info.kind,
@@ -297,19 +315,18 @@ def _is_on_disk(
     return is_cached(info.repository, hubs) and (info.url is None or size is not None)
 
 
-def _row(info: DatasetInfo, places: Places) -> tuple[str, ...]:
+def _row(info: DatasetInfo, presets: int, places: Places) -> tuple[str, ...]:
     entry = _entry(info, places)
     size = entry["size_bytes"]
     return (
-        info.name,
-        _cut(info.family, LONGEST_FAMILY),
+        f"{'*' if entry['core'] else ' '} {info.name}",
         info.modality,
         info.kind,
         info.judge or "?",
         how_scored(info, places.known),
         "?" if size is None else size_text(size),
         _yes_no(entry["on_disk"]),
-        info.source or "?",
+        f"+{presets}" if presets else "",
     )
 
 
@@ -339,34 +356,55 @@ def _yes_no(value: bool | None) -> str:
     return "?" if value is None else "yes" if value else "no"
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    widths[0] = min(widths[0], LONGEST_NAME)
-    widths[-1] = WIDTH - sum(widths[:-1]) - 2 * len(widths[:-1])
-    lines = []
-    for name, *cells in (COLUMNS, *rows):
-        if len(name) > LONGEST_NAME:
-            lines.append(name)
-            name = ""
-        padded = [
-            _cut(text, width).ljust(width)
-            for text, width in zip((name, *cells), widths, strict=True)
-        ]
-        lines.append("  ".join(padded).rstrip())
-    on_disk = sum(row[COLUMNS.index("disk")] == "yes" for row in rows)
+def _table(
+    infos: Sequence[DatasetInfo], presets: Mapping[str | None, int], places: Places
+) -> str:
+    """Return a row for each dataset, those of a family together below its name."""
+    rows = {info.name: _row(info, presets.get(info.name, 0), places) for info in infos}
+    headings = (f"  {COLUMNS[0]}", *COLUMNS[1:])
+    widths = [
+        max(map(len, column)) for column in zip(headings, *rows.values(), strict=True)
+    ]
+    widths[0] = min(widths[0], LONGEST_NAME + 2)
+    lines = _write_row(headings, widths)
+    families: dict[str, list[str]] = {}
+    for info in infos:
+        families.setdefault(info.family, []).append(info.name)
+    # One that is alone in its family is found by its own name.
+    titled = [
+        (family if len(names) > 1 else names[0], names)
+        for family, names in families.items()
+    ]
+    for title, names in sorted(titled, key=lambda each: each[0].casefold()):
+        if len(names) > 1:
+            lines.append(title)
+        for name in names:
+            lines += _write_row(rows[name], widths)
+    on_disk = sum(row[COLUMNS.index("disk")] == "yes" for row in rows.values())
     noun = "dataset" if len(rows) == 1 else "datasets"
     lines += [
         "",
-        f"{len(rows)} {noun}, {on_disk} on disk. scored: by judge: with --vlm-judge "
-        "only; no refs: no reference answers; not yet:",
-        "no scoring here. Those two are only asked with --vlm-mode=infer. ?: unknown "
-        "before a download. --vlm-list=json has more.",
+        f"{len(rows)} {noun}, {on_disk} on disk. *: one of the core eight (-m core). "
+        "presets: names that fix",
+        "frames and more, as Video-MME_8frame does; --vlm-list=presets lists them too. "
+        "scored: by judge:",
+        "with --vlm-judge only; no refs: no reference answers; not yet: no scoring "
+        "here. Those two are",
+        "only asked with --vlm-mode=infer. ?: unknown before a download. "
+        "--vlm-list=json has more.",
     ]
     return "\n".join(lines)
+
+
+def _write_row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Return a row of a table, a name that is too long on a line of its own."""
+    name, *others = cells
+    lines = [name] if len(name) > widths[0] else []
+    padded = [
+        text.ljust(width)
+        for text, width in zip(("" if lines else name, *others), widths, strict=True)
+    ]
+    return [*lines, "  ".join(padded).rstrip()]
 
 
 def run_doctor(config: pytest.Config, write: Write) -> int:

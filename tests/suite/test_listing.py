@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import demo_datasets
+from pytest_vlmeval.datasets.catalog import CORE, demo_datasets
 from pytest_vlmeval.suite.commands import Places, list_datasets
 from tests.support.run_fixtures import Project, math_rows, write_table
 
-HEADER = "name family modality kind judge scored size disk source".split()
+HEADER = "name modality kind judge scored size disk presets".split()
+FOOTER = 5
 
 
 def test_the_table_fits_and_has_all(project: Project) -> None:
@@ -21,55 +22,72 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
     assert result.ret == pytest.ExitCode.OK
     lines = result.outlines
     assert lines[0].split() == HEADER
-    assert max(map(len, lines)) <= 120
-    rows = {line.split()[0]: line.split() for line in lines[1:-3]}
-    assert len(rows) > 700
-    assert rows["MathVision_MINI"][1:6] == [
-        "MathVision",
-        "image",
-        "vqa",
-        "optional",
-        "yes",
-    ]
-    assert rows["MathVision_MINI"][6:] == [
-        "<",
-        "1",
-        "MB",
-        "yes",
-        "opencomp…",
-    ]
+    assert max(map(len, lines)) <= 100
+    body = lines[1:-FOOTER]
+    rows = {line.split()[0]: line.split() for line in body if line[:2] == "  "}
+    # Presets stand behind their dataset.
+    assert len(rows) > 500
+    assert "Video-MME_8frame" not in rows
+    assert rows["Video-MME"][-2:] == ["no", "+6"]
+    assert rows["MathVision_MINI"][1:] == "image vqa optional yes < 1 MB yes".split()
     # Too long for its column, so on a line of its own.
-    long_name = "CGBench_MCQ_Grounding_Mini_8frame_subs_subt"
-    assert lines[lines.index(long_name) + 1].split()[0] == "CGBench_MCQ_G…"
-    assert rows["DocVQA_TEST"][4:7] == ["unused", "no", "refs"]
-    assert rows["MMMU_TEST"][4:7] == ["optional", "no", "refs"]
-    assert rows["MMVet"][4:7] == ["required", "by", "judge"]
-    assert rows["MMMB"][4:6] == ["?", "yes"]
-    assert rows["MUIRBench"][4:7] == ["?", "not", "yet"]
-    assert rows["Video-MME_8frame"][1:6] == [
-        "Video-MME",
-        "video",
-        "multiple_choice",
-        "optional",
-        "yes",
+    long_name = "  CCOCR_DocParsing_FormulaHandwriting"
+    assert body[body.index(long_name) + 1].split()[0] == "image"
+    assert rows["DocVQA_TEST"][3:6] == ["unused", "no", "refs"]
+    assert rows["MMMU_TEST"][3:6] == ["optional", "no", "refs"]
+    assert rows["MMMB"][3:5] == ["?", "yes"]
+    assert rows["MUIRBench"][3:6] == ["?", "not", "yet"]
+    assert rows["MMT-Bench_ALL"][5:8] == ["6.2", "GB", "no"]
+    assert rows["DemoChoice"][-1] == "yes"
+    core = {line.split()[1]: line.split() for line in body if line[:2] == "* "}
+    assert core.keys() == CORE
+    assert core["MMVet"][4:7] == ["required", "by", "judge"]
+    assert lines[-4:] == [
+        "523 datasets, 4 on disk. *: one of the core eight "
+        "(-m core). presets: names that fix",
+        "frames and more, as Video-MME_8frame does; --vlm-list=presets lists them too. "
+        "scored: by judge:",
+        "with --vlm-judge only; no refs: no reference answers; not yet: no scoring "
+        "here. Those two are",
+        "only asked with --vlm-mode=infer. ?: unknown before a download. "
+        "--vlm-list=json has more.",
     ]
-    assert rows["MMT-Bench_ALL"][6:9] == ["6.2", "GB", "no"]
-    assert rows["DemoChoice"][-1] == "bundled"
-    assert lines[-2:] == [
-        "728 datasets, 4 on disk. scored: by judge: with --vlm-judge only; no refs: no "
-        "reference answers; not yet:",
-        "no scoring here. Those two are only asked with --vlm-mode=infer. ?: unknown "
-        "before a download. --vlm-list=json has more.",
-    ]
+    # A family stands together, below its name, and all are in the order of letters.
+    start = body.index("MMBench")
+    family = [line[2:].split()[0] for line in body[start + 1 : start + 13]]
+    assert family[0] == "MMBench_DEV_EN"
+    assert {name[:7] for name in family} == {"MMBench"}
+    titles = [line for line in body if not line.startswith((" ", "*"))]
+    assert titles == sorted(titles, key=str.casefold)
+    assert len(titles) == len(set(titles))
 
 
 def test_words_filter(project: Project) -> None:
     result = project.run("--vlm-list=video,mme,MULTIPLE")
-    names = [line.split()[0] for line in result.outlines[1:-3]]
+    names = [line[2:].split()[0] for line in result.outlines[1:-FOOTER]]
     assert "Video-MME" in names
     assert "MME" not in names
     alone = project.run("--vlm-list=DemoOpen")
-    assert alone.outlines[-2].startswith("1 dataset, 1 on disk. ")
+    assert alone.outlines[-4].startswith("1 dataset, 1 on disk. ")
+
+
+def test_presets_are_listed_on_demand(project: Project) -> None:
+    def names(words: str) -> list[str]:
+        lines = project.run(f"--vlm-list={words}").outlines
+        assert max(map(len, lines)) <= 100
+        return [line[2:].split()[0] for line in lines[1:-FOOTER] if line[:1] == " "]
+
+    assert "TempCompass_8frame" not in names("tempcompass")
+    found = names("presets,tempcompass")
+    assert {"TempCompass", "TempCompass_8frame", "TempCompass_0.5fps"} <= set(found)
+    # What is named itself is not hidden.
+    assert names("TempCompass_8frame") == ["TempCompass_8frame"]
+    # JSON has all of them, and says what they are.
+    entries = {each["name"]: each for each in json.loads(listed(project))}
+    assert len(entries) == 728
+    assert entries["TempCompass_8frame"]["preset_of"] == "TempCompass"
+    assert entries["TempCompass"]["preset_of"] is None
+    assert {name for name, each in entries.items() if each["core"]} == CORE
 
 
 def test_nothing_fits(project: Project) -> None:
@@ -93,6 +111,8 @@ def test_json_has_everything(project: Project) -> None:
     assert entry.pop("versions") == []
     assert entry == {
         "name": "MMT-Bench_VAL",
+        "core": False,
+        "preset_of": None,
         "family": "MMT-Bench",
         "modality": "image",
         "kind": "multiple_choice",
