@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from pytest_vlmeval.gates.baseline_file import (
     read_baseline,
     write_baseline,
 )
-from tests.support.baseline_files import make, make_verdicts
+from tests.support.baseline_files import git_diff, make, make_verdicts
 
 PATH = Path("benchmarks/__baselines__/tiny/Table.json")
 
@@ -55,34 +54,6 @@ def test_any_index_is_kept(index: str) -> None:
     verdicts = (BaselineVerdict(index=index, category="c", value=1.0),)
     text = write_baseline(make(verdicts))
     assert read_baseline(PATH, text).verdicts == verdicts
-
-
-def git_diff(folder: Path, before: str, after: str) -> list[str]:
-    """Return the changed lines that git shows of a baseline's file, without context."""
-    file = folder / "Table.json"
-
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        done = subprocess.run(
-            ["git", *identity, *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-
-    git("init", "-q")
-    file.write_text(before)
-    git("add", file.name)
-    git("commit", "-q", "-m", "baseline")
-    file.write_text(after)
-    shown = git("diff", "--no-ext-diff", "--no-color", "-U0", file.name)
-    return [
-        line
-        for line in shown.splitlines()
-        if line[:1] in "+-" and line[:3] not in ("+++", "---")
-    ]
 
 
 @pytest.mark.parametrize("place", [0, 700, 1_499])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+from pathlib import Path
 
 from pytest_vlmeval.gates.baseline_file import Baseline, BaselineVerdict
 
@@ -38,3 +40,31 @@ def make(verdicts: tuple[BaselineVerdict, ...]) -> Baseline:
         versions={"pytest-vlmeval": "0.1.0"},
         verdicts=verdicts,
     )
+
+
+def git_diff(folder: Path, before: str, after: str) -> list[str]:
+    """Return the changed lines that git shows of a baseline's file, without context."""
+    file = folder / "Table.json"
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        done = subprocess.run(
+            ["git", *identity, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    git("init", "-q")
+    file.write_text(before)
+    git("add", file.name)
+    git("commit", "-q", "-m", "baseline")
+    file.write_text(after)
+    shown = git("diff", "--no-ext-diff", "--no-color", "-U0", file.name)
+    return [
+        line
+        for line in shown.splitlines()
+        if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.baseline_files import git_diff
 from tests.support.baseline_projects import BASELINE, COUNT, SCORES, baseline_of, worsen
 from tests.support.run_fixtures import Project, endpoint, properties
 from tests.support.server_fixtures import ServerProcess
@@ -114,6 +115,24 @@ def test_a_regression_fails_and_names_what_was_lost(
     assert kept["outcome"] == "inconclusive"
     assert int(kept["needed samples"]) > COUNT
     assert "is below its baseline, which may be chance. It passes" in kept["reason"]
+
+
+@pytest.mark.slow
+def test_a_new_baseline_is_reviewed_line_by_line(
+    gated: Project, server: ServerProcess, tmp_path: Path
+) -> None:
+    select = ("-k", "test_no_regression", "--snapshot-update", "--vlm-fresh")
+    gated.ask(server.url, *select).assert_outcomes(passed=1)
+    before = baseline_of(gated).read_text()
+    worsen(server, 1)
+    gated.ask(server.url, *select).assert_outcomes(passed=1)
+    lines = git_diff(tmp_path, before, baseline_of(gated).read_text())
+    flips = [line.strip(",") for line in lines if line[1:4] == "   "]
+    assert flips == ['-   "1": "right"', '+   "1": "wrong"']
+    # Nothing else changes but scores.
+    names = {line[1:].split(":")[0].strip().strip('"') for line in lines}
+    assert names - {"1"} <= {"value", "correct", *json.loads(before)["metrics"]}
+    assert "value" in names
 
 
 @pytest.mark.slow
