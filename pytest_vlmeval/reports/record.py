@@ -334,7 +334,12 @@ class _Loader:
         if not any(each.flip for each in dataset.samples):
             return dataset
         before = {s.index: s.before for s in dataset.samples if s.before is not None}
-        others = dict.fromkeys(past.run_id for past in dataset.past)
+        value = next(it.expected for it in dataset.gates if it.gate == "baseline")
+        others = dict.fromkeys(
+            past.run_id
+            for past in dataset.past
+            if value is not None and abs(past.value - value) < 1e-5
+        )
         for other in [name for name in others if name != run_id][:MOST_RECALLED]:
             chosen = _widest(self._store.sessions(other)).get(dataset.dataset)
             if chosen is None or chosen[1].fingerprint != dataset.fingerprint:

@@ -225,16 +225,18 @@ class Samples {
     const reference = index.reference[number];
     const was = index.was[number];
     const shown = index.flip[number] || outcome;
+    // What is shown of a request without an answer says why there is none.
+    const label = outcome === "failed" || outcome === "aborted" ? "error" : "answer";
     const line = (label, text) => make("span", {}, make("span", { className: "label" }, label), text);
     const link = make(
       "a",
-      { className: `sample ${outcome}`, href, "aria-label": `${name}, ${words(shown)}${index.cutOff[number] ? ", cut off" : ""}: answered ${answer}${was ? `, before ${was}` : ""}${reference ? `, reference ${reference}` : ""}` },
+      { className: `sample ${outcome}`, href, "aria-label": `${name}, ${words(shown)}${index.cutOff[number] ? ", cut off" : ""}: ${label} ${answer}${was ? `, before ${was}` : ""}${reference ? `, reference ${reference}` : ""}` },
       this.thumb(number),
       make(
         "span",
         { className: "words" },
         make("span", { className: "head" }, make("b", {}, index.id[number]), make("span", {}, index.datasets[index.dataset[number]]), make("span", { className: `pill ${shown}` }, words(shown)), index.cutOff[number] ? make("span", { className: "pill cut_off" }, words(CUT_OFF)) : ""),
-        line("answer  ", was ? `${answer}  (before: ${was})` : answer),
+        line(`${label}  `, was ? `${answer}  (before: ${was})` : answer),
         reference ? line("reference  ", reference) : "",
       ),
     );
