@@ -339,7 +339,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_threshold_runs.py": {
         "test_rules_decide_and_every_message_is_one_block": ("gates/message:see_line",),
     },
-    "test_thresholds.py": {
+    "test_gate_files.py": {
         "test_what_a_refusal_advises_is_accepted": (
             "gates/thresholds:Thresholds._check_dataset",
             "gates/thresholds:_read",
