@@ -571,8 +571,8 @@ class Pool:
             return
         errors = "; ".join(each.error for each in self.endpoints)
         self.break_off(
-            f"No endpoint has answered for {silent_s:.0f} s. Stopping. "
-            f"{errors.rstrip('.')}. All answers so far are stored: run the same "
+            f"No endpoint has answered for {silent_s:.0f} s. Stopping. Last error: "
+            f"{errors.rstrip('.:')}. All answers so far are stored: run the same "
             "command again once the server is back (--vlm-outage sets how long to wait "
             "for it)."
         )
