@@ -55,7 +55,7 @@ model-environment: $(READY)
 	$(BIN)/python -m tests.support.model_environment
 
 test-swift: model-environment
-	$(BIN)/pytest -m swift tests/sessions tests/test_readme_models.py $(PYTEST_ARGS)
+	$(BIN)/pytest -m swift tests/sessions tests/test_readme.py $(PYTEST_ARGS)
 
 test-ray: $(RAY_READY) model-environment
 	$(RAY)/bin/python -m pytest -m ray tests/sessions $(PYTEST_ARGS)

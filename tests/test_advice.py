@@ -77,8 +77,13 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "test_bad_input.py": {
         "test_a_name_in_vlm_data_that_no_benchmark_has": ("run/plan:Choice.check",),
+        "test_an_address_that_lists_models_and_answers_nothing": (
+            "models/refusals:NOT_THERE",
+        ),
+        "test_an_option_that_is_misspelt": ("settings/table:explain_unknown",),
+        "test_a_keyword_that_matches_nothing": ("suite/selection:explain_no_match",),
     },
-    "test_baseline_refusals.py": {
+    "test_baselines.py": {
         "test_the_first_score_passes_without_a_baseline": (
             "reports/terminal:format_gates",
         ),
@@ -93,6 +98,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/baseline_file:read_baseline",
             "gates/baseline:BaselineGate._refused",
         ),
+        "test_what_cannot_be_compared_is_said": ("run/store/runs:Runs.find_other_run",),
     },
     "test_preparation.py": {
         "test_an_environment_that_has_what_lacked_is_taken": (
@@ -117,17 +123,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "models/server:Server.wait_ready",
         ),
         "test_workers_of_xdist_are_refused": ("run/engine:ONE_PROCESS",),
-    },
-    "test_compared_runs.py": {
-        "test_what_cannot_be_compared_is_said": ("run/store/runs:Runs.find_other_run",),
-    },
-    "test_completeness_runs.py": {
-        "test_modified_data_are_refused_or_accepted_and_said": (
-            "gates/completeness:check_completeness",
-        ),
-        "test_what_cannot_be_read_is_not_said_to_be_asked_again": (
-            "gates/completeness:_what_to_do",
-        ),
     },
     "test_constant_answers.py": {
         "test_a_baseline_is_no_worse_by_defects_alone_until_it_is_made_anew": (
@@ -243,7 +238,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "datasets/library:Library.scorer",
         ),
     },
-    "test_local_models.py": {
+    "test_real_models.py": {
         "test_a_process_that_dies_is_started_again_but_not_for_ever": (
             "models/local:LocalClient._start",
         ),
@@ -278,7 +273,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "reports/export:write_predictions",
         ),
     },
-    "test_reuse.py": {
+    "test_resume.py": {
         "test_a_model_that_is_loaded_here_is_checked_alike": ("run/reuse:REMEDY_HERE",),
         "test_a_server_that_fails_tells_nothing": ("run/reuse:_check_failures",),
         "test_another_model_behind_the_name_stops_the_run": ("run/reuse:REMEDY",),
@@ -302,10 +297,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/process:Helper.__init__",
             "sandbox/inside/server:_load_methods",
         ),
-    },
-    "test_misspelt_names.py": {
-        "test_an_option_that_is_misspelt": ("settings/table:explain_unknown",),
-        "test_a_keyword_that_matches_nothing": ("suite/selection:explain_no_match",),
     },
     "test_store.py": {
         "test_a_foreign_file_is_never_overwritten": (
@@ -336,19 +327,20 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_many_datasets.py": {
         "test_failures_of_many_datasets_fit_a_screen": ("reports/terminal:MORE",),
     },
-    "test_threshold_runs.py": {
+    "test_gates.py": {
         "test_rules_decide_and_every_message_is_one_block": ("gates/message:see_line",),
+        "test_modified_data_are_refused_or_accepted_and_said": (
+            "gates/completeness:check_completeness",
+        ),
+        "test_what_cannot_be_read_is_not_said_to_be_asked_again": (
+            "gates/completeness:_what_to_do",
+        ),
     },
     "test_gate_files.py": {
         "test_what_a_refusal_advises_is_accepted": (
             "gates/thresholds:Thresholds._check_dataset",
             "gates/thresholds:_read",
             "gates/thresholds:load_thresholds",
-        ),
-    },
-    "test_wrong_addresses.py": {
-        "test_an_address_that_lists_models_and_answers_nothing": (
-            "models/refusals:NOT_THERE",
         ),
     },
     "test_unscored.py": {

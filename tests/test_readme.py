@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support.documentation import ROOT, block, read, run_shell
 from tests.support.languages import differences
+from tests.support.model_servers import checkpoint as checkpoint
+from tests.support.model_servers import model_environment as model_environment
 from tests.support.run_fixtures import Project, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
 
@@ -128,3 +132,49 @@ def test_the_example_runs(project: Project, server: ServerProcess) -> None:
 def test_both_languages_have_the_same_parts() -> None:
     found = list(differences(ROOT / "README.md", read(ROOT / "README.zh-CN.md")))
     assert not found, "\n".join(found)
+
+
+@pytest.fixture
+def environ(
+    project: Project, model_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Give what a machine with swift has, and a dataset of a few samples."""
+    shutil.copytree(ROOT / "benchmarks", project.pytester.path / "benchmarks")
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+    programs = str(model_environment / "bin")
+    return {
+        "PATH": os.pathsep.join(
+            [str(ROOT / ".venv/bin"), os.environ["PATH"], programs]
+        ),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLM_DATA": "DemoYesNo",
+        "VLM_LIMIT": "4",
+        "VLM_LOCAL_PYTHON": str(model_environment / "bin/python"),
+    }
+
+
+@pytest.mark.swift
+def test_a_model_that_swift_serves(
+    project: Project, checkpoint: Path, environ: dict[str, str]
+) -> None:
+    code = block(README, "A model that swift serves", number=2)
+    kind = "--model_type qwen2_vl --template qwen2_vl"
+    code = code.replace("Qwen/Qwen2-VL-2B-Instruct", f"{checkpoint} {kind}")
+    done = run_shell(code, project.pytester.path, environ)
+    assert done.returncode == 0, done.stdout
+    assert project.stored("SELECT count(*) FROM answers WHERE state = 'answered'") == [
+        (4,)
+    ]
+
+
+@pytest.mark.swift
+def test_a_model_that_runs_here(
+    project: Project, checkpoint: Path, environ: dict[str, str]
+) -> None:
+    code = block(README, "A model that runs here").replace("DIR", str(checkpoint))
+    done = run_shell(code, project.pytester.path, environ)
+    assert done.returncode == 0, done.stdout
+    assert project.stored("SELECT count(*) FROM answers WHERE state = 'answered'") == [
+        (4,)
+    ]

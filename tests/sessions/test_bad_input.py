@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
+import shutil
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from pytest_vlmeval import evaluate
+from tests.support.certificates import Certificate
+from tests.support.certificates import certificate as certificate
 from tests.support.failed_sessions import error_of, message_of
 from tests.support.failed_sessions import small_disk as small_disk
 from tests.support.run_fixtures import Project, endpoint, math_rows, write_table
+from tests.support.server.http_server import Server
+from tests.support.server.records import Recorder
+from tests.support.server.script import Script
 from tests.support.server_fixtures import ServerProcess
 
 
@@ -284,3 +295,312 @@ def test_a_server_that_dies_fails_the_rest_and_the_next_run_goes_on(
     server.control(default="B")
     project.ask(server.url).assert_outcomes(passed=4, xfailed=3)
     assert len(server.requests()) == 4
+
+
+# None of them waits for a server that is not there.
+LIMIT_S = 20
+SELECT = ("-k", "test_score")
+
+
+@contextmanager
+def secured(certificate: Certificate) -> Iterator[int]:
+    """Serve with TLS alone; give the port."""
+    server = Server(0, Script(default="B"), Recorder(None), with_demo_model=False)
+    server.socket = certificate.context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def refused(project: Project, url: str, *arguments: str) -> str:
+    """Return the usage error at an address, which comes soon."""
+    started = time.monotonic()
+    text = error_of(project.ask(url, *SELECT, *arguments))
+    assert time.monotonic() - started < LIMIT_S
+    return text
+
+
+def advised(text: str) -> str:
+    """Return the address that a message gives."""
+    (url,) = re.findall(r"--vlm-(?:judge-)?api-base=(\S+)$", text)
+    return str(url)
+
+
+@pytest.mark.parametrize("path", ["api", "v1/models", "v2", "openai.com/x/v1/chat"])
+def test_a_wrong_path_under_the_right_host(
+    project: Project, server: ServerProcess, path: str
+) -> None:
+    project.write_math(4)
+    server.control(default="B")
+    host = server.url.removesuffix("/v1")
+    text = refused(project, f"{host}/{path}")
+    assert text == (
+        f"No API is at {host}/{path}: {host}/{path}/models answered 404 (body: Not "
+        f"Found). There is one at {server.url}: give --vlm-api-base={server.url}"
+    )
+    project.ask(advised(text), *SELECT).assert_outcomes(passed=1)
+
+
+def test_an_address_that_lists_models_and_answers_nothing(
+    project: Project, server: ServerProcess
+) -> None:
+    """A proxy may know one path and not the other: a few requests tell."""
+    project.write_math(40)
+    rule = {"status": 404, "shape": "detail", "message": "Not Found"}
+    server.control(default="B", rules=[rule])
+    result = project.ask(server.url, *SELECT)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    said = (
+        f"{server.url}/chat/completions answered 404: body: Not Found. No request was "
+        "answered otherwise. Stopping. Give the base URL of the API with "
+        "--vlm-api-base; it mostly ends in /v1."
+    )
+    assert said in result.stdout.str()
+    assert len(server.requests()) < 20
+    server.control(default="B")
+    project.ask(server.url, *SELECT).assert_outcomes(passed=1)
+
+
+def test_https_where_the_server_speaks_http(
+    project: Project, server: ServerProcess
+) -> None:
+    project.write_math(4)
+    server.control(default="B")
+    given = server.url.replace("http:", "https:")
+    text = refused(project, given)
+    assert text == (
+        f"The server at {given} speaks http, without TLS. Give "
+        f"--vlm-api-base={server.url}"
+    )
+    project.ask(advised(text), *SELECT).assert_outcomes(passed=1)
+
+
+def test_http_where_the_server_speaks_https(
+    project: Project, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_math(4)
+    with secured(certificate) as port:
+        given = f"http://127.0.0.1:{port}/v1"
+        text = refused(project, given)
+        right = given.replace("http:", "https:")
+        assert text == (
+            f"The server at {given} speaks https. Give --vlm-api-base={right}"
+        )
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+        project.ask(advised(text), *SELECT).assert_outcomes(passed=1)
+
+
+def test_a_judge_is_told_of_by_its_own_options(
+    project: Project, server: ServerProcess
+) -> None:
+    project.write_math(4)
+    server.control(models=["tiny-vlm", "judge"], default="B")
+    wrong = server.url.replace("/v1", "/api")
+    judge = ("--vlm-judge=judge", f"--vlm-judge-api-base={wrong}")
+    text = refused(project, server.url, *judge)
+    assert text.endswith(f"give --vlm-judge-api-base={server.url}")
+    judge = ("--vlm-judge=judge", f"--vlm-judge-api-base={advised(text)}")
+    assert project.ask(server.url, *SELECT, *judge).ret == 0
+
+
+def test_a_public_api_that_is_out_of_reach(
+    project: Project, server: ServerProcess
+) -> None:
+    project.write_math(4)
+    server.control(default="B")
+    text = refused(project, "https://api.example.invalid/v1")
+    reached = re.sub(r"\(.*?\)", "(WHY)", text, count=1)
+    assert reached == (
+        "No server answers at https://api.example.invalid/v1 (WHY). Check the address, "
+        "and this machine's access to the internet: `curl "
+        "https://api.example.invalid/v1/models` has to answer, and HTTPS_PROXY names a "
+        "proxy if one is needed. Or give the URL of another with --vlm-api-base, or "
+        "run without a server with --vlm-model=demo."
+    )
+    project.ask(server.url, *SELECT).assert_outcomes(passed=1)
+    if shutil.which("curl"):
+        command = shlex.split(text.partition("`")[2].partition("`")[0])
+        assert subprocess.run(command, capture_output=True).returncode
+        command[-1] = f"{server.url}/models"
+        subprocess.run(command, capture_output=True, check=True)
+
+
+def test_a_key_that_is_missing(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_math(4)
+    server.control(default="B", api_key="sk-one")
+    assert refused(project, server.url) == (
+        f"The server at {server.url} requires an API key: it answered 400 (API key "
+        "error). Set VLM_API_KEY, or give a file that holds the key with "
+        "--vlm-api-key-file."
+    )
+    monkeypatch.setenv("VLM_API_KEY", "sk-two")
+    assert refused(project, server.url).startswith(
+        f"The server at {server.url} refuses the API key: it answered 400"
+    )
+    monkeypatch.setenv("VLM_API_KEY", "sk-one")
+    project.ask(server.url, *SELECT).assert_outcomes(passed=1)
+    monkeypatch.delenv("VLM_API_KEY")
+    (project.pytester.path / "key").write_text("sk-one\n")
+    given = ("--vlm-api-key-file=key", "--vlm-fresh")
+    project.ask(server.url, *SELECT, *given).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--vlm-apibase=URL", "--vlm-api-base"),
+        ("--vlm-api_base=URL", "--vlm-api-base"),
+        ("--vlm-modle=m", "--vlm-mode or --vlm-model"),
+        ("--vlm-docter", "--vlm-doctor"),
+        ("--vlm-zzz", ""),
+    ],
+)
+def test_an_option_that_is_misspelt(project: Project, given: str, meant: str) -> None:
+    flag = given.partition("=")[0]
+    question = f" Did you mean {meant}?" if meant else ""
+    result = project.run("--vlm-model=tiny-vlm", given)
+    assert error_of(result) == (
+        f"There is no option {flag}.{question} `pytest --help` lists those that begin "
+        "with --vlm-."
+    )
+    if meant:
+        shown = project.run("--help").stdout.str()
+        assert set(meant.split(" or ")) <= set(re.findall(r"--vlm-[a-z-]+", shown))
+
+
+def test_an_option_of_ones_own_conftest_is_none_of_ours(project: Project) -> None:
+    project.pytester.makeconftest(
+        "def pytest_addoption(parser):\n"
+        "    parser.addoption('--vlm-own', action='store_true')\n"
+    )
+    project.pytester.makepyfile("def test_it(pytestconfig):\n    assert True\n")
+    project.run("--vlm-own").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one", "xdist"])
+@pytest.mark.parametrize(
+    ("expression", "meant"),
+    [
+        ("MathVison_MINI", "MathVision_MINI"),
+        ("'test_score and MathVision_MINI-99'", ""),
+    ],
+)
+def test_a_keyword_that_matches_nothing(
+    project: Project,
+    server: ServerProcess,
+    workers: Sequence[str],
+    expression: str,
+    meant: str,
+) -> None:
+    project.write_math(4)
+    server.control(default="B")
+    result = project.ask(server.url, "-k", expression.strip("'"), *workers)
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    meant = meant or "MathVision_MINI"
+    line = (
+        f"vlmeval: -k {expression} matches no test. Did you mean {meant}? It selects "
+        "by the names of datasets, which `pytest --vlm-list` lists, and of tests: "
+        "test_sample, test_score and test_no_regression."
+    )
+    assert result.outlines.count(line) == 1
+    assert not server.requests()
+    # What it says.
+    assert meant in project.run("--vlm-list").stdout.str().split()
+    project.ask(server.url, "-k", meant, *workers).assert_outcomes(passed=4, xfailed=2)
+
+
+def test_a_variable_that_is_misspelt(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is like none of ours is another tool's."""
+    project.write_math(4)
+    server.control(default="B")
+    monkeypatch.setenv("VLM_LIMTI", "2")
+    monkeypatch.setenv("VLM_COLOUR", "red")
+    monkeypatch.setenv("VLM_JUDGE_API_KEY", "sk-1")
+    line = "the variable VLM_LIMTI has no effect. Did you mean VLM_LIMIT?"
+    for workers in ((), ("-n", "2")):
+        result = project.ask(server.url, "-k", "test_score", *workers)
+        assert result.outlines.count(f"vlmeval: {line}") == 1
+        assert "COLOUR" not in result.stdout.str()
+    doctor = project.run("--vlm-doctor", "--vlm-model=demo")
+    assert line in doctor.stdout.str()
+    told: list[str] = []
+    evaluate("demo", "DemoOpen", limit=1, progress=told.append)
+    assert told.count(line) == 1
+    # As it says.
+    monkeypatch.setenv("VLM_LIMIT", "2")
+    monkeypatch.delenv("VLM_LIMTI")
+    result = project.ask(server.url, "-k", "test_sample")
+    result.assert_outcomes(passed=1, xfailed=1, deselected=2)
+    assert "has no effect" not in result.stdout.str()
+
+
+def test_the_model_s_variable_may_be_the_misspelt_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_math(4)
+    monkeypatch.setenv("VLM_MODLE", "tiny-vlm")
+    result = project.run()
+    assert error_of(result).startswith("No model was named.")
+    result.stdout.fnmatch_lines(
+        [
+            "vlmeval: the variable VLM_MODLE has no effect. Did you mean VLM_MODE or "
+            "VLM_MODEL?"
+        ]
+    )
+
+
+SECOND_WITHOUT_A_SERVER = """
+import os
+
+def pytest_configure(config):
+    if getattr(config, "workerinput", {}).get("workerid") == "gw1":
+        os.environ["VLM_API_BASE"] = "http://127.0.0.1:9/v1"
+"""
+
+
+def test_nothing_is_asked_after_an_error_of_the_collection(
+    project: Project, server: ServerProcess
+) -> None:
+    """No test would run, so no sample is called one without a usable answer."""
+    project.write_math(2)
+    project.pytester.makepyfile(test_broken="import no_such_module")
+    result = project.ask(server.url)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "vlmeval: nothing is asked, as no test runs after an error of the "
+            "collection; --continue-on-collection-errors runs those that were "
+            "collected",
+            "*Interrupted: 1 error during collection*",
+        ]
+    )
+    assert "without a usable answer" not in result.stdout.str()
+    assert not server.requests()
+    # What the line advises.
+    server.control(default="B")
+    result = project.ask(server.url, "--continue-on-collection-errors")
+    result.assert_outcomes(passed=2, xfailed=1, errors=1)
+
+
+def test_a_worker_that_finds_no_server_ends_the_session_by_its_words(
+    project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another has begun, so that xdist finds that they collected different tests."""
+    project.write_math(2)
+    project.pytester.makeconftest(SECOND_WITHOUT_A_SERVER)
+    monkeypatch.setenv("VLM_API_BASE", server.url)
+    given = [each for each in endpoint(server.url) if "api-base" not in each]
+    result = project.run(*given, "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    shown = result.stdout.str() + result.stderr.str()
+    assert "Different tests were collected" not in shown
+    result.stdout.fnmatch_lines(
+        ["*ERROR collecting gw*", "No server answers at *:9/v1*"]
+    )
+    result.stderr.fnmatch_lines(["ERROR: No server answers at http://127.0.0.1:9/v1*"])

@@ -243,7 +243,7 @@ def swift(
 ) -> Iterator[Callable[[str], None]]:
     """Give what runs a line that begins with `swift deploy`, by a stand-in for swift.
 
-    `tests/sessions/test_swift.py` has the real one.
+    `tests/sessions/test_real_models.py` has the real one.
     """
     folder = own.pytester.mkdir("bin")
     program = folder / "swift"
