@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEADINGS = ("dataset", "sample", "before", "now")
 # Part of a screen, and what a comment of GitHub or GitLab has room for.
-MOST_LINES = 6
+MOST_LINES = 12
 MOST_ROWS = 200
 
 
@@ -51,9 +51,9 @@ def _name(outcome: Outcome, value: float) -> str:
     return name_verdict(value) if outcome in ("correct", "wrong") else outcome
 
 
-def format_flips(found: Sequence[Flips]) -> list[str]:
-    """Return the table for a terminal."""
-    rows, left = _rows(found, MOST_LINES)
+def format_flips(found: Sequence[Flips], most: int = MOST_LINES) -> list[str]:
+    """Return the table for a terminal, of at most so many samples."""
+    rows, left = _rows(found, most)
     if not rows:
         return []
     lines = align([HEADINGS, *rows])

@@ -51,7 +51,7 @@ def fold(told: Sequence[About], more: str) -> list[str]:
         text = group[0].text
         if len(group) > 1:
             names = [each.dataset for each in group[1:]]
-            text = f"{_sentence(text).rstrip('.')} (also {name_some(names)})"
+            text = f"{_sentence(text).rstrip('.')} (also {name_some(names, 1)})"
         lines.append(text)
     if rest := sum(map(len, ordered[MOST_LINES:])):
         lines.append(f"and {rest:,} more: {more}")

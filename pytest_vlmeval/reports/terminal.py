@@ -22,6 +22,7 @@ from pytest_vlmeval.records import (
     SpotCheck,
     describe_interval,
 )
+from pytest_vlmeval.reports.flips import MOST_LINES as MOST_FLIPS
 from pytest_vlmeval.reports.flips import flips_of_gates, format_flips, write_flips
 from pytest_vlmeval.reports.folding import MOST_LINES, About, fold, name_some
 from pytest_vlmeval.reports.progress import DatasetResult, LiveProgress, Progress, Watch
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.reports.screen import Screen
     from pytest_vlmeval.settings import Settings
 
+LEAST_FLIPS = 3
 # Where what has no place in the terminal is.
 MORE = "--vlm-report=FILE.html shows all"
 SCORES = "--vlm-export=DIR writes the scores of each"
@@ -462,7 +464,10 @@ class SessionReport:
         """Return the lines about gates; add them to the summary of a CI's job."""
         assert self._store is not None
         found = self._store.load_gates(self._session_id)
-        lines = [*format_gates(found), *format_flips(flips_of_gates(found))]
+        lines = format_gates(found)
+        # All of it is to fit a screen.
+        most = max(LEAST_FLIPS, MOST_FLIPS - 2 * len(lines))
+        lines += format_flips(flips_of_gates(found), most)
         summary = self._settings.gates.step_summary
         if found and summary is not None:
             text = format_markdown(self._settings.model or "", found)

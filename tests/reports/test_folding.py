@@ -52,7 +52,7 @@ def test_many_lines_become_one_for_each_thing_that_is_said() -> None:
     low = [About(f"n{n}", f"n{n} is {n}.5 % low. See n{n}.") for n in range(9)]
     alone = About("other", "other is whole. It passes.")
     assert fold([alone, *low], MORE) == [
-        "n0 is 0.5 % low (also n1, n2, n3 and 5 more)",
+        "n0 is 0.5 % low (also n1 and 7 more)",
         "other is whole. It passes.",
     ]
 

@@ -80,7 +80,7 @@ def test_failures_of_many_datasets_fit_a_screen(
     ):
         assert text.count(fact) == 1, fact
         _, _, rest = text.partition(fact)
-        assert f" and {names - 3} more)" in rest.partition("gates: ")[0], fact
+        assert f" and {names - 1} more)" in rest.partition("gates: ")[0], fact
     assert "FAILED test_own.py::TestOwn::test_no_regression - 65 datasets" in text
     assert "FAILED test_own.py::TestOwn::test_score - 30 datasets" in text
     assert re.search(
@@ -130,3 +130,29 @@ def test_missing_baselines_of_a_first_run_are_told_once(
     end = after_the_table(result)
     assert len(end) <= SCREEN, "\n".join(end)
     assert sum("no baselines yet" in line for line in end) == 1
+
+
+def test_what_flipped_in_many_datasets_fits_a_screen_too(
+    many: Project, server: ServerProcess
+) -> None:
+    answers(server)
+    scores = ("-k", "not test_sample", "--snapshot-update")
+    assert many.ask(server.url, *scores).ret == 0
+    thresholds_of(many).write_text(
+        "".join(f"[tiny-vlm.'{name}.tsv']\nmin = 90\n" for name in NAMES)
+    )
+    lost = [
+        {"contains": f"{name} <1>", "status": 400, "message": "too large"}
+        for name in LOST
+    ]
+    answers(server, *lost, **dict.fromkeys(NAMES, 1))
+    page = f"--vlm-report={many.pytester.path / 'all.html'}"
+    result = many.ask(server.url, "--vlm-fresh", "--vlm-inconclusive=fail", page)
+    end = after_the_table(result)
+    assert len(end) <= SCREEN, "\n".join(end)
+    text = "".join(end)
+    # Of those without an answer nothing is compared.
+    assert text.count("below its baseline") == 1
+    assert text.count("may be chance") == 1
+    assert text.count("too close to its threshold") == 1
+    assert "dataset  sample  before  now" in result.stdout.str()
