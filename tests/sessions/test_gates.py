@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from pytest_vlmeval.datasets.catalog import CATALOG
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.gates.thresholds import load_thresholds
 from pytest_vlmeval.suite.selection import is_narrowed
@@ -246,6 +249,35 @@ def test_a_published_threshold_is_for_all_samples_of_the_published_data(
     own = project.ask(server.url, *SELECT, "--vlm-limit=3", *workers)
     own.assert_outcomes(failed=3)
     assert "do not apply" not in own.stdout.str()
+
+
+def test_a_published_threshold_is_for_one_version_of_the_data(
+    project: Project, server: ServerProcess
+) -> None:
+    """As if the table at hand were a newer version than that of ms-vlmeval."""
+    project.write_math(4)
+    file = project.data_root / "MathVision_MINI.tsv"
+    md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    known = json.loads(CATALOG.read_text(encoding="utf-8"))
+    (entry,) = [it for it in known["datasets"] if it["name"] == "MathVision_MINI"]
+    entry["versions"] = [{"md5": md5, "date": "2030-01-02", "origin": "a commit"}]
+    changed = project.pytester.path / "catalog.json"
+    changed.write_text(json.dumps(known))
+    project.pytester.makeconftest(
+        "from pathlib import Path\n"
+        "from pytest_vlmeval.datasets import catalog\n"
+        f"catalog.CATALOG = Path({str(changed)!r})\n"
+    )
+    server.control(default="Z")
+    path = thresholds_of(project)
+    path.write_text("[tiny-vlm.MathVision_MINI]\nmin = 99\npublished = true\n")
+    result = project.ask(server.url, *SELECT)
+    result.assert_outcomes(passed=1)
+    why = "another version of the data, 2030-01-02 (a commit)"
+    assert result.outlines.count(
+        f"vlmeval: the published thresholds in {path} do not apply (MathVision_MINI: "
+        f"{why})"
+    )
 
 
 def test_a_task_file_of_a_few_samples_is_not_held_against_a_paper(
