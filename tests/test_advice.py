@@ -135,9 +135,6 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test_demo.py": {
         "test_video": ("models/demo:DemoClient._generate",),
     },
-    "test_doctor.py": {
-        "test_folders": ("suite/commands:examine_folders",),
-    },
     "test_download.py": {
         "test_another_checksum_is_refused_unless_allowed": (
             "sandbox/own_files:not_published",
@@ -203,7 +200,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "test_what_ms_vlmeval_cannot_send": ("models/chat:_fit",),
         "test_judges_are_asked_by_the_same_rule": ("settings/presets:fill_in",),
     },
-    "test_installed.py": {
+    "test_benchmarks.py": {
         "test_benchmarks_that_are_not_there": ("suite/installed:_check_paths",),
         "test_a_starter_project": (
             "suite/installed:BENCHMARKS",
@@ -287,7 +284,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/environment:_probe",
         ),
     },
-    "test_setup.py": {
+    "test_commands.py": {
         "test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named": (
             "suite/commands:SETUP",
             "sandbox/environment:ensure_built",
@@ -297,6 +294,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "sandbox/process:Helper.__init__",
             "sandbox/inside/server:_load_methods",
         ),
+        "test_folders": ("suite/commands:examine_folders",),
     },
     "test_store.py": {
         "test_a_foreign_file_is_never_overwritten": (
