@@ -265,7 +265,7 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "test_too_little_room_is_told": ("models/cluster/__init__:place_replicas",),
     },
-    "test_report_formats.py": {
+    "test_formats.py": {
         "test_excel_keeps_what_looks_like_a_formula": (
             "reports/export:write_predictions",
         ),

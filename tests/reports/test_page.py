@@ -6,6 +6,8 @@ Screenshots of what is asserted here stay in the folder that `--screenshots` nam
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from pytest_vlmeval.records import GateResult
+from pytest_vlmeval.records import Answer, GateResult, PromptPart, Said, Start
 from pytest_vlmeval.reports.html import write_html
-from pytest_vlmeval.reports.record import RunReport, compare, load_run
+from pytest_vlmeval.reports.record import (
+    DatasetReport,
+    RunReport,
+    SampleReport,
+    compare,
+    load_run,
+)
 from pytest_vlmeval.run.store import Store
 from tests.support.report_browser import (
     PHONE,
@@ -26,8 +34,10 @@ from tests.support.report_browser import (
     screenshots,
 )
 from tests.support.report_store import fill_store
+from tests.support.run_fixtures import Project, image_bytes
 
 __all__ = ["browser", "open_report", "screenshots"]
+
 pytestmark = pytest.mark.browser
 
 
@@ -472,3 +482,184 @@ def test_print(
     name = "print-sample.pdf" if opened else "print.pdf"
     page.pdf(path=screenshots / name, prefer_css_page_size=True)
     assert (screenshots / name).stat().st_size > 10_000
+
+
+SHARED = Path(__file__).parents[3] / "shared/data/LMUData/MathVision_MINI.tsv"
+OPEN_LIMIT_S = 2.0
+
+
+def processor_s(path: Path, browser: Browser) -> float:
+    """Return the processor time, in s, of a page from nothing to its first samples."""
+    page = browser.new_page()
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto(f"{path.as_uri()}#view=samples")
+    page.locator("#grid .sample img").first.wait_for(timeout=60_000)
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    page.close()
+    values = {each["name"]: each["value"] for each in metrics}
+    return float(values["TaskDuration"])
+
+
+def test_fifteen_thousand_samples(
+    tmp_path: Path,
+    browser: Browser,
+    open_report: Open,
+    figure: Callable[[str], None],
+) -> None:
+    run_id = fill_store(tmp_path, tmp_path / "cache", 15_000, images=400)
+    store = Store(tmp_path)
+    report = load_run(store, tmp_path / "cache", run_id)
+    store.close()
+    path = tmp_path / "report.html"
+    write_html(report, path, max_mb=30)
+    start = time.perf_counter()
+    page = open_report(path)
+    page.get_by_role("link", name="Samples", exact=True).click()
+    page.locator("#grid .sample img").first.wait_for()
+    opened_s = time.perf_counter() - start
+    # What the page's own thread needs: how long that takes is also a matter of what
+    # else runs on this machine.
+    busy_s = processor_s(path, browser)
+    assert busy_s < OPEN_LIMIT_S
+    assert page.locator("#grid .sample").count() < 60
+    frames = page.evaluate(SCROLL)
+    frame_ms = sorted(frames)[len(frames) // 2]
+    figure(
+        f"15,000 samples open in {opened_s:.2f} s, {busy_s:.2f} s of them busy; "
+        f"a frame of scrolling takes {frame_ms:.0f} ms"
+    )
+    assert page.locator("#status").inner_text() == "15,000 samples"
+    last = page.locator("#grid .sample").last.get_attribute("aria-label") or ""
+    assert last.startswith("Artificial-14999, ")
+    assert page.locator("#grid .sample").count() < 60
+
+
+# Scrolls from the first sample to the last in 60 steps; gives milliseconds per frame.
+SCROLL = """async () => {
+  const frames = [];
+  const end = document.documentElement.scrollHeight;
+  for (let step = 1; step <= 60; step++) {
+    const start = performance.now();
+    scrollTo(0, end * step / 60);
+    await new Promise(requestAnimationFrame);
+    frames.push(performance.now() - start);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  return frames;
+}"""
+
+
+@SIZES
+def test_a_run_of_the_demo_model(
+    project: Project, open_report: Open, size: tuple[int, int], screenshots: Path
+) -> None:
+    project.pytester.makepyfile(
+        test_demo="""
+        from pytest_vlmeval import Benchmark
+
+        class TestDemo(Benchmark):
+            datasets = ["DemoChoice", "DemoYesNo", "DemoOpen"]
+        """
+    )
+    result = project.run("--vlm-model=demo", "--vlm-report=report.html", "-n2")
+    result.stdout.fnmatch_lines(["vlmeval: report: */report.html (* MB)"])
+    page = open_report(project.pytester.path / "report.html", size)
+    expect(page.locator("h1")).to_have_text("demo")
+    expect(page.locator(".scores tbody tr")).to_have_count(3)
+    page.screenshot(path=screenshots / f"overview-{size[0]}.png", full_page=True)
+    page.get_by_role("link", name="DemoChoice").click()
+    expect(page.locator("#dataset-0 .matrix")).to_be_visible()
+    page.screenshot(path=screenshots / f"dataset-{size[0]}.png", full_page=True)
+    page.get_by_role("link", name="See its 40 samples").click()
+    expect(page.locator("#status")).to_have_text("40 of 120 samples")
+    page.locator("#grid .sample img").first.wait_for()
+    page.screenshot(path=screenshots / f"grid-{size[0]}.png")
+
+
+@pytest.mark.skipif(
+    not SHARED.is_file(), reason="the file of MathVision_MINI is absent"
+)
+def test_real_images(project: Project, open_report: Open, screenshots: Path) -> None:
+    (project.data_root / "MathVision_MINI.tsv").symlink_to(SHARED)
+    project.pytester.makepyfile(
+        test_math="""
+        from pytest_vlmeval import Benchmark
+
+        class TestMath(Benchmark):
+            datasets = ["MathVision_MINI"]
+        """
+    )
+    arguments = ["--vlm-allow-modified-data", "--vlm-limit=60"]
+    project.run("--vlm-model=demo", *arguments, "--vlm-report=report.html")
+    page = open_report(project.pytester.path / "report.html")
+    page.goto(page.url + "#view=samples")
+    page.locator("#grid .sample img").nth(3).wait_for()
+    loaded = "images => images.every(image => image.complete && image.naturalWidth > 0)"
+    shown = "[...document.querySelectorAll('#grid .sample img')]"
+    page.wait_for_function(f"({loaded})({shown})")
+    assert page.locator("#grid .sample img").count() >= 4
+    page.screenshot(path=screenshots / "images.png")
+
+
+def report_of(folder: Path) -> RunReport:
+    """Give a run with one conversation that ended in its second turn of three."""
+    (folder / "media").mkdir()
+    parts = []
+    for seed in range(2):
+        (folder / "media" / f"{seed}.png").write_bytes(image_bytes(seed))
+        parts.append(PromptPart(kind="image", media=f"{seed}.png"))
+    questions = [PromptPart(kind="text", text=f"Question {n}?") for n in (1, 2, 3)]
+    sample = SampleReport(
+        index="7",
+        prompt=((parts[0], questions[0]), (questions[1], parts[1]), (questions[2],)),
+        reference="['one', 'two', 'three']",
+        answer=Answer(
+            fingerprint="MMDU-1",
+            index="7",
+            state="filtered",
+            text="It goes on and",
+            turns=3,
+            earlier=(Said("The first reply.", "I thought."),),
+        ),
+    )
+    dataset = DatasetReport(
+        dataset="MMDU",
+        fingerprint="MMDU-1",
+        modified=False,
+        samples=(sample,),
+        folder=folder,
+    )
+    return RunReport(
+        version="1",
+        run_id="r",
+        model="m",
+        settings={},
+        began_at=0,
+        start=Start(),
+        scorer="s",
+        datasets=(dataset,),
+    )
+
+
+def test_a_conversation_is_shown_turn_by_turn(
+    open_report: Open, tmp_path: Path
+) -> None:
+    write_html(report_of(tmp_path), tmp_path / "report.html", max_mb=1)
+    page = open_report(tmp_path / "report.html")
+    page.get_by_role("link", name="Samples", exact=True).click()
+    page.locator("#grid .sample").first.click()
+    body = page.locator("#sheet-body")
+    expect(body.locator("h3")).to_contain_text(
+        ["Turn 1 of 3", "m", "Turn 2 of 3", "Turn 3 of 3", "Answer to turn 2 of 3"]
+    )
+    expect(body.locator("img")).to_have_count(2)
+    expect(body).to_contain_text("Question 1?")
+    expect(body.get_by_text("The first reply.")).to_be_visible()
+    expect(body.get_by_text("It goes on and")).to_be_visible()
+    page.locator("#close").click()
+    # Whatever was said in any turn is found.
+    page.locator("#search").fill("first reply")
+    expect(page.locator("#grid .sample")).to_have_count(1)
+    page.locator("#search").fill("no such words")
+    expect(page.locator("#grid .sample")).to_have_count(0)
