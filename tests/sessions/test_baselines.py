@@ -284,7 +284,7 @@ def test_every_difference_is_said() -> None:
         "model: tiny in the baseline, now small",
         "the subset: 10 samples in the baseline, now 8, of them 0 others "
         "(--vlm-limit, --vlm-sample, --vlm-seed)",
-        "generation: temperature: 0.0 in the baseline, now 0.5",
+        "generation: temperature: 0.0 in the baseline, now 0.5 (--vlm-temperature=0)",
         "scoring: judge: exact_matching in the baseline, now gpt",
         "scoring: ms-vlmeval: 0.0.20 in the baseline, now 0.0.21",
     ]
