@@ -1,6 +1,6 @@
 """The steps of CI: what sets up a clean clone, then all others side by side.
 
-Many tests wait more than they compute, so one more process of tests runs than there
+Many tests wait more than they compute, so two more processes of tests run than there
 are processors. Each step's output is kept in build/ci, and printed whole when it ends.
 Every step is run, whatever failed before it; the summary names each, and the tests that
 failed.
@@ -99,7 +99,7 @@ STEPS = (
     Step("documentation", "make docs"),
     Step("lint", "make lint"),
 )
-PROCESSES = (os.cpu_count() or 1) + 1
+PROCESSES = (os.cpu_count() or 1) + 2
 READY = "make --question .venv/.ready"
 
 
