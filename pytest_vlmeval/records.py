@@ -759,6 +759,11 @@ class GateResult:
     fails: bool = False
 
     @property
+    def headline(self) -> str:
+        """The message's first line, without the colon before the lines of the rest."""
+        return self.message.partition("\n")[0].removesuffix(":")
+
+    @property
     def is_note(self) -> bool:
         """Whether it only says why a score is of fewer samples, and is no gate."""
         return self.gate == "early stop"

@@ -229,7 +229,7 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
             "baseline"
         )
     told = [
-        About(result.dataset, f"gates: {result.message.splitlines()[0]}")
+        About(result.dataset, f"gates: {result.headline}")
         for result in results
         if result.outcome != "passed"
     ]

@@ -264,7 +264,7 @@ def describe_check(check: SpotCheck | None) -> str:
 def describe_failure(gate: GateResult) -> str:
     """Describe in a clause what a gate found that did not pass."""
     if gate.value is None or gate.expected is None:
-        return shorten(gate.message.splitlines()[0], 120)
+        return shorten(gate.headline, 120)
     if gate.gate == "completeness":
         bound = "at most" if gate.metric == "cut off" else "at least"
         return f"{gate.value:.3g} % {gate.metric}, {bound} {gate.expected:g} % expected"

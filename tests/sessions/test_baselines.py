@@ -446,6 +446,8 @@ def test_unlike_runs_and_broken_baselines_are_not_compared(
                 "Run with the baseline's settings, or make this run the baseline: the "
                 "same command with --snapshot-update. To leave this gate out: -k 'not "
                 "test_no_regression'.",
+                f"gates: Cannot compare MathVision_MINI with its baseline {BASELINE}: "
+                "the baseline was made with other settings",
             ]
         )
     path = baseline_of(gated)
