@@ -114,7 +114,12 @@ def test_repeats_are_asked_scored_and_shown(
     )
     # In one process the order of the answers is known.
     result, cases = project.junit(
-        *endpoint(server.url), *REPEATS, "--vlm-concurrency=1", "-rx", *workers
+        *endpoint(server.url),
+        *REPEATS,
+        "--vlm-concurrency=1",
+        "--vlm-properties=all",
+        "-rx",
+        *workers,
     )
     assert set(asked(server).values()) == {3}
     assert result.ret == 0
