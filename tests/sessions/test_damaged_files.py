@@ -105,6 +105,15 @@ def test_damaged_stores_are_reported_with_their_place(
     figure(f"{len(refused)} damaged stores: {sum(refused)} refused, the rest read")
 
 
+def test_a_schema_that_is_no_text_is_damage() -> None:
+    """The message of SQLite has that byte in it, which Python cannot read."""
+
+    def damage(data: bytes) -> bytes:
+        return data.replace(b"CREATE TABLE", b"CREATE \x80ABLE", 1)
+
+    assert is_refused_with_its_place(damage)
+
+
 def is_refused_with_its_place(damage: Damage) -> bool:
     """Open a damaged store; what refuses it names the file and what to do."""
     with tempfile.TemporaryDirectory() as name:

@@ -224,6 +224,9 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(SWITCH_PAUSE_S)
+        except UnicodeDecodeError:
+            # SQLite's message quotes what it cannot read.
+            raise sqlite3.DatabaseError("malformed database schema") from None
         else:
             return
 
