@@ -89,7 +89,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             what = name_command(config)
             line = log_error(get_settings(config), error, what)
             raise pytest.UsageError(line) from None
-    if code is None and is_given("model", config):
+    if code is None:
         from pytest_vlmeval.suite.installed import take_suite
 
         take_suite(config, print)

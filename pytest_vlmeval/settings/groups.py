@@ -104,7 +104,7 @@ def parse_member(text: str) -> str:
     return text
 
 
-@takes("NAME=VALUE pairs, joined by &", "QUERY")
+@takes("NAME=VALUE pairs, joined by &", "QUERY", blank=True)
 def parse_query(text: str) -> tuple[tuple[str, str], ...]:
     """Read `NAME=VALUE` pairs, joined by `&`; ValueError for another text."""
     pairs = parse_qsl(text.lstrip("?"), keep_blank_values=True, strict_parsing=True)
@@ -281,7 +281,7 @@ class Prompting:
     )
     system_prompt: str | None = setting(
         "system-prompt",
-        Parser(str, "a text", "TEXT"),
+        Parser(str, "a text", "TEXT", blank=True),
         "system message before each prompt (default: none is added)",
         identity="given",
         backends=("endpoint", "local"),
@@ -391,7 +391,7 @@ class BaselineSettings:
 Value = str | int | float | bool | None
 
 
-@takes("key=value pairs, separated by blanks or commas", "KEY=VALUE")
+@takes("key=value pairs, separated by blanks or commas", "KEY=VALUE", blank=True)
 def parse_arguments(text: str) -> dict[str, Value]:
     """Read `key=value` pairs, separated by blanks or commas; ValueError for others.
 

@@ -23,14 +23,19 @@ class Parser:
 
     `accepts` is what messages and the documentation say it takes, `metavar` stands for
     the value in the help; None is a flag, which the command line takes without a value.
+    An empty text, as of a shell's variable that is not set, is accepted only if it is
+    `blank`.
     """
 
     read: Callable[[str], Any]
     accepts: str
     metavar: str | None = None
+    blank: bool = False
 
     def __call__(self, text: str) -> Any:
         """Return the value that a text stands for."""
+        if self.metavar is not None and not (self.blank or text.strip()):
+            raise ValueError(text)
         return self.read(text)
 
 
@@ -152,10 +157,10 @@ _YES_NO |= {"0": False, "false": False, "no": False, "off": False}
 
 
 def takes(
-    accepts: str, metavar: str | None = None
+    accepts: str, metavar: str | None = None, *, blank: bool = False
 ) -> Callable[[Callable[[str], Any]], Parser]:
     """Return what makes a parser of a function."""
-    return lambda read: Parser(read, accepts, metavar)
+    return lambda read: Parser(read, accepts, metavar, blank)
 
 
 @takes("1, true, yes, on, 0, false, no or off")

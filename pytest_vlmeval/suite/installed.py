@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.suite.session import get_settings, is_given, names_paths
+from pytest_vlmeval.settings import NO_MODEL
+from pytest_vlmeval.suite.session import (
+    get_settings,
+    get_sources,
+    is_given,
+    names_paths,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,9 +81,8 @@ def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:
 
     A task file runs in the suite, as its datasets are there, even beside tests of the
     user's own, which is said. Raises `pytest.UsageError` for a path into a folder
-    `benchmarks` that is not there.
+    `benchmarks` that is not there, and for options without a model.
     """
-    given = {name: is_given(name, config) for name in ("config", "data")}
     if not SUITE.is_dir():
         return
     if names_paths(config):
@@ -85,7 +90,12 @@ def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:
         return
     if config.args_source is not pytest.Config.ArgsSource.INVOCATION_DIR:
         return
-    if given["config"] and given["data"]:
+    given = {name: is_given(name, config) for name in ("config", "data", "model")}
+    if not given["model"]:
+        asks = get_sources(config).command and not config.option.collectonly
+        if asks and not has_tests(config):
+            raise pytest.UsageError(NO_MODEL)
+    elif given["config"] and given["data"]:
         config.args = [str(SUITE)]
         write(
             f"vlmeval: no path is given, so the datasets of the task run in {SUITE}; "

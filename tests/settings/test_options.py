@@ -13,7 +13,7 @@ from pytest_vlmeval.run.plan import identify
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import hide_keys
 from pytest_vlmeval.settings.sources import call_sources, pytest_sources
-from pytest_vlmeval.settings.table import COMMANDS, OPTIONS
+from pytest_vlmeval.settings.table import BY_NAME, COMMANDS, OPTIONS
 from tests.support.option_calls import Load
 from tests.support.option_calls import load as load
 
@@ -502,6 +502,24 @@ def test_a_command_line_is_shown_without_keys() -> None:
     # A value of its own, but no option behind a flag.
     assert hide_keys(["--token", "a b", "-k", "x"]) == ["--token", "***", "-k", "x"]
     assert hide_keys(["--use-key", "--vlm-model=m"]) == ["--use-key", "--vlm-model=m"]
+
+
+@pytest.mark.parametrize("name", ["model", "data", "api-base", "judge", "report"])
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_variable_of_the_shell_that_is_not_set(
+    load: Load, name: str, text: str
+) -> None:
+    """As in `--vlm-model=$MODEL`: it names no other model, and not all datasets."""
+    accepts = BY_NAME[name].parse.accepts
+    with pytest.raises(VlmEvalError) as caught:
+        load(f"--vlm-{name}={text}")
+    assert str(caught.value) == (
+        f"--vlm-{name}={text} is not accepted: --vlm-{name} takes {accepts}."
+    )
+
+
+def test_an_empty_text_may_be_meant(load: Load) -> None:
+    assert load("--vlm-system-prompt=").prompting.system_prompt == ""
 
 
 def test_a_refusal_names_the_place_of_what_it_refuses(load: Load) -> None:

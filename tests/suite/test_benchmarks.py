@@ -15,6 +15,7 @@ from pytest_vlmeval.datasets.catalog import CORE, load_card, load_catalog
 from pytest_vlmeval.datasets.unscored import foresee
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import OTHERS
 from pytest_vlmeval.suite import MARKERS
 from tests.support.failed_sessions import error_of
@@ -155,9 +156,23 @@ def test_tests_of_ones_own_run_alone(project: Project, place: str) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("option", ["--vlm-data=MMStar", "--vlm-report=x.html"])
+def test_options_without_a_model(project: Project, option: str) -> None:
+    assert error_of(project.run(option)) == NO_MODEL
+    # What it advises.
+    demo = ["--vlm-model=demo", "--vlm-data=DemoOpen", "--vlm-limit=2"]
+    assert project.run(*demo).ret == 0
+    # Nothing of ours is wanted.
+    assert project.run().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("path", ["benchmarks/", "benchmarks/test_mmstar.py::TestX"])
-def test_benchmarks_that_are_not_there(project: Project, path: str) -> None:
-    result = project.run("--vlm-model=demo", path)
+@pytest.mark.parametrize("options", [[], ["--vlm-model=demo"]], ids=["none", "demo"])
+def test_benchmarks_that_are_not_there(
+    project: Project, path: str, options: list[str]
+) -> None:
+    result = project.run(*options, path)
     assert error_of(result) == (
         f"{path.partition('::')[0]} is not in {project.pytester.path}. Leave the path "
         "out to run the benchmarks that are installed, or write a folder of your own "
