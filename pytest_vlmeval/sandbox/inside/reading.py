@@ -457,9 +457,12 @@ def _tidy(text: str) -> str:
         text = shorter
     text = _ESCAPED.sub(r"\1", _BRACKETS.sub("", _MATHS.sub(r"\2", text)))
     for _ in range(3):
-        for stressed in _STRESSED:
-            text = stressed.sub(r"\2", text)
-    text = _MARKS.sub("", text)
+        for sign, stressed in zip("*_<", _STRESSED, strict=True):
+            # Most texts have none of them, and a search of each letter takes long.
+            if sign in text:
+                text = stressed.sub(r"\2", text)
+    if any(sign in text for sign in "`*#>"):
+        text = _MARKS.sub("", text)
     return re.sub(r" +", " ", re.sub(r"\n[\n ]*", "\n", text)).strip()
 
 
@@ -530,6 +533,8 @@ def _bare(text: str) -> str:
 def _ended(text: str) -> str:
     """Leave out what ends a sentence; "3!" and "x!" are no sentences."""
     text = text.rstrip(_ENDS)
+    if not text.endswith("!"):
+        return text
     return re.sub(r"(?<=[^\W\d_]{2})!+$|(?<=[\u3040-\u9fff])!+$", "", text)
 
 
