@@ -199,6 +199,8 @@ class ModelClient(Protocol):
 
 
 _EXAMPLE = "http://127.0.0.1:8000/v1"
+# A URL of any scheme, or a host with a port, or one with a dot and a path: no key is.
+_ADDRESS = re.compile(r"\w+://|[\w.-]+:\d+(?:/|$)|[\w-]+(?:\.[\w-]+)+/|localhost\b")
 
 
 Role = Literal["model", "judge"]
@@ -214,7 +216,15 @@ def normalize_api_base(url: str, role: Role = "model") -> str:
     """
     given = url.strip()
     shown = shown_address(given)
+    prefix = "judge-" if role == "judge" else ""
     if not re.match(r"https?://", given, re.IGNORECASE):
+        if not _ADDRESS.match(given):
+            raise VlmEvalError(
+                "The API base that was given is not an address. It is not shown, as it "
+                f"may be a key. Give a URL such as {_EXAMPLE}, and a key with "
+                f"VLM_{prefix.upper().replace('-', '_')}API_KEY or "
+                f"--vlm-{prefix}api-key-file."
+            )
         if "://" not in given:
             raise VlmEvalError(
                 f"The API base {shown!r} has no scheme. Write it with http:// "
@@ -234,7 +244,6 @@ def normalize_api_base(url: str, role: Role = "model") -> str:
             f"The API base {shown!r} has no valid host and port. Give a URL "
             f"such as {_EXAMPLE}."
         )
-    prefix = "judge-" if role == "judge" else ""
     if "@" in parts.netloc or parts.fragment:
         raise VlmEvalError(
             f"The API base for {netloc} carries a user, a query or a fragment, which "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -339,6 +341,16 @@ def test_a_flip_is_one_line_of_a_diff(tmp_path: Path, place: int) -> None:
     assert changed == [f'-   "{index}": "{was}"', f'+   "{index}": "{now}"']
     others = [line.split(":")[0] for line in found if line[1:4] != "   "]
     assert others == ['- "value"', '+ "value"', '- "correct"', '+ "correct"']
+    # As the page advises.
+    shown = subprocess.run(
+        ["git", "diff", "--word-diff", "--no-color", "-U0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (line,) = (line for line in shown.splitlines() if f'"{index}":' in line)
+    assert re.search(rf'\[-"{was}",?-\]\s*{{\+"{now}",?\+}}', line), line
 
 
 @pytest.mark.parametrize("count", [5_000, 15_000])

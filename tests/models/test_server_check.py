@@ -389,6 +389,15 @@ def test_api_base(given: str, base: str) -> None:
         *(
             (
                 given,
+                "The API base that was given is not an address. It is not shown, as it "
+                "may be a key. Give a URL such as http://127.0.0.1:8000/v1, and a key "
+                "with VLM_API_KEY or --vlm-api-key-file.",
+            )
+            for given in (KEY, f"id.{KEY}", f"a.b.{KEY}", f"{KEY}/x+y==")
+        ),
+        *(
+            (
+                given,
                 "The API base for host:81 carries a user, a query or a fragment, which "
                 "are not accepted. Give a URL such as http://127.0.0.1:8000/v1, and "
                 "the key with VLM_API_KEY or --vlm-api-key-file.",
