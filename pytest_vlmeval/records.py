@@ -779,6 +779,11 @@ class GateResult:
         return self.rule in (NO_RULE, FIRST)
 
     @property
+    def finding(self) -> str:
+        """The outcome in reports, "not set" if there was nothing to hold against."""
+        return "not set" if self.is_empty and self.outcome == "passed" else self.outcome
+
+    @property
     def counts(self) -> bool:
         """Whether it is counted: not what passes as nothing was to be held against."""
         return not self.is_note and not (self.is_empty and self.outcome == "passed")
@@ -881,7 +886,7 @@ def properties_of(result: GateResult, *, every: bool) -> list[tuple[str, object]
     if result.metric:
         name = f"{name} of {result.metric}"
     found: list[tuple[str, object | None]] = [
-        ("outcome", result.outcome),
+        ("outcome", result.finding),
         ("value", result.value),
         ("interval", result.interval and describe_interval(result.interval)),
         ("expected", result.expected),

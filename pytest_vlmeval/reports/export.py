@@ -73,7 +73,7 @@ def format_summary(report: RunReport) -> str:
             [
                 it.dataset,
                 it.gate,
-                it.outcome,
+                it.finding,
                 it.message.split("\n")[0] if it.outcome == "passed" else it.message,
             ]
             for it in gates

@@ -262,7 +262,10 @@ def format_markdown(model: str, results: Sequence[GateResult]) -> str:
     failed = sum(result.fails for result in results)
     count = sum(not result.is_note for result in results)
     said = f"{failed} of {count} gates fail" if failed else "every gate passes"
-    if not failed and not any(result.is_set for result in results):
+    open_ones = sum(result.outcome == "inconclusive" for result in results)
+    if not failed and open_ones:
+        said = f"no gate fails, {open_ones} inconclusive"
+    elif not failed and not any(result.is_set for result in results):
         said = NO_GATE
     ordered = sorted(results, key=lambda each: not each.fails)
     rows = [GATE_HEADINGS, *map(_gate_cells, ordered)]
@@ -274,7 +277,7 @@ def format_markdown(model: str, results: Sequence[GateResult]) -> str:
 
 
 def _gate_cells(result: GateResult) -> tuple[str, ...]:
-    outcome: str = result.outcome
+    outcome = result.finding
     if outcome == "inconclusive":
         outcome += ", fails" if result.fails else ", passes"
     return (

@@ -79,8 +79,10 @@ class Helper:
     def send(self, message: dict[str, Any]) -> None:
         """Send the process a message; reading shows whether it is gone."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        line = json.dumps(message).encode() + b"\n"
+        # ValueError: the thread that reads has seen the end, and closed the pipe.
+        with suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(line)
             self._process.stdin.flush()
 
     def receive(self, timeout_s: float) -> dict[str, Any]:

@@ -376,14 +376,17 @@ def _table(
         for family, names in families.items()
     ]
     for title, names in sorted(titled, key=lambda each: each[0].casefold()):
+        # Blank lines show where a family ends.
         if len(names) > 1:
-            lines.append(title)
+            lines += ["", title] if lines[-1] else [title]
         for name in names:
             lines += _write_row(rows[name], widths)
+        if len(names) > 1:
+            lines.append("")
     on_disk = sum(row[COLUMNS.index("disk")] == "yes" for row in rows.values())
     noun = "dataset" if len(rows) == 1 else "datasets"
     lines += [
-        "",
+        *([""] if lines[-1] else []),
         f"{len(rows)} {noun}, {on_disk} on disk. *: one of the core eight (-m core). "
         "presets: names that fix",
         "frames and more, as Video-MME_8frame does; --vlm-list=presets lists them too. "

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vlmeval.gates.thresholds import RULES
 from pytest_vlmeval.records import (
+    NO_RULE,
     CategoryShare,
     GateOutcome,
     GateResult,
@@ -19,6 +20,7 @@ from pytest_vlmeval.records import (
     is_failure,
     properties_of,
 )
+from pytest_vlmeval.reports.terminal import format_markdown
 from pytest_vlmeval.run.store import Store
 from tests.support.gated_tables import (
     answers,
@@ -108,6 +110,28 @@ def test_junit_has_the_interval_and_the_reason() -> None:
     assert found[f"{start}: reason"] == "Data: too low."
     assert found[f"{start}: outcome"] == "failed"
     assert found.items() < dict(properties_of(RESULT, every=True)).items()
+
+
+def test_what_had_nothing_to_hold_a_score_against_is_not_called_passed() -> None:
+    empty = replace(
+        RESULT, outcome="passed", rule=NO_RULE, fails=False, message="No threshold."
+    )
+    assert ("threshold gate of Overall: outcome", "not set") in properties_of(
+        empty, every=False
+    )
+    table = format_markdown("m", [empty])
+    assert table.startswith("## vlmeval: m, no gate was set\n")
+    assert "| not set |" in table
+    assert "| passed |" not in table
+
+
+def test_a_table_with_an_inconclusive_gate_is_not_headed_by_passes() -> None:
+    unsure = replace(RESULT, outcome="inconclusive", fails=False)
+    fine = replace(RESULT, outcome="passed", fails=False)
+    heading = format_markdown("m", [unsure, fine]).partition("\n")[0]
+    assert heading == "## vlmeval: m, no gate fails, 1 inconclusive"
+    heading = format_markdown("m", [fine]).partition("\n")[0]
+    assert heading == "## vlmeval: m, every gate passes"
 
 
 NAMES = ("a", "b", "c", "d", "e")

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import describe_sandbox
-from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault
+from pytest_vlmeval.sandbox.process import Helper, HelperEnded, Sandbox, SandboxFault
 from tests.support.sandbox_calls import call_prepare
 from tests.support.sandbox_calls import large_table as large_table
 from tests.support.sandbox_calls import own_sandbox as own_sandbox
@@ -306,3 +306,13 @@ def test_a_bug_inside_keeps_its_traceback(sandbox: Sandbox, tmp_path: Path) -> N
             task="Scoring One",
         )
     assert describe_sandbox(sandbox).ms_vlmeval
+
+
+def test_a_process_that_ended_before_the_call_was_sent() -> None:
+    """Its end was seen, so that the pipe is closed on this side, too."""
+    helper = Helper(Path("/bin/false"))
+    helper._reader.join()
+    helper.send({"call": 1})
+    with pytest.raises(HelperEnded, match=r"^exit code 1$"):
+        helper.receive(5)
+    helper.stop()
