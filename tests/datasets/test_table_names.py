@@ -110,7 +110,7 @@ def test_names_of_a_task_file_the_ini_file_and_the_environment(
         ("My\\ Data/ok.tsv", ["My Data/ok.tsv"]),
         ("我的.tsv", ["我的.tsv"]),
         ("a#b.tsv", ["a#b.tsv"]),
-        ("", []),
+        (",", []),
     ],
 )
 def test_names_are_quoted_as_in_a_shell(text: str, names: list[str]) -> None:

@@ -382,7 +382,7 @@ def test_tags_of_ones_own() -> None:
     assert split_thoughts("<think>B?", None) == ("", "<think>B?", True)
 
 
-@pytest.mark.parametrize("text", ["", " , ", "<mull>", "<mull>,<mull>", "<mull>,mull"])
+@pytest.mark.parametrize("text", [",", " , ", "<mull>", "<mull>,<mull>", "<mull>,mull"])
 def test_what_is_no_pair_of_tags(text: str) -> None:
     with pytest.raises(ValueError, match=r"\ATags come in pairs\Z"):
         parse_think_tags(text)
