@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,13 @@ import pandas as pd
 
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+from pytest_vlmeval.sandbox.inside.job import EXACT
 from pytest_vlmeval.sandbox.inside.scoring import flatten
+from tests.support.sandbox_tables import Row
+from tests.support.schemas import Schema
 
 SCRIPT = Path(__file__).parents[1] / "support" / "upstream_scoring.py"
+CLASSES_SCRIPT = SCRIPT.with_name("upstream_classes.py")
 
 
 def score_upstream(
@@ -42,3 +49,84 @@ def score_upstream(
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return flatten(pd.DataFrame(**found["result"])), found["verdicts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What a class's own `evaluate` did: `error` is the traceback if it raised.
+
+    `written` are the tables and JSON files beside the answers, by what their names
+    have behind that of the answers; `asked` counts the judge's replies.
+    """
+
+    error: str = ""
+    returned: Any = None
+    written: Mapping[str, Any]
+    asked: int = 0
+
+
+def evaluate_upstream(
+    environment: SandboxEnvironment,
+    cases: Sequence[tuple[Schema, DatasetInfo, bool]],
+    folder: Path,
+) -> list[Evaluated]:
+    """Let each class evaluate the answers of its schema, with its judge or without."""
+    jobs = [
+        {
+            "dataset": info.name,
+            "rules": info.rules or info.name,
+            "module": info.module,
+            "class_name": info.class_name,
+            "modality": info.modality,
+            "published": bool(info.url),
+            "settings": dict(info.settings),
+            "table": _as_text(schema.table),
+            "files": {name: data.hex() for name, data in schema.files.items()},
+            "answers": [(str(index), said) for index, said in schema.answers.items()],
+            "judge": list(schema.judge) if judged else None,
+            "model": schema.model if judged else EXACT,
+        }
+        for schema, info, judged in cases
+    ]
+    (folder / "cases.json").write_text(json.dumps(jobs))
+    command = [environment.python, "-I", "-X", "utf8", CLASSES_SCRIPT]
+    done = subprocess.run(
+        [*command, "cases.json", "evaluated.json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"HOME": str(folder), "LANG": "C.UTF-8"},
+    )
+    assert done.returncode == 0, done.stderr[-5_000:]
+    found = json.loads((folder / "evaluated.json").read_text())
+    return [
+        Evaluated(
+            error=each.get("error", ""),
+            returned=_restored(each.get("returned")),
+            written=_restored(each.get("written", {})),
+            asked=each.get("asked", 0),
+        )
+        for each in found
+    ]
+
+
+def _as_text(rows: Sequence[Row]) -> str:
+    """Write rows as `write_table` does."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), delimiter="\t", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_restored(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "__table__" in value:
+        columns, index, data = value["__table__"]
+        return pd.DataFrame(data, columns=columns, index=index)
+    if "__tuple__" in value:
+        return tuple(_restored(value["__tuple__"]))
+    return {name: _restored(each) for name, each in value.items()}

@@ -57,6 +57,8 @@ def answer(
         text = script.answer_for(prompt.text, images)
     if text is None and script.judge is not None:
         text = judge.reply(prompt.text, script.judge)
+    if text is None and script.replies:
+        text = judge.scripted(prompt.text, script.replies)
     if text is None and model is not None:
         return _generate(model, body, prompt)
     if text is None:

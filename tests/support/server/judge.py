@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Manner = Literal["good", "verbose", "chinese", "fenced", "wrong"]
@@ -24,6 +24,14 @@ def reply(prompt: str, manner: Manner) -> str:
         if layout in prompt:
             return _say(judge(prompt, manner == "wrong"), manner)
     return "hm"
+
+
+def scripted(prompt: str, script: Sequence[Sequence[str]]) -> str:
+    """Give the reply of the first pattern that is found in a prompt; "?" for none."""
+    for pattern, text in script:
+        if re.search(pattern, prompt, re.DOTALL):
+            return text
+    return "?"
 
 
 def _say(verdict: str, manner: Manner) -> str:

@@ -116,9 +116,10 @@ class Script:
 
     `answers` maps the SHA-256 of a prompt's text or of its first image, or a
     substring of the text, to an answer; `default` is the answer otherwise, or the
-    reply of a `judge` of that manner. Every request takes `latency_s` and, for each
-    other one in flight, `latency_per_request_s` (seconds). With an `api_key` other
-    keys are refused as swift does. `entry` goes into each entry of the list of models,
+    reply of a `judge` of that manner, or that of the first pattern of `replies` that is
+    found. Every request takes `latency_s` and, for each other one in flight,
+    `latency_per_request_s` (seconds). With an `api_key` other keys are refused as swift
+    does. `entry` goes into each entry of the list of models,
     `system_fingerprint` into each reply.
     """
 
@@ -126,6 +127,7 @@ class Script:
     api_key: str | None = None
     default: str = "A"
     judge: Manner | None = None
+    replies: Sequence[Sequence[str]] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
     latency_s: float = 0.0
     latency_per_request_s: float = 0.0

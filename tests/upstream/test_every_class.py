@@ -1,0 +1,164 @@
+"""Every class gives our scoring the metrics that its own `evaluate` returns.
+
+The answers of each schema are evaluated by ms-vlmeval itself, without our containment
+and with a scripted judge or none, and by ours; both must agree to the last digit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmeval.datasets.catalog import load_catalog
+from pytest_vlmeval.errors import NeedsJudgeError
+from pytest_vlmeval.records import JudgeReply, PreparedDataset
+from pytest_vlmeval.sandbox.calls import score_in_sandbox
+from pytest_vlmeval.sandbox.environment import addons_for
+from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.scoring import flatten
+from tests.support.run_fixtures import environment_with
+from tests.support.sandbox_tables import write_rows_file
+from tests.support.schemas.registry import all_schemas
+from tests.support.scored_upstream import evaluate_upstream
+from tests.support.server.judge import scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_vlmeval.records import DatasetInfo, JudgeQuestion
+    from pytest_vlmeval.sandbox.calls import ScoredDataset
+    from pytest_vlmeval.sandbox.environment import SandboxEnvironment
+    from pytest_vlmeval.sandbox.process import Sandbox
+    from tests.support.schemas import Schema
+    from tests.support.scored_upstream import Evaluated
+
+    Upstream = Callable[[Schema, bool], Evaluated]
+
+SCHEMAS = all_schemas()
+JUDGED = pytest.mark.parametrize("judged", [False, True], ids=["exact", "judged"])
+
+
+@pytest.fixture(scope="module")
+def catalog(
+    sandbox_environment: SandboxEnvironment, run_cache: Path
+) -> Mapping[str, DatasetInfo]:
+    return load_catalog(sandbox_environment, run_cache)
+
+
+@pytest.fixture(scope="module")
+def upstream(
+    request: pytest.FixtureRequest,
+    catalog: Mapping[str, DatasetInfo],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Upstream:
+    """Give what ms-vlmeval makes of a schema; all that are tested go at once."""
+    selected = {
+        id(item.callspec.params["schema"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and "schema" in getattr(item, "callspec", item).__dict__.get("params", {})
+    }
+    by_addons: dict[frozenset[str], list[tuple[Schema, DatasetInfo, bool]]] = {}
+    for schema in SCHEMAS:
+        if id(schema) in selected:
+            info = catalog[schema.dataset]
+            for judged in (False, True):
+                if judged or not schema.needs_judge:
+                    cases = by_addons.setdefault(addons_for(info), [])
+                    cases.append((schema, info, judged))
+    found = {}
+    for addons, cases in by_addons.items():
+        folder = tmp_path_factory.mktemp("evaluated")
+        results = evaluate_upstream(environment_with(addons), cases, folder)
+        for (schema, _, judged), result in zip(cases, results, strict=True):
+            found[str(schema), judged] = result
+    return lambda schema, judged: found[str(schema), judged]
+
+
+class ScriptedJudge:
+    """Replies as a schema says, and counts."""
+
+    def __init__(self, script: Sequence[tuple[str, str]]) -> None:
+        self.script = script
+        self.asked = 0
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[JudgeReply]:
+        """Give a reply to each question."""
+        replies = []
+        for question in questions:
+            self.asked += 1
+            text = scripted(question.prompt, self.script)
+            replies.append(JudgeReply(number=self.asked, text=text))
+        return replies
+
+
+def score_schema(
+    sandbox: Sandbox,
+    schema: Schema,
+    info: DatasetInfo,
+    folder: Path,
+    judge: ScriptedJudge | None,
+) -> ScoredDataset:
+    """Score the answers of a schema as a run does."""
+    rows = [
+        {name: cell for name, cell in row.items() if name != "image"}
+        for row in schema.table
+    ]
+    write_rows_file(folder, rows)
+    prepared = PreparedDataset(
+        info=info,
+        folder=folder,
+        fingerprint="",
+        checksum="",
+        modified=False,
+        sample_count=len(rows),
+    )
+    answers = [(str(index), [said]) for index, said in schema.answers.items()]
+    return score_in_sandbox(sandbox, prepared, answers, judge=judge and judge.ask)
+
+
+def test_schemas_fit_the_catalog(catalog: Mapping[str, DatasetInfo]) -> None:
+    assert len(set(map(str, SCHEMAS))) == len(SCHEMAS)
+    for schema in SCHEMAS:
+        assert catalog[schema.dataset].class_name == schema.class_name
+        indexes = {str(row["index"]) for row in schema.rows}
+        assert {str(index) for index in schema.answers} <= indexes, str(schema)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=str)
+def test_what_a_class_returns_is_what_was_computed_by_hand(
+    upstream: Upstream, schema: Schema
+) -> None:
+    found = upstream(schema, schema.needs_judge)
+    assert found.error == ""
+    metrics = flatten(found.returned)
+    assert {name: metrics.get(name) for name in schema.expects} == schema.expects
+    assert schema.expects
+
+
+@JUDGED
+@pytest.mark.parametrize(
+    "schema", [each for each in SCHEMAS if each.class_name in FAMILIES], ids=str
+)
+def test_our_metrics_are_those_of_the_class(
+    sandbox_of: Callable[[str], Sandbox],
+    catalog: Mapping[str, DatasetInfo],
+    upstream: Upstream,
+    tmp_path: Path,
+    schema: Schema,
+    judged: bool,
+) -> None:
+    sandbox, info = sandbox_of(schema.class_name), catalog[schema.dataset]
+    judge = ScriptedJudge(schema.judge) if judged else None
+    if schema.needs_judge and not judged:
+        with pytest.raises(NeedsJudgeError):
+            score_schema(sandbox, schema, info, tmp_path, judge)
+        return
+    theirs = upstream(schema, judged)
+    assert theirs.error == ""
+    ours = score_schema(sandbox, schema, info, tmp_path, judge)
+    expected = flatten(theirs.returned)
+    assert {name: ours.metrics.get(name) for name in expected} == expected
+    assert judge is None or judge.asked == theirs.asked
