@@ -89,9 +89,9 @@ def evaluate_upstream(
         for schema, info, judged in cases
     ]
     (folder / "cases.json").write_text(json.dumps(jobs))
-    command = [environment.python, "-I", "-X", "utf8", CLASSES_SCRIPT]
+    options = ["-I", "-X", "utf8"]
     done = subprocess.run(
-        [*command, "cases.json", "evaluated.json"],
+        [environment.python, *options, CLASSES_SCRIPT, "cases.json", "evaluated.json"],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -85,7 +85,7 @@ def plain(value: Any) -> Any:
 
 
 def read_written(folder: Path, name: str) -> dict[str, Any]:
-    """Give the tables and JSON files of a folder, by what is behind the answers' name."""
+    """Give the tables and JSON files of a folder, the answers' name left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         key = path.relative_to(folder).as_posix().removeprefix(f"answers_{name}")

@@ -116,7 +116,8 @@ def score_schema(
         sample_count=len(rows),
     )
     answers = [(str(index), [said]) for index, said in schema.answers.items()]
-    return score_in_sandbox(sandbox, prepared, answers, judge=judge and judge.ask)
+    ask = None if judge is None else judge.ask
+    return score_in_sandbox(sandbox, prepared, answers, judge=ask)
 
 
 def test_schemas_fit_the_catalog(catalog: Mapping[str, DatasetInfo]) -> None:
