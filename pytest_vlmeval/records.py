@@ -711,9 +711,11 @@ class FlippedSample:
 
 
 # The rules of gates that hold a score against nothing: there is no threshold or no
-# baseline of it, or the model has no baseline of anything yet.
+# baseline of it, the model has no baseline of anything yet, or the score itself has
+# just become the baseline.
 NO_RULE = "none"
 FIRST = "first"
+WRITTEN = "written"
 # What is said of a run, or of a score, without a threshold and without a baseline.
 NO_GATE = "no gate was set"
 
@@ -776,12 +778,17 @@ class GateResult:
     @property
     def is_empty(self) -> bool:
         """Whether there was nothing to hold the score against."""
-        return self.rule in (NO_RULE, FIRST)
+        return self.rule in (NO_RULE, FIRST, WRITTEN)
 
     @property
     def finding(self) -> str:
-        """The outcome in reports, "not set" if there was nothing to hold against."""
-        return "not set" if self.is_empty and self.outcome == "passed" else self.outcome
+        """The outcome in reports, "not set" if there was nothing to hold against.
+
+        "written" if the score has become the baseline.
+        """
+        if not self.is_empty or self.outcome != "passed":
+            return self.outcome
+        return "written" if self.rule == WRITTEN else "not set"
 
     @property
     def counts(self) -> bool:

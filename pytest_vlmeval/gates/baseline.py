@@ -37,6 +37,7 @@ from pytest_vlmeval.gates.message import (
 from pytest_vlmeval.records import (
     FIRST,
     NO_RULE,
+    WRITTEN,
     GateOutcome,
     GateResult,
     Interval,
@@ -226,10 +227,11 @@ class BaselineGate:
 
     def updated(self) -> GateResult:
         """Return what a score is that has just become the baseline."""
-        return self._result(
+        result = self._result(
             "passed",
             f"{self.score.dataset}: this score is now the baseline {self.own}.",
         )
+        return replace(result, rule=WRITTEN)
 
     def _refused(self, differences: Sequence[str]) -> GateResult:
         lines = "\n".join(f"  {each}" for each in differences)

@@ -6,6 +6,7 @@ say what became of it. Nothing here lets base64 data into an error's text.
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -214,6 +215,14 @@ _AS_IF_WHOLE: tuple[Ending, ...] = ("complete", "unknown")
 _BASE64 = re.compile(
     r"data:[\w.+/-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{120,}"
 )
+# A proxy's page in place of an error; it names itself in its title, or its first line.
+_HTML = re.compile(r"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_UNSEEN = re.compile(
+    r"<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL
+)
+TITLE_LIMIT = 80  # characters of it
+PAGE_LIMIT = 4_000  # characters of a page in which it is looked for
 # Neither UTF-8 has halves of characters, nor a database null.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
@@ -454,11 +463,13 @@ class ReplyReader:
     def words(self, body: bytes) -> str:
         """Return an error body's own words in one line, "" if there are none.
 
-        Reads OpenAI's `error.message`, swift's bare `message`, FastAPI's `detail`,
-        else the text as it is. At most `WORDS_LIMIT` characters, without the
-        secret and base64 data.
+        Reads OpenAI's `error.message`, swift's bare `message`, FastAPI's `detail`, of
+        a proxy's HTML page the title, else the text as it is. At most `WORDS_LIMIT`
+        characters, without the secret and base64 data.
         """
         text = body.decode("utf-8", errors="replace")
+        if _HTML.match(text):
+            return self._clean(_name_page(text))
         try:
             value = json.loads(text)
             words = _words(value) if isinstance(value, dict) else text
@@ -572,6 +583,17 @@ def _count(usage: Mapping[str, object], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         return 0
     return value if 0 <= value <= COUNT_LIMIT else 0
+
+
+def _name_page(text: str) -> str:
+    """Name an HTML page by its title, or by how its text begins."""
+    text = text[:PAGE_LIMIT]
+    title = _TITLE.search(text)
+    shown = html.unescape(title[1] if title else _UNSEEN.sub(" ", text))
+    shown = " ".join(shown.split())
+    if len(shown) > TITLE_LIMIT:
+        shown = shown[: TITLE_LIMIT - 3] + "..."
+    return f"HTML page {shown!r}" if shown else "HTML page without a text"
 
 
 def _words(body: Mapping[str, object]) -> str:

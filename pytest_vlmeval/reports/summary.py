@@ -325,8 +325,7 @@ class Conclusion:
 
     `state` is "failed" if a test of the run fails for one of the reasons given here,
     else "passed" if gates were set, and "ungated" if none was. `gates` describes the
-    gates, `failing` are those that fail the run; `passed` counts gates, and `empty`
-    those with nothing to hold a score against. `wrong` counts the wrong answers that
+    gates, `failing` are those that fail the run. `wrong` counts the wrong answers that
     fail their tests, the other numbers count samples, and `unscored` names datasets
     whose scoring failed.
     """
@@ -334,8 +333,6 @@ class Conclusion:
     state: Literal["failed", "passed", "ungated"]
     gates: str
     failing: tuple[GateResult, ...]
-    passed: int
-    empty: int
     unusable: int
     undecided: int
     missing: int
@@ -371,8 +368,6 @@ def conclude(report: RunReport, found: Total) -> Conclusion:
         state=state,
         gates=", ".join(words) if is_set else NO_GATE,
         failing=failing,
-        passed=outcomes["passed"],
-        empty=sum(not (gate.counts or gate.is_note) for gate in every),
         unusable=unusable,
         undecided=undecided,
         missing=missing,

@@ -15,6 +15,7 @@ from pytest_vlmeval.records import (
     FIRST,
     NO_GATE,
     USABLE,
+    WRITTEN,
     AnswerState,
     GateResult,
     Origins,
@@ -216,9 +217,14 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
     counted = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
     if not is_set:
         counted = f"{NO_GATE}; {counted}" if counted else NO_GATE
+    written = sum(result.rule == WRITTEN for result in results)
+    if written:
+        counted += f"; {written} baseline{'s' if written > 1 else ''} written"
     for gate in ("threshold", "baseline") if is_set else ():
         without = {
-            each.dataset for each in results if each.gate == gate and each.is_empty
+            each.dataset
+            for each in results
+            if each.gate == gate and each.finding == "not set"
         }
         if without:
             counted += f"; without a {gate}: {name_some(sorted(without))}"

@@ -25,7 +25,12 @@ from _pytest.nodes import Node
 from pytest_vlmeval.datasets.unscored import explain_left_out, explain_refusal
 from pytest_vlmeval.errors import VlmEvalError, find_nearest, log_error
 from pytest_vlmeval.settings import NO_MODEL
-from pytest_vlmeval.settings.option import OTHERS, dataset_name, is_table
+from pytest_vlmeval.settings.option import (
+    OTHERS,
+    dataset_name,
+    is_table,
+    list_datasets,
+)
 from pytest_vlmeval.suite import (
     Benchmark,
     Parameter,
@@ -175,9 +180,28 @@ def _last_failed_ids(function: pytest.Function) -> set[str] | None:
     return _ids_among(function, failed)
 
 
-def explain_no_match(expression: str, datasets: Sequence[str]) -> str:
-    """Explain that `-k` selects none of the tests over these datasets."""
-    words = re.findall(r"[\w.-]+", expression)
+def explain_no_match(
+    keyword: str, mark: str, asked: Sequence[str], datasets: Sequence[str]
+) -> str:
+    """Explain that `-k` and `-m` select none of the tests over these datasets.
+
+    Of the two what was not given is "". `asked` is what --vlm-data names, if anything.
+    """
+    options = {"-k": keyword, "-m": mark}
+    given = [f"{name} {shlex.quote(text)}" for name, text in options.items() if text]
+    select = "selects" if len(given) == 1 else "select"
+    if asked:
+        data = f"--vlm-data={shlex.quote(list_datasets(asked))}"
+        return (
+            f"{' and '.join(given)} {select} no test of {data}. A test runs only if "
+            "each of these options selects it: leave one out."
+        )
+    if mark:
+        return (
+            f"{' and '.join(given)} {select} no test. `pytest --markers` lists what "
+            "-m selects by."
+        )
+    words = re.findall(r"[\w.-]+", keyword)
     near = [
         name
         for word in words
@@ -187,9 +211,8 @@ def explain_no_match(expression: str, datasets: Sequence[str]) -> str:
         for name in find_nearest(word, datasets)
     ]
     question = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-    given = shlex.quote(expression)
     return (
-        f"-k {given} matches no test.{question} It selects by the names of datasets, "
+        f"{given[0]} matches no test.{question} It selects by the names of datasets, "
         "which `pytest --vlm-list` lists, and of tests: test_sample, test_score and "
         "test_no_regression."
     )

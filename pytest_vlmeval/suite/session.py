@@ -246,6 +246,9 @@ def begin_run(session: pytest.Session) -> None:
             and get_settings(config).judges
         ):
             get_run(config).judges.check()
+        dropped = drop_placeholders(session.items)
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
         if not any(map(suite.parameter_of, session.items)):
             _note_no_match(session)
             return
@@ -255,9 +258,6 @@ def begin_run(session: pytest.Session) -> None:
                 "--continue-on-collection-errors runs those that were collected"
             )
             return
-        dropped = drop_placeholders(session.items)
-        if dropped:
-            config.hook.pytest_deselected(items=dropped)
         run = get_run(config)
         run.check_names()
         if asks and run.settings.mode != "infer":
@@ -277,16 +277,19 @@ def begin_run(session: pytest.Session) -> None:
 
 
 def _note_no_match(session: pytest.Session) -> None:
-    """Report that `-k` selects nothing where there are tests over datasets."""
-    config, expression = session.config, session.config.option.keyword
+    """Report that `-k` or `-m` selects nothing where there are tests over datasets."""
+    config = session.config
+    keyword, mark = config.option.keyword, config.option.markexpr
     if (
-        expression
+        (keyword or mark)
         and not session.items
         and FORECAST_KEY in config.stash
         and _share(config).number == 0
     ):
-        declared = get_run(config).choice.declared
-        config.stash[SCREEN_KEY].announce(explain_no_match(expression, declared))
+        run = get_run(config)
+        config.stash[SCREEN_KEY].announce(
+            explain_no_match(keyword, mark, run.settings.data, run.choice.declared)
+        )
 
 
 def _ends_before_tests(session: pytest.Session) -> bool:

@@ -208,7 +208,7 @@ def test_unusual_replies(
         ),
         (
             {"fault": "not_json"},
-            "what is not JSON: <html><body>It works!</body></html>",
+            "what is not JSON: HTML page 'It works!'",
         ),
     ],
 )

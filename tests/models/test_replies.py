@@ -717,3 +717,37 @@ def test_memory_of_replies_without_an_end(
     assert len(errors) == 3
     assert "more than 32 MB" in errors[0]
     assert int(grown_mb) < 150
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            b'<!DOCTYPE HTML>\n<html lang="en">\n<head><title>Error response</title>\n'
+            b"</head><body><h1>Error response</h1><p>Error code: 404</p></body>",
+            "HTML page 'Error response'",
+        ),
+        (
+            b"<html>\r\n<head><title>502 Bad Gateway</title></head><body>nginx</body>",
+            "HTML page '502 Bad Gateway'",
+        ),
+        (b"<html><title>\n a &amp;\n b </title>", "HTML page 'a & b'"),
+        (
+            b"<HTML><head></head><body><!-- x -->No <b>such</b> page",
+            "HTML page 'No such page'",
+        ),
+        (b"<html><body>" + b"word " * 100, f"HTML page '{('word ' * 16)[:77]}...'"),
+        (b"<html></html>", "HTML page without a text"),
+        (b"<htmlx> is no page", "<htmlx> is no page"),
+        (b"see <html>", "see <html>"),
+    ],
+)
+def test_a_page_is_named(body: bytes, words: str) -> None:
+    assert READER.words(body) == words
+
+
+@pytest.mark.parametrize("piece", ["<script>", "<!--", "<", "<title>", "<head "])
+def test_a_page_without_ends_takes_no_time(piece: str) -> None:
+    started = time.process_time()
+    READER.words(b"<html>" + piece.encode() * 100_000)
+    assert time.process_time() - started < 1

@@ -195,8 +195,7 @@ LISTS: list[tuple[dict[str, object], str]] = [
     ({"status": 400, "message": ""}, "answered 400"),
     (
         {"fault": "not_json"},
-        "answered with what is not a list of models: "
-        "<html><body>It works!</body></html>",
+        "answered with what is not a list of models: HTML page 'It works!'",
     ),
     (
         {"body": {"object": "list", "data": None}},
@@ -314,9 +313,9 @@ def test_a_refusal_of_the_small_request_alone_stops_nothing(
         (
             {"fault": "not_json"},
             "{url}/models answered with what is not a list of models: "
-            "<html><body>It works!</body></html>, and a request for 'tiny-vlm' has no "
+            "HTML page 'It works!', and a request for 'tiny-vlm' has no "
             "answer: {url} answered 200 with what is not JSON: "
-            "<html><body>It works!</body></html>. Is this the base URL of an "
+            "HTML page 'It works!'. Is this the base URL of an "
             "OpenAI-compatible API? Such URLs mostly end in /v1. Give it with "
             "--vlm-api-base.",
         ),

@@ -448,7 +448,7 @@ def test_from_the_verdict_to_a_lost_sample(
     expect(title).to_have_text(f"Artificial-{ODD}")
     page.keyboard.press("Escape")
     page.goto(f"{failed.as_uri()}#view=overview")
-    folded = page.get_by_text("1 gate passed", exact=True)
+    folded = page.get_by_text("Other gates: 1 passed", exact=True)
     expect(page.locator("#gate-1")).to_be_hidden()
     folded.click()
     expect(page.locator("#gate-1")).to_be_visible()

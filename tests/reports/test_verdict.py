@@ -134,9 +134,11 @@ def test_the_page_begins_with_what_failed() -> None:
     cards = after[after.index('<ul class="gates">') :]
     assert cards.index("pill failed") < cards.index("pill passed")
     # Without any that failed, gates stand below the scores.
-    none = replace(PASSED, rule="none")
-    passed = render_html(report(gates=(PASSED, none)), max_mb=1)
-    folded = "<summary>1 gate passed, 1 had nothing to hold a score against</summary>"
+    none, written = (replace(PASSED, rule=rule) for rule in ("none", "written"))
+    passed = render_html(report(gates=(PASSED, none, written)), max_mb=1)
+    folded = "<summary>Gates: 1 not set, 1 passed, 1 written</summary>"
+    assert '<span class="pill written">written</span>' in passed
+    assert '<span class="pill not-set">not set</span>' in passed
     assert passed.index('class="scores') < passed.index(folded)
     ungated = render_html(report(), max_mb=1)
     assert '<div class="card verdict ungated"' in ungated

@@ -513,6 +513,38 @@ def test_a_keyword_that_matches_nothing(
     project.ask(server.url, "-k", meant, *workers).assert_outcomes(passed=4, xfailed=2)
 
 
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one", "xdist"])
+def test_options_that_together_select_nothing(
+    project: Project, server: ServerProcess, workers: Sequence[str]
+) -> None:
+    project.write_math(4)
+    server.control(default="B")
+    data = "--vlm-data=MathVision_MINI"
+    for options, line in (
+        (
+            ["-k", "MMStar", data],
+            f"-k MMStar selects no test of {data}. A test runs only if each of these "
+            "options selects it: leave one out.",
+        ),
+        (
+            ["-k", "MathVision_MINI", "-m", "core", data],
+            f"-k MathVision_MINI and -m core select no test of {data}. A test runs "
+            "only if each of these options selects it: leave one out.",
+        ),
+        (
+            ["-k", "", "-m", "core"],
+            "-m core selects no test. `pytest --markers` lists what -m selects by.",
+        ),
+    ):
+        result = project.ask(server.url, *options, *workers)
+        assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+        assert result.outlines.count(f"vlmeval: {line}") == 1
+    assert not server.requests()
+    # What it says.
+    assert "@pytest.mark.core" in project.run("--markers").stdout.str()
+    project.ask(server.url, data, *workers).assert_outcomes(passed=3, xfailed=2)
+
+
 def test_a_variable_that_is_misspelt(
     project: Project, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -338,6 +338,7 @@ def test_the_first_score_passes_without_a_baseline(
     # As the line says; the baseline counts from then on.
     updated = gated.ask(server.url, "--snapshot-update")
     updated.assert_outcomes(passed=COUNT + 2)
+    updated.stdout.fnmatch_lines(["gates: no gate was set; 1 baseline written"])
     assert baseline_of(gated).exists()
     result = gated.ask(server.url)
     result.assert_outcomes(passed=COUNT + 2)
