@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.suite import Benchmark
 
 if TYPE_CHECKING:
     from pytest_vlmeval.evaluation import Results, evaluate
+    from pytest_vlmeval.records import Answer, Sample, Verdict
 
-__all__ = ["Benchmark", "Results", "evaluate"]
+__all__ = ["Answer", "Benchmark", "Results", "Sample", "Verdict", "evaluate"]
+
+# What is loaded when it is asked for: a notebook's parts cost half a second.
+_LATE = {
+    "Answer": "records",
+    "Results": "evaluation",
+    "Sample": "records",
+    "Verdict": "records",
+    "evaluate": "evaluation",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Load what a notebook asks for when it does: it costs half a second."""
-    if name == "evaluate":
-        from pytest_vlmeval.evaluation import evaluate
-
-        return evaluate
-    if name == "Results":
-        from pytest_vlmeval.evaluation import Results
-
-        return Results
+    """Load what is not needed to collect tests."""
+    if name in _LATE:
+        return getattr(import_module(f"pytest_vlmeval.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

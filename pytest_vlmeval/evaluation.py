@@ -15,11 +15,13 @@ from pytest_vlmeval.datasets.own import write_frame
 from pytest_vlmeval.datasets.unscored import explain_refusal
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean, printable
 from pytest_vlmeval.run import Run
+from pytest_vlmeval.run.own_scoring import make_scoring
 from pytest_vlmeval.run.plan import Need
 from pytest_vlmeval.run.queue import ProcessShare
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import is_table
 from pytest_vlmeval.settings.sources import call_sources
+from pytest_vlmeval.suite import Benchmark, scoring_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.reports.export import Cell
     from pytest_vlmeval.reports.gallery import Gallery
     from pytest_vlmeval.reports.record import RunReport
+    from pytest_vlmeval.run.own_scoring import OwnScoring
     from pytest_vlmeval.settings import Settings
 
 
@@ -282,6 +285,7 @@ def evaluate(
     model: str | None = None,
     datasets: Datasets = (),
     *,
+    score: Callable[..., object] | type[Benchmark] | None = None,
     progress: Callable[[str], object] | None = None,
     **options: object,
 ) -> Results:
@@ -291,8 +295,10 @@ def evaluate(
     DataFrames with the columns of such tables. `options` are those of pytest without
     `--vlm-` and with `_` for `-`: `evaluate("m", ["MMStar"], api_base="http://...",
     limit=20)`. `config` may be a task as a dict too, in the shape of EvalScope's.
-    `progress` is told, line by line, what takes long; by default it goes to stderr. May
-    be called where an event loop runs, as in a notebook, which it blocks.
+    `score` scores the datasets in the place of ms-vlmeval: a function of a `Sample` and
+    its `Answer`, as `Benchmark.score`, or a `Benchmark` that has one. `progress` is
+    told, line by line, what takes long; by default it goes to stderr. May be called
+    where an event loop runs, as in a notebook, which it blocks.
 
     A session of pytest with the same options is the same run: what one of them asked,
     the other one finds in the store. Raises `VlmEvalError` for what the user can fix.
@@ -300,7 +306,7 @@ def evaluate(
     announce = _to_stderr if progress is None else progress
     with ThreadPoolExecutor(1, thread_name_prefix="vlm-evaluate") as thread:
         call = _Call(announce)
-        future = thread.submit(call.run, model, datasets, options)
+        future = thread.submit(call.run, model, datasets, options, score)
         del options
         try:
             return future.result()
@@ -334,7 +340,11 @@ class _Call:
             self._run.abandon("evaluate() was interrupted; answers are kept.")
 
     def run(
-        self, model: str | None, datasets: Datasets, options: Mapping[str, object]
+        self,
+        model: str | None,
+        datasets: Datasets,
+        options: Mapping[str, object],
+        score: object,
     ) -> Results:
         """Evaluate; the thread ends with the run closed."""
         here = Path.cwd()
@@ -355,6 +365,7 @@ class _Call:
                 "belongs to the command line. Leave mode out: stored answers are not "
                 "asked again."
             )
+        own = _read_scoring(score)
         settings = replace(settings, data=_names(datasets, settings, here))
         for remark in settings.remarks:
             self._tell(remark)
@@ -366,7 +377,7 @@ class _Call:
             announce=self._tell,
         )
         try:
-            names = _take(run, settings.data)
+            names = _take(run, settings.data, own)
             whole = Need(whole=True, indexes=frozenset())
             run.begin(dict.fromkeys(names, whole))
             unscored = {name: why for name in names if (why := _finish(run, name))}
@@ -470,7 +481,27 @@ def _names(datasets: Datasets, settings: Settings, here: Path) -> tuple[str, ...
     return names or settings.data
 
 
-def _take(run: Run, given: Sequence[str]) -> list[str]:
+def _read_scoring(score: object) -> OwnScoring | None:
+    """Return what a call scores by; `VlmEvalError` for what is no scoring."""
+    if score is None:
+        return None
+    if isinstance(score, type) and issubclass(score, Benchmark):
+        own = scoring_of(score)
+        if own is None:
+            raise VlmEvalError(
+                f"score={score.__name__} defines no score. Add "
+                "def score(self, sample, answer), or leave it out."
+            )
+        return own
+    if not callable(score):
+        raise VlmEvalError(
+            f"score is a {type(score).__name__}. It takes a function of a sample and "
+            "an answer, or a Benchmark class that has one."
+        )
+    return make_scoring("", score)
+
+
+def _take(run: Run, given: Sequence[str], own: OwnScoring | None) -> list[str]:
     """Return the names of prepared datasets; `VlmEvalError` where one cannot be had."""
     names: dict[str, None] = {}
     for each in given:
@@ -480,6 +511,9 @@ def _take(run: Run, given: Sequence[str]) -> list[str]:
             names.update(dict.fromkeys(run.library.find(each).members or [each]))
     run.library.check_own()
     run.library.check_classes(run.settings.classes)
+    if own is not None:
+        for name in names:
+            run.scorings.declare(name, own.name, lambda: own)
     infer = run.settings.mode == "infer"
     _refuse({} if infer else {name: run.foresee_unscored(name) for name in names})
     for name in names:

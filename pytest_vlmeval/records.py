@@ -44,7 +44,8 @@ class Sample:
     `index` is the dataset's own, as text. `prompt` has one turn, or several that are
     asked one after the other, each with the replies to those before. `group` joins
     samples that are judged together. `error` says why the row cannot be asked (an
-    unreadable image).
+    unreadable image). `row` has the cells of the table's row by column, without its
+    images, where a `score` of the user's own reads the sample; else it is empty.
     """
 
     dataset: str
@@ -54,6 +55,7 @@ class Sample:
     category: str | None = None
     group: str | None = None
     error: str | None = None
+    row: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_prompt(text: str) -> tuple[Turn, ...]:
@@ -78,6 +80,8 @@ Setting = str | int | float | bool
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
 Scoring = Literal["published", "vlmevalkit", "corrected"]
+# What scored a dataset: ms-vlmeval in one of its ways, or a function of the user's own.
+ScoringMethod = Scoring | Literal["own"]
 # The scoring `vlmevalkit` is VLMEvalKit's at this commit, and made of ms-vlmeval's.
 VLMEVALKIT_COMMIT = "e8e78f05f3080fe28154f2130321f17951c3be94"
 VLMEVALKIT_BASE = "0.0.20"
@@ -101,6 +105,8 @@ NO_REPLY = "Failed to obtain answer via API."
 # The reason of a verdict on a sample that has no usable answer.
 NO_ANSWER = "no usable answer"
 VerdictState = Literal["matched", "judged", "judge_failed", "judge_unclear"]
+# States of verdicts without a value, for which the same answer may get one later.
+UNDECIDED: tuple[VerdictState, ...] = ("judge_failed", "judge_unclear")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,14 +424,15 @@ class Score:
     them were right. `modified` repeats that the dataset's file is not the published
     one. `scorer` is the fingerprint of the code that scored, `judge` what read the
     answers that it could not match. `scoring` is the method where it differs from
-    ms-vlmeval's: "vlmevalkit", or "corrected" where a defect of the published scores
-    was fixed; `notes` say what else makes the numbers differ from those. Where each
-    sample is asked several times `value`, `best` and `metrics` are means over the
-    repeats, whose values `repeats` has in order; only what every time was answered is
-    `answered`. `differing` counts the published verdicts that corrected scoring does
-    not give, `sound` is what is left without those that rest on a defect, None where
-    none does. `unread` counts the answers in which no rule found an option.
-    `data_version` names the file where several are published.
+    ms-vlmeval's: "vlmevalkit", "corrected" where a defect of the published scores
+    was fixed, or "own" for a function of the user's own; `notes` say what else makes
+    the numbers differ from those. Where each sample is asked several times `value`,
+    `best` and `metrics` are means over the repeats, whose values `repeats` has in
+    order; only what every time was answered is `answered`. `differing` counts the
+    published verdicts that corrected scoring does not give, `sound` is what is left
+    without those that rest on a defect, None where none does. `unread` counts the
+    answers in which no rule found an option. `data_version` names the file where
+    several are published.
     """
 
     dataset: str
@@ -441,7 +448,7 @@ class Score:
     scorer: str
     judge: str
     scale: float = 100
-    scoring: Scoring = "published"
+    scoring: ScoringMethod = "published"
     notes: tuple[str, ...] = ()
     repeats: tuple[float, ...] = ()
     differing: int = 0
@@ -473,7 +480,9 @@ class PlanEntry:
 
     `judges` are the names of those that read its answers, none for exact matching.
     `checksum` is the MD5 of its file, `version` names it as `PreparedDataset` does.
-    `unscored` says why there is no score whatever is answered, "" for most.
+    `unscored` says why there is no score whatever is answered, "" for most. `scorer` is
+    the label of the user's own scoring (`TestMine.score` and a digest), "" where
+    ms-vlmeval scores.
     """
 
     dataset: str
@@ -484,13 +493,19 @@ class PlanEntry:
     unscored: str = ""
     checksum: str = ""
     version: str = ""
+    scorer: str = ""
 
     @property
     def judge(self) -> str:
-        """What names the score that counts: the judge, or the majority of several."""
+        """What names the score that counts: the judge, or the majority of several.
+
+        Without a judge, the function of the user's own, or `exact_matching`.
+        """
         if len(self.judges) > 1:
             return f"majority of {', '.join(self.judges)}"
-        return self.judges[0] if self.judges else "exact_matching"
+        if self.judges:
+            return self.judges[0]
+        return self.scorer.partition(" ")[0] or "exact_matching"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

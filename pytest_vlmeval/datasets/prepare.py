@@ -26,7 +26,7 @@ from pytest_vlmeval.sandbox.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.datasets.hub import DatasetFiles
@@ -106,6 +106,24 @@ def read_samples_of(folder: Path, name: str) -> list[Sample]:
         Sample(dataset=name, **row | {"prompt": read_prompt(row["prompt"])})
         for row in rows
     ]
+
+
+def read_whole_samples(
+    prepared: PreparedDataset, indexes: Collection[str]
+) -> Iterator[Sample]:
+    """Yield the samples of these indexes in the dataset's order, each with its row."""
+    texts = read_texts(prepared.folder / FILE)
+    places = {index: place for place, index in enumerate(texts["index"])}
+    for values in read_samples_rows(prepared.folder, COLUMNS):
+        cells = dict(zip(COLUMNS, values, strict=True))
+        if (index := cells["index"]) not in indexes:
+            continue
+        place = places.get(index)
+        row = {} if place is None else {name: it[place] for name, it in texts.items()}
+        prompt = read_prompt(cells["prompt"])
+        yield Sample(
+            dataset=prepared.info.name, **cells | {"prompt": prompt, "row": row}
+        )
 
 
 def read_references(folder: Path) -> Iterator[tuple[str, str | None]]:

@@ -322,6 +322,10 @@ def make_baseline(
 
 
 def _scoring(score: Score, package_version: str) -> Mapping[str, str]:
+    if score.scoring == "own":
+        # Its label, which names the code.
+        label = score.scorer.removesuffix(f":{score.judge}")
+        return {"method": "own", "judge": score.judge, "scorer": label}
     found = {
         "method": score.scoring,
         "judge": score.judge,

@@ -385,9 +385,11 @@ class EarlyThreshold:
             return RULES[self.thresholds[0].rule].why_whole
         rows = self.library.rows(self.entry.dataset)
         grouped = any(row.group is not None for row in rows)
-        if info.kind not in ("multiple_choice", "vqa") or (
-            grouped and not shares_verdicts(info)
-        ):
+        is_share = info.kind in ("multiple_choice", "vqa") and (
+            not grouped or shares_verdicts(info)
+        )
+        # Of a user's own scoring `decide` finds out whether it is.
+        if not is_share and not self.entry.scorer:
             return "its score is not the share of right answers"
         if not look_sizes(self.library, self.entry):
             return f"it has {FIRST_LOOK} samples or fewer"

@@ -114,6 +114,9 @@ def make_units(
 
     `shown` has what each of the rows shows: the numbers of images and videos.
     """
+    if score.scoring == "own":
+        # ms-vlmeval's rules for its classes do not apply: each sample has a verdict.
+        info = replace(info, class_name="", rules="", kind="other")
     verdicts = {verdict.index: verdict for verdict in score.verdicts}
     if all(verdict.value is None for verdict in verdicts.values()):
         return None

@@ -149,7 +149,7 @@ def list_runs(store: Store) -> str:
         commit = sessions[0].start.revision if sessions else ""
         # Of each dataset what scored it last: sessions are the newest first.
         scorers = {
-            entry.dataset: each.plan.scorer
+            entry.dataset: entry.scorer or each.plan.scorer
             for each in reversed(sessions)
             for entry in each.plan.entries
         }

@@ -12,6 +12,7 @@ from pytest_vlmeval.datasets.unscored import NO_REFERENCES, foresee, why_no_adap
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.models.server import Servers
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
+from pytest_vlmeval.run.own_scoring import OwnScoring, Scorings
 from pytest_vlmeval.run.plan import Choice, Need, plan_entry
 from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import is_table
@@ -51,6 +52,7 @@ class Run:
     ) -> None:
         self.settings = settings
         self.choice = Choice(settings.data, lambda: self.library, settings.data_root)
+        self.scorings = Scorings(self._bundled_scoring)
         self._rows: dict[str, Sequence[IndexRow]] = {}
         self._with_references: dict[str, bool] = {}
         self._session_id = session_id
@@ -79,6 +81,8 @@ class Run:
 
     def why_unscored(self, dataset: str) -> str | None:
         """Explain why a prepared dataset cannot be scored; None if it can."""
+        if self.scorings.of(dataset) is not None:
+            return None
         why = why_no_adapter(self.library.prepared(dataset).info)
         if why is None and not self.has_references(dataset):
             return NO_REFERENCES
@@ -89,6 +93,8 @@ class Run:
 
         None also for one that cannot be had: preparing it says why.
         """
+        if self.scorings.of(dataset) is not None:
+            return None
         try:
             return foresee(self.library.find(dataset))
         except VlmEvalError:
@@ -109,7 +115,13 @@ class Run:
 
     def is_scored_as_a_whole(self, dataset: str) -> bool:
         """Return whether there are no verdicts on a dataset's samples: captions."""
+        if self.scorings.of(dataset) is not None:
+            return False
         return self.library.prepared(dataset).info.kind == "caption"
+
+    def _bundled_scoring(self, dataset: str) -> OwnScoring | None:
+        """Return what the package that adds a dataset scores it by; None for others."""
+        return None
 
     def check_names(self) -> None:
         """Raise `VlmEvalError` for a bad name in `--vlm-data`, or one of two files."""
@@ -176,6 +188,11 @@ class Run:
             share=self._share,
             servers=self._servers,
             announce=self._announce,
+            own={
+                name: own
+                for name in needed
+                if (own := self.scorings.of(name)) is not None
+            },
         )
         only_asks = self.settings.mode == "infer"
         scored = [
@@ -204,7 +221,10 @@ class Run:
     def _entry(self, dataset: str, need: Need) -> PlanEntry:
         prepared, rows = self.library.prepared(dataset), self.rows(dataset)
         unscored = self.why_unscored(dataset) or ""
-        return plan_entry(self.settings, prepared, rows, need, unscored=unscored)
+        own = self.scorings.of(dataset)
+        return plan_entry(
+            self.settings, prepared, rows, need, unscored=unscored, own=own
+        )
 
     def abandon(self, reason: str) -> None:
         """Tell who waits for an answer that none will come, and why."""

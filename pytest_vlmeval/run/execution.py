@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.models.check import Capability, Needs
     from pytest_vlmeval.models.pool import Endpoint
     from pytest_vlmeval.models.server import Servers
+    from pytest_vlmeval.run.own_scoring import OwnScoring
     from pytest_vlmeval.run.queue import ProcessShare
     from pytest_vlmeval.sandbox.calls import Submission
     from pytest_vlmeval.settings import Settings
@@ -76,8 +77,9 @@ def find_needs(queue: Queue, library: Library) -> Needs:
 class Execution:
     """Asks and scores what one session needs of a run.
 
-    Raises `VlmEvalError` where the store cannot be opened, or has no run of the name
-    that this one is to be compared with.
+    `own` has the scoring of datasets that functions of the user's own score. Raises
+    `VlmEvalError` where the store cannot be opened, or has no run of the name that this
+    one is to be compared with.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Execution:
         share: ProcessShare,
         servers: Servers,
         announce: Callable[[str], None],
+        own: Mapping[str, OwnScoring],
     ) -> None:
         self.settings = settings
         self.library = library
@@ -117,7 +120,7 @@ class Execution:
             asked_in=(plan.run_id, session_id),
         )
         self._heartbeat = Heartbeat(store, owner, self.divide)
-        self._scorer = Scorer(settings, library, board, self._judges)
+        self._scorer = Scorer(settings, library, board, self._judges, own)
         self.early = EarlyStops(settings, library, board, self._scorer)
 
     def _open_run(
@@ -176,7 +179,9 @@ class Execution:
         self.divide()
         # One is enough: others start one where they are the first to score.
         if self.settings.mode == "all" and self._share.number == 0:
-            for name in self._entries:
+            for name, entry in self._entries.items():
+                if entry.scorer:
+                    continue
                 # Up when the last answer arrives. The score that needs it reports that
                 # it cannot be had.
                 with suppress(VlmEvalError):

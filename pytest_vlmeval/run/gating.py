@@ -355,7 +355,9 @@ class Gatekeeper:
         self._thresholds.check(self._model, self._library.names())
         for name in self._needed:
             entry = self._entries[name]
-            known = self._store.metric_names(entry.fingerprint, len(entry.indexes))
+            known = self._store.metric_names(
+                entry.fingerprint, len(entry.indexes), entry.scorer
+            )
             for each in self.thresholds(name) if known else ():
                 self._check_metric(each, known)
 

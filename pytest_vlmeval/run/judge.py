@@ -20,7 +20,7 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -291,30 +291,21 @@ def read_reply(form: type[Form], text: str) -> Form:
         ) from None
 
 
-class JudgePanel:
-    """The fixture `vlm_judge`: asks the run's judge, or all of several.
+class AskedJudge(Protocol):
+    """A judge as far as questions in a form need it."""
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[JudgeReply]:
+        """Return a reply for each question."""
+
+
+class JudgeQuestions:
+    """Questions of a test, or of a user's own scoring, to a judge, or to several.
 
     Of several judges that decided the majority counts, on a scale the middle one.
-    Replies are kept in the store, and the same question is not asked twice.
     """
 
-    def __init__(self, judges: Mapping[str, Judge]) -> None:
-        self._judges = judges
-
-    def check(self) -> None:
-        """Raise `VlmEvalError` if one of the judges cannot be asked."""
-        for judge in self._judges.values():
-            judge.check()
-
-    def halt(self) -> None:
-        """Ask nothing more, as the session ends; from any thread."""
-        for judge in self._judges.values():
-            judge.halt()
-
-    def close(self) -> None:
-        """Close the connections of all judges."""
-        for judge in self._judges.values():
-            judge.close()
+    def __init__(self, judges: Mapping[str, AskedJudge]) -> None:
+        self._asked = judges
 
     def choice(
         self, question: str, answer: str, options: Sequence[str]
@@ -376,7 +367,7 @@ class JudgePanel:
         )
         each = {
             name: _judgement(judge.ask([question])[0], form, convert)
-            for name, judge in self._judges.items()
+            for name, judge in self._asked.items()
         }
         if len(each) == 1:
             return next(iter(each.values()))
@@ -391,6 +382,32 @@ class JudgePanel:
             exchanges=tuple(n for said in each.values() for n in said.exchanges),
             each=each,
         )
+
+
+class JudgePanel(JudgeQuestions):
+    """The fixture `vlm_judge`: asks the run's judge, or all of several.
+
+    Replies are kept in the store, and the same question is not asked twice.
+    """
+
+    def __init__(self, judges: Mapping[str, Judge]) -> None:
+        super().__init__(judges)
+        self._judges = judges
+
+    def check(self) -> None:
+        """Raise `VlmEvalError` if one of the judges cannot be asked."""
+        for judge in self._judges.values():
+            judge.check()
+
+    def halt(self) -> None:
+        """Ask nothing more, as the session ends; from any thread."""
+        for judge in self._judges.values():
+            judge.halt()
+
+    def close(self) -> None:
+        """Close the connections of all judges."""
+        for judge in self._judges.values():
+            judge.close()
 
 
 def _form(name: str, kind: object, description: str) -> type[Form]:

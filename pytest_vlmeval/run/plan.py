@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.models.client import Request
     from pytest_vlmeval.records import PreparedDataset, Setting
+    from pytest_vlmeval.run.own_scoring import OwnScoring
     from pytest_vlmeval.run.store.runs import StoredRun
     from pytest_vlmeval.settings import Settings
 
@@ -185,6 +186,7 @@ def plan_entry(
     need: Need,
     *,
     unscored: str = "",
+    own: OwnScoring | None = None,
 ) -> PlanEntry:
     """Return what a session asks of a dataset, groups whole.
 
@@ -193,6 +195,7 @@ def plan_entry(
     groups = {row.group for row in rows if row.index in need.indexes and row.group}
     if settings.gates.stop_early and need.whole:
         rows = shuffle(rows, settings.seed)
+    asks_judges = prepared.info.judge != "unused" if own is None else own.wants_judge
     indexes = tuple(
         row.index
         for row in rows
@@ -203,10 +206,9 @@ def plan_entry(
         fingerprint=prepared.fingerprint,
         modified=prepared.modified,
         indexes=indexes,
-        judges=tuple(
-            judge.label for judge in settings.judges if prepared.info.judge != "unused"
-        ),
+        judges=tuple(judge.label for judge in settings.judges if asks_judges),
         unscored=unscored,
+        scorer="" if own is None else own.label,
         checksum=prepared.checksum,
         version=prepared.version,
     )

@@ -11,12 +11,13 @@ import urllib.parse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from pytest_vlmeval.errors import VlmEvalError, log_error
+from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError, log_error
 from pytest_vlmeval.models.open import backend_of
 from pytest_vlmeval.records import (
     NO_ANSWER,
+    UNDECIDED,
     Plan,
     PlanEntry,
     Score,
@@ -25,6 +26,7 @@ from pytest_vlmeval.records import (
     is_right,
 )
 from pytest_vlmeval.run.judge import ask_majority, choose_by_majority, unite
+from pytest_vlmeval.run.own_scorer import OwnScorer
 from pytest_vlmeval.sandbox.calls import Submission, score_in_sandbox, submit_in_sandbox
 from pytest_vlmeval.sandbox.environment import HeldFolder
 from pytest_vlmeval.sandbox.process import SandboxFault
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
     from pytest_vlmeval.records import Answer, JudgeReply, Scoring
     from pytest_vlmeval.run.judge import Judge
+    from pytest_vlmeval.run.own_scoring import OwnScoring
     from pytest_vlmeval.run.queue import Board
     from pytest_vlmeval.run.store.asking import StoredAnswer
     from pytest_vlmeval.settings import Settings
@@ -174,22 +177,43 @@ def find_scores_by_judge(board: Board, entry: PlanEntry) -> tuple[Score, ...]:
 
 def name_score(plan: Plan, entry: PlanEntry, stored: Stored, judge: str) -> str:
     """Name a score by all it is made of: which answers, scored by what."""
-    parts = [plan.run_id, entry.fingerprint, plan.scorer, judge]
+    scorer = entry.scorer or plan.scorer
+    parts = [plan.run_id, entry.fingerprint, scorer, judge]
     digest = hashlib.sha256(json.dumps(parts).encode())
     for index, each in stored.items():
         digest.update(json.dumps([index, each.seq if each else None]).encode())
     return digest.hexdigest()[:32]
 
 
-UNDECIDED = ("judge_failed", "judge_unclear")
 # Another process's scoring is looked at this often.
 POLL_S = 0.1
 # How often to look whether that process is gone.
 DEAD_S = 2.0
 
 
+class DatasetScorer(Protocol):
+    """Who makes verdicts and a score of a dataset's answers."""
+
+    def score(
+        self,
+        entry: PlanEntry,
+        stored: Stored,
+        usable: Collection[str],
+        name: str,
+        ask: AskJudge | None,
+    ) -> Score:
+        """Score answers, those with the indexes `usable` among them and others.
+
+        `ask` asks the judge that is called `name`, None where there is none. Raises
+        VlmEvalError where there can be no score, SandboxFault.
+        """
+
+
 class Scorer:
-    """Scores what a session selected of each dataset, or reads the stored score."""
+    """Scores what a session selected of each dataset, or reads the stored score.
+
+    `own` has the scoring of the datasets that a function of the user's own scores.
+    """
 
     def __init__(
         self,
@@ -197,15 +221,19 @@ class Scorer:
         library: Library,
         board: Board,
         judges: Mapping[str, Judge],
+        own: Mapping[str, OwnScoring],
     ) -> None:
         self._settings = settings
-        self._library = library
         self._board = board
         self._plan = board.plan
         self._store = board.store
         self._judges = judges
+        self._published = PublishedScorer(settings, library, board.plan.scorer)
+        self._own = {
+            name: OwnScorer(settings, library, each) for name, each in own.items()
+        }
         self._scores: dict[str, Score | VlmEvalError] = {}
-        self._verdicts: dict[str, Mapping[str, Verdict]] = {}
+        self._verdicts: dict[str, Mapping[str, Verdict | VlmEvalError]] = {}
         self._lock = threading.Lock()
 
     def score(self, entry: PlanEntry) -> Score:
@@ -238,11 +266,43 @@ class Scorer:
             self._store.forget_score(name_score(self._plan, entry, stored, name))
 
     def verdict(self, entry: PlanEntry, index: str) -> Verdict:
-        """Return the verdict of one sample of a scored dataset."""
+        """Return the verdict of one sample of a scored dataset.
+
+        If a function of the user's own fails at some samples, the others have verdicts
+        and the dataset no score.
+        """
         if entry.dataset not in self._verdicts:
-            score = self.score(entry)
-            self._verdicts[entry.dataset] = {v.index: v for v in score.verdicts}
-        return self._verdicts[entry.dataset][index]
+            self._verdicts[entry.dataset] = self._verdicts_of(entry)
+        verdict = self._verdicts[entry.dataset][index]
+        if isinstance(verdict, VlmEvalError):
+            raise verdict
+        return verdict
+
+    def _verdicts_of(self, entry: PlanEntry) -> Mapping[str, Verdict | VlmEvalError]:
+        own = self._own.get(entry.dataset)
+        try:
+            return {each.index: each for each in self.score(entry).verdicts}
+        except NeedsJudgeError:
+            raise
+        except VlmEvalError:
+            if own is None:
+                raise
+        ask = self._judges[entry.judges[0]].ask if entry.judges else None
+        repeats = []
+        for repeat in range(self._plan.repeats):
+            stored = {i: self._answer(entry, i, repeat) for i in entry.indexes}
+            repeats.append(own.attempt(entry, stored, entry.judge, ask))
+        found: dict[str, Verdict | VlmEvalError] = {}
+        for index in entry.indexes:
+            each = [attempt[index] for attempt in repeats]
+            failed = [it for it in each if isinstance(it, VlmEvalError)]
+            verdicts = [it for it in each if isinstance(it, Verdict)]
+            if failed:
+                found[index] = failed[0]
+            else:
+                once = len(verdicts) == 1
+                found[index] = verdicts[0] if once else _average_verdict(verdicts)
+        return found
 
     def _score(self, entry: PlanEntry) -> Score:
         return average(
@@ -341,6 +401,27 @@ class Scorer:
             raise VlmEvalError(
                 f"{entry.dataset} has no score: none of its samples was answered."
             )
+        scorer: DatasetScorer = self._own.get(entry.dataset) or self._published
+        return scorer.score(entry, stored, usable, name, ask)
+
+
+class PublishedScorer:
+    """Scores as ms-vlmeval does, in the sandbox; `fingerprint` names what does that."""
+
+    def __init__(self, settings: Settings, library: Library, fingerprint: str) -> None:
+        self._settings = settings
+        self._library = library
+        self._fingerprint = fingerprint
+
+    def score(
+        self,
+        entry: PlanEntry,
+        stored: Stored,
+        usable: Collection[str],
+        name: str,
+        ask: AskJudge | None,
+    ) -> Score:
+        """Score the answers by ms-vlmeval's class of the dataset."""
         prepared = self._library.prepared(entry.dataset)
         own = prepared.info.family == "own"
         # There are no published numbers that a user's own table must agree with.
@@ -354,7 +435,9 @@ class Scorer:
             scoring=scoring,
             deadline_s=self._settings.score_timeout_s,
         )
-        counted = usable if scoring == "corrected" else usable | _find_empty(stored)
+        counted = {*usable}
+        if scoring != "corrected":
+            counted |= _find_empty(stored)
         verdicts = tuple(
             each if each.index in usable else _without_answer(each, counted)
             for each in scored.verdicts
@@ -371,7 +454,7 @@ class Scorer:
             undecided=sum(each.state in UNDECIDED for each in verdicts),
             modified=entry.modified,
             data_version=entry.version,
-            scorer=f"{self._plan.scorer}:{name}",
+            scorer=f"{self._fingerprint}:{name}",
             judge=name,
             scale=scored.scale,
             scoring=scored.scoring,

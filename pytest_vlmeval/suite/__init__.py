@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.datasets.unscored import Unscored
+    from pytest_vlmeval.run.own_scoring import OwnScoring
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.suite.views import SampleView, ScoreView
 
@@ -51,10 +52,18 @@ class Benchmark:
     A dataset that cannot be scored ends the session before anything is asked, unless
     `--vlm-mode=infer`. With `unscored = "leave out"` it is left out, with a line that
     says so, where the command line does not name it.
+
+    A subclass may score its datasets itself: `score(self, sample, answer)`, with a
+    third argument `judge` if it asks one, gets a `Sample` and its usable `Answer`, and
+    returns a number from 0 to 1, a bool, a `Verdict` or what the judge gave.
+    `aggregate(self, verdicts)` may make metrics by name of all verdicts, the main one
+    first; else it is their mean. Changed code scores stored answers anew; `scoring` is
+    a text to change where that does not show in the code.
     """
 
     datasets: ClassVar[Sequence[str]] = ()
     unscored: ClassVar[Unscored] = "refuse"
+    scoring: ClassVar[str] = ""
 
     def test_sample(self, vlm_sample: SampleView) -> None:
         """One item per sample: right, wrong, or without a usable answer."""
@@ -69,6 +78,24 @@ class Benchmark:
     ) -> None:
         """One item per dataset: whether it got worse than its baseline."""
         assert vlm_score == snapshot
+
+
+def scoring_of(benchmark: type[Benchmark]) -> OwnScoring | None:
+    """Return what a benchmark scores its datasets by; None where it defines no score.
+
+    Raises `VlmEvalError` for functions that cannot be called.
+    """
+    from pytest_vlmeval.run.own_scoring import make_scoring
+
+    made = benchmark()
+    score = getattr(made, "score", None)
+    aggregate = getattr(made, "aggregate", None)
+    if score is None and aggregate is None:
+        return None
+    # Classes that inherit a score share it, and so have its name.
+    owners = (each.__name__ for each in benchmark.__mro__ if "score" in vars(each))
+    owner = next(owners, benchmark.__name__)
+    return make_scoring(owner, score, aggregate, revision=benchmark.scoring)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +41,7 @@ from pytest_vlmeval.suite import (
     UnselectedParameter,
     dataset_of,
     parameter_of,
+    scoring_of,
 )
 
 if TYPE_CHECKING:
@@ -344,6 +346,7 @@ class Forecast:
             if not may_select(function, dataset_name(dataset)):
                 continue
             name, why = run.take(dataset), None
+            _declare_scoring(run, name, metafunc.cls)
             if may_leave_out(config, metafunc.cls, name, run):
                 why = run.foresee_unscored(name)
             if why is None:
@@ -451,12 +454,20 @@ class Forecast:
         if left_out:
             announce(explain_left_out(left_out))
         try:
+            run.scorings.check()
             plan = plan_session(run, self.names)
         except VlmEvalError as error:
             self.refusal = str(error)
         else:
             if plan.downloads:
                 announce(plan.summary())
+
+
+def _declare_scoring(run: Run, dataset: str, benchmark: type | None) -> None:
+    """Note by what a benchmark scores a dataset; a test of another class takes that."""
+    if benchmark is not None and issubclass(benchmark, Benchmark):
+        make = partial(scoring_of, benchmark)
+        run.scorings.declare(dataset, benchmark.__name__, make)
 
 
 def _expand(run: Run, dataset: str, fixture: str) -> Sequence[Parameter]:

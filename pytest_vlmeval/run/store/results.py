@@ -116,10 +116,13 @@ class Results(Database):
                     sa.delete(verdicts).where(verdicts.c.score_id == score_id)
                 )
 
-    def metric_names(self, fingerprint: str, samples: int) -> tuple[str, ...]:
+    def metric_names(
+        self, fingerprint: str, samples: int, own: str = ""
+    ) -> tuple[str, ...]:
         """Return the metrics of the newest score of a dataset, none if it has none.
 
-        Of fewer than `samples` there may be fewer metrics, so such are passed over.
+        Of fewer than `samples` there may be fewer metrics, so such are passed over. The
+        score is ms-vlmeval's, or that of a user's `own` scoring, by its label.
         """
         query = (
             sa.select(scores.c.score)
@@ -128,7 +131,11 @@ class Results(Database):
             .order_by(scores.c.created_at.desc())
         )
         whole = (
-            row.score for row in self._read(query) if row.score["samples"] >= samples
+            row.score
+            for row in self._read(query)
+            if row.score["samples"] >= samples
+            and (row.score["scoring"] == "own") == bool(own)
+            and row.score["scorer"].startswith(own)
         )
         return tuple(next(whole, {"metrics": ()})["metrics"])
 

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Plan, PlanEntry, Score, Scoring, Setting, Start
+from pytest_vlmeval.records import Plan, PlanEntry, Score, ScoringMethod, Setting, Start
 from pytest_vlmeval.run.store.database import Database
 from pytest_vlmeval.run.store.schema import (
     answers,
@@ -62,7 +62,7 @@ class PastScore:
     scale: float
     samples: int
     judge: str
-    scoring: Scoring
+    scoring: ScoringMethod
     scorer: str
     created_at: float
 
@@ -223,7 +223,11 @@ class Runs(Database):
                     asks=row.asks,
                     entries=tuple(
                         PlanEntry(
-                            **{name: entry[name] for name in _OF_ENTRY - {"judges"}},
+                            **{
+                                name: entry[name]
+                                # What an older version wrote may lack the newest.
+                                for name in (_OF_ENTRY & entry.keys()) - {"judges"}
+                            },
                             judges=tuple(entry["judges"]),
                             indexes=indexes[entry["selection"]],
                         )
