@@ -19,7 +19,7 @@ from pytest_vlmeval.run.own_scoring import make_scoring
 from pytest_vlmeval.run.plan import Need
 from pytest_vlmeval.run.queue import ProcessShare
 from pytest_vlmeval.settings import load_from
-from pytest_vlmeval.settings.option import is_table
+from pytest_vlmeval.settings.option import is_table, table_place
 from pytest_vlmeval.settings.sources import call_sources
 from pytest_vlmeval.suite import Benchmark, scoring_of
 
@@ -469,10 +469,7 @@ def _names(datasets: Datasets, settings: Settings, here: Path) -> tuple[str, ...
                 f"datasets has a {type(each).__name__}. It takes names, paths of "
                 "tables, or a mapping of names to DataFrames: {'mine': frame}."
             )
-    names = tuple(
-        str(here / Path(each).expanduser()) if is_table(str(each)) else str(each)
-        for each in given
-    )
+    names = tuple(table_place(str(each), here) for each in given)
     if not names and not settings.data:
         raise VlmEvalError(
             "evaluate() was given no dataset. Name some: datasets=['MMStar']; "

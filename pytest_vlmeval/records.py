@@ -76,6 +76,32 @@ def _part(
 
 
 Setting = str | int | float | bool
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# What a column of a user's own table may be for, with the further names by which it is
+# known, in lower case.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "index": ("id", "idx"),
+    "messages": ("conversations",),
+    "question": ("query", "prompt", "problem", "instruction"),
+    "answer": (
+        "answers",
+        "label",
+        "target",
+        "solution",
+        "gt_answer",
+        "ground_truth",
+        "response",
+    ),
+    "options": ("choices",),
+    "image": ("images", "img", "picture", "photo"),
+    "image_path": ("file_name", "image_file", "img_path"),
+    "category": (),
+    "split": (),
+    "hint": (),
+    "g_index": (),
+}
+# Answers that are numbers of options, and the number of the first option.
+COUNTED = {"answer_from_0": 0, "answer_from_1": 1}
 
 Kind = Literal["multiple_choice", "yes_no", "vqa", "caption", "conversation", "other"]
 JudgeNeed = Literal["required", "optional", "unused"]
@@ -145,8 +171,11 @@ class DatasetInfo:
     or the hub's repository it comes from, `repository` the one that its videos or
     images come from, if known. `settings` go to the constructor: those that the name
     of a preset stands for, and how its videos are shown. `members` are the datasets of
-    a collection. Only files in its own folders are read, if `confined`. `size_bytes`,
-    `has_references`, `judge`, `homepage` and `licence` are None where not known.
+    a collection. Only files in its own folders are read, if `confined`. A table of the
+    user's own may have further files, `shards`, and `columns` that its names do not
+    tell; its images may be anywhere in `folder`, if that is more than the table's.
+    `size_bytes`, `has_references`, `judge`, `homepage` and `licence` are None where not
+    known.
     """
 
     name: str
@@ -161,6 +190,9 @@ class DatasetInfo:
     checksum: str | None = None
     rules: str = ""
     confined: bool = True
+    shards: tuple[Path, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
     family: str = ""
     source: str = ""
     repository: str = ""

@@ -243,6 +243,19 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "models/local:check_model",
         ),
     },
+    "test_own_formats.py": {
+        "test_the_columns_that_a_message_advises_are_taken": (
+            "datasets/own:_take",
+            "datasets/own:_Reading._missing",
+            "datasets/own:_Reading._faults_of",
+            "sandbox/own_columns:OwnTable._source_of",
+            "sandbox/own_columns:OwnTable._letter",
+        ),
+        "test_a_system_message_goes_where_the_message_says": (
+            "sandbox/own_columns:NO_SYSTEM",
+        ),
+        "test_a_folder_of_images": ("datasets/own:table_in",),
+    },
     "test_own_table.py": {
         "test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so": (
             "datasets/own:INSIDE_ONLY",
@@ -372,6 +385,7 @@ FOLLOWED = [
 ]
 # These name what was given, or what an option did, and advise nothing.
 GIVEN = (
+    "sandbox/own_columns:OwnTable._find_sources",
     "suite/session:name_command",
     "datasets/catalog:_files_like",
     "datasets/download:_bring",

@@ -29,6 +29,7 @@ from pytest_vlmeval.datasets.download import (
 )
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.records import DatasetInfo, DataVersion
+from pytest_vlmeval.sandbox.own_formats import FORMATS
 from pytest_vlmeval.settings.option import (
     can_be_name,
     dataset_name,
@@ -122,6 +123,8 @@ def read_address(text: str) -> Address:
 FORMAT = 7
 PROBE_S = 60.0
 MOST_FILES = 3
+# Of the names of tables; the first is ms-vlmeval's.
+SUFFIXES = tuple(f"{suffix}{packed}" for suffix in FORMATS for packed in ("", ".gz"))
 # By what ms-vlmeval's types of a dataset have in them.
 KINDS: dict[str, Kind] = {
     "MCQ": "multiple_choice",
@@ -189,14 +192,21 @@ def demo_datasets() -> dict[str, DatasetInfo]:
 
 
 def find_table(name: str, data_root: Path) -> Path | None:
-    """Return the table of this name among the datasets' files; None without one."""
+    """Return the table of this name among the datasets' files; None without one.
+
+    Raises VlmEvalError if there are several.
+    """
     if not can_be_name(name):
         return None
-    for suffix in (".tsv", ".tsv.gz"):
-        path = data_root / f"{name}{suffix}"
-        if path.exists():
-            return path
-    return None
+    named = (data_root / f"{name}{suffix}" for suffix in SUFFIXES)
+    found = [path for path in named if path.exists()]
+    if len(found) > 1:
+        files = ", ".join(path.name for path in found)
+        raise VlmEvalError(
+            f"{data_root} has several tables of the name {name}: {files}. Remove the "
+            "others, or name one by its path."
+        )
+    return found[0] if found else None
 
 
 def unknown_dataset(
@@ -217,7 +227,8 @@ def unknown_dataset(
     return VlmEvalError(
         f"Unknown dataset: {name!r}.{hint} Accepted are the {len(catalog)} names of "
         f"the installed ms-vlmeval and {', '.join(extra)}, with their upper and lower "
-        f"case, and NAME for a table NAME.tsv in {data_root}."
+        f"case, and NAME for a table NAME.tsv, .csv, .jsonl, .json or .parquet in "
+        f"{data_root}."
     )
 
 
@@ -232,10 +243,13 @@ def _files_like(name: str, data_root: Path, folder: Path) -> list[str]:
                 parts = re.split(r"[,\s]+", known)
                 in_parts = len(parts) > 1 and name in parts
                 alike = in_parts or _spelling(known) == _spelling(name)
-                if not is_table(path.name) or not alike:
+                is_folder = path.is_dir() and place != data_root
+                if not alike or not (is_table(path.name) or is_folder):
                     continue
-                if not path.name.lower().endswith((".tsv", ".tsv.gz")):
-                    how = "which is no TSV: write it as one"
+                if is_folder:
+                    how = f"which --vlm-data={shlex.quote(f'{path.name}/')} takes"
+                elif not path.name.lower().endswith(SUFFIXES):
+                    how = "which is no table that is read: write it as a CSV"
                 elif place == data_root:
                     how = f"which is the dataset {known!r}"
                     given = list_datasets([known])

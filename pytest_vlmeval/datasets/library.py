@@ -87,8 +87,8 @@ class Library:
         self._index: dict[str, Sequence[IndexRow]] = {}
         self._prompts: dict[str, Prompts] = {}
         self._shown: dict[str, Sequence[frozenset[int]]] = {}
-        self._own: dict[str, Path] = {}
-        self._clash: tuple[Path, Path] | None = None
+        self._own: dict[str, str] = {}
+        self._clash: tuple[str, str] | None = None
         self._described: dict[str, DatasetInfo | VlmEvalError] = {}
         self._lock = threading.Lock()
         # By add-ons, of which most datasets need none.
@@ -206,25 +206,25 @@ class Library:
             return found
         path = find_table(name, self._settings.data_root)
         if path is not None:
-            self._own[name] = path
+            self._own[name] = str(path)
             return self.find(name)
         raise unknown_dataset(name, self.catalog, bundled, self._settings.data_root)
 
-    def add_own(self, path: Path) -> str:
-        """Take a file of the user's own; return its dataset's name."""
-        name = dataset_name(str(path))
-        first = self._own.setdefault(name, path)
-        if first != path:
-            self._clash = (first, path)
+    def add_own(self, place: str) -> str:
+        """Take a table of the user's own, by its place; return its dataset's name."""
+        name = dataset_name(place)
+        first = self._own.setdefault(name, place)
+        if first != place:
+            self._clash = (first, place)
         return name
 
     def check_own(self) -> None:
-        """Raise `VlmEvalError` where two files have one name."""
+        """Raise `VlmEvalError` where two tables have one name."""
         if self._clash is not None:
             first, second = self._clash
             raise VlmEvalError(
                 f"{first} and {second} would both be the dataset "
-                f"{dataset_name(str(first))}. Rename "
+                f"{dataset_name(first)}. Rename "
                 "one of them, or evaluate them in two runs."
             )
 
@@ -239,14 +239,14 @@ class Library:
                 )
 
     def _describe_own(self, name: str) -> DatasetInfo:
-        path = self._own[name]
+        place = self._own[name]
         if name in demo_datasets() or name in self.catalog:
             raise VlmEvalError(
-                f"{path}: {name} is the name of a dataset that ms-vlmeval knows. If it "
-                f"is that one, put the file into {self._settings.data_root} and name "
-                "it without its folder and suffix; otherwise rename the file."
+                f"{place}: {name} is the name of a dataset that ms-vlmeval knows. If "
+                f"it is that one, put the file into {self._settings.data_root} and "
+                "name it without its folder and suffix; otherwise rename the file."
             )
-        return describe_own(path, self._access)
+        return describe_own(place, self._access, self._settings.columns)
 
     def prepared(self, name: str) -> PreparedDataset:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import csv
-import difflib
-import gzip
 import hashlib
 import io
 import json
 import re
 import shlex
-import string
-import zlib
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,21 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_vlmeval.datasets.catalog import OWN_CLASSES
 from pytest_vlmeval.datasets.download import digest, md5_of_file, remember
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError, did_you_mean
-from pytest_vlmeval.records import DatasetInfo
+from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS, DatasetInfo
+from pytest_vlmeval.sandbox.own_columns import OwnTable, read_list, shown
 from pytest_vlmeval.sandbox.own_files import (
-    GZIP,
     MOST_IMAGE_BYTES,
     SHORTEST_IMAGE,
     UnfitFileError,
     check_regular,
-    open_regular,
-    read_cells,
 )
+from pytest_vlmeval.sandbox.own_formats import ACCEPTED, FORMATS, format_of, is_titled
 from pytest_vlmeval.sandbox.rows import HALVES, NO_CHARACTER
 from pytest_vlmeval.settings.option import (
     NOT_IN_NAMES,
     can_be_name,
     dataset_name,
+    is_repository,
     list_datasets,
 )
 
@@ -46,54 +41,28 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.records import Kind
+    from pytest_vlmeval.sandbox.own_columns import Row
 
 SHOWN_FAULTS = 5
 # More are not looked for.
 MOST_FAULTS = 1_000
-SHOWN_TEXT = 60
-OPTIONS = set(string.ascii_uppercase)
-# A table with a column of such a name does not count as one without images.
+# A table with a column of nearly such a name does not count as one without images.
 LIKE_IMAGES = ("image", "image_path", "images", "img", "picture", "photo")
-LAYOUT = (
-    "It needs tabs between the columns, UTF-8, and a first line with their names: "
-    "question, answer, image or image_path, and A, B, ... for options."
-)
 ANSWERLESS = (
     " Leave its cells empty, and give --vlm-mode=infer, to collect answers without a "
     "score."
 )
 WHOLE = re.compile("0|[1-9][0-9]*")
-# What a file begins with that is something else.
-MAGIC = {
-    b"PK\x03\x04": "an Excel or ZIP file",
-    b"\xd0\xcf\x11\xe0": "an Excel file",
-    b"PAR1": "a Parquet file",
-    b"\xff\xfe": "in UTF-16",
-    b"\xfe\xff": "in UTF-16",
-}
-_TEXTS = "dtype=str, keep_default_na=False"
-# How pandas reads each of them, but for what may be no table.
-READERS = {
-    "an Excel or ZIP file": f"read_excel({{}}, {_TEXTS})",
-    "an Excel file": f"read_excel({{}}, {_TEXTS})",
-    "a Parquet file": "read_parquet({})",
-    "in UTF-16": f'read_csv({{}}, sep="\\t", encoding="utf-16", {_TEXTS})',
-    "JSON": "read_json({}, dtype=False)",
-    "JSON, an object a line": "read_json({}, dtype=False, lines=True)",
-    "a CSV file, with commas or semicolons": (
-        f'read_csv({{}}, sep=None, engine="python", {_TEXTS})'
-    ),
-}
 
 
 class TableFacts(NamedTuple):
     """What a table is.
 
-    `images` maps the paths in its column image_path to the first row that has each,
-    counted from 1; it is empty where the column `image` holds the images.
-    `without_image` counts the rows that have neither.
-    `grouped` says that it has a column g_index, `whole_indexes` that every index is a
-    whole number.
+    `images` maps the paths that it names to the first row that has each, as a message
+    names it; it is empty where the table itself holds the images. `without_image`
+    counts the rows that have neither. `grouped` says that it has a column g_index,
+    `whole_indexes` that every index is a whole number. `mapped` describes what was
+    taken from columns of other names, "" for nothing.
     """
 
     kind: Kind
@@ -101,17 +70,18 @@ class TableFacts(NamedTuple):
     has_references: bool
     grouped: bool
     whole_indexes: bool
-    images: Mapping[str, int]
+    images: Mapping[str, str]
     without_image: int = 0
+    mapped: str = ""
 
 
-def read_facts(path: Path) -> TableFacts:
+def read_facts(
+    files: Sequence[Path], columns: Mapping[str, str] | None = None
+) -> TableFacts:
     """Read the whole table, a row at a time; raises VlmEvalError with its faults."""
-    _check_beginning(path)
-    rows = _read_rows(path)
-    reading = _Reading(path, next(rows, []))
-    for number, row in enumerate(rows, start=1):
-        reading.add(number, row)
+    reading = _Reading(OwnTable(files, columns or {}))
+    for row in reading.table.rows():
+        reading.add(row)
     return reading.finish()
 
 
@@ -121,264 +91,184 @@ def faults_text(path: Path, faults: Sequence[str], rule: str = "") -> str:
     if len(faults) > SHOWN_FAULTS:
         more = len(faults) - SHOWN_FAULTS
         lines.append(f"  and {more}{'' if more < MOST_FAULTS else ' or more'} others")
-    head = f"{path} cannot be used (row 1 is the one below the names):"
+    first = "the one below the names" if is_titled(path) else "the first"
+    head = f"{path} cannot be used (row 1 is {first}):"
     return "\n".join(filter(None, [head, *lines, rule]))
 
 
-def _check_beginning(path: Path) -> None:
-    with open_regular(path) as file:
-        line = file.read(8)
-        if line.startswith(GZIP):
-            file.seek(0)
-            try:
-                line = gzip.GzipFile(fileobj=file).readline(65_536)
-            except (OSError, EOFError, zlib.error) as error:
-                raise _damaged(path, error) from None
-        else:
-            line += file.readline(65_536)
-    found = next((what for magic, what in MAGIC.items() if line.startswith(magic)), "")
-    if not line.strip():
-        found = "empty"
-    elif not found and b"\t" not in line:
-        if line.lstrip().startswith(b"["):
-            found = "JSON"
-        elif line.lstrip().startswith(b"{"):
-            whole = line.rstrip().endswith(b"}")
-            found = "JSON, an object a line" if whole else "JSON"
-        elif b"," in line or b";" in line:
-            found = "a CSV file, with commas or semicolons"
-        else:
-            found = "without a tab in its first line"
-    if found:
-        raise VlmEvalError(
-            f"{path} is not a TSV: it is {found}. {LAYOUT}{_conversion(path, found)}"
-        )
-
-
-def _conversion(path: Path, what: str) -> str:
-    """Return the command that makes a TSV of a file, "" for what may be no table."""
-    if what not in READERS:
-        return ""
-    target = path.with_suffix(".tsv")
-    if target == path:
-        target = path.with_name(f"{path.stem}-tabs.tsv")
-    # Double quotes are plain in what a shell quotes.
-    source, place = (
-        json.dumps(str(each), ensure_ascii=False) for each in (path, target)
-    )
-    read = READERS[what].format(source)
-    code = f'import pandas; pandas.{read}.to_csv({place}, sep="\\t", index=False)'
-    return f" To make one of it:\n\n    python -c {shlex.quote(code)}\n"
-
-
-def _damaged(path: Path, error: Exception) -> VlmEvalError:
-    return VlmEvalError(
-        f"{path} cannot be unpacked ({error}): it is not a whole gzip file. Pack the "
-        "table again, or name the TSV itself."
-    )
-
-
-def _read_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the lines that are not blank, split as pandas does."""
-    count = 0
-    try:
-        for row in read_cells(path):
-            yield row
-            count += 1
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(path, error) from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        # Text is decoded in blocks, so the row is not exactly known.
-        raise VlmEvalError(
-            f"{path} is not a TSV: after {count} lines it cannot be read ({error}). "
-            f"{LAYOUT}"
-        ) from None
+def _take(target: str, name: str) -> str:
+    """Return the option that takes a column for something, as a shell takes it."""
+    return f"--vlm-columns={shlex.quote(list_datasets([f'{target}={name}']))}"
 
 
 class _Reading:
     """Looks at one row after the other, then says what the table is."""
 
-    def __init__(self, path: Path, header: list[str]) -> None:
-        self._path = path
-        self._header = header
-        self._options = [name for name in header if name in OPTIONS]
+    def __init__(self, table: OwnTable) -> None:
+        self.table = table
+        self._options: set[str] = set()
         self._faults: list[str] = []
         self._rows = 0
-        self._without_answer: list[int] = []
+        self._without_options: list[Row] = []
+        self._without_answer: list[Row] = []
         self._answers_yes_no = True
         self._whole_indexes = True
-        self._images: dict[str, int] = {}
+        self._images: dict[str, str] = {}
         self._without_image = 0
-        self._indexes: set[str] = set()
+        self._indexes: dict[str, Row] = {}
         # Of rows with images of their own.
         self._showing: set[str] = set()
         # Rows that take their image from another row, which may come later.
-        self._borrowed: dict[int, str] = {}
-        self._groups: dict[int, str] = {}
+        self._borrowed: list[tuple[Row, str]] = []
+        self._groups: list[tuple[Row, str]] = []
         self._check_header()
 
     def _check_header(self) -> None:
-        names = self._header
-        twice = sorted({name for name in names if names.count(name) > 1 and name})
-        if twice:
-            raise self._error(f"has more than one column {twice[0]}")
-        for name in ("question", "answer"):
-            if name not in names:
-                near = self._nearest(name)
-                hint = f"; is it {near!r}? Rename that" if near else ""
-                text = f"has no column {name}{hint}"
-                if name == "answer":
-                    raise AnswerlessError(str(self._error(text, ANSWERLESS)))
-                raise self._error(text)
-        like = [near for name in LIKE_IMAGES if (near := self._nearest(name))]
-        if like and not {"image", "image_path"} & set(names):
-            raise self._error(
-                "has neither a column image (base64) nor image_path; is one of them "
-                f"{like[0]!r}? Rename that"
+        table = self.table
+        has = {*table.sources, *(name for name in table.names if name in LETTERS)}
+        if not has & {"question", "messages"}:
+            raise self._missing("question")
+        if not has & {"answer", "messages", *COUNTED}:
+            raise AnswerlessError(str(self._missing("answer", ANSWERLESS)))
+        like = [near for name in LIKE_IMAGES if (near := table.nearest(name))]
+        if like and not has & {"image", "image_path", "messages"}:
+            raise table.error(
+                "has neither a column image nor image_path; is one of them "
+                f"{like[0]!r}? {_take('image', like[0])} takes it"
             )
-        small = {"a", "b"} <= set(names)
-        if len(self._options) == 1 or (small and not self._options):
-            given = self._options[0] if self._options else "a, b"
-            raise self._error(
+        letters = [name for name in LETTERS if name in has]
+        small = {"a", "b"} <= set(table.names)
+        if len(letters) == 1 or (small and not letters and "options" not in has):
+            given = letters[0] if letters else "a, b"
+            raise table.error(
                 f"has options in {given}: they are read from the columns A, B and so "
                 "on, at least two"
             )
 
-    def _nearest(self, name: str) -> str | None:
-        by_small = {each.strip().lower(): each for each in self._header}
-        near = difflib.get_close_matches(name, by_small, n=1, cutoff=0.7)
-        return by_small[near[0]] if near else None
+    def _missing(self, target: str, note: str = "") -> VlmEvalError:
+        near = self.table.nearest(target)
+        hint = f"; is it {near!r}? {_take(target, near)} takes it" if near else ""
+        known = f"{', '.join([target, *COLUMNS[target][:-1]])} or {COLUMNS[target][-1]}"
+        return self.table.error(
+            f"has no column {target}{hint}",
+            f" Its name is {known}; --vlm-columns={target}=NAME takes any other.{note}",
+        )
 
-    def _error(self, text: str, note: str = "") -> VlmEvalError:
-        columns = ", ".join(self._header)
-        return VlmEvalError(f"{self._path} {text}. It has the columns {columns}.{note}")
-
-    def add(self, number: int, cells: list[str]) -> None:
+    def add(self, row: Row) -> None:
         """Check a row."""
-        self._rows = number
+        self._rows = row.number
         if len(self._faults) > MOST_FAULTS:
             return
-        if len(cells) != len(self._header):
-            self._faults.append(
-                f"row {number}: has {len(cells)} cells, the line of names "
-                f"{len(self._header)}; a quote that is not closed swallows what follows"
-            )
-            return
-        row = dict(zip(self._header, cells, strict=True))
-        for fault in self._faults_of(number, row):
-            self._faults.append(f"row {number}: {fault}")
+        faults = [row.fault] if row.fault else self._faults_of(row)
+        for fault in faults:
+            self._faults.append(f"{row.place}: {fault}")
 
-    def _faults_of(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
+    def _faults_of(self, row: Row) -> Iterator[str]:
+        # What is remembered of it is its place, not its images.
+        cells, row = row.cells, row._replace(cells={})
         for name in ("index", "question"):
-            if not row.get(name, "-"):
+            if not cells.get(name, "-"):
                 yield f"its {name} is empty"
-        yield from self._look_at_answer(number, row)
-        yield from self._look_at_image(number, row)
-        index = row.get("index", str(number))
-        self._indexes.add(index)
-        if len(row.get("image", "")) >= SHORTEST_IMAGE:
+        yield from self._look_at_answer(row, cells)
+        self._look_at_image(row, cells)
+        index = cells.get("index", str(row.number))
+        first = self._indexes.setdefault(index, row)
+        if first is not row and index:
+            yield (
+                f"its index {shown(index)} is that of {first.place} too; each row "
+                "needs one of its own. --vlm-columns=index= numbers the rows instead"
+            )
+        if len(cells.get("image", "")) >= SHORTEST_IMAGE:
             self._showing.add(index)
         self._whole_indexes &= WHOLE.fullmatch(index) is not None
-        if "g_index" in row:
-            self._groups[number] = row["g_index"]
+        if "g_index" in cells:
+            self._groups.append((row, cells["g_index"]))
 
-    def _look_at_answer(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
-        answer = row["answer"]
-        given = [name for name in self._options if row[name]]
-        if self._options and not given:
-            yield "all its options are empty"
-        elif not answer:
-            self._without_answer.append(number)
-        elif self._options and answer.strip().upper() not in given:
+    def _look_at_answer(self, row: Row, cells: Mapping[str, str]) -> Iterator[str]:
+        answer = cells.get("answer", "")
+        letters = [name for name in cells if name in LETTERS]
+        given = [name for name in letters if cells[name]]
+        self._options.update(letters)
+        if not given:
+            self._without_options.append(row)
+        if letters and not given:
+            return
+        if not answer:
+            self._without_answer.append(row)
+        elif letters and answer.strip().upper() not in given:
             yield (
-                f"the answer {_shown(answer)} is not the letter of one of its options "
-                f"({', '.join(given)})"
+                f"the answer {shown(answer)} is not the letter of one of its options "
+                f"({', '.join(given)}), nor its text"
             )
-        elif not self._options and _read_list(answer) == []:
+        elif not letters and read_list(answer) == []:
             yield (
-                f"the answer {_shown(answer)} is a list, but not one of texts; write "
+                f"the answer {shown(answer)} is a list, but not one of texts; write "
                 "each in quotes"
             )
         self._answers_yes_no &= answer.strip().lower() in ("yes", "no", "")
 
-    def _look_at_image(self, number: int, row: Mapping[str, str]) -> Iterator[str]:
-        if cell := row.get("image"):
-            if cell.startswith("data:"):
-                yield "its image is a data URL; leave only what follows 'base64,'"
-            elif len(cell) < SHORTEST_IMAGE and not cell.startswith("["):
-                self._borrowed[number] = cell
+    def _look_at_image(self, row: Row, cells: Mapping[str, str]) -> None:
+        if cell := cells.get("image"):
+            if len(cell) < SHORTEST_IMAGE and not cell.startswith("["):
+                self._borrowed.append((row, cell))
             return
-        cell = row.get("image_path", "")
-        paths = _read_list(cell) or []
+        paths = read_list(cells.get("image_path", "")) or []
         if not paths:
             self._without_image += 1
-        if not paths and cell not in ("", "[]"):
-            yield f"its image_path {_shown(cell)} is neither a path nor a list of paths"
         for path in paths:
-            self._images.setdefault(path, number)
+            self._images.setdefault(path, row.place)
 
     def finish(self) -> TableFacts:
         """Describe what the table is; raises VlmEvalError with all faults."""
+        table = self.table
         if not self._rows:
-            raise VlmEvalError(f"{self._path} has no rows below the line of names.")
+            below = " below the line of names" if is_titled(table.path) else ""
+            raise VlmEvalError(f"{table.path} has no rows{below}.")
+        if self._options:
+            self._faults += [
+                f"{row.place}: all its options are empty"
+                for row in self._without_options
+            ]
         has_references = len(self._without_answer) < self._rows
         if has_references:
             self._faults += [
-                f"row {number}: its answer is empty" for number in self._without_answer
+                f"{row.place}: its answer is empty" for row in self._without_answer
             ]
-        for number, index in self._borrowed.items():
+        for row, index in self._borrowed:
             if index not in self._showing:
                 self._faults.append(
-                    f"row {number}: its image {_shown(index)} is neither base64 nor "
-                    "the index of a row with an image; paths belong in a column "
-                    "image_path"
+                    f"{row.place}: its image {shown(index)} is neither base64, nor a "
+                    "path that ends as an image's, nor the index of a row with an image"
                 )
-        for number, index in self._groups.items():
+        for row, index in self._groups:
             if index not in self._indexes:
                 self._faults.append(
-                    f"row {number}: its g_index {_shown(index)} is no row's index"
+                    f"{row.place}: its g_index {shown(index)} is no row's index"
                 )
         if self._faults:
-            raise VlmEvalError(faults_text(self._path, self._faults))
+            raise VlmEvalError(faults_text(table.path, self._faults))
         yes_no = self._answers_yes_no and has_references
         return TableFacts(
             kind="multiple_choice" if self._options else "yes_no" if yes_no else "vqa",
             has_images=self._without_image < self._rows,
             has_references=has_references,
-            grouped="g_index" in self._header,
+            grouped="g_index" in table.sources,
             whole_indexes=self._whole_indexes,
             images=self._images,
             without_image=self._without_image,
+            mapped=table.describe(),
         )
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…")
-
-
-def _read_list(cell: str) -> list[str] | None:
-    """Read a text or a list of texts; a list of anything else is an empty one.
-
-    None for what is neither, though it begins and ends like a list.
-    """
-    if not (cell.startswith("[") and cell.endswith("]")):
-        return [cell] if cell else []
-    try:
-        found = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return found if all(isinstance(each, str) and each for each in found) else []
-
-
 # Counts changes in what is checked, so that older results are not read.
-FORMAT = 2
+FORMAT = 3
 SHOWN_FILES = 2
 SHOWN_FOLDERS = 3
 INSIDE_ONLY = (
     "--vlm-data-paths=inside reads no images outside of the table's folder. Move them "
     "there, or leave the option out."
 )
-WHERE_IMAGES = "A path in image_path counts from the table's folder, or is absolute."
+WHERE_IMAGES = "A path of an image counts from the table's folder, or is absolute."
 
 
 # Names that no rule of ms-vlmeval knows, and that no file can have here; but one of
@@ -387,37 +277,57 @@ OWN = "own~"
 CIRCULAR = "own~circular"
 
 
-def describe_own(path: Path, access: FileAccess) -> DatasetInfo:
-    """Return the record of the dataset in `path`, which is read row by row.
+class Found(NamedTuple):
+    """The files of a table, and the folder in which its images may be.
 
-    What was found is kept by the file's checksum, so that only a changed file is read
-    again; in the data root of the `access` tables are known by name. Raises
-    VlmEvalError with the faults and their rows, counted from 1 below the line of names.
+    `source` describes where they come from.
     """
-    cache_dir = access.cache_dir
-    check_exists(path, access.data_root)
-    name = dataset_name(str(path))
+
+    files: Sequence[Path]
+    folder: Path
+    source: str = "own file"
+
+
+def describe_own(
+    place: str, access: FileAccess, columns: Mapping[str, str] | None = None
+) -> DatasetInfo:
+    """Return the record of the dataset in a table, which is read row by row.
+
+    `place` is the path of a file, of a folder with a table in it, or a repository of a
+    hub, and `columns` says which are for what, where their names do not. What was found
+    is kept by the files' checksums, so that only changed ones are read again; in the
+    data root of the `access` tables are known by name. Raises VlmEvalError with the
+    faults and their rows, counted from 1.
+    """
+    cache_dir, columns = access.cache_dir, columns or {}
+    name = dataset_name(place)
     if not can_be_name(name):
         raise VlmEvalError(
-            f"{path}: its name is part of test ids and cannot be {name!r} there. "
+            f"{place}: its name is part of test ids and cannot be {name!r} there. "
             f"Rename the file without {NOT_IN_NAMES}."
         )
+    found = find_files(place, access)
+    table = found.files[0]
     try:
-        checksum = md5_of_file(path, cache_dir)
+        checksum = _checksum(found.files, columns, cache_dir)
     except OSError as error:
         raise VlmEvalError(
-            f"{path} cannot be read: {error.strerror}. Name a .tsv file that can."
+            f"{table} cannot be read: {error.strerror}. Name a file that can."
         ) from None
-    facts = _facts(path, checksum, cache_dir)
+    facts = _facts(found.files, columns, checksum, cache_dir)
     circular = facts.grouped or "circular" in name.lower()
     if circular and not facts.whole_indexes:
         raise VlmEvalError(
-            f"{path}: a table with a column g_index or 'circular' in its name asks "
+            f"{table}: a table with a column g_index or 'circular' in its name asks "
             "each question once per rotation of its options, and so needs whole "
             "numbers in its column index."
         )
-    images = _Images(path, facts.images, access)
-    images.check_places()
+    images = _Images(table, facts.images, found.folder, access)
+    confined = access.own_paths == "inside" or is_repository(place)
+    images.check_places(confined=confined)
+    shown_name = place if is_repository(place) else Path(place).name
+    if facts.mapped:
+        access.announce(f"{shown_name}: {facts.mapped}")
     if facts.without_image and facts.has_images:
         count = facts.without_image
         rows = "1 row has" if count == 1 else f"{count} rows have"
@@ -426,43 +336,107 @@ def describe_own(path: Path, access: FileAccess) -> DatasetInfo:
         name=name,
         kind=facts.kind,
         modality="image" if facts.has_images else "text",
-        path=path,
+        path=table,
+        shards=tuple(found.files[1:]),
+        columns=columns,
+        folder=found.folder,
         rules=CIRCULAR if circular else OWN,
-        confined=access.own_paths == "inside",
+        confined=confined,
         checksum=images.add_to(checksum),
         family="own",
-        source="own file",
+        source=found.source,
         has_references=facts.has_references,
         **OWN_CLASSES[facts.kind]._asdict(),
     )
 
 
-def check_exists(path: Path, data_root: Path) -> None:
-    """Raise VlmEvalError, with what may be meant, if there is no such file.
-
-    A table in `data_root` is known by its name.
-    """
-    if path.is_file():
-        return
+def find_files(place: str, access: FileAccess) -> Found:
+    """Return the files of a table; VlmEvalError if there is none, or more than one."""
+    if is_repository(place):
+        raise VlmEvalError(
+            f"{place} is a repository of a hub. Download its files, and name their "
+            "folder."
+        )
+    path = Path(place)
+    check_exists(place, access.data_root)
     if path.is_dir():
-        raise VlmEvalError(f"{path} is a folder. Name a .tsv file in it.")
+        return Found([table_in(path)], path)
+    return Found([path], path.parent)
+
+
+def table_in(folder: Path) -> Path:
+    """Return the one table in a folder; VlmEvalError if it has none or several.
+
+    One that is called metadata describes the folder's images.
+    """
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    tables = [file for file in files if is_readable(file)]
+    chosen = [file for file in tables if dataset_name(str(file)) == "metadata"]
+    chosen = chosen or tables
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        names = ", ".join(file.name for file in chosen)
+        raise VlmEvalError(
+            f"{folder} has several tables: {names}. Name one of them: "
+            f"--vlm-data={shlex.quote(list_datasets([str(chosen[0])]))}."
+        )
+    below = sorted({file.parent for file in folder.glob("*/*") if is_readable(file)})
+    hint = ""
+    if below:
+        given = shlex.quote(list_datasets([f"{below[0]}/"]))
+        hint = f" There is one in {below[0]}, which --vlm-data={given} takes."
+    raise VlmEvalError(
+        f"{folder} is a folder without a table. Put one beside its images, as "
+        f"metadata.csv with the columns file_name, question and answer ({ACCEPTED})."
+        f"{hint}"
+    )
+
+
+def is_readable(file: Path) -> bool:
+    """Return whether a file is a table by its name."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix in FORMATS
+
+
+def check_exists(place: str, data_root: Path) -> None:
+    """Raise VlmEvalError, with what may be meant, if there is no such table.
+
+    A table in `data_root` is known by its name. A repository is not looked for.
+    """
+    path = Path(place)
+    if is_repository(place) or path.is_file() or path.is_dir():
+        return
     if path.exists():
         raise VlmEvalError(
             f"{path} is not a regular file: a FIFO or a device is not read. Write the "
             "table to a file, and name that."
         )
     name = dataset_name(str(path))
-    beside = [file.name for file in path.parent.glob("*.tsv")]
-    hint = did_you_mean(f"{name}.tsv", beside, most=SHOWN_FILES, cutoff=0.75)
+    beside = [file.name for file in path.parent.glob("*") if is_readable(file)]
+    hint = did_you_mean(path.name, beside, most=SHOWN_FILES, cutoff=0.75)
     if (there := data_root / path.name).is_file():
         given = shlex.quote(list_datasets([name]))
         hint = f" There is {there}, which is the dataset that --vlm-data={given} takes."
     raise VlmEvalError(
-        f"{name}: there is no file {path}. Name a .tsv file that exists.{hint}"
+        f"{name}: there is no file {path}. Name a table that exists ({ACCEPTED}), or a "
+        f"folder with one.{hint}"
     )
 
 
-def _facts(path: Path, checksum: str, cache_dir: Path) -> TableFacts:
+def _checksum(
+    files: Sequence[Path], columns: Mapping[str, str], cache_dir: Path
+) -> str:
+    """Return what tells a table from another: its bytes, and how they are read."""
+    sums = [md5_of_file(file, cache_dir) for file in files]
+    kind = format_of(files[0])
+    if kind == "TSV" and not columns:
+        return sums[0]
+    return digest([*sums, kind, sorted(columns.items())])
+
+
+def _facts(
+    files: Sequence[Path], columns: Mapping[str, str], checksum: str, cache_dir: Path
+) -> TableFacts:
     from filelock import FileLock
 
     memory = cache_dir / "own" / f"{checksum}-{FORMAT}.json"
@@ -473,24 +447,28 @@ def _facts(path: Path, checksum: str, cache_dir: Path) -> TableFacts:
             stack.enter_context(FileLock(memory.with_suffix(".lock")))
         with suppress(OSError, ValueError, TypeError):
             return TableFacts(**json.loads(memory.read_text(encoding="utf-8")))
-        facts = read_facts(path)
+        facts = read_facts(files, columns)
         remember(memory, facts._asdict())
         return facts
 
 
 class _Images(NamedTuple):
-    """The files that a table names, by their paths there, each with its first row."""
+    """The files that a table names, by their paths there, each with its first row.
+
+    `folder` is where those of a table that may read no others are.
+    """
 
     table: Path
-    rows: Mapping[str, int]
+    rows: Mapping[str, str]
+    folder: Path
     access: FileAccess
 
-    def check_places(self) -> None:
+    def check_places(self, *, confined: bool) -> None:
         """Announce folders beside the table's that are read; VlmEvalError if none may.
 
         Where a file lies is where its symlinks lead.
         """
-        own = self.table.parent.resolve()
+        own = self.folder.resolve()
         outside: dict[str, Path] = {}
         for image in self.rows:
             with suppress(OSError, ValueError):  # of which its row is told
@@ -499,9 +477,9 @@ class _Images(NamedTuple):
                     outside[image] = place
         if not outside:
             return
-        if self.access.own_paths == "inside":
+        if confined:
             faults = [
-                f"row {self.rows[image]}: {image}: {place} lies outside of the "
+                f"{self.rows[image]}: {image}: {place} lies outside of the "
                 "table's folder"
                 for image, place in outside.items()
             ]
@@ -549,7 +527,7 @@ class _Images(NamedTuple):
                     missing[image] = reason
         if missing:
             faults = [
-                f"row {row}: {image}: {missing[image]}"
+                f"{row}: {image}: {missing[image]}"
                 for image, row in self.rows.items()
                 if image in missing
             ]

@@ -38,7 +38,7 @@ from pytest_vlmeval.gates.message import (
 )
 from pytest_vlmeval.gates.statistics import Bounds, surely_below
 from pytest_vlmeval.records import GateOutcome, GateResult, Inconclusive, is_failure
-from pytest_vlmeval.settings.option import dataset_name, is_table
+from pytest_vlmeval.settings.option import dataset_name, is_repository, is_table
 
 if TYPE_CHECKING:
     from pytest_vlmeval.gates.measures import Metric
@@ -320,9 +320,11 @@ class Thresholds:
         if dataset_name(name) in known:
             return
         if is_table(name):
-            if (self.path.parent / name).is_file():
+            if is_repository(name) or (self.path.parent / name).exists():
                 return
-            known = [each.name for each in self.path.parent.glob("*.tsv")]
+            known = [
+                each.name for each in self.path.parent.glob("*") if is_table(each.name)
+            ]
         accepted = (
             "a dataset that `pytest --vlm-list` shows, or the path of a table of your "
             f"own from {self.path.parent}"

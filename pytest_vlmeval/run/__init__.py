@@ -132,7 +132,7 @@ class Run:
     def take(self, dataset: str) -> str:
         """Return the name of a dataset that may be given as the path of a table."""
         if is_table(dataset):
-            return self.library.add_own(Path(dataset))
+            return self.library.add_own(dataset)
         return dataset
 
     def rows(self, dataset: str) -> Sequence[IndexRow]:

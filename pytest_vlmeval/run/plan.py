@@ -108,8 +108,8 @@ class Choice:
         found: dict[str, None] = {}
         for asked in self._asked:
             if is_table(asked):
-                check_exists(Path(asked), self._data_root)
-                found[self._library().add_own(Path(asked))] = None
+                check_exists(asked, self._data_root)
+                found[self._library().add_own(asked)] = None
             else:
                 info = self._library().find(asked)
                 found.update(dict.fromkeys(info.members or [asked]))
@@ -155,7 +155,7 @@ class Choice:
                     f"datasets = [{OTHERS!r}], as benchmarks/test_named.py, takes any."
                 )
             if is_table(asked):
-                check_exists(Path(asked), self._data_root)
+                check_exists(asked, self._data_root)
             else:
                 self._library().find(asked)
 

@@ -115,7 +115,8 @@ def prepare_in_sandbox(
         deadline_s = _deadline_s(shelf)
         params["video_url"] = video_url
     else:
-        size = table.stat().st_size if table else 0
+        tables = [table, *info.shards] if table else []
+        size = sum(path.stat().st_size for path in tables)
         size_mb = (size + (_size_of(shelf) if shelf else 0)) / 2**20
         deadline_s = PREPARE_BASE_S + PREPARE_S_PER_MB * size_mb
         params["tsv"] = str(table.absolute()) if table else None
@@ -273,4 +274,7 @@ def _plain(info: DatasetInfo) -> dict[str, Any]:
         "confined": info.confined,
         "url": info.url or "",
         "settings": dict(info.settings),
+        "shards": [str(path.absolute()) for path in info.shards],
+        "columns": dict(info.columns),
+        "folder": str(info.folder.absolute()) if info.folder else "",
     }

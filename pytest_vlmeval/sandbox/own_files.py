@@ -7,8 +7,6 @@ between two looks it may become something else. So is where it lies.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
 import os
 import stat
@@ -19,17 +17,16 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.errors import VlmEvalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 OUTSIDE = "it lies outside of the dataset's own folders"
-GZIP = b"\x1f\x8b"
 # No model takes an image as large, and Pillow opens none of as many pixels.
 MOST_IMAGE_BYTES = 2**28
 # ms-vlmeval takes a shorter text for the index of the row that has the image.
 SHORTEST_IMAGE = 65
-# A line with several images in base64 is shorter by far.
-LONGEST_LINE = 2**28
+# Where an image stands in a question that is sent as it is written.
+PLACE = "<image>"
 
 
 class UnfitFileError(OSError):
@@ -112,25 +109,3 @@ def check_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(mode):
         kind = "FIFO" if stat.S_ISFIFO(mode) else "device or a socket"
         raise UnfitFileError(f"it is a {kind}, not a regular file", path)
-
-
-def read_cells(path: Path) -> Iterator[list[str]]:
-    """Yield the lines of a TSV that are not blank, each as its cells; also of a `.gz`.
-
-    Raises csv.Error, UnicodeDecodeError, EOFError or OSError where it is none.
-    """
-    # An image is a cell of any length up to that of its line.
-    csv.field_size_limit(LONGEST_LINE)
-    with open_regular(path) as file:
-        packed = file.read(2) == GZIP
-        file.seek(0)
-        plain = gzip.GzipFile(fileobj=file) if packed else file
-        with io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as text:
-            yield from filter(None, csv.reader(_lines(text), "excel-tab"))
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(LONGEST_LINE):
-        if len(line) == LONGEST_LINE:
-            raise csv.Error(f"a line has more than {LONGEST_LINE:,} characters")
-        yield line

@@ -29,6 +29,7 @@ from pytest_vlmeval.settings.option import (
     ApiKey,
     Backend,
     fields_of,
+    is_repository,
     is_table,
 )
 from pytest_vlmeval.settings.presets import fill_in
@@ -86,7 +87,9 @@ def _make_settings(values: dict[str, Any], sources: Sources) -> Settings:
     paths: dict[str, Any] = {
         # The user's own tables among the names of datasets.
         "data": tuple(
-            str(sources.path("data", name)) if is_table(name) else name
+            str(sources.path("data", name))
+            if is_table(name) and not is_repository(name)
+            else name
             for name in values["data"]
         ),
         "work_dir": (sources.root / values["work-dir"].expanduser()).absolute(),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS
 
 Backend = Literal["auto", "endpoint", "demo", "local"]
 Identity = Literal["always", "given"]
@@ -151,6 +154,8 @@ NOT_IN_NAMES = (
 )
 # A name that ends so is a file's, whatever it then turns out to hold.
 TABLES = set(".tsv .csv .txt .xlsx .xls .json .jsonl .parquet .gz .zip".split())
+# What begins the name of a dataset in a repository of a hub.
+HUBS = {"hf:": "huggingface", "ms:": "modelscope"}
 
 _YES_NO = {"1": True, "true": True, "yes": True, "on": True}
 _YES_NO |= {"0": False, "false": False, "no": False, "off": False}
@@ -259,13 +264,33 @@ def split_words(text: str) -> Iterator[str]:
 
 
 @takes(
-    "dataset names or paths of TSV files, separated by commas, and in quotes where a "
-    "comma or blank is part of them",
+    "dataset names, paths of tables and folders, or hf:OWNER/NAME, separated by "
+    "commas, and in quotes where a comma or blank is part of them",
     "NAMES",
 )
 def parse_datasets(text: str) -> tuple[str, ...]:
     """Read names and paths, separated by commas or blanks, quoted as in a shell."""
     return tuple(name for name in split_words(text) if name)
+
+
+@takes(
+    "what columns are for and their names, as question=prompt,image=img; of "
+    f"{', '.join([*COLUMNS, *COUNTED])} and A, B, ... for options",
+    "COLUMNS",
+)
+def parse_columns(text: str) -> dict[str, str]:
+    """Read which column is for what; one with an empty name is left out."""
+    found: dict[str, str] = {}
+    for word in split_words(text):
+        target, mark, name = word.partition("=")
+        if not mark or target in found or name in filter(None, found.values()):
+            raise ValueError
+        if target not in COLUMNS and target not in COUNTED and target not in LETTERS:
+            raise ValueError
+        found[target] = name
+    if not found or len({"answer", *COUNTED} & set(found)) > 1:
+        raise ValueError
+    return found
 
 
 def list_datasets(names: Iterable[str]) -> str:
@@ -300,16 +325,62 @@ def parse_urls(text: str) -> tuple[str, ...]:
 
 
 def is_table(name: str) -> bool:
-    """Return whether a dataset's name is the path of a file of the user's own."""
+    """Return whether a dataset's name is the place of a table of the user's own.
+
+    That is the path of a file or folder, or a repository of a hub.
+    """
     return "/" in name or "\\" in name or Path(name).suffix.lower() in TABLES
 
 
+def is_repository(name: str) -> bool:
+    """Return whether a dataset's name is a repository of a hub: hf:OWNER/NAME."""
+    return name.startswith(tuple(HUBS)) and is_table(name)
+
+
+class Repository(NamedTuple):
+    """A repository of a hub, as hf:OWNER/NAME@REVISION:SPLIT names it.
+
+    `revision` and `split` are "" where the hub's own default is meant.
+    """
+
+    hub: str
+    name: str
+    revision: str = ""
+    split: str = ""
+
+
+def read_repository(text: str) -> Repository:
+    """Read the name of a repository; ValueError for what is none."""
+    hub, _, rest = text.partition(":")
+    found = re.fullmatch(
+        r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::([\w./-]+))?", rest, re.ASCII
+    )
+    if found is None:
+        raise ValueError(text)
+    return Repository(HUBS[f"{hub}:"], found[1], found[2] or "", found[3] or "")
+
+
+def table_place(name: str, folder: Path) -> str:
+    """Return a dataset's name, one that is a path counted from a folder."""
+    if not is_table(name) or is_repository(name):
+        return name
+    return str(folder / Path(name).expanduser())
+
+
 def dataset_name(name: str) -> str:
-    """Return the name of a dataset that may be named by its file."""
+    """Return the name of a dataset that may be named by its table's place."""
     if not is_table(name):
         return name
-    path = Path(name)
-    return Path(path.stem).stem if path.name.lower().endswith(".tsv.gz") else path.stem
+    if is_repository(name):
+        with suppress(ValueError):
+            found = read_repository(name)
+            parts = [found.name.rpartition("/")[2], *found.split.split("/")]
+            return "-".join(filter(None, parts))
+    file = Path(name).name
+    plain = file[:-3] if file.lower().endswith(".gz") else file
+    if Path(plain).suffix.lower() in TABLES:
+        plain = Path(plain).stem
+    return plain or file
 
 
 def can_be_name(name: str) -> bool:

@@ -325,7 +325,8 @@ BY_KEYWORD: Mapping[str, Option] = {
 PLAIN = str | int | float | Path
 # Keywords that take a mapping, as its text would be long.
 MAPPINGS = {
-    *("model_args", "extra_body", "judge_extra_body", "api_query", "judge_api_query")
+    *("model_args", "extra_body", "judge_extra_body", "api_query", "judge_api_query"),
+    "columns",
 }
 
 
@@ -400,6 +401,8 @@ def _text(keyword: str, value: object) -> str:
     if keyword in MAPPINGS and isinstance(value, Mapping):
         if keyword == "model_args":
             return " ".join(shlex.quote(f"{name}={it!r}") for name, it in value.items())
+        if keyword == "columns":
+            return list_datasets(f"{name}={it}" for name, it in value.items())
         if keyword in ("api_query", "judge_api_query"):
             return urlencode({str(name): str(each) for name, each in value.items()})
         try:

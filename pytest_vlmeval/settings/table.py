@@ -41,6 +41,7 @@ from pytest_vlmeval.settings.option import (
     made_of,
     options_of,
     or_word,
+    parse_columns,
     parse_datasets,
     parse_flag,
     parse_mirror,
@@ -306,10 +307,17 @@ class Settings:
     data: tuple[str, ...] = setting(
         "data",
         parse_datasets,
-        "only these datasets of the selected benchmarks; any other name, or a TSV of "
+        "only these datasets of the selected benchmarks; any other name, or a table of "
         "your own, runs in benchmarks/test_named.py; may be repeated",
         absent=(),
         several=True,
+    )
+    columns: Mapping[str, str] = setting(
+        "columns",
+        parse_columns,
+        "which columns of your own tables are for what, where their names do not tell; "
+        "one with an empty name is left out",
+        absent={},
     )
     limit: int | None = setting(
         "limit", parse_whole(1, "samples"), "only the first N samples of each dataset"

@@ -29,8 +29,8 @@ from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import (
     OTHERS,
     dataset_name,
-    is_table,
     list_datasets,
+    table_place,
 )
 from pytest_vlmeval.suite import (
     Benchmark,
@@ -263,7 +263,7 @@ def named_datasets(metafunc: pytest.Metafunc) -> list[str]:
             'datasets = ["MMStar"].'
         )
     folder = metafunc.definition.path.parent
-    return [str(folder / name) if is_table(name) else name for name in found]
+    return [table_place(name, folder) for name in found]
 
 
 class DeferredTest(pytest.Collector):

@@ -19,9 +19,7 @@ import pytest
 from pytest_vlmeval.datasets.download import FileAccess
 from pytest_vlmeval.datasets.own import (
     CIRCULAR,
-    LAYOUT,
     OWN,
-    READERS,
     TableFacts,
     describe_own,
     read_facts,
@@ -34,6 +32,7 @@ from pytest_vlmeval.sandbox.own_files import (
     UnfitFileError,
     read_regular,
 )
+from pytest_vlmeval.sandbox.own_formats import layout
 from tests.support.own_tables import access
 from tests.support.sandbox_calls import run_inside
 from tests.support.sandbox_tables import (
@@ -69,7 +68,7 @@ def write(folder: Path, *lines: str, name: str = "my.tsv") -> Path:
 
 def test_options_make_it_multiple_choice(tmp_path: Path) -> None:
     path = write(tmp_path, "index question answer A B image", "1 What? A red None PIC")
-    info = describe_own(path, access(tmp_path))
+    info = describe_own(str(path), access(tmp_path))
     assert (info.name, info.class_name) == ("my", "ImageMCQDataset")
     assert (info.kind, info.modality, info.rules) == ("multiple_choice", "image", OWN)
     assert (info.has_references, info.judge) == (True, "optional")
@@ -89,18 +88,18 @@ def test_answers_decide_between_yes_no_and_open(
 ) -> None:
     rows = [f"What? {answer} PIC" for answer in answers]
     path = write(tmp_path, "question answer image", *rows)
-    assert describe_own(path, access(tmp_path)).class_name == class_name
+    assert describe_own(str(path), access(tmp_path)).class_name == class_name
 
 
 def test_without_a_column_of_images_it_is_text(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer", "What? this")
-    info = describe_own(path, access(tmp_path))
+    info = describe_own(str(path), access(tmp_path))
     assert (info.modality, info.class_name) == ("text", "ImageVQADataset")
 
 
 def test_without_any_answer_it_has_no_references(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer A B image", "What?  x y PIC")
-    info = describe_own(path, access(tmp_path))
+    info = describe_own(str(path), access(tmp_path))
     assert (info.has_references, info.kind) == (False, "multiple_choice")
 
 
@@ -117,22 +116,22 @@ def test_rotations_are_known_by_a_column_or_the_name(
 ) -> None:
     start = "1 1" if "g_index" in header else "1"
     path = write(tmp_path, header, f"{start} What? A x y PIC", name=name)
-    assert describe_own(path, access(tmp_path)).rules == rules
+    assert describe_own(str(path), access(tmp_path)).rules == rules
 
 
 def test_images_belong_to_the_checksum(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"image")
     path = write(tmp_path, "question answer image_path", "W x a.png")
-    first = describe_own(path, access(tmp_path))
-    assert describe_own(path, access(tmp_path)) == first
+    first = describe_own(str(path), access(tmp_path))
+    assert describe_own(str(path), access(tmp_path)) == first
     (tmp_path / "a.png").write_bytes(b"another image")
-    assert describe_own(path, access(tmp_path)).checksum != first.checksum
+    assert describe_own(str(path), access(tmp_path)).checksum != first.checksum
 
 
 def test_a_byte_order_mark_and_windows_lines_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "my.tsv"
     path.write_bytes(b"\xef\xbb\xbfquestion\tanswer\r\n\r\nWhat?\tthis\r\n")
-    assert read_facts(path) == TableFacts(
+    assert read_facts([path]) == TableFacts(
         kind="vqa",
         has_images=False,
         has_references=True,
@@ -145,16 +144,24 @@ def test_a_byte_order_mark_and_windows_lines_do_not_matter(tmp_path: Path) -> No
 
 def test_a_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
     path = write(tmp_path, "question answer", "What? yes")
-    first = describe_own(path, access(tmp_path))
+    first = describe_own(str(path), access(tmp_path))
     write(tmp_path, "question answer", "What? maybe")
-    second = describe_own(path, access(tmp_path))
+    second = describe_own(str(path), access(tmp_path))
     assert (first.kind, second.kind) == ("yes_no", "vqa")
     assert first.checksum != second.checksum
 
 
 BORROWED = (
-    "its image '1' is neither base64 nor the index of a row with an image; paths "
-    "belong in a column image_path"
+    "its image '1' is neither base64, nor a path that ends as an image's, nor the "
+    "index of a row with an image"
+)
+ACCEPTED_QUESTION = (
+    "Its name is question, query, prompt, problem or instruction; "
+    "--vlm-columns=question=NAME takes any other."
+)
+SEVERAL = (
+    ": its columns may be parted by commas or semicolons. Use one of them in its first "
+    "line, and put names that contain another into double quotes."
 )
 HEAD = "cannot be used (row 1 is the one below the names):"
 
@@ -162,7 +169,7 @@ HEAD = "cannot be used (row 1 is the one below the names):"
 def fault_of(path: Path) -> str:
     """Return what is said of a table, without its path in front."""
     with pytest.raises(VlmEvalError) as caught:
-        describe_own(path, access(path.parent))
+        describe_own(str(path), access(path.parent))
     text = str(caught.value)
     assert text.startswith(str(path))
     return text.removeprefix(str(path)).strip()
@@ -173,32 +180,32 @@ def fault_of(path: Path) -> str:
     [
         (
             "qestion answer image",
-            "has no column question; is it 'qestion'? Rename that. It has the columns "
-            "qestion, answer, image.",
-        ),
-        (
-            "Question answer image",
-            "has no column question; is it 'Question'? Rename that. It has the columns "
-            "Question, answer, image.",
+            "has no column question; is it 'qestion'? --vlm-columns=question=qestion "
+            f"takes it. It has the columns qestion, answer, image. {ACCEPTED_QUESTION}",
         ),
         (
             "text answer image",
-            "has no column question. It has the columns text, answer, image.",
+            "has no column question. It has the columns text, answer, image. "
+            f"{ACCEPTED_QUESTION}",
         ),
         (
             "question image",
-            "has no column answer. It has the columns question, image. Leave its cells "
+            "has no column answer. It has the columns question, image. Its name is "
+            "answer, answers, label, target, solution, gt_answer, ground_truth or "
+            "response; --vlm-columns=answer=NAME takes any other. Leave its cells "
             "empty, and give --vlm-mode=infer, to collect answers without a score.",
         ),
         (
             "question answer imgage",
-            "has neither a column image (base64) nor image_path; is one of them "
-            "'imgage'? Rename that. It has the columns question, answer, imgage.",
+            "has neither a column image nor image_path; is one of them 'imgage'? "
+            "--vlm-columns=image=imgage takes it. It has the columns question, answer, "
+            "imgage.",
         ),
         (
-            "question answer picture",
-            "has neither a column image (base64) nor image_path; is one of them "
-            "'picture'? Rename that. It has the columns question, answer, picture.",
+            "prompt problem answer",
+            "has 2 columns that may be its question: prompt, problem. It has the "
+            "columns prompt, problem, answer. Give --vlm-columns=question=prompt or "
+            "--vlm-columns=question=problem.",
         ),
         (
             "question answer image answer",
@@ -228,8 +235,10 @@ def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, text: str) ->
             "question answer A B image",
             ["What? C x y PIC", "What? A x y PIC", "What? B x  PIC", "W A   PIC"],
             [
-                "row 1: the answer 'C' is not the letter of one of its options (A, B)",
-                "row 3: the answer 'B' is not the letter of one of its options (A)",
+                "row 1: the answer 'C' is not the letter of one of its options (A, B), "
+                "nor its text",
+                "row 3: the answer 'B' is not the letter of one of its options (A), "
+                "nor its text",
                 "row 4: all its options are empty",
             ],
         ),
@@ -239,16 +248,13 @@ def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, text: str) ->
             [
                 "row 1: its index is empty",
                 "row 2: its question is empty",
-                "row 4: its image is a data URL; leave only what follows 'base64,'",
+                "row 4: its image is a data URL that is not in base64",
             ],
         ),
         (
             "question answer image",
-            ["What? x PIC", "What? x 1", "What? x cat.png"],
-            [
-                "row 3: its image 'cat.png' is neither base64 nor the index of a row "
-                "with an image; paths belong in a column image_path"
-            ],
+            ["What? x PIC", "What? x 1", "What? x cat"],
+            [BORROWED.replace("its image '1'", "row 3: its image 'cat'")],
         ),
         (
             "question answer image",
@@ -269,7 +275,7 @@ def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, text: str) ->
             [
                 "row 2: has 2 cells, the line of names 3; a quote that is not closed "
                 "swallows what follows",
-                "row 3: has 1 cells, the line of names 3; a quote that is not closed "
+                "row 3: has 1 cell, the line of names 3; a quote that is not closed "
                 "swallows what follows",
             ],
         ),
@@ -309,31 +315,83 @@ def test_images_that_do_not_exist(tmp_path: Path) -> None:
     assert fault_of(path).splitlines() == [
         HEAD,
         "  row 2: b.png: No such file or directory",
-        "A path in image_path counts from the table's folder, or is absolute.",
+        "A path of an image counts from the table's folder, or is absolute.",
     ]
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
+    ("name", "content", "text"),
     [
-        (b"", "it is empty"),
-        (b"  \n", "it is empty"),
-        (b"question,answer,image\n", "it is a CSV file, with commas or semicolons"),
-        (b'[{"question": 1}]\n', "it is JSON"),
-        (b'{"question": 1}\n', "it is JSON, an object a line"),
-        (b'{"question":\n', "it is JSON"),
-        (b"question\nWhat?\n", "it is without a tab in its first line"),
-        (b"PK\x03\x04\x14\x00", "it is an Excel or ZIP file"),
-        (b"PAR1\x15\x04", "it is a Parquet file"),
-        ("question\tanswer".encode("utf-16"), "it is in UTF-16"),
+        ("my.tsv", b"", f"is empty. {layout('TSV')}"),
+        ("my.csv", b"  \n", f"is empty. {layout('CSV')}"),
+        ("my.jsonl", b"\n", f"is empty. {layout('JSON Lines')}"),
+        (
+            "my.tsv",
+            b"question\nWhat?\n",
+            f"is not a TSV file: its first line has no tab. {layout('TSV')}",
+        ),
+        (
+            "my.parquet",
+            b"question,answer\n",
+            "is not a Parquet file: it does not begin with PAR1. Name it by what it "
+            "is: .tsv, .csv, .jsonl, .json, each also with .gz, or .parquet.",
+        ),
+        (
+            "my.parquet",
+            b"PAR1 and no more",
+            "is not a Parquet file that can be read (Parquet magic bytes not found in "
+            "footer. Either the file is corrupted or this is not a parquet file.). "
+            "Write it again, or download it again.",
+        ),
+        (
+            "my.json",
+            b'{"rows": []}',
+            f"holds an object with rows. {layout('JSON')}",
+        ),
+        ("my.json", b"7", f"holds a number. {layout('JSON')}"),
+        (
+            "my.json",
+            b'[{"question": ',
+            "is not a JSON file (Expecting value: line 1 column 15 (char 14)). "
+            f"{layout('JSON')}",
+        ),
+        (
+            "my.json",
+            b"[" * 100_000,
+            f"is not a JSON file (it is nested too deeply). {layout('JSON')}",
+        ),
+        ("my.csv", b"question,answer;x\nWhat?,1;2\n", SEVERAL),
     ],
 )
-def test_a_file_of_another_kind(tmp_path: Path, content: bytes, text: str) -> None:
-    path = tmp_path / "my.tsv"
+def test_a_file_that_is_not_what_its_name_says(
+    tmp_path: Path, name: str, content: bytes, text: str
+) -> None:
+    path = tmp_path / name
     path.write_bytes(content)
-    told, _, command = fault_of(path).partition(" To make one of it:\n\n")
-    assert told == f"is not a TSV: {text}. {LAYOUT}"
-    assert bool(command) == (text.removeprefix("it is ") in READERS)
+    assert fault_of(path) == text
+
+
+RENAMED = [
+    ("my.tsv", b"question,answer\nWhat?,red\n", "csv", "a CSV file, with commas or "),
+    ("my.tsv", b'[{"question": "W", "answer": "r"}]\n', "json", "a JSON file"),
+    ("my.csv", b'{"question": "W", "answer": "r"}\n', "jsonl", "a JSON Lines file"),
+    ("my.jsonl", b'[{"question": "W", "answer": "r"}]\n', "json", "a JSON file"),
+    ("my.json", b'{"question": "W", "answer": "r"}\n' * 2, "jsonl", "Extra data: line"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "suffix", "what"), RENAMED)
+def test_the_command_renames_a_file_to_what_it_is(
+    tmp_path: Path, name: str, content: bytes, suffix: str, what: str
+) -> None:
+    folder = tmp_path / "it's mine"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    said = fault_of(folder / name)
+    assert what in said
+    (command,) = re.findall(r"(?m)^    (mv .*)$", said)
+    subprocess.run(command, shell=True, check=True)
+    assert read_facts([folder / f"my.{suffix}"]).has_references
 
 
 ROWS = [
@@ -342,15 +400,13 @@ ROWS = [
 ]
 # How such a file comes to be, by the end of its name.
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    "csv": lambda frame, path: frame.to_csv(path, index=False),
     "xlsx": lambda frame, path: frame.to_excel(path, index=False),
-    "parquet": lambda frame, path: frame.to_parquet(path),
-    "json": lambda frame, path: frame.to_json(path, orient="records"),
-    "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
     "utf16": lambda frame, path: frame.to_csv(
         path, sep="\t", index=False, encoding="utf-16"
     ),
-    "tsv": lambda frame, path: frame.to_csv(path, sep=";", index=False),
+    "tsv": lambda frame, path: frame.to_csv(
+        path, sep="\t", index=False, encoding="utf-16"
+    ),
 }
 
 
@@ -363,14 +419,14 @@ def test_the_command_makes_a_table_of_another_file(
     WRITERS[kind](pd.DataFrame(rows), path)
     before = path.read_bytes()
     with pytest.raises(VlmEvalError) as caught:
-        read_facts(path)
+        read_facts([path])
     (command,) = re.findall(r"(?m)^    (python -c .*)$", str(caught.value))
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     monkeypatch.setenv("PATH", programs)
     subprocess.run(command, shell=True, check=True)
     assert path.read_bytes() == before
     made = tmp_path / ("it's mine-tabs.tsv" if kind == "tsv" else "it's mine.tsv")
-    facts = read_facts(made)
+    facts = read_facts([made])
     assert (facts.kind, facts.has_references) == ("multiple_choice", True)
     table = pd.read_csv(made, sep="\t", dtype=str, keep_default_na=False)
     assert table[[*rows[0]]].to_dict("records") == rows
@@ -380,8 +436,13 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "my.tsv"
     path.write_bytes(b"question\tanswer\nW\tcaf\xe9\n")
     text = fault_of(path)
-    assert text.startswith("is not a TSV: after 0 lines it cannot be read ('utf-8'")
-    assert text.endswith(LAYOUT)
+    assert text.startswith(
+        "is not a TSV file in UTF-8: after 0 lines it cannot be read ('utf-8'"
+    )
+    assert "With its encoding in the place of gb18030, this writes it in UTF-8:" in text
+    (command,) = re.findall(r"(?m)^    (iconv .*)$", text)
+    subprocess.run(command.replace("gb18030", "latin1"), shell=True, check=True)
+    assert read_facts([tmp_path / "my-utf8.tsv"]).has_references
 
 
 def test_a_table_without_rows(tmp_path: Path) -> None:
@@ -417,13 +478,13 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     for path, text in [
         (
             tmp_path / "nine.tsv",
-            f"nine: there is no file {tmp_path / 'nine.tsv'}. Name a .tsv file that "
-            "exists. Did you mean mine.tsv?",
+            f"nine: there is no file {tmp_path / 'nine.tsv'}. Name a table that exists "
+            "(.tsv, .csv, .jsonl, .json, each also with .gz, or .parquet), or a folder "
+            "with one. Did you mean mine.tsv?",
         ),
-        (tmp_path, f"{tmp_path} is a folder. Name a .tsv file in it."),
     ]:
         with pytest.raises(VlmEvalError) as caught:
-            describe_own(path, access(tmp_path))
+            describe_own(str(path), access(tmp_path))
         assert str(caught.value) == text
 
 
@@ -483,7 +544,7 @@ def test_what_is_no_regular_file_is_told_with_its_row(
     for attempt in range(2):
         found = access_with(sandbox, special.parent / str(attempt), [])
         with pytest.raises(VlmEvalError) as caught:
-            describe_own(table, found)
+            describe_own(str(table), found)
         lines = str(caught.value).splitlines()
         assert lines[1:6] == [
             f"  row {row}: {name}: {reason}"
@@ -692,18 +753,18 @@ def test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so(
     table = own_table(folder, ["near.png", str(private), "link.png"])
     said: list[str] = []
     found = access_with(sandbox, tmp_path, said)
-    info = describe_own(table, found)
+    info = describe_own(str(table), found)
     assert said == [f"Mine.tsv names images outside of its folder, in {private.parent}"]
     samples = read_samples(prepare(info, sandbox, tmp_path / "cache"))
     assert [sample.error for sample in samples] == [None] * 3
     # A changed image changes the dataset; one that is as it was is not read again.
-    assert describe_own(table, found).checksum == info.checksum
+    assert describe_own(str(table), found).checksum == info.checksum
     blind = found._replace(digest=lambda files: pytest.fail(f"{files} are read"))
-    assert describe_own(table, blind).checksum == info.checksum
+    assert describe_own(str(table), blind).checksum == info.checksum
     private.write_bytes(draw(8))
-    assert describe_own(table, found).checksum != info.checksum
+    assert describe_own(str(table), found).checksum != info.checksum
     with pytest.raises(VlmEvalError) as caught:
-        describe_own(table, found._replace(own_paths="inside"))
+        describe_own(str(table), found._replace(own_paths="inside"))
     assert str(caught.value).splitlines() == [
         f"{table} cannot be used (row 1 is the one below the names):",
         f"  row 2: {private}: {private} lies outside of the table's folder",
@@ -714,7 +775,7 @@ def test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so(
     (folder / "link.png").unlink()
     private.rename(folder / "moved.png")
     table = own_table(folder, ["near.png", "moved.png"])
-    assert describe_own(table, found._replace(own_paths="inside")).confined
+    assert describe_own(str(table), found._replace(own_paths="inside")).confined
 
 
 def test_rows_with_and_without_images(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -732,7 +793,7 @@ def test_rows_with_and_without_images(sandbox: Sandbox, tmp_path: Path) -> None:
     ]
     table = write_table(tmp_path / "Mine.tsv", rows)
     said: list[str] = []
-    info = describe_own(table, access_with(sandbox, tmp_path, said))
+    info = describe_own(str(table), access_with(sandbox, tmp_path, said))
     assert said == ["Mine: 1 row has no image and will be asked as text alone"]
     assert (info.modality, info.class_name) == ("image", "ImageMCQDataset")
     prepared = prepare(info, sandbox, tmp_path / "cache")
@@ -754,7 +815,8 @@ def test_rows_with_and_without_images(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_without_any_image_it_is_text(sandbox: Sandbox, tmp_path: Path) -> None:
     rows = [{"question": "?", "answer": "x", "image": "", "image_path": ""}] * 2
     info = describe_own(
-        write_table(tmp_path / "Mine.tsv", rows), access_with(sandbox, tmp_path, [])
+        str(write_table(tmp_path / "Mine.tsv", rows)),
+        access_with(sandbox, tmp_path, []),
     )
     assert info.modality == "text"
     samples = read_samples(prepare(info, sandbox, tmp_path / "cache"))

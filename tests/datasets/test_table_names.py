@@ -203,10 +203,11 @@ def test_a_file_that_lies_in_lmudata_alone_is_named(tmp_path: Path) -> None:
     write_table(root / "MyBench.tsv", [ROW])
     path = tmp_path / "MyBench.tsv"
     with pytest.raises(VlmEvalError) as caught:
-        check_exists(path, root)
+        check_exists(str(path), root)
     assert str(caught.value) == (
-        f"MyBench: there is no file {path}. Name a .tsv file that exists. There is "
-        f"{root}/MyBench.tsv, which is the dataset that --vlm-data=MyBench takes."
+        f"MyBench: there is no file {path}. Name a table that exists (.tsv, .csv, "
+        ".jsonl, .json, each also with .gz, or .parquet), or a folder with one. There "
+        f"is {root}/MyBench.tsv, which is the dataset that --vlm-data=MyBench takes."
     )
 
 
@@ -239,7 +240,8 @@ def test_an_unknown_name_whose_file_is_there(
     catalog = known("MMStar", "POPE")
     accepted = (
         " Accepted are the 2 names of the installed ms-vlmeval and Demo, with their "
-        f"upper and lower case, and NAME for a table NAME.tsv in {root}."
+        "upper and lower case, and NAME for a table NAME.tsv, .csv, .jsonl, .json or "
+        f".parquet in {root}."
     )
 
     def said(name: str) -> str:
@@ -249,7 +251,7 @@ def test_an_unknown_name_whose_file_is_there(
         f"Unknown dataset: 'MyBench'. There is {root}/my-bench.tsv, which is the "
         f"dataset 'my-bench'. There is {here}/My Bench.tsv, which "
         f"--vlm-data='My Bench.tsv' takes. There is {here}/mybench.xlsx, which is no "
-        f"TSV: write it as one.{accepted}"
+        f"table that is read: write it as a CSV.{accepted}"
     )
     assert said("MMStarr") == (
         f"Unknown dataset: 'MMStarr'. Did you mean MMStar?{accepted}"
@@ -290,14 +292,15 @@ def test_a_name_of_the_catalog_stays_the_published_dataset(
 
 def test_a_packed_table_that_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "my.tsv.gz"
-    text = "\t".join(ROW) + "\n" + ("\t".join(ROW.values()) + "\n") * 5_000
+    rows = ("\t".join({**ROW, "index": str(n)}.values()) for n in range(5_000))
+    text = "\n".join(["\t".join(ROW), *rows, ""])
     whole = gzip.compress(text.encode())
     path.write_bytes(whole)
-    assert read_facts(path).kind == "multiple_choice"
+    assert read_facts([path]).kind == "multiple_choice"
     for data in (whole[:-9], whole[:12], b"\x1f\x8b\x08\x00"):
         path.write_bytes(data)
         with pytest.raises(VlmEvalError) as caught:
-            read_facts(path)
+            read_facts([path])
         assert str(caught.value).startswith(f"{path} cannot be unpacked (")
         assert str(caught.value).endswith(
             "): it is not a whole gzip file. Pack the table again, or name the TSV "

@@ -414,7 +414,7 @@ def test_every_cell_of_a_table_that_a_class_made_is_kept(tmp_path: Path) -> None
             "image": ["not kept"] * count,
         }
     )
-    written, frame = table_of(made)
+    written, frame, _ = table_of(made)
     write_rows(tmp_path / FILE, written, frame)
     found = read_texts(tmp_path / FILE)
     assert found["note"] == [*ODD, "half \ufffd of a pair", "", ""]

@@ -226,7 +226,7 @@ def test_any_bytes_as_a_table_of_one_s_own(damage: Damage) -> None:
         table = Path(name) / "own.tsv"
         data = damage(TABLE)
         table.write_bytes(data)
-        told = refusal(lambda: describe_own(table, access(Path(name))))
+        told = refusal(lambda: describe_own(str(table), access(Path(name))))
         assert not told or str(table) in told
         assert table.read_bytes() == data
 

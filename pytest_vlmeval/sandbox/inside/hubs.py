@@ -54,6 +54,7 @@ def own_folders(
     folders = [Path.cwd(), *more]
     if table is not None:
         folders += [Path(table).parent, Path(table).resolve()]
+        folders += map(Path, filter(None, [*info["shards"], info["folder"]]))
     if shelf is not None:
         data_root = Path(shelf.data_root)
         # Some classes keep a table there, which may be a link: the user's, or one to an

@@ -29,7 +29,7 @@ from pytest_vlmeval.sandbox.inside.job import (
 )
 from pytest_vlmeval.sandbox.inside.media import ImageError, ImageStore, VideoError
 from pytest_vlmeval.sandbox.inside.tables import is_own, table_of, take_own, take_table
-from pytest_vlmeval.sandbox.own_files import SHORTEST_IMAGE
+from pytest_vlmeval.sandbox.own_files import PLACE, SHORTEST_IMAGE
 from pytest_vlmeval.sandbox.rows import FILE, SAMPLES, write_rows, write_samples
 from pytest_vlmeval.sandbox.shelf import Shelf
 
@@ -248,9 +248,11 @@ def prepare(
         )
         numbers: dict[str, int] = {}
         faults: dict[str, str] = {}
+        as_written = False
         if tsv is not None:
             if is_own(info):
                 table = take_own(Path(tsv), info, images.stand_in)
+                as_written = table.as_written
                 write_rows(target / FILE, table.texts)
             else:
                 table = take_table(Path(tsv), images.stand_in, on_progress)
@@ -264,10 +266,13 @@ def prepare(
                 need_package(*family.prompt_package, info["name"])
             dataset = build_dataset(info, job)
             if tsv is None:
-                write_rows(target / FILE, *table_of(dataset.data))
+                made = table_of(dataset.data)
+                write_rows(target / FILE, made.texts, made.frame)
                 numbers = number_rows(info["name"], dataset.data["index"])
             beside = Path(tsv or scratch).parent
-            samples = _samples(info, dataset, job, beside, numbers, faults)
+            samples = _samples(
+                info, dataset, job, beside, numbers, faults, as_written=as_written
+            )
             count = write_samples(target / SAMPLES, samples)
     return {"samples": count}
 
@@ -373,8 +378,13 @@ def _samples(
     beside: Path,
     numbers: dict[str, int],
     faults: dict[str, str],
+    *,
+    as_written: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Ask ms-vlmeval for each row's prompt; files may lie `beside` the table."""
+    """Ask ms-vlmeval for each row's prompt; files may lie `beside` the table.
+
+    A question that is asked `as_written` has its images where it says so.
+    """
     family = FAMILIES.get(info["class_name"])
 
     def part(each: dict[str, str]) -> list[str]:
@@ -390,7 +400,8 @@ def _samples(
     def ask(row: pd.Series[Any]) -> list[list[list[str]]]:
         if reason := faults.get(str(row["index"])):
             raise ImageError(reason)
-        turns = _turns(dataset.build_prompt(row))
+        built = dataset.build_prompt(row)
+        turns = [_as_written(built, row["question"])] if as_written else _turns(built)
         return [[part(each) for each in turn] for turn in turns]
 
     data = dataset.data
@@ -420,6 +431,23 @@ def _turns(built: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
     if "content" in built[0]:
         return [each["content"] for each in built if each["role"] == "user"]
     return [built]
+
+
+def _as_written(built: list[dict[str, str]], question: str) -> list[dict[str, str]]:
+    """Return a prompt's images in the places that its question has for them.
+
+    Without places they come first.
+    """
+    images = [each for each in built if each["type"] == "image"]
+    texts = [{"type": "text", "value": text} for text in question.split(PLACE)]
+    if len(texts) == 1:
+        return [*images, *texts]
+    parts = [each for pair in zip(texts, images, strict=False) for each in pair]
+    return [
+        each
+        for each in [*parts, texts[-1]]
+        if each["type"] == "image" or each["value"].strip()
+    ]
 
 
 def text_of(rows: Any, *names: str) -> str | None:

@@ -19,7 +19,6 @@ from pytest_vlmeval.sandbox.inside.media import BASE64_URL, STAND_IN
 from pytest_vlmeval.sandbox.own_files import (
     MOST_IMAGE_BYTES,
     SHORTEST_IMAGE,
-    read_cells,
     read_regular,
 )
 from pytest_vlmeval.sandbox.rows import (
@@ -45,11 +44,13 @@ class Table(NamedTuple):
     """A dataset's table without its images: its cells, and how pandas reads them.
 
     `texts` are the cells as they are written, without the column `image`; in that of
-    `frame` each image is what stands for it.
+    `frame` each image is what stands for it. If `as_written`, questions are whole
+    prompts, with places for images.
     """
 
     texts: Mapping[str, Sequence[str]]
     frame: pd.DataFrame
+    as_written: bool = False
 
 
 def take_table(
@@ -192,29 +193,40 @@ def fix_checksums(module: Any) -> None:
     module.md5 = md5
 
 
-def is_own(info: dict[str, str]) -> bool:
+def is_own(info: Mapping[str, Any]) -> bool:
     """Return whether a dataset is a user's own table."""
-    return info["rules"] != info["name"]
+    return bool(info["rules"] != info["name"])
 
 
-def take_own(path: Path, info: dict[str, str], stand_in: Callable[[str], str]) -> Table:
+def take_own(
+    path: Path, info: Mapping[str, Any], stand_in: Callable[[str], str]
+) -> Table:
     """Read a user's own table row by row, every cell as its text.
 
     ms-vlmeval's way of reading makes 7 of '007' and nothing of 'None'. Rows without an
     index are numbered from 1.
     """
+    # Of the package's records, which no other table needs here.
+    from pytest_vlmeval.sandbox.own_columns import OwnTable
+
     columns: dict[str, list[str]] = {}
     count = 0
     try:
-        lines = read_cells(path)
-        columns = {name: [] for name in next(lines, [])}
-        image = list(columns).index("image") if "image" in columns else -1
-        for count, row in enumerate(lines, start=1):  # noqa: B007
-            if image >= 0:
-                row[image] = slim_cell(row[image], stand_in)
-            for cells, cell in zip(columns.values(), row, strict=True):
-                cells.append(cell)
-    except (csv.Error, ValueError, EOFError, IndexError, OSError) as error:
+        shards = map(Path, info.get("shards", ()))
+        table = OwnTable([path, *shards], info.get("columns", {}))
+        for row in table.rows():
+            if row.fault:
+                raise ValueError(row.fault)
+            if image := row.cells.get("image"):
+                row.cells["image"] = slim_cell(image, stand_in)
+            for name, cell in row.cells.items():
+                # Only some rows may have as many options.
+                columns.setdefault(name, [""] * count).append(cell)
+            count += 1
+            for cells in columns.values():
+                if len(cells) < count:
+                    cells.append("")
+    except (VlmEvalError, ValueError, OSError) as error:
         # Whoever described the table has read it before.
         raise VlmEvalError(
             f"{path} has changed while it was read: row {count + 1} cannot be used "
@@ -227,7 +239,7 @@ def take_own(path: Path, info: dict[str, str], stand_in: Callable[[str], str]) -
     rows = _completed(frame_of(columns), info)
     if images is not None:
         rows["image_path"] = _as_paths(columns, images)
-    return Table(columns, rows)
+    return Table(columns, rows, as_written=table.as_written)
 
 
 def _as_paths(columns: dict[str, list[str]], images: list[str]) -> list[str]:
@@ -279,7 +291,7 @@ def read_rows(path: Path, info: dict[str, str]) -> pd.DataFrame:
     return _completed(rows, info) if is_own(info) else rows
 
 
-def _completed(rows: pd.DataFrame, info: dict[str, str]) -> pd.DataFrame:
+def _completed(rows: pd.DataFrame, info: Mapping[str, Any]) -> pd.DataFrame:
     if info["modality"] == "text":
         # dataset/image_base.py:325 asks for images, of which a list may be empty.
         rows["image_path"] = "[]"

@@ -217,7 +217,8 @@ def prepare_videos(
     )
     with running(job):
         dataset = build_video(info, job)
-        write_rows(target / FILE, *table_of(dataset.data))
+        made = table_of(dataset.data)
+        write_rows(target / FILE, made.texts, made.frame)
         media = VideoMedia(target / "media", scratch, within)
         samples = _samples(info, dataset, media, job, video_url)
         count = write_samples(target / SAMPLES, samples)
