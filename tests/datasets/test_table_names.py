@@ -303,6 +303,6 @@ def test_a_packed_table_that_was_cut(tmp_path: Path) -> None:
             read_facts([path])
         assert str(caught.value).startswith(f"{path} cannot be unpacked (")
         assert str(caught.value).endswith(
-            "): it is not a whole gzip file. Pack the table again, or name the TSV "
+            "): it is not a whole gzip file. Pack the table again, or name the file "
             "itself."
         )
