@@ -37,10 +37,10 @@ from pytest_vlmeval.suite.session import (
     is_given,
     is_worker,
     name_command,
-    names_paths,
     note_unheld,
     parametrize,
     register_reports,
+    selects_tests,
 )
 
 
@@ -156,7 +156,8 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 def pytest_collection(session: pytest.Session) -> bool | None:
     """Collect nothing where only what `--vlm-data` names is set up."""
     config = session.config
-    return True if config.getoption("--vlm-setup") and not names_paths(config) else None
+    by_name = config.getoption("--vlm-setup") and not selects_tests(config)
+    return True if by_name else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -715,8 +715,9 @@ COMMANDS: dict[str, str] = {
     "--vlm-doctor": "check everything that a run with these options needs (endpoint, "
     "judge, folders, GPU, sandbox, store), report what to fix, then stop",
     "--vlm-setup": "build the sandbox environment before the first run, or rebuild it "
-    "if it does not work, with what the datasets of the given paths or of --vlm-data "
-    "need, then stop",
+    "if it does not work, with what the datasets of the given paths, of -m and -k or "
+    "of --vlm-data need, then stop",
+    "--vlm-setup=all": "the same, with what any dataset needs",
     "--vlm-list": "list the datasets, then stop; with WORDS (separated by commas) only "
     "those that have each word in their name, family, kind or modality; the word "
     "presets also lists each dataset's presets, the word json prints JSON",

@@ -36,6 +36,7 @@ from pytest_vlmeval.suite.session import (
     get_settings,
     is_given,
     names_paths,
+    selects_tests,
 )
 
 if TYPE_CHECKING:
@@ -127,11 +128,15 @@ def _find_store(settings: Settings) -> Store:
 def run_setup(config: pytest.Config, write: Write) -> int | None:
     """Build the sandbox environment and say where it is; the `--vlm-setup` command.
 
-    Where datasets are selected, a session does, with what they need.
+    If datasets are selected, a session does, with what they need: those of the
+    installed suite, if neither a path is given nor tests are here.
     """
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.suite.installed import SUITE, has_tests
 
-    if names_paths(config) or is_given("data", config):
+    if selects_tests(config) or is_given("data", config):
+        if not names_paths(config) and SUITE.is_dir() and not has_tests(config):
+            config.args = [str(SUITE)]
         # In one process, whatever xdist is to start.
         for name, value in (("numprocesses", None), ("dist", "no"), ("tx", [])):
             if hasattr(config.option, name):
@@ -142,13 +147,25 @@ def run_setup(config: pytest.Config, write: Write) -> int | None:
     return int(pytest.ExitCode.OK)
 
 
+def run_setup_of_all(config: pytest.Config, write: Write) -> int:
+    """Build the environments that any dataset needs; the `--vlm-setup=all` command."""
+    from pytest_vlmeval.datasets.library import Library
+
+    library = Library(get_settings(config), write)
+    for python, datasets in library.set_up(library.catalog).items():
+        noun = "dataset" if len(datasets) == 1 else "datasets"
+        count = f"{len(datasets)} {noun}, {datasets[0]} among them"
+        write(f"sandbox environment ready: {python} ({count})")
+    return int(pytest.ExitCode.OK)
+
+
 def set_up(session: pytest.Session) -> None:
     """Build the environments that datasets need: `--vlm-setup` with some selected.
 
-    Those of the tests in the given paths; else those that `--vlm-data` names.
+    Those of the tests that paths, -m or -k select; else those that `--vlm-data` names.
     """
     config, run = session.config, get_run(session.config)
-    if names_paths(config):
+    if selects_tests(config):
         run.check_names()
         forecast = config.stash[FORECAST_KEY]
         names = [*forecast.names, *forecast.left_out]
@@ -694,6 +711,7 @@ COMMANDS: Mapping[str, Command] = {
     "--vlm-init": run_init,
     "--vlm-doctor": run_doctor,
     "--vlm-setup": run_setup,
+    "--vlm-setup=all": run_setup_of_all,
     "--vlm-list": run_list,
     "--vlm-list-models": run_list_models,
     "--vlm-runs": run_runs,

@@ -99,6 +99,15 @@ def names_paths(config: pytest.Config) -> bool:
     return config.args_source is pytest.Config.ArgsSource.ARGS
 
 
+def selects_tests(config: pytest.Config) -> bool:
+    """Return whether the command line says which tests are meant: paths, -k or -m.
+
+    Those of the ini file's addopts are of every session, and mean no tests.
+    """
+    given = config.invocation_params.args
+    return names_paths(config) or any(each.startswith(("-k", "-m")) for each in given)
+
+
 def is_command(config: pytest.Config) -> bool:
     """Return whether something runs instead of tests, as `--vlm-list`."""
     if any(config.getoption(each) not in (None, False) for each in COMMANDS):
@@ -284,6 +293,7 @@ def _note_no_match(session: pytest.Session) -> None:
         (keyword or mark)
         and not session.items
         and FORECAST_KEY in config.stash
+        and not config.stash[FORECAST_KEY].names_only
         and _share(config).number == 0
     ):
         run = get_run(config)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmeval.datasets.catalog import CORE, demo_datasets
-from pytest_vlmeval.sandbox.environment import LIGHT
+from pytest_vlmeval.datasets.catalog import CORE, demo_datasets, load_catalog
+from pytest_vlmeval.sandbox.environment import LIGHT, addons_for
 from pytest_vlmeval.settings import Settings, load_from
 from pytest_vlmeval.settings.sources import pytest_sources
 from pytest_vlmeval.suite import commands
@@ -189,10 +189,15 @@ def test_it_imports_nothing_heavy(
 
 
 BENCHMARK = """
+import pytest
 from pytest_vlmeval import Benchmark
 
 class TestBoth(Benchmark):
     datasets = ["MathVision_MINI", "VCR_EN_EASY_100"]
+
+@pytest.mark.covered
+class TestCovered(Benchmark):
+    datasets = ["VCR_EN_EASY_100"]
 """
 
 
@@ -225,13 +230,53 @@ def test_a_setup_builds_the_add_ons_of_the_datasets_that_are_named(
     # What is there once it is built, by whatever installer.
     (offline / "sandbox" / addon.name).symlink_to(addon)
     ready = f"{offline}/sandbox/{addon.name}/bin/python (VCR_EN_EASY_100)"
-    for given in (by_data, ["test_both.py", "-n", "2"], [".", "-k", "VCR_EN_EASY_100"]):
+    for given in (
+        by_data,
+        ["test_both.py", "-n", "2"],
+        [".", "-k", "VCR_EN_EASY_100"],
+        ["-k", "VCR_EN_EASY_100"],
+        ["-m", "covered", "-W", "ignore"],
+    ):
         result = project.run("--vlm-setup", *given, "--vlm-offline")
         assert result.ret == pytest.ExitCode.OK, given
         assert f"vlmeval: sandbox environment ready: {ready}" in result.outlines
+        assert "no test" not in result.stdout.str().replace("no tests ran", "")
     alone = project.run("--vlm-setup", "--vlm-offline")
     assert "VCR_EN_EASY_100" not in alone.stdout.str()
     assert len(alone.outlines) == 1
+
+
+@pytest.mark.addons
+def test_the_set_up_of_each_add_on_is_what_its_message_says(
+    project: Project, offline: Path
+) -> None:
+    """A dataset for each set of add-ons, whose message `--vlm-setup` follows."""
+    catalog = load_catalog(environment_with(LIGHT), offline)
+    by_addons = {addons_for(info): name for name, info in catalog.items()}
+    del by_addons[LIGHT]
+    assert len(by_addons) > 5
+    lines = []
+    for addons, name in by_addons.items():
+        refused = project.run("--vlm-setup", f"--vlm-data={name}", "--vlm-offline")
+        assert refused.ret == pytest.ExitCode.USAGE_ERROR
+        built = environment_with(addons).python.parents[1]
+        assert f"is not built yet ({offline}/sandbox/{built.name})" in str(
+            refused.stderr
+        )
+        everything = project.run("--vlm-setup=all", "--vlm-offline")
+        assert everything.ret == pytest.ExitCode.USAGE_ERROR
+        # What is there once it is built, by whatever installer.
+        (offline / "sandbox" / built.name).symlink_to(built)
+        result = project.run("--vlm-setup", f"--vlm-data={name}", "--vlm-offline")
+        ready = f"{offline}/sandbox/{built.name}/bin/python"
+        assert (
+            f"vlmeval: sandbox environment ready: {ready} ({name})" in result.outlines
+        )
+        lines.append(f"sandbox environment ready: {ready} (*dataset*, * among them)")
+    everything = project.run("--vlm-setup=all", "--vlm-offline")
+    assert everything.ret == pytest.ExitCode.OK
+    everything.stdout.fnmatch_lines_random(lines)
+    assert len(everything.outlines) == len(by_addons) + 1
 
 
 def test_an_environment_that_does_not_work_is_built_anew(
