@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING
 from pytest_vlmeval.suite import Benchmark
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.packages import Dataset
     from pytest_vlmeval.evaluation import Results, evaluate
     from pytest_vlmeval.records import Answer, Sample, Verdict
 
-__all__ = ["Answer", "Benchmark", "Results", "Sample", "Verdict", "evaluate"]
+__all__ = [
+    "Answer",
+    "Benchmark",
+    "Dataset",
+    "Results",
+    "Sample",
+    "Verdict",
+    "evaluate",
+]
 
 # What is loaded when it is asked for: a notebook's parts cost half a second.
 _LATE = {
     "Answer": "records",
+    "Dataset": "datasets.packages",
     "Results": "evaluation",
     "Sample": "records",
     "Verdict": "records",

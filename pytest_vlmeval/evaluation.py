@@ -511,6 +511,7 @@ def _take(run: Run, given: Sequence[str], own: OwnScoring | None) -> list[str]:
     if own is not None:
         for name in names:
             run.scorings.declare(name, own.name, lambda: own)
+    run.scorings.check(names)
     infer = run.settings.mode == "infer"
     _refuse({} if infer else {name: run.foresee_unscored(name) for name in names})
     for name in names:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -170,6 +170,10 @@ OWN_CLASSES: dict[Kind, OwnClass] = {
 }
 
 
+# Asks a table's question as it stands, after its images, and scores nothing.
+BARE_CLASS = OwnClass("ImageBaseDataset", "image_base", "unused")
+
+
 def demo_datasets() -> dict[str, DatasetInfo]:
     """Return the datasets that come with this package."""
     kinds: dict[str, Kind] = {
@@ -212,7 +216,7 @@ def find_table(name: str, data_root: Path) -> Path | None:
 def unknown_dataset(
     name: str,
     catalog: Mapping[str, DatasetInfo],
-    extra: Mapping[str, DatasetInfo],
+    extra: Collection[str],
     data_root: Path,
 ) -> VlmEvalError:
     """Return the error for a name that no dataset has, with what may be meant."""

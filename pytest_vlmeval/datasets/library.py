@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pytest_vlmeval.datasets.catalog import (
+    BARE_CLASS,
     demo_datasets,
     find_table,
     load_catalog,
@@ -30,7 +32,8 @@ from pytest_vlmeval.datasets.download import (
     source_of,
 )
 from pytest_vlmeval.datasets.hub import fetch_files, is_cached, repository_size
-from pytest_vlmeval.datasets.own import describe_own
+from pytest_vlmeval.datasets.own import as_frame, describe_own, write_frame
+from pytest_vlmeval.datasets.packages import Packages
 from pytest_vlmeval.datasets.prepare import (
     IndexRow,
     Prompts,
@@ -62,6 +65,7 @@ from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault, opened_sandbox
 from pytest_vlmeval.settings.option import dataset_name
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.packages import Added, Dataset
     from pytest_vlmeval.records import Hub
     from pytest_vlmeval.settings import Settings
 
@@ -92,6 +96,8 @@ class Library:
         self._described: dict[str, DatasetInfo | VlmEvalError] = {}
         self._lock = threading.Lock()
         # By add-ons, of which most datasets need none.
+        self.packages = Packages()
+        self._added: dict[str, Dataset | VlmEvalError] = {}
         self._environments: dict[frozenset[str], SandboxEnvironment] = {}
         self._sandboxes: dict[tuple[Path, bool], Sandbox] = {}
         self._sandbox_lock = threading.RLock()
@@ -192,7 +198,8 @@ class Library:
 
     def names(self) -> list[str]:
         """Return every name that a dataset may be given."""
-        return [*demo_datasets(), *self.catalog, *self._own]
+        added = dict.fromkeys(each.name for each in self.packages.all)
+        return [*demo_datasets(), *self.catalog, *added, *self._own]
 
     def find(self, name: str) -> DatasetInfo:
         """Return what is known of a dataset; `VlmEvalError` for an unknown name."""
@@ -202,13 +209,19 @@ class Library:
             return _given(self._described[name])
         bundled = demo_datasets()
         found = bundled.get(name) or self.catalog.get(name)
+        added = self.packages.find(name, known=found is not None)
+        if added is not None:
+            if name not in self._described:
+                self._described[name] = self._kept(self._describe_added, name)
+            return _given(self._described[name])
         if found is not None:
             return found
         path = find_table(name, self._settings.data_root)
         if path is not None:
             self._own[name] = str(path)
             return self.find(name)
-        raise unknown_dataset(name, self.catalog, bundled, self._settings.data_root)
+        others = [*bundled, *(each.name for each in self.packages.all)]
+        raise unknown_dataset(name, self.catalog, others, self._settings.data_root)
 
     def add_own(self, place: str) -> str:
         """Take a table of the user's own, by its place; return its dataset's name."""
@@ -246,7 +259,54 @@ class Library:
                 f"it is that one, put the file into {self._settings.data_root} and "
                 "name it without its folder and suffix; otherwise rename the file."
             )
+        added = self.packages.find(name)
+        if added is not None:
+            raise VlmEvalError(
+                f"{place}: {name} is the name of a dataset that the package "
+                f"{added.package} adds. Rename the file."
+            )
         return describe_own(place, self._access, self._settings.columns)
+
+    def added(self, name: str) -> Dataset | None:
+        """Return what a package adds by a name; None if none does.
+
+        Raises VlmEvalError if it cannot be loaded.
+        """
+        known = name in demo_datasets() or name in self.catalog
+        added = self.packages.find(name, known=known)
+        if added is None or name in self._own:
+            return None
+        if name not in self._added:
+            self._added[name] = self._kept(lambda _: added.load(), name)
+        return _given(self._added[name])
+
+    def _describe_added(self, name: str) -> DatasetInfo:
+        """Find the rows of a dataset of a package, and describe their table."""
+        dataset, added = self.added(name), self.packages.find(name)
+        assert dataset is not None
+        assert added is not None
+        rows = added.rows(dataset)
+        if not isinstance(rows, str | Path):
+            frame = as_frame(rows, f"{name} of the package {added.package}")
+            folder = self._settings.cache_dir / "packages"
+            rows = write_frame(name, frame, folder, added.folder)
+        info = describe_own(str(rows), self._access, dataset.columns)
+        if dataset.prompt == "question":
+            info = replace(
+                info, class_name=BARE_CLASS.class_name, module=BARE_CLASS.module
+            )
+        return replace(info, name=name, source=f"package {added.package}")
+
+    def list_added(self) -> dict[Added, str]:
+        """Return all that packages add, with why it cannot be had, "" if it can."""
+        found: dict[Added, str] = {}
+        for each in self.packages.all:
+            try:
+                self.added(each.name)
+                found[each] = ""
+            except VlmEvalError as error:
+                found[each] = str(error)
+        return found
 
     def prepared(self, name: str) -> PreparedDataset:
         """Return a dataset ready to be asked; `VlmEvalError` if it cannot be had."""

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +36,7 @@ from pytest_vlmeval.settings.option import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
@@ -587,6 +588,22 @@ def write_frame(name: str, frame: pd.DataFrame, folder: Path, here: Path) -> Pat
     return path
 
 
+def as_frame(rows: Any, who: str) -> pd.DataFrame:
+    """Return rows as a DataFrame; `VlmEvalError` for what are none."""
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame):
+        return rows
+    listed = list(rows) if isinstance(rows, Iterable) else None
+    if not listed or not all(isinstance(each, Mapping) for each in listed):
+        given = type(rows).__name__ if listed != [] else "nothing"
+        raise VlmEvalError(
+            f"{who} gave {given} as its rows. It has to give a path, a DataFrame, or a "
+            "list of rows, each a dict by column, at least one."
+        )
+    return pd.DataFrame(listed).fillna("")
+
+
 def _image(cell: Any, where: str) -> str:
     if isinstance(cell, list | tuple):
         return repr([_image(each, where) for each in cell])
@@ -608,4 +625,4 @@ def _paths(cell: Any, here: Path) -> str:
     if isinstance(cell, list | tuple):
         return repr([str(here / str(each)) for each in cell])
     text = str(cell)
-    return text if text.startswith("[") else str(here / text)
+    return text if text.startswith("[") or not text else str(here / text)

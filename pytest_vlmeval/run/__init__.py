@@ -12,7 +12,7 @@ from pytest_vlmeval.datasets.unscored import NO_REFERENCES, foresee, why_no_adap
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.models.server import Servers
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
-from pytest_vlmeval.run.own_scoring import OwnScoring, Scorings
+from pytest_vlmeval.run.own_scoring import OwnScoring, Scorings, make_scoring
 from pytest_vlmeval.run.plan import Choice, Need, plan_entry
 from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import is_table
@@ -120,8 +120,19 @@ class Run:
         return self.library.prepared(dataset).info.kind == "caption"
 
     def _bundled_scoring(self, dataset: str) -> OwnScoring | None:
-        """Return what the package that adds a dataset scores it by; None for others."""
-        return None
+        """Return what the package that adds a dataset scores it by; None for others.
+
+        Raises VlmEvalError for functions that cannot be called.
+        """
+        try:
+            found = self.library.added(dataset)
+        except VlmEvalError:
+            return None  # Its items say why it cannot be had.
+        if found is None or (found.score is None and found.aggregate is None):
+            return None
+        return make_scoring(
+            dataset, found.score, found.aggregate, revision=found.scoring
+        )
 
     def check_names(self) -> None:
         """Raise `VlmEvalError` for a bad name in `--vlm-data`, or one of two files."""

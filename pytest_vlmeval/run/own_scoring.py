@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +125,7 @@ class Scorings:
         self._bundled = bundled
         # Of each dataset who scores it, and by which classes it is declared.
         self._declared: dict[str, dict[str, tuple[OwnScoring | None, str]]] = {}
+        self._found: dict[str, OwnScoring | None] = {}
         self._refusals: dict[str, None] = {}
 
     def declare(
@@ -139,8 +140,10 @@ class Scorings:
         known = self._declared.setdefault(dataset, {})
         known.setdefault("" if own is None else own.label, (own, who))
 
-    def check(self) -> None:
-        """Raise `VlmEvalError` where two classes score a dataset differently."""
+    def check(self, datasets: Iterable[str]) -> None:
+        """Raise `VlmEvalError` for functions that cannot score, or of two classes."""
+        for dataset in datasets:
+            self.of(dataset)
         for dataset, known in self._declared.items():
             if len(known) > 1:
                 told = [
@@ -161,4 +164,10 @@ class Scorings:
         for own, _ in self._declared.get(dataset, {}).values():
             if own is not None:
                 return own
-        return self._bundled(dataset)
+        if dataset not in self._found:
+            self._found[dataset] = None
+            try:
+                self._found[dataset] = self._bundled(dataset)
+            except VlmEvalError as error:
+                self._refusals[str(error)] = None
+        return self._found[dataset]

@@ -40,6 +40,7 @@ from pytest_vlmeval.suite.session import (
 )
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.packages import Added
     from pytest_vlmeval.models.pool import Endpoint
     from pytest_vlmeval.run.store import Store
     from pytest_vlmeval.settings import Settings
@@ -209,7 +210,8 @@ def run_list(config: pytest.Config, write: Write) -> int:
     # What is written may be JSON, so anything else goes elsewhere.
     library = Library(settings, _write_aside)
     infos = [*library.catalog.values(), *demo_datasets().values()]
-    write(list_datasets(infos, words, Places(settings.data_root, settings.hubs)))
+    places = Places(settings.data_root, settings.hubs)
+    write(list_datasets(infos, words, places, library.list_added()))
     return int(pytest.ExitCode.OK)
 
 
@@ -250,21 +252,34 @@ class Places(NamedTuple):
 
 
 def list_datasets(
-    infos: Iterable[DatasetInfo], words: Sequence[str], places: Places
+    infos: Iterable[DatasetInfo],
+    words: Sequence[str],
+    places: Places,
+    added: Mapping[Added, str],
 ) -> str:
     """Return the datasets that all `words` fit, as a table; as JSON if one is `json`.
 
-    A word fits if it is part of the name, family, kind or modality, in any case. In
-    the table, the presets of a dataset are counted beside it, unless a word is
-    `presets`. Raises VlmEvalError when none fits.
+    A word fits if it is part of the name, family, kind or modality, in any case, and of
+    those that packages have `added`, mapped to why they cannot be had, of the name or
+    the package. In the table, the presets of a dataset are counted beside it, unless a
+    word is `presets`. Raises VlmEvalError when none fits.
     """
     infos = list(infos)
     places = places._replace(known={info.name: info for info in infos})
     lowered = [word.lower() for word in words]
     filters = [word for word in lowered if word not in (JSON, PRESETS)]
     found = [info for info in infos if _fits(info, filters)]
+    more = {
+        each: error
+        for each, error in added.items()
+        if all(word in f"{each.name} {each.package}".lower() for word in filters)
+    }
     if JSON in lowered:
-        return json.dumps([_entry(info, places) for info in found], indent=1)
+        entries = [_entry(info, places) for info in found]
+        entries += [_added_entry(*each, places) for each in more.items()]
+        return json.dumps(entries, indent=1)
+    if more and not found:
+        return _list_added(more)
     if not found:
         raise VlmEvalError(
             f"--vlm-list={','.join(words)}: no dataset has all of these words in its "
@@ -278,7 +293,35 @@ def list_datasets(
         for info in found
         if PRESETS in lowered or _preset_of(info, places.known) not in names
     ]
-    return _table(shown, presets, places)
+    table = _table(shown, presets, places)
+    return f"{table}\n\n{_list_added(more)}" if more else table
+
+
+def _list_added(added: Mapping[Added, str]) -> str:
+    """Return a line for each dataset of a package, with why it cannot be loaded."""
+    width = max(len(each.name) for each in added)
+    lines = ["Added by installed packages:"]
+    for each, error in added.items():
+        lines.append(f"  {each.name:{width}}  {error or each.package}")
+    return "\n".join(lines)
+
+
+def _added_entry(added: Added, error: str, places: Places) -> dict[str, Any]:
+    """Return what is known of a dataset of a package before its rows are read."""
+    info = DatasetInfo(
+        name=added.name,
+        class_name="",
+        module="",
+        kind="other",
+        source=f"package {added.package}",
+    )
+    return {
+        **_entry(info, places),
+        "modality": None,
+        "kind": None,
+        "scored": "no" if error else "yes",
+        "not_scored_because": error or None,
+    }
 
 
 def _preset_of(info: DatasetInfo, known: Mapping[str, DatasetInfo]) -> str | None:

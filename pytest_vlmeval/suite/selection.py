@@ -441,6 +441,11 @@ class Forecast:
         if self.names and not only_collects and run.settings.model is None:
             self.refusal = NO_MODEL
             return
+        try:
+            run.scorings.check(self.names)
+        except VlmEvalError as error:
+            self.refusal = str(error)
+            return
         reasons = {
             name: why
             for name in self.names
@@ -454,7 +459,6 @@ class Forecast:
         if left_out:
             announce(explain_left_out(left_out))
         try:
-            run.scorings.check()
             plan = plan_session(run, self.names)
         except VlmEvalError as error:
             self.refusal = str(error)

@@ -165,8 +165,8 @@ def listed(project: Project) -> str:
 def test_json_of_nothing_is_an_empty_list(project: Project) -> None:
     infos = demo_datasets().values()
     places = Places(project.data_root)
-    assert list_datasets(infos, ["json", "nothing"], places) == "[]"
-    (open_one,) = json.loads(list_datasets(infos, ["vqa", "JSON"], places))
+    assert list_datasets(infos, ["json", "nothing"], places, {}) == "[]"
+    (open_one,) = json.loads(list_datasets(infos, ["vqa", "JSON"], places, {}))
     assert open_one["on_disk"]
     assert open_one["url"] is None
 
