@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 LIGHT = frozenset[str]()
 VIDEO = frozenset({"video"})
 HUB = frozenset({"hub"})
-# By ms-vlmeval's class: what its prompts (documents, words) or its data (hub) need, of
+# By ms-vlmeval's class: what its prompts (documents, words), data (hub) or scores (texts) need, of
 # classes that can be scored what their families name; all videos have one in common.
 ADDONS = {
     **{name: family.addons for name, family in FAMILIES.items() if family.addons},
     "DUDE": frozenset({"documents"}),
     "SparBench": frozenset({"words"}),
+    "CCOCRDataset": frozenset({"texts"}),
+    "VTCBench": HUB | {"texts"},
     "MEGABench": VIDEO | HUB | {"cv2"},
     **dict.fromkeys(
         (
@@ -66,7 +68,6 @@ ADDONS = {
             "SPBench",
             "SiteBenchImage",
             "StareBench",
-            "VTCBench",
             "ViewSpatialBench",
         ),
         HUB,

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
-from pytest_vlmeval.sandbox.inside.job import EXACT
+from pytest_vlmeval.sandbox.inside.job import EXACT, JUDGED
 from pytest_vlmeval.sandbox.inside.scoring import flatten
 from tests.support.sandbox_tables import Row
 from tests.support.schemas import Schema
@@ -84,7 +84,9 @@ def evaluate_upstream(
             "files": {name: data.hex() for name, data in schema.files.items()},
             "answers": [(str(index), said) for index, said in schema.answers.items()],
             "judge": list(schema.judge) if judged else None,
-            "model": schema.model if judged else EXACT,
+            "model": schema.model or (JUDGED if judged else EXACT),
+            "arguments": schema.judged_by if judged else schema.exact_by,
+            "opened": schema.opened,
         }
         for schema, info, judged in cases
     ]

@@ -23,7 +23,9 @@ class Schema:
     found in a prompt, or with "?". `expects` are metrics that were computed by hand,
     by the name that `flatten` gives them: with the judge if `needs_judge`, else
     without one. `files` are what the class reads beside the table, by their path.
-    `model` is what ms-vlmeval is told of the judge, where it takes only some.
+    `model` is what ms-vlmeval is told of the judge, where it takes only some, and
+    `judged_by` and `exact_by` are further arguments of `evaluate` with a judge and
+    without one. `opened` says that it opens the images.
     """
 
     class_name: str
@@ -34,7 +36,10 @@ class Schema:
     judge: Sequence[tuple[str, str]] = ()
     needs_judge: bool = False
     files: Mapping[str, bytes] = field(default_factory=dict)
-    model: str = "judge"
+    model: str = ""
+    judged_by: Mapping[str, str] = field(default_factory=dict)
+    exact_by: Mapping[str, str] = field(default_factory=dict)
+    opened: bool = False
 
     @property
     def table(self) -> list[Row]:
