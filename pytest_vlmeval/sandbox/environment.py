@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 LIGHT = frozenset[str]()
 VIDEO = frozenset({"video"})
 HUB = frozenset({"hub"})
-# By ms-vlmeval's class: what its prompts (documents, words), data (hub) or scores (texts) need, of
-# classes that can be scored what their families name; all videos have one in common.
+# By ms-vlmeval's class: what its prompts (documents, words), its data (hub) or its
+# scores (texts) need, of classes that can be scored what their families name; all
+# videos have one in common.
 ADDONS = {
     **{name: family.addons for name, family in FAMILIES.items() if family.addons},
     "DUDE": frozenset({"documents"}),
