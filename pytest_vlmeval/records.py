@@ -173,7 +173,8 @@ class DatasetInfo:
     of a preset stands for, and how its videos are shown. `members` are the datasets of
     a collection. Only files in its own folders are read, if `confined`. A table of the
     user's own may have further files, `shards`, and `columns` that its names do not
-    tell; its images may be anywhere in `folder`, if that is more than the table's.
+    tell; its images may be anywhere in `folder`, if that is more than the table's, and
+    `revision` is the repository of a hub that it comes from, with its commit.
     `size_bytes`, `has_references`, `judge`, `homepage` and `licence` are None where not
     known.
     """
@@ -193,6 +194,7 @@ class DatasetInfo:
     shards: tuple[Path, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    revision: str = ""
     family: str = ""
     source: str = ""
     repository: str = ""

@@ -256,6 +256,11 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "test_a_folder_of_images": ("datasets/own:table_in",),
     },
+    "test_own_hub.py": {
+        "test_what_is_larger_than_allowed_is_not_downloaded": (
+            "datasets/own_hub:_check_size",
+        ),
+    },
     "test_own_table.py": {
         "test_a_table_of_one_s_own_may_name_images_anywhere_and_says_so": (
             "datasets/own:INSIDE_ONLY",

@@ -16,6 +16,7 @@ import json
 import shutil
 import socket
 import ssl
+import sys
 import time
 import tomllib
 import urllib.error
@@ -371,7 +372,9 @@ class FileAccess(NamedTuple):
     `mirror` is a URL or a folder; of the `hubs` the first is preferred. `own_paths`
     says whether images that a user's own table names may lie outside of its folder.
     `digest` gives for each of them a digest of its content or why it has none: whoever
-    reads such files does so in the sandbox. `announce` gets what is worth a line.
+    reads such files does so in the sandbox. `client` gives the interpreter that has a
+    hub's client, and no repository of the user's own is downloaded that has more than
+    `max_gb`. `announce` gets what is worth a line.
     """
 
     data_root: Path
@@ -383,6 +386,8 @@ class FileAccess(NamedTuple):
     announce: Announce = lambda line: None
     patience: Patience = Patience()
     own_paths: Literal["any", "inside"] = "any"
+    client: Callable[[str], Path] = lambda hub: Path(sys.executable)
+    max_gb: float | None = None
     digest: Callable[[Sequence[Path]], Sequence[tuple[str, str]]] = lambda files: ()
 
 

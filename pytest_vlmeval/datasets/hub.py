@@ -30,7 +30,7 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import locate_in_sandbox
 from pytest_vlmeval.sandbox.own_files import not_published, replacing
 from pytest_vlmeval.sandbox.shelf import Shelf
-from pytest_vlmeval.settings.option import shown_address
+from pytest_vlmeval.settings.option import HUBS, is_repository, shown_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +44,7 @@ REPORT_S = 5.0
 PAGE_SIZE = 200
 TITLES = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
 ENDPOINTS = {"huggingface": "HF_ENDPOINT", "modelscope": "MODELSCOPE_ENDPOINT"}
+PREFIXES = {hub: prefix for prefix, hub in HUBS.items()}
 CACHES = {"huggingface": "HF_HUB_CACHE", "modelscope": "MODELSCOPE_CACHE"}
 
 
@@ -55,7 +56,7 @@ def bring_repository(
     `wanted` names the `hub`, the `repository` and its `revision`; `allow` and `ignore`
     are patterns as the hub's client, which `python` has, takes them.
     """
-    source = _mirrored(wanted, access)
+    source = find_mirror(wanted, access)
     if source is not None:
         return _link_mirror(source, wanted["repository"], dataset, access)
     answer = _run_client({**wanted, "offline": access.offline}, python, access.announce)
@@ -64,7 +65,21 @@ def bring_repository(
     raise VlmEvalError(_failure(wanted, dataset, answer["error"], access))
 
 
-def _mirrored(wanted: Mapping[str, Any], access: FileAccess) -> Path | None:
+def list_repository(
+    wanted: Mapping[str, Any], dataset: str, access: FileAccess
+) -> tuple[dict[str, int], str]:
+    """Return the sizes of a repository's files, in bytes, and its commit.
+
+    The commit is "" where the hub has none. Raises VlmEvalError.
+    """
+    python = access.client(wanted["hub"])
+    answer = _run_client({**wanted, "listed": True}, python, access.announce)
+    if "error" in answer:
+        raise VlmEvalError(_failure(wanted, dataset, answer["error"], access))
+    return answer["files"], answer["commit"]
+
+
+def find_mirror(wanted: Mapping[str, Any], access: FileAccess) -> Path | None:
     """Return the mirror's own folder of a repository, None without one."""
     if access.mirror is None or is_url(access.mirror):
         return None
@@ -96,7 +111,7 @@ def _link_mirror(
 
 def _run_client(
     request: Mapping[str, object], python: Path, announce: Announce
-) -> dict[str, str]:
+) -> dict[str, Any]:
     with subprocess.Popen(
         [python, "-I", "-X", "utf8", SCRIPT, json.dumps(request)],
         stdin=subprocess.DEVNULL,
@@ -118,7 +133,7 @@ def _run_client(
         finally:
             reader.join()
     with suppress(IndexError, ValueError):
-        answer: dict[str, str] = json.loads(lines[-1])
+        answer: dict[str, Any] = json.loads(lines[-1])
         return answer
     return {"error": f"its client ended without an answer: {progress.last}"}
 
@@ -130,6 +145,8 @@ def _failure(
     hub = next(each for each in access.hubs if each.kind == kind)
     other = next(each for each in access.hubs if each.kind != kind)
     switch = f"VLMEVALKIT_USE_MODELSCOPE={int(other.kind == 'modelscope')}"
+    if is_repository(dataset):
+        switch = f"--vlm-data={PREFIXES[other.kind]}{repository}"
     by_hand = f"--vlm-data-mirror=FOLDER takes its files from FOLDER/{repository}"
     if access.offline:
         return (
@@ -380,7 +397,7 @@ class _Search(NamedTuple):
         python = self.sandbox.python
         folder = bring_repository(needs, self.info.name, python, access)
         snapshot = {**needs, "folder": str(folder)}
-        source = _mirrored(needs, access)
+        source = find_mirror(needs, access)
         if source is not None:
             snapshot["source"] = str(source)
         shelf.snapshots.append(snapshot)

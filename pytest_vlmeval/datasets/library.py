@@ -55,6 +55,7 @@ from pytest_vlmeval.records import (
 )
 from pytest_vlmeval.sandbox.calls import describe_sandbox, digest_in_sandbox
 from pytest_vlmeval.sandbox.environment import (
+    HUB,
     LIGHT,
     SandboxEnvironment,
     addons_for,
@@ -62,7 +63,7 @@ from pytest_vlmeval.sandbox.environment import (
     ensure_environment,
 )
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault, opened_sandbox
-from pytest_vlmeval.settings.option import dataset_name
+from pytest_vlmeval.settings.option import dataset_name, is_repository
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.packages import Added, Dataset
@@ -254,6 +255,11 @@ class Library:
     def _describe_own(self, name: str) -> DatasetInfo:
         place = self._own[name]
         if name in demo_datasets() or name in self.catalog:
+            if is_repository(place):
+                raise VlmEvalError(
+                    f"{place}: {name} is the name of a dataset that ms-vlmeval knows. "
+                    f"Name its split: {place}:test is the dataset {name}-test."
+                )
             raise VlmEvalError(
                 f"{place}: {name} is the name of a dataset that ms-vlmeval knows. If "
                 f"it is that one, put the file into {self._settings.data_root} and "
@@ -345,6 +351,10 @@ class Library:
             hubs=settings.hubs,
             announce=self._announce,
             own_paths=settings.data_paths,
+            client=lambda hub: (
+                self._environment_with(HUB if hub == "modelscope" else LIGHT).python
+            ),
+            max_gb=settings.download_max_gb,
             digest=lambda files: digest_in_sandbox(
                 self._sandbox_with(LIGHT, scored=True), files
             ),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vlmeval.datasets.catalog import OWN_CLASSES
 from pytest_vlmeval.datasets.download import digest, md5_of_file, remember
+from pytest_vlmeval.datasets.own_hub import bring_table
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError, did_you_mean
 from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS, DatasetInfo
 from pytest_vlmeval.sandbox.own_columns import OwnTable, read_list, shown
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pytest_vlmeval.datasets.download import FileAccess
+    from pytest_vlmeval.datasets.own_hub import HubTable
     from pytest_vlmeval.records import Kind
     from pytest_vlmeval.sandbox.own_columns import Row
 
@@ -281,12 +283,12 @@ CIRCULAR = "own~circular"
 class Found(NamedTuple):
     """The files of a table, and the folder in which its images may be.
 
-    `source` describes where they come from.
+    `hub` is the repository that they come from.
     """
 
     files: Sequence[Path]
     folder: Path
-    source: str = "own file"
+    hub: HubTable | None = None
 
 
 def describe_own(
@@ -323,6 +325,8 @@ def describe_own(
             "each question once per rotation of its options, and so needs whole "
             "numbers in its column index."
         )
+    if found.hub is not None:
+        found.hub.bring_images(facts.images, access)
     images = _Images(table, facts.images, found.folder, access)
     confined = access.own_paths == "inside" or is_repository(place)
     images.check_places(confined=confined)
@@ -345,7 +349,8 @@ def describe_own(
         confined=confined,
         checksum=images.add_to(checksum),
         family="own",
-        source=found.source,
+        source=f"{found.hub.source}" if found.hub else "own file",
+        revision=found.hub.version if found.hub else "",
         has_references=facts.has_references,
         **OWN_CLASSES[facts.kind]._asdict(),
     )
@@ -354,10 +359,8 @@ def describe_own(
 def find_files(place: str, access: FileAccess) -> Found:
     """Return the files of a table; VlmEvalError if there is none, or more than one."""
     if is_repository(place):
-        raise VlmEvalError(
-            f"{place} is a repository of a hub. Download its files, and name their "
-            "folder."
-        )
+        hub = bring_table(place, access)
+        return Found(hub.files, hub.inside, hub)
     path = Path(place)
     check_exists(place, access.data_root)
     if path.is_dir():

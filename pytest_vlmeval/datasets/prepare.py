@@ -225,7 +225,7 @@ def prepare_dataset(
         checksum=files.checksum,
         modified=files.modified,
         sample_count=count_samples(folder),
-        version=info.name_version(files.checksum),
+        version=info.revision or info.name_version(files.checksum),
         notes=describe_videos(info, video_url),
     )
 

@@ -3,7 +3,8 @@
 Run as `SANDBOX_PYTHON -I -X utf8 hub_client.py REQUEST`, outside of the containment and
 with the user's environment: HF_ENDPOINT, HF_TOKEN, MODELSCOPE_CACHE, proxies and all
 else that the clients read holds. The last line of the output is JSON: the `folder`,
-or an `error`.
+or an `error`; for a request that is `listed`, the sizes of all `files` in bytes and
+the `commit`, "" where the hub has none.
 """
 
 from __future__ import annotations
@@ -41,10 +42,30 @@ def bring(
     return str(folder)
 
 
+def list_files(hub: str, repository: str, revision: str | None) -> dict[str, Any]:
+    """Return the files of a repository, and the commit that they are of."""
+    if hub == "modelscope":
+        api = import_module("modelscope_hub").HubApi()
+        listed = api.list_repo_files(repository, "dataset", revision=revision)
+        sizes = {each.path: each.size for each in listed if each.type == "blob"}
+        return {"files": sizes, "commit": ""}
+    info = (
+        import_module(CLIENTS[hub])
+        .HfApi()
+        .dataset_info(repository, revision=revision, files_metadata=True)
+    )
+    sizes = {each.rfilename: each.size or 0 for each in info.siblings}
+    return {"files": sizes, "commit": info.sha}
+
+
 def main(request: dict[str, Any]) -> None:
     """Print the answer to one request."""
     try:
-        answer = {"folder": bring(**request)}
+        if request.pop("listed", False):
+            wanted = (request[name] for name in ("hub", "repository", "revision"))
+            answer = list_files(*wanted)
+        else:
+            answer = {"folder": bring(**request)}
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         answer = {"error": reason[:LONGEST_REASON]}

@@ -329,12 +329,17 @@ def is_table(name: str) -> bool:
 
     That is the path of a file or folder, or a repository of a hub.
     """
-    return "/" in name or "\\" in name or Path(name).suffix.lower() in TABLES
+    return (
+        name.startswith(tuple(HUBS))
+        or "/" in name
+        or "\\" in name
+        or Path(name).suffix.lower() in TABLES
+    )
 
 
 def is_repository(name: str) -> bool:
     """Return whether a dataset's name is a repository of a hub: hf:OWNER/NAME."""
-    return name.startswith(tuple(HUBS)) and is_table(name)
+    return name.startswith(tuple(HUBS))
 
 
 class Repository(NamedTuple):

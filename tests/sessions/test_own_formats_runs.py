@@ -12,8 +12,10 @@ import pytest
 from pytest_vlmeval import evaluate
 from tests.support.failed_sessions import error_of
 from tests.support.hub_files import json_lines, parquet
+from tests.support.hub_server import COMMIT, HubServer
 from tests.support.run_fixtures import Project, endpoint, image_bytes
 from tests.support.server_fixtures import ServerProcess
+from tests.support.video_sets import hub_environment as hub_environment
 
 NAMED = Path(__file__).parents[2] / "benchmarks" / "test_named.py"
 DATA = [image_bytes(seed) for seed in (1, 2)]
@@ -158,3 +160,52 @@ def test_a_name_leads_to_files_of_every_format(
         f"{own.data_root} has several tables of the name Convention: Convention.tsv, "
         "Convention.csv. Remove the others, or name one by its path."
     ) in said
+
+
+CLASS = """
+from pytest_vlmeval import Benchmark
+
+class TestHub(Benchmark):
+    datasets = ["hf:org/set:test"]
+"""
+
+
+@pytest.mark.slow
+def test_a_repository_of_a_hub_is_a_dataset(
+    own: Project, server: ServerProcess, hub_environment: HubServer
+) -> None:
+    folder = own.pytester.path
+    parquet_file = (folder / "in_parquet.parquet").read_bytes()
+    hub_environment.repositories["org/set"] = {
+        "data/test-00000-of-00001.parquet": parquet_file,
+        "data/train-00000-of-00001.parquet": parquet_file,
+    }
+    result, cases = own.junit(
+        *endpoint(server.url), "--vlm-data=hf:org/set:test", "-n2"
+    )
+    result.assert_outcomes(passed=3)
+    assert set(cases) == {
+        "test_sample[set-test-1]",
+        "test_sample[set-test-2]",
+        "test_score[set-test]",
+    }
+    assert len(hub_environment.downloads()) == 1
+    result.stdout.fnmatch_lines([f"*set-test: data of org/set@{COMMIT}*"])
+    # The commit is with the score.
+    result.stdout.fnmatch_lines(
+        [f"set-test * Overall 100.00 of 100  data of org/set@{COMMIT}*"]
+    )
+    # As the dataset of a class, with a threshold, offline.
+    (folder / "test_hub.py").write_text(CLASS, encoding="utf-8")
+    (folder / "thresholds.toml").write_text(
+        '["tiny-vlm"."hf:org/set:test"]\nmin = 50\n', encoding="utf-8"
+    )
+    given = ["--vlm-offline", "--vlm-thresholds=thresholds.toml", "test_hub.py"]
+    again = own.ask(server.url, *given)
+    again.assert_outcomes(passed=3, deselected=1)
+    assert "gates: 2 passed" in str(again.stdout)
+    none = own.ask(server.url, "--vlm-data=hf:org/none", "--vlm-offline")
+    none.assert_outcomes(errors=0, failed=1)
+    none.stdout.fnmatch_lines(
+        ["*hf:org/none: --vlm-offline is set, and the repository org/none is not *"]
+    )
