@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.birds import PAGE, write_birds
 from tests.support.documentation import DEMO, blocks, read, run_shell
 from tests.support.run_fixtures import CACHE_DIR
+from tests.support.server_fixtures import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -183,6 +185,52 @@ def test_a_project_has_benchmarks_of_its_own(installed: Path, tmp_path: Path) ->
     done = run(installed, tmp_path, "--vlm-allow-missing-baseline")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_ours.py" in done.stdout
+
+
+@pytest.mark.packaging
+def test_a_package_adds_a_dataset(
+    installed: Path, tmp_path: Path, vlm_server: Callable[..., ServerProcess]
+) -> None:
+    """The package of docs/own-scoring.md, built into a wheel and installed."""
+    source, folder = tmp_path / "source", tmp_path / "project"
+    source.mkdir()
+    folder.mkdir()
+    write_birds(source)
+    for each in blocks(read(PAGE)):
+        if each.heading == "A dataset in a package":
+            (source / each.note).write_text(each.code, encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"],
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
+    (built,) = (source / "dist").glob("vlm_birds-1.0-*.whl")
+    uv = [sys.executable, "-m", "uv", "pip"]
+    into = ["--quiet", "--python", str(installed.parent)]
+    subprocess.run([*uv, "install", *into, "--no-deps", str(built)], check=True)
+    try:
+        listed = run(installed, folder, "--vlm-list=vlm-birds")
+        assert "  BirdCount  vlm-birds 1.0\n" in listed.stdout, listed.stderr
+        server = vlm_server(answers={"gulls": "13 gulls", "geese": "50"})
+        done = run(
+            installed,
+            folder,
+            "--vlm-model=tiny-vlm",
+            f"--vlm-api-base={server.url}",
+            "--vlm-data=BirdCount",
+            "--vlm-allow-missing-baseline",
+            "--vlm-media-check=off",
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Overall 50.00 of 100  own scoring" in done.stdout
+        asked = [str(each["text"]) for each in server.requests() if each["images"]]
+        assert sorted(asked) == [
+            "How many geese are there? Give a number.",
+            "How many gulls are there? Give a number.",
+        ]
+    finally:
+        subprocess.run([*uv, "uninstall", *into, "vlm-birds"], check=True)
 
 
 @pytest.mark.packaging

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pytest_vlmeval import Benchmark, Verdict, evaluate
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import Answer, Sample
+from tests.support.birds import PAGE, write_birds
+from tests.support.documentation import block, read
 from tests.support.failed_sessions import error_of, message_of
 from tests.support.judged_sessions import judged_by
-from tests.support.run_fixtures import Project, endpoint, properties, write_table
+from tests.support.run_fixtures import (
+    Project,
+    endpoint,
+    properties,
+    write_table,
+)
 from tests.support.server_fixtures import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
@@ -417,3 +425,35 @@ def test_evaluate_takes_a_score(
         evaluate("tiny-vlm", ["count.tsv"], api_base=server.url, score=1)  # type: ignore[arg-type]
     with pytest.raises(VlmEvalError, match=r"score=Benchmark defines no score\. Add "):
         evaluate("tiny-vlm", ["count.tsv"], api_base=server.url, score=Benchmark)
+
+
+def test_the_example_of_the_page(
+    project: Project, server: ServerProcess, vlm_server: StartServer
+) -> None:
+    folder = project.pytester.path
+    write_birds(folder)
+    server.control(answers={"gulls": "I see 13.", "geese": "48"})
+    text = read(PAGE)
+    (folder / "test_birds.py").write_text(
+        block(text, "A benchmark that scores", "python")
+    )
+    result, cases = project.junit(*endpoint(server.url))
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["birds * Overall 75.00 of 100 * own scoring"])
+    assert properties(cases["test_sample[birds-2]"])["verdict"].startswith("0.5")
+    asked = [each for each in server.requests() if "How many" in str(each["text"])]
+    assert [len(list(each["images"])) for each in asked] == [1, 1]  # type: ignore[call-overload]
+    (folder / "test_birds.py").write_text(
+        block(text, "Metrics of all verdicts", "python")
+    )
+    project.ask(server.url).stdout.fnmatch_lines(["birds * exact 0.00 of 100 *"])
+    judge = vlm_server(models=["judge"], default='{"verdict": "yes"}')
+    (folder / "test_birds.py").write_text(block(text, "Ask a judge", "python"))
+    judged = project.ask(server.url, *judged_by(judge))
+    judged.stdout.fnmatch_lines(["birds * Overall 100.00 of 100 *"])
+    call = block(text, "From Python", "python")
+    call = call.replace('"qwen2-vl"', '"tiny-vlm"')
+    call = call.replace("score=exact", f"score=exact, api_base={server.url!r}")
+    (folder / "call.py").write_text(f"{call}print(results.score('birds').value)\n")
+    done = project.pytester.runpython(Path("call.py"))
+    assert done.outlines == ["0.0"]
