@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -79,7 +80,9 @@ def test_commands_are_accepted(path: Path) -> None:
 @PAGE
 def test_code_is_code(path: Path, tmp_path: Path) -> None:
     for block in blocks(read(path)):
-        assert block.language in {"sh", "python", "toml", "yaml"}, block
+        assert block.language in {"sh", "python", "toml", "yaml", "json"}, block
+        if block.language == "json":
+            assert all(json.loads(line) for line in block.code.splitlines())
         if block.language == "python":
             compile(block.code, path.name, "exec")
         if block.language == "toml" and "tool" in tomllib.loads(block.code):

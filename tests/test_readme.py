@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.documentation import ROOT, block, read, run_shell
+from tests.support.hub_files import json_lines, parquet
+from tests.support.hub_server import HubServer
+from tests.support.hub_server import hub_server as hub_server
 from tests.support.languages import differences
 from tests.support.model_servers import checkpoint as checkpoint
 from tests.support.model_servers import model_environment as model_environment
 from tests.support.run_fixtures import Project, math_rows, write_table
 from tests.support.server_fixtures import ServerProcess
+from tests.support.video_sets import hub_environment as hub_environment
 
 README = read(ROOT / "README.md")
 
@@ -105,18 +109,33 @@ def test_a_gate(
     assert "is worse than its baseline" in read(folder / "report.xml")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("served")
-def test_own_data(reader: Project) -> None:
+def test_own_data(reader: Project, hub_environment: HubServer) -> None:
     folder = reader.pytester.path
     image = ROOT / "docs/images/report.webp"
     rows = [
         {"question": f"Which, {i}?", "answer": answer, "A": "a", "B": "b"}
         for i, answer in enumerate("BBA")
     ]
-    rows = [{**row, "image_path": str(image)} for row in rows]
-    write_table(folder / "my.tsv", rows)
+    rows = [{**row, "image": str(image)} for row in rows]
+    table = "\n".join(",".join(row.values()) for row in rows).replace(", ", " ")
+    (folder / "my.csv").write_text(f"{','.join(rows[0])}\n{table}\n")
+    spoken = [
+        [
+            {"role": "user", "content": f"<image>{row['question']}"},
+            {"role": "assistant", "content": row["answer"]},
+        ]
+        for row in rows
+    ]
+    lines = [{"messages": each, "images": [str(image)]} for each in spoken]
+    (folder / "train.jsonl").write_bytes(json_lines(lines))
+    image_file = {"bytes": image.read_bytes(), "path": None}
+    split = parquet([{**row, "image": image_file} for row in rows], "image")
+    name = "data/test-00000-of-00001.parquet"
+    hub_environment.repositories["OWNER/NAME"] = {name: split}
     output = run_shell(block(README, "Your own data"), folder).stdout
-    assert re.search(r"=+ 4 passed,.* 1 xfailed", output), output
+    assert len(re.findall(r"=+ 4 passed,.* 1 xfailed", output)) == 3, output
 
 
 def test_the_example_runs(project: Project, server: ServerProcess) -> None:

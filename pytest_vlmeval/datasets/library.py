@@ -93,6 +93,7 @@ class Library:
         self._prompts: dict[str, Prompts] = {}
         self._shown: dict[str, Sequence[frozenset[int]]] = {}
         self._own: dict[str, str] = {}
+        self._columns: dict[str, Mapping[str, str]] = {}
         self._clash: tuple[str, str] | None = None
         self._described: dict[str, DatasetInfo | VlmEvalError] = {}
         self._lock = threading.Lock()
@@ -224,9 +225,21 @@ class Library:
         others = [*bundled, *(each.name for each in self.packages.all)]
         raise unknown_dataset(name, self.catalog, others, self._settings.data_root)
 
-    def add_own(self, place: str) -> str:
-        """Take a table of the user's own, by its place; return its dataset's name."""
+    def add_own(self, place: str, columns: Mapping[str, str] | None = None) -> str:
+        """Take a table of the user's own, by its place; return its dataset's name.
+
+        `columns` are what a benchmark says of them, in the place of the settings'.
+        Raises `VlmEvalError` if another benchmark says something else.
+        """
         name = dataset_name(place)
+        if columns and self._columns.setdefault(name, columns) != columns:
+            raise VlmEvalError(
+                f"{place}: two benchmarks give it different columns, "
+                f"{dict(self._columns[name])} and {dict(columns)}. Give both the same, "
+                "or let one have a copy of the table."
+            )
+        if columns:
+            self._described.pop(name, None)
         first = self._own.setdefault(name, place)
         if first != place:
             self._clash = (first, place)
@@ -271,7 +284,8 @@ class Library:
                 f"{place}: {name} is the name of a dataset that the package "
                 f"{added.package} adds. Rename the file."
             )
-        return describe_own(place, self._access, self._settings.columns)
+        columns = self._columns.get(name, self._settings.columns)
+        return describe_own(place, self._access, columns)
 
     def added(self, name: str) -> Dataset | None:
         """Return what a package adds by a name; None if none does.

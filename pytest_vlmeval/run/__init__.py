@@ -140,10 +140,13 @@ class Run:
         self.library.check_own()
         self.library.check_classes(self.settings.classes)
 
-    def take(self, dataset: str) -> str:
-        """Return the name of a dataset that may be given as the path of a table."""
+    def take(self, dataset: str, columns: Mapping[str, str] | None = None) -> str:
+        """Return the name of a dataset that may be given as the place of a table.
+
+        `columns` says what those of a table are for, where a benchmark does.
+        """
         if is_table(dataset):
-            return self.library.add_own(dataset)
+            return self.library.add_own(dataset, columns)
         return dataset
 
     def rows(self, dataset: str) -> Sequence[IndexRow]:

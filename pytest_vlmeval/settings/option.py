@@ -283,14 +283,23 @@ def parse_columns(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in split_words(text):
         target, mark, name = word.partition("=")
-        if not mark or target in found or name in filter(None, found.values()):
-            raise ValueError
-        if target not in COLUMNS and target not in COUNTED and target not in LETTERS:
+        if not mark or target in found:
             raise ValueError
         found[target] = name
-    if not found or len({"answer", *COUNTED} & set(found)) > 1:
+    if not found or not are_columns(found):
         raise ValueError
     return found
+
+
+def are_columns(given: Mapping[str, str]) -> bool:
+    """Return whether a mapping says what columns of a table are for, each for one."""
+    named = [name for name in given.values() if name]
+    return (
+        all(isinstance(name, str) for name in given.values())
+        and set(given) <= {*COLUMNS, *COUNTED, *LETTERS}
+        and len(set(named)) == len(named)
+        and len({"answer", *COUNTED} & set(given)) <= 1
+    )
 
 
 def list_datasets(names: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -44,8 +44,9 @@ PACKAGE = Path(__file__).parents[1]
 class Benchmark:
     """Base class of a benchmark: names its datasets, brings their tests.
 
-    A path of a TSV, from the folder of the test's file, names a user's dataset;
-    "*" stands for what `--vlm-data` names and no other selected benchmark has.
+    A path of a table, from the folder of the test's file, or "hf:OWNER/NAME" names a
+    user's dataset, and `columns` what its columns are for, as `--vlm-columns` does; "*"
+    stands for what `--vlm-data` names and no other selected benchmark has.
     Subclasses may add tests of their own with the fixtures `vlm_sample`,
     `vlm_score` and `vlm_run`.
 
@@ -62,6 +63,7 @@ class Benchmark:
     """
 
     datasets: ClassVar[Sequence[str]] = ()
+    columns: ClassVar[Mapping[str, str]] = {}
     unscored: ClassVar[Unscored] = "refuse"
     scoring: ClassVar[str] = ""
 

@@ -28,8 +28,10 @@ from pytest_vlmeval.errors import VlmEvalError, find_nearest, log_error
 from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import (
     OTHERS,
+    are_columns,
     dataset_name,
     list_datasets,
+    parse_columns,
     table_place,
 )
 from pytest_vlmeval.suite import (
@@ -266,6 +268,20 @@ def named_datasets(metafunc: pytest.Metafunc) -> list[str]:
     return [table_place(name, folder) for name in found]
 
 
+def columns_of(metafunc: pytest.Metafunc) -> Mapping[str, str] | None:
+    """Return what a test's class says of its tables' columns; None for nothing."""
+    given: Any = getattr(metafunc.cls, "columns", None)
+    if not given or metafunc.definition.get_closest_marker("vlm"):
+        return None
+    if not isinstance(given, Mapping) or not are_columns(given):
+        raise pytest.Collector.CollectError(
+            f"{metafunc.definition.nodeid}: columns = {given!r} is not accepted. It "
+            f"maps {parse_columns.accepts.partition('; of ')[2]} to names of columns, "
+            'each to one: {"question": "prompt"}.'
+        )
+    return given
+
+
 class DeferredTest(pytest.Collector):
     """A test over datasets, whose items are made once what all tests need is known.
 
@@ -345,7 +361,7 @@ class Forecast:
         for dataset in run.choice.among(datasets):
             if not may_select(function, dataset_name(dataset)):
                 continue
-            name, why = run.take(dataset), None
+            name, why = run.take(dataset, columns_of(metafunc)), None
             _declare_scoring(run, name, metafunc.cls)
             if may_leave_out(config, metafunc.cls, name, run):
                 why = run.foresee_unscored(name)

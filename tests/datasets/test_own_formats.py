@@ -15,10 +15,12 @@ import pytest
 from pytest_vlmeval.datasets.own import describe_own, read_facts
 from pytest_vlmeval.datasets.prepare import read_samples
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.records import COLUMNS
 from pytest_vlmeval.sandbox.own_columns import OwnTable
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import parse_columns
 from pytest_vlmeval.settings.sources import call_sources
+from tests.support.documentation import ROOT, block, read
 from tests.support.hub_files import json_lines, parquet
 from tests.support.own_tables import access
 from tests.support.sandbox_tables import cell, draw, prepare
@@ -214,6 +216,27 @@ def test_names_with_blanks_and_no_column(tmp_path: Path) -> None:
         "one of its own. --vlm-columns=index= numbers the rows instead"
     ]
     assert read_facts([path], given).kind == "vqa"
+
+
+def test_the_page_names_each_column_and_its_other_names() -> None:
+    for path, between in (("docs/own-data.md", ", "), ("docs/zh/own-data.md", "、")):
+        rows = re.findall(r"(?m)^\| (`[^|]*) \|([^|]*)\|", read(ROOT / path))
+        cells = {
+            name.strip("`"): tuple(re.findall("`([^`]*)`", others))
+            for names, others in rows
+            for name in names.split(between)
+            if name.strip("`") in COLUMNS
+        }
+        assert {**cells, "messages": COLUMNS["messages"]} == COLUMNS
+
+
+def test_the_conversations_of_the_page_are_read(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(IMAGE)
+    lines = block(read(ROOT / "docs/own-data.md"), "Messages", "json")
+    data = lines.replace("base64,...", f"base64,{cell(IMAGE)}").encode()
+    for line in data.splitlines():
+        found = read_facts([put(tmp_path, "my.jsonl", line)])
+        assert (found.has_images, found.has_references) == (True, True)
 
 
 def test_lines_count_what_is_quoted_and_blank(tmp_path: Path) -> None:

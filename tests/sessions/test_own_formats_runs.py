@@ -146,6 +146,44 @@ def test_columns_are_given_by_the_option_and_a_call(
     assert results.scores["value"].tolist() == [100]
 
 
+BOTH = """
+from pytest_vlmeval import Benchmark
+
+class TestOne(Benchmark):
+    datasets = ["de.csv"]
+    columns = {"question": "frage", "answer": "antwort"}
+
+class TestTwo(TestOne):
+    columns = COLUMNS
+"""
+
+
+def test_a_benchmark_says_what_the_columns_of_its_tables_are_for(
+    own: Project, server: ServerProcess
+) -> None:
+    folder = own.pytester.path
+    (folder / "de.csv").write_text("frage,antwort,b\n<d>?,B,B\n", encoding="utf-8")
+    test = folder / "test_both.py"
+    test.write_text(BOTH.replace("COLUMNS", "TestOne.columns"), encoding="utf-8")
+    own.ask(server.url, "test_both.py").assert_outcomes(passed=4, deselected=2)
+    test.write_text(BOTH.replace("COLUMNS", '{"what": "frage"}'), encoding="utf-8")
+    result = own.ask(server.url, "test_both.py")
+    assert (
+        "columns = {'what': 'frage'} is not accepted. It maps index, messages, "
+        "question, answer, options, image, image_path, category, split, hint, g_index, "
+        "answer_from_0, answer_from_1 and A, B, ... for options to names of columns, "
+        'each to one: {"question": "prompt"}.'
+    ) in str(result.stdout)
+    other = '{"question": "frage", "answer": "b"}'
+    test.write_text(BOTH.replace("COLUMNS", other), encoding="utf-8")
+    result = own.ask(server.url, "test_both.py")
+    assert (
+        f"{folder}/de.csv: two benchmarks give it different columns, {{'question': "
+        "'frage', 'answer': 'antwort'} and {'question': 'frage', 'answer': 'b'}. Give "
+        "both the same, or let one have a copy of the table."
+    ) in str(result.stdout) + str(result.stderr)
+
+
 def test_a_name_leads_to_files_of_every_format(
     own: Project, server: ServerProcess
 ) -> None:
