@@ -368,7 +368,8 @@ class JudgeQuestion:
 
     `unit` names what it is about, in a dataset the row's index. `max_tokens` and
     `temperature` are not sent where None. `attempt` counts how often the very same was
-    asked of it before.
+    asked of it before. `images` are files named by their content; they stand before
+    the prompt if they come `first`, else behind it.
     """
 
     prompt: str
@@ -377,6 +378,8 @@ class JudgeQuestion:
     max_tokens: int | None = 2048
     temperature: float | None = 0
     attempt: int = 0
+    images: tuple[Path, ...] = ()
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

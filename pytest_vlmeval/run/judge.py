@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -46,6 +47,7 @@ from pytest_vlmeval.settings.groups import AS_ASKED, JudgeAsking, Prompting
 
 if TYPE_CHECKING:
     from pytest_vlmeval.models.server import Servers
+    from pytest_vlmeval.records import Turn
     from pytest_vlmeval.settings import Settings
     from pytest_vlmeval.settings.groups import JudgeEndpoint
 
@@ -137,8 +139,8 @@ class Judge:
             try:
                 async with pool.place():
                     request = Request(
-                        turns=((PromptPart(kind="text", text=question.prompt),),),
-                        media_folder=Path(),
+                        turns=(_turn_of(question),),
+                        media_folder=_folder_of(question),
                         system=question.system,
                         max_tokens=question.max_tokens,
                         temperature=question.temperature,
@@ -177,6 +179,24 @@ class Judge:
                     task.cancel()
                 self._store.record_failures(*self._asked_in, asker.take_failures())
         return dict(found)
+
+
+def _turn_of(question: JudgeQuestion) -> Turn:
+    """Return the parts of a question, its text before its images or behind them."""
+    text = PromptPart(kind="text", text=question.prompt)
+    images = tuple(
+        PromptPart(
+            kind="image",
+            media=image.name,
+            media_type=mimetypes.guess_type(image.name)[0] or "",
+        )
+        for image in question.images
+    )
+    return (*images, text) if question.first else (text, *images)
+
+
+def _folder_of(question: JudgeQuestion) -> Path:
+    return question.images[0].parent if question.images else Path()
 
 
 def ask_majority(

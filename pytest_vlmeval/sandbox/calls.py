@@ -8,8 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_vlmeval.records import JudgeQuestion, SoundScore, Verdict
-from pytest_vlmeval.sandbox.rows import FILE
+from pytest_vlmeval.records import (
+    JudgeQuestion,
+    SoundScore,
+    Verdict,
+    parts_of,
+    read_prompt,
+)
+from pytest_vlmeval.sandbox.rows import FILE, read_samples_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +171,33 @@ def _size_of(shelf: Shelf) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
+class _Shown:
+    """The images of a prepared dataset's samples, for a judge that sees them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._images: dict[str, tuple[Path, ...]] | None = None
+
+    def add_to(self, question: dict[str, Any]) -> JudgeQuestion:
+        """Give what the sandbox asks; "before" or "after" it are the unit's images."""
+        shown = question.pop("shown", "")
+        if not shown:
+            return JudgeQuestion(**question)
+        if self._images is None:
+            self._images = {
+                index: tuple(
+                    self._folder / "media" / part.media
+                    for part in parts_of(read_prompt(prompt))
+                    if part.kind == "image"
+                )
+                for index, prompt in read_samples_rows(
+                    self._folder, ("index", "prompt")
+                )
+            }
+        images = self._images[question["unit"]]
+        return JudgeQuestion(**question, images=images, first=shown == "before")
+
+
 def score_in_sandbox(
     sandbox: Sandbox,
     prepared: PreparedDataset,
@@ -186,6 +219,7 @@ def score_in_sandbox(
     have a defect that is known. Raises NeedsJudgeError, VlmEvalError, SandboxFault.
     """
     limit_s = SCORE_BASE_S + SCORE_S_PER_ANSWER * len(answers)
+    shown = _Shown(prepared.folder)
     found = sandbox.call(
         "score",
         {
@@ -204,7 +238,7 @@ def score_in_sandbox(
         and (
             lambda asked: [
                 asdict(reply)
-                for reply in judge([JudgeQuestion(**question) for question in asked])
+                for reply in judge([shown.add_to(question) for question in asked])
             ]
         ),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.support.judge_calls import OpenJudge, make_judge
 from tests.support.judged_sessions import judged_by, write_choices
 from tests.support.pool_calls import asking_settings, make_pool
 from tests.support.run_fixtures import Project, endpoint, properties
+from tests.support.sandbox_tables import draw
 from tests.support.server_fixtures import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
@@ -315,3 +318,20 @@ def test_a_judge_keeps_what_it_found_out_about_its_server(
     ask(3)
     assert len(opened) == 3
     judge.close()
+
+
+def test_a_judge_is_shown_images(
+    server: ServerProcess, open_judge: OpenJudge, tmp_path: Path
+) -> None:
+    image = tmp_path / f"{'0' * 64}.png"
+    image.write_bytes(draw(1))
+    judge = open_judge(rules=[{"images": 1, "answer": "seen"}], default="not seen")
+    shown = JudgeQuestion(prompt="Is it a cat?", images=(image,))
+    questions = [shown, replace(shown, first=True), JudgeQuestion(prompt=shown.prompt)]
+    replies = judge.ask(questions)
+    assert [reply.text for reply in replies] == ["seen", "seen", "not seen"]
+    assert len({reply.number for reply in replies}) == 3
+    orders = [request["order"] for request in server.requests()]
+    assert sorted(map(str, orders)) == sorted(
+        map(str, [["text", "image_url"], ["image_url", "text"], ["text"]])
+    )

@@ -325,7 +325,8 @@ class Asking(Database):
                 "settings": {
                     field: getattr(question, field)
                     for field in ("system", "max_tokens", "temperature")
-                },
+                }
+                | ({"images": len(question.images)} if question.images else {}),
                 "text": text,
                 "asked_at": time.time(),
             }
@@ -537,4 +538,6 @@ def identify_question(judge: str, question: JudgeQuestion) -> str:
         question.prompt,
         question.attempt,
     ]
+    if question.images:
+        parts += [question.first, *(image.name for image in question.images)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
