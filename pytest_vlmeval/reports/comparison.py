@@ -132,6 +132,8 @@ def _why_unlike(new: DatasetReport, old: DatasetReport | None) -> str:
         return f"its judge was {old.score.judge} then, is {new.score.judge} now"
     if new.score.scoring != old.score.scoring:
         return f"its scoring was {old.score.scoring} then, is {new.score.scoring} now"
+    if new.score.scoring == "own" and new.score.scorer != old.score.scorer:
+        return f"the code of {new.score.scorer.partition(' ')[0]} was another then"
     return ""
 
 

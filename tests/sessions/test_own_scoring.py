@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tests.support.judged_sessions import judged_by
 from tests.support.run_fixtures import (
     Project,
     endpoint,
+    image_bytes,
     properties,
     write_table,
 )
@@ -116,6 +118,27 @@ def test_a_changed_score_judges_the_stored_answers_anew(
     rewrite(counting, "    datasets = ", '    scoring = "data of May"\n    datasets = ')
     counting.ask(server.url)
     assert counting.stored("SELECT count(*) FROM scores") == [(3,)]
+
+
+def test_runs_that_other_code_scored_are_not_compared(
+    counting: Project, server: ServerProcess
+) -> None:
+    counting.ask(server.url)
+    counting.ask(server.url, "--vlm-temperature=0.5")
+    first, other = (
+        str(run_id) for (run_id,) in counting.stored("SELECT run_id FROM runs")
+    )
+    compared = counting.run("--vlm-compare", first, other)
+    assert "not compared" not in compared.stdout.str()
+    listed = counting.run("--vlm-runs").stdout.str()
+    assert listed.count("Overall 70.00 of 100 (4 samples") == 2
+    rewrite(counting, "off / 10", "off / 20")
+    counting.ask(server.url, "--vlm-temperature=0.5")
+    changed = counting.run("--vlm-compare", first, other)
+    changed.stdout.fnmatch_lines(
+        ["*count: not compared, the code of TestCount.score was another then"]
+    )
+    assert "72.50" in counting.run("--vlm-runs").stdout.str()
 
 
 def test_thresholds_and_baselines_are_held_against_an_own_score(
@@ -457,3 +480,99 @@ def test_the_example_of_the_page(
     (folder / "call.py").write_text(f"{call}print(results.score('birds').value)\n")
     done = project.pytester.runpython(Path("call.py"))
     assert done.outlines == ["0.0"]
+
+
+OVER = """
+from pytest_vlmeval import Benchmark
+
+
+class TestOver(Benchmark):
+    datasets = ["CountBenchQA", "MMBench_DEV_EN", "POPE", "COCO_VAL"]
+
+    def score(self, sample, answer):
+        return len(answer.text) > 1
+"""
+
+
+def test_datasets_of_ms_vlmeval(project: Project, server: ServerProcess) -> None:
+    """Of each class, scored in its own way or not at all: a verdict for each sample."""
+    project.pytester.makepyfile(test_over=OVER)
+    image = base64.b64encode(image_bytes(1)).decode()
+    plain = {"image": image, "category": "x"}
+    letters = {"A": "red", "B": "blue"}
+    rows: dict[str, list[dict[str, str]]] = {
+        "CountBenchQA": [{"index": "1", "question": "<1>?", "answer": "2", **plain}],
+        # Two rotations of a question have one verdict of ms-vlmeval's.
+        "MMBench_DEV_EN": [
+            {
+                "index": index,
+                "question": f"<{mark}>?",
+                "answer": "A",
+                **letters,
+                **plain,
+            }
+            for index, mark in (("7", "7a"), ("1000007", "7b"))
+        ],
+        "POPE": [
+            {"index": str(n), "question": f"<p{n}>?", "answer": "Yes", **plain}
+            for n in range(2)
+        ],
+        "COCO_VAL": [
+            {"index": str(n), "answer": "['a cat']", "image": image} for n in range(2)
+        ],
+    }
+    for name, each in rows.items():
+        write_table(project.data_root / f"{name}.tsv", each)
+    answers = {"<1>": "12", "<7a>": "AA", "<7b>": "B", "<p0>": "Yes", "<p1>": "N"}
+    server.control(answers=answers, default="A cat.")
+    result, cases = project.junit(*endpoint(server.url))
+    scores = {
+        name: float(properties(cases[f"test_score[{name}]"])["score"]) for name in rows
+    }
+    assert scores == {
+        "CountBenchQA": 100,
+        "MMBench_DEV_EN": 50,
+        "POPE": 50,
+        "COCO_VAL": 100,
+    }
+    result.assert_outcomes(passed=9, xfailed=2)
+    # The score's interval is that of its own verdicts.
+    assert all(
+        "interval" in " ".join(properties(cases[f"test_score[{name}]"]))
+        for name in rows
+    )
+
+
+def test_repeats_are_each_scored(counting: Project, server: ServerProcess) -> None:
+    arguments = ["--vlm-repeat=2", "--vlm-temperature=1"]
+    result = counting.ask(server.url, *arguments)
+    result.assert_outcomes(passed=4, xfailed=1)
+    result.stdout.fnmatch_lines(["count * Overall 70.00 of 100, mean of 2 repeats *"])
+    assert counting.stored("SELECT count(*) FROM scores") == [(2,)]
+    # It fails at one sample each time: that item fails, the others have their means.
+    rewrite(counting, "int(answer.text)", "int(answer.text.replace('5', 'five'))")
+    failed = counting.ask(server.url, *arguments)
+    failed.assert_outcomes(passed=3, failed=2)
+    assert message_of(failed, "count has no score: TestCount.score (")
+
+
+def test_several_judges_decide_by_majority(
+    counting: Project, server: ServerProcess, vlm_server: StartServer
+) -> None:
+    counting.pytester.makepyfile(test_count=JUDGED)
+    judge = vlm_server(
+        models=["one", "two", "three"],
+        answers={"near 20": '{"verdict": "yes"}', "near 30": '{"verdict": "no"}'},
+    )
+    names = ("one", "two", "three")
+    result, cases = counting.junit(*endpoint(server.url), *judged_by(judge, *names))
+    result.assert_outcomes(passed=4, xfailed=1)
+    score = properties(cases["test_score[count]"])
+    assert score["judge"] == "majority of one, two, three"
+    assert score["score"] == "75.0"
+    by_judge = {score[f"score by {name}"] for name in names}
+    assert by_judge == {"75.0"}
+    linked = counting.stored(
+        "SELECT count(*) FROM verdicts WHERE json_array_length(exchanges) = 3"
+    )
+    assert linked == [(2,)]
