@@ -331,7 +331,7 @@ def _fix_pool(module: Any) -> None:
     module.mp = SimpleNamespace(Pool=lambda _processes=None: pool)
 
 
-BEFORE = {**media.BEFORE, "vlmeval.dataset.utils.llavabench": fixes.alias_log}
+BEFORE = {**media.BEFORE, **fixes.BEFORE}
 _OWN: dict[str, Callable[[Any], None]] = {
     "vlmeval.smp.file": _fix_files,
     "vlmeval.smp.vlm": _fix_images,

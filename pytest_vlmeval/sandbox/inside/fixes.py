@@ -183,6 +183,31 @@ def alias_log(_module: ModuleType) -> None:
         sys.modules[f"vlmeval.dataset.{name}"] = import_module(f"vlmeval.{name}")
 
 
+def fill_package(_module: ModuleType) -> None:
+    """Answer dataset/utils/bmmr.py:8: it imports from the package, which is empty."""
+    package: Any = sys.modules["vlmeval"]
+    files: Any = import_module("vlmeval.smp.file")
+    package.dump, package.load = files.dump, files.load
+
+
+def leave_settings(_module: ModuleType) -> None:
+    """Answer dataset/utils/physics_eval_utils.py:5, which reads the user's settings."""
+    _stand_in("dotenv", "load_dotenv")
+
+
+def leave_json(_module: ModuleType) -> None:
+    """Answer dataset/utils/vgrpbench/score.py:15, an import that is not used."""
+    _stand_in("json_repair", "repair_json")
+
+
+def _stand_in(name: str, function: str) -> None:
+    """Let a package that is not there be imported, with a function for nothing."""
+    if name not in sys.modules and find_spec(name) is None:
+        module = ModuleType(name)
+        setattr(module, function, _nothing)
+        sys.modules[name] = module
+
+
 def fix_choices(module: Any) -> None:
     """Answer dataset/utils/multiple_choice.py:77 report_acc and :103 report_acc_MMT.
 
@@ -353,6 +378,11 @@ def fix_yes_no(module: Any) -> None:
 
 class _NoRows(int):
     """A count of nothing; a mean over it is not a number instead of an error."""
+
+    def __add__(self, other: int) -> int:
+        return self if other == 0 else int(other)
+
+    __radd__ = __add__
 
     def __truediv__(self, other: Any) -> float:
         return 0.0 if other else float("nan")
@@ -619,6 +649,108 @@ def fix_covered_texts(module: Any) -> None:
     module.find_best_match = find_best_match
 
 
+def fix_reasoning(module: Any) -> None:
+    """Answer dataset/utils/mme_reasoning.py:1190, which lacks two imports.
+
+    And :1135, where nothing is extracted: an empty text, which is none once it was in a
+    file, and else ends dataset/image_vqa.py:3750 in an error.
+    """
+    module.defaultdict, module.np = defaultdict, import_module("numpy")
+    upstream = module.MMEReasoning_extract
+
+    @wraps(upstream)
+    def extract(model: object, line: Any) -> dict[str, object]:
+        found: dict[str, object] = upstream(model, line)
+        return found if found["res"] else {**found, "res": None}
+
+    module.MMEReasoning_extract = extract
+
+
+def fix_empty(module: Any) -> None:
+    """Answer dataset/utils/crpe.py:5: an empty answer has no first letter."""
+    upstream = module.is_correct
+    module.is_correct = lambda known, said: bool(said) and upstream(known, said)
+
+
+def fix_blank(module: Any) -> None:
+    """Answer dataset/utils/bmmr.py:183: a blank answer gets no points, nor none."""
+    upstream = module.get_acc_for_reference_based_metrics
+
+    @wraps(upstream)
+    def compute(
+        references: object, candidates: object, indexes: Sequence[Any], *others: object
+    ) -> dict[Any, Any]:
+        found: dict[Any, Any] = upstream(references, candidates, indexes, *others)
+        nothing = {"acc_score": {"acc": 0.0}}
+        return {index: found.get(index, nothing) for index in indexes}
+
+    module.get_acc_for_reference_based_metrics = compute
+
+
+def fix_reasons(module: Any) -> None:
+    """Answer dataset/utils/ocr_reasoning.py:112: replies without points end it all.
+
+    They are none for the reasoning, and nothing is extracted.
+    """
+    upstream = module.OcrR_auxeval
+
+    @wraps(upstream)
+    def judge(model: object, line: Any) -> dict[str, object]:
+        try:
+            found: dict[str, object] = upstream(model, line)
+        except AttributeError:
+            return {"log": "the judge gave no points", "res": "", "reason_score": 0.0}
+        return found
+
+    module.OcrR_auxeval = judge
+
+
+def fix_tables(module: Any) -> None:
+    """Answer dataset/utils/wemath.py:196: pandas 3 has no `_append`."""
+
+    class Table(pd.DataFrame):
+        def _append(self, row: dict[str, object], ignore_index: bool) -> pd.DataFrame:
+            return Table(
+                pd.concat([self, pd.DataFrame([row])], ignore_index=ignore_index)
+            )
+
+    module.pd = SimpleNamespace(**{**vars(pd), "DataFrame": Table})
+
+
+def fix_lists(module: Any) -> None:
+    """Answer dataset/image_mcq.py:2818: an answer that is no list ends it in an error.
+
+    That one is wrong.
+    """
+    leave_links(module)
+    upstream = module.AffordanceDataset.is_match
+
+    @wraps(upstream)
+    def is_match(self: Any, row: Any) -> bool:
+        with suppress(MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+            return bool(upstream(self, row))
+        return False
+
+    module.AffordanceDataset.is_match = is_match
+
+
+def leave_links(module: Any) -> None:
+    """Answer dataset/image_mcq.py:1952: it links a table from the folder above.
+
+    That is not the dataset's own, and the table is there.
+    """
+    module.os = SimpleNamespace(**{**vars(os), "symlink": _nothing})
+
+
+def fix_sources(module: Any) -> None:
+    """Answer dataset/image_vqa.py:1546: it divides by the rows of each source.
+
+    OlympiadBench_EN and OlympiadBench_CN have rows of one language alone.
+    """
+    leave_links(module)
+    module.len = lambda counted: len(counted) or _NoRows()
+
+
 UNZIP = re.compile(r"unzip -o (.+) -d (.+)")
 
 
@@ -714,6 +846,12 @@ def _unzip(packed: Path, folder: Path) -> None:
         archive.extractall(folder)
 
 
+BEFORE: dict[str, Callable[[ModuleType], None]] = {
+    "vlmeval.dataset.utils.bmmr": fill_package,
+    "vlmeval.dataset.utils.llavabench": alias_log,
+    "vlmeval.dataset.utils.physics_eval_utils": leave_settings,
+    "vlmeval.dataset.utils.vgrpbench.score": leave_json,
+}
 AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.multiple_choice": fix_choices,
     "vlmeval.dataset.utils.yorn": fix_yes_no,
@@ -726,6 +864,13 @@ AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.utils.vqa_eval": fix_distances,
     "vlmeval.dataset.mmlongbench": fix_documents,
     "vlmeval.dataset.vcr": fix_covered_texts,
+    "vlmeval.dataset.image_mcq": fix_lists,
+    "vlmeval.dataset.image_vqa": fix_sources,
+    "vlmeval.dataset.utils.bmmr": fix_blank,
+    "vlmeval.dataset.utils.crpe": fix_empty,
+    "vlmeval.dataset.utils.mme_reasoning": fix_reasoning,
+    "vlmeval.dataset.utils.ocr_reasoning": fix_reasons,
+    "vlmeval.dataset.utils.wemath": fix_tables,
     "vlmeval.dataset.videommmu": fix_unpacking,
     "vlmeval.dataset.worldsense": fix_sound,
     "vlmeval.dataset.vcrbench": fix_shell,
