@@ -76,7 +76,8 @@ def _part(
 
 
 Setting = str | int | float | bool
-LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# The names of options, in order; as keys, as they are looked up for each cell.
+LETTERS = dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "")
 # What a column of a user's own table may be for, with the further names by which it is
 # known, in lower case.
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -19,7 +19,7 @@ from pytest_vlmeval.datasets.download import digest, md5_of_file, remember
 from pytest_vlmeval.datasets.own_hub import bring_table
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError, did_you_mean
 from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS, DatasetInfo
-from pytest_vlmeval.sandbox.own_columns import OwnTable, read_list, shown
+from pytest_vlmeval.sandbox.own_columns import OwnTable, Row, read_list, shown
 from pytest_vlmeval.sandbox.own_files import (
     MOST_IMAGE_BYTES,
     SHORTEST_IMAGE,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.datasets.own_hub import HubTable
     from pytest_vlmeval.records import Kind
-    from pytest_vlmeval.sandbox.own_columns import Row
 
 SHOWN_FAULTS = 5
 # More are not looked for.
@@ -82,8 +81,14 @@ def read_facts(
     files: Sequence[Path], columns: Mapping[str, str] | None = None
 ) -> TableFacts:
     """Read the whole table, a row at a time; raises VlmEvalError with its faults."""
-    reading = _Reading(OwnTable(files, columns or {}))
-    for row in reading.table.rows():
+    table = OwnTable(files, columns or {})
+    if not table.names:
+        faults = [f"{row.place}: {row.fault}" for row in table.rows() if row.fault]
+        if faults:
+            raise VlmEvalError(faults_text(table.path, faults))
+        raise VlmEvalError(f"{table.path} has no rows.")
+    reading = _Reading(table)
+    for row in table.rows():
         reading.add(row)
     return reading.finish()
 
@@ -168,7 +173,7 @@ class _Reading:
 
     def _faults_of(self, row: Row) -> Iterator[str]:
         # What is remembered of it is its place, not its images.
-        cells, row = row.cells, row._replace(cells={})
+        cells, row = row.cells, Row(row.number, {}, row.line)
         for name in ("index", "question"):
             if not cells.get(name, "-"):
                 yield f"its {name} is empty"
@@ -219,7 +224,8 @@ class _Reading:
         if not paths:
             self._without_image += 1
         for path in paths:
-            self._images.setdefault(path, row.place)
+            if path not in self._images:
+                self._images[path] = row.place
 
     def finish(self) -> TableFacts:
         """Describe what the table is; raises VlmEvalError with all faults."""

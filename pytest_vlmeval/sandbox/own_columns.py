@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS
 from pytest_vlmeval.sandbox.own_files import PLACE, SHORTEST_IMAGE
-from pytest_vlmeval.sandbox.own_formats import format_of, open_records
+from pytest_vlmeval.sandbox.own_formats import format_of, is_titled, open_records
 from pytest_vlmeval.sandbox.rows import HALVES, NO_CHARACTER
 
 if TYPE_CHECKING:
@@ -82,16 +82,14 @@ class OwnTable:
             raise self.error(f"has more than one column {min(twice)}")
         self.sources = self._find_sources()
         self._targets = {name: target for target, name in self.sources.items()}
-        # What rows were changed beyond the names of their columns.
-        self._remarks: dict[str, None] = {}
-
-    @property
-    def as_written(self) -> bool:
-        """Whether questions are whole prompts, which may have places for images."""
         asked, said = self.sources.get("question", ""), self.sources.get("answer", "")
-        return "messages" in self.sources or (
+        # Whether questions are whole prompts, which may have places for images.
+        self.as_written = "messages" in self.sources or (
             asked.lower() == "query" and said.lower() == "response"
         )
+        self._renamed = self._find_renamed()
+        # What rows were changed beyond the names of their columns.
+        self._remarks: dict[str, None] = {}
 
     def error(self, text: str, note: str = "") -> VlmEvalError:
         """Return an error of the table, with the columns that it has."""
@@ -143,6 +141,23 @@ class OwnTable:
             )
         return fitting[0] if fitting else None
 
+    def _find_renamed(self) -> dict[str, str] | None:
+        """Return the names in the one form of columns that need no more than these.
+
+        That is so in a text file whose options and answers have cells of their own.
+        """
+        special = self.as_written or set(COUNTED) & set(self.sources)
+        letters = [name for name in (*self.names, *self.sources) if name in LETTERS]
+        if "options" in self.sources and ("options" in self._given or not letters):
+            special = True
+        if special or not is_titled(self.path):
+            return None
+        return {
+            name: self._targets.get(name, name)
+            for name in self.names
+            if name in self._targets or name not in self.sources
+        }
+
     def nearest(self, name: str) -> str | None:
         """Return a column that is spelt nearly like a name."""
         by_small = {each.strip().lower(): each for each in self.names}
@@ -170,11 +185,12 @@ class OwnTable:
     def rows(self) -> Iterator[Row]:
         """Yield the rows in the one form, once; VlmEvalError if a file breaks off."""
         number = 0
+        # Of a TSV, lines are not counted: they are its rows.
+        has_lines = format_of(self.path) != "TSV"
         for records in self._opened:
             for record in records.rows:
                 number += 1
-                # Of a TSV, lines are not counted: they are its rows.
-                line = 0 if format_of(self.path) == "TSV" else record.line
+                line = record.line if has_lines else 0
                 cells: dict[str, str] = {}
                 fault = record.fault
                 if not fault:
@@ -187,6 +203,15 @@ class OwnTable:
     def _cells(self, record: Record) -> dict[str, str]:
         values, sources = record.cells, self.sources
         cells: dict[str, str] = {}
+        if self._renamed is not None:
+            cells = {name: values[known] for known, name in self._renamed.items()}
+            options = {name: cells[name] for name in cells if name in LETTERS}
+            answer = cells.get("answer", "")
+            if options and not options.get(answer):
+                self._set_answer(cells, options, values, Asked())
+            if not _is_plain_image(cells):
+                self._set_images(cells, values, Asked())
+            return cells
         # In the order of the columns, whatever they are for.
         for name, value in values.items():
             if (target := self._targets.get(name)) is not None:
@@ -304,8 +329,18 @@ class OwnTable:
             _check_places(cells["question"], len(found))
         if data or "image" in self.sources:
             cells["image"] = _listed(data)
-        if paths or "image_path" in self.sources:
+        if paths or ("image_path" in self.sources and not data):
             cells["image_path"] = _listed(paths)
+
+
+def _is_plain_image(cells: Mapping[str, str]) -> bool:
+    """Return whether the image of a text file's row is in the one form already."""
+    if image := cells.get("image", ""):
+        return len(image) >= SHORTEST_IMAGE and not (
+            image.startswith(("[", "data:")) or "." in image
+        )
+    path = cells.get("image_path", "")
+    return not path.startswith(("[", "data:", "http", "HTTP", "file://"))
 
 
 # What is taken from its column as it stands there.
@@ -403,7 +438,7 @@ def read_options(value: object) -> list[str]:
         # Columns of objects in Parquet have all letters that any row has.
         while value and list(value.values())[-1] is None:
             value.popitem()
-        letters = list(LETTERS[: len(value)])
+        letters = list(LETTERS)[: len(value)]
         if [str(name).strip() for name in value] != letters:
             raise RowError(
                 "its options are an object whose names are not A, B, ... in order"
@@ -440,7 +475,7 @@ def letter_of(value: object, first: int, given: Mapping[str, str]) -> str:
         return ""
     bare = re.sub(r"\.0+$", "", (text or "").strip())
     number = int(bare) - first if re.fullmatch("[0-9]{1,6}", bare) else -1
-    letter = LETTERS[number] if 0 <= number < len(LETTERS) else ""
+    letter = list(LETTERS)[number] if 0 <= number < len(LETTERS) else ""
     if letter not in given:
         last = first + len(given) - 1
         raise RowError(

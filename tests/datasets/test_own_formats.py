@@ -388,6 +388,33 @@ def test_a_line_that_is_no_json(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("my.json", "[]", "has no rows."),
+        ("my.json", '{"data": []}', "has no rows."),
+        ("my.csv", "question,answer\n", "has no rows below the line of names."),
+        (
+            "my.jsonl",
+            '{"a": ' + "[" * 100_000,
+            "cannot be used (row 1 is the first):\n  row 1 (line 1): is not JSON (it "
+            "is nested too deeply)",
+        ),
+        (
+            "my.jsonl",
+            '{"answer": ' + "9" * 5_000 + "}",
+            "cannot be used (row 1 is the first):\n  row 1 (line 1): is not JSON "
+            "(Exceeds the limit (4300 digits) for integer string conversion: value has "
+            "5000 digits; use sys.set_int_max_str_digits() to increase the limit)",
+        ),
+    ],
+)
+def test_a_file_without_any_row(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    assert fault_of(put(tmp_path, name, content.encode())) == said
+
+
 def test_values_of_parquet(tmp_path: Path) -> None:
     rows = [
         {"question": "W?", "answer": True, "image": {"bytes": IMAGE, "path": None}},
