@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_vlmeval.errors import VlmEvalError, describe
-from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS
-from pytest_vlmeval.settings.option import NOT_IN_NAMES, can_be_name, is_repository
+from pytest_vlmeval.settings.option import (
+    NOT_IN_NAMES,
+    are_columns,
+    can_be_name,
+    is_repository,
+    parse_columns,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,12 +83,11 @@ class Added(NamedTuple):
             raise self._refusal(
                 f"has prompt={found.prompt!r}. It takes 'ms-vlmeval' or 'question'"
             )
-        known = (*COLUMNS, *COUNTED, *LETTERS)
-        if unknown := [name for name in found.columns if name not in known]:
+        if not are_columns(found.columns):
             raise self._refusal(
-                f"has columns for {', '.join(unknown)}. It takes those for "
-                f"{', '.join([*COLUMNS, *COUNTED])} and A, B, ..., by the names in "
-                "the table: {'question': 'prompt'}"
+                f"has columns={dict(found.columns)!r}. It maps "
+                f"{parse_columns.accepts.partition('; of ')[2]} to names of columns, "
+                "each to one: {'question': 'prompt'}"
             )
         if found.prompt == "question" and found.score is None:
             raise self._refusal(

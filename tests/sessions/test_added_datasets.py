@@ -191,10 +191,10 @@ def test_a_table_of_the_name_of_a_package_s_dataset(
         ),
         (
             "it = Dataset(rows=list, columns={'tolerance': 't', 'question': 'q'})",
-            "has columns for tolerance. It takes those for index, messages, question, "
-            "answer, options, image, image_path, category, split, hint, g_index, "
-            "answer_from_0, answer_from_1 and A, B, ..., by the names in the table: "
-            "{'question': 'prompt'}.",
+            "has columns={'tolerance': 't', 'question': 'q'}. It maps index, messages, "
+            "question, answer, options, image, image_path, category, split, hint, "
+            "g_index, answer_from_0, answer_from_1 and A, B, ... for options to names "
+            "of columns, each to one: {'question': 'prompt'}.",
         ),
         (
             "it = Dataset(rows=list, prompt='none')",
