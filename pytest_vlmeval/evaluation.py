@@ -510,7 +510,7 @@ def _take(run: Run, given: Sequence[str], own: OwnScoring | None) -> list[str]:
     run.library.check_classes(run.settings.classes)
     if own is not None:
         for name in names:
-            run.scorings.declare(name, own.name, lambda: own)
+            run.scorings.declare(name, own.name, own, lambda: own)
     run.scorings.check(names)
     infer = run.settings.mode == "infer"
     _refuse({} if infer else {name: run.foresee_unscored(name) for name in names})

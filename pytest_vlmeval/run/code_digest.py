@@ -10,7 +10,7 @@ import re
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -21,6 +21,8 @@ _INSTALLED = {
     for name in ("stdlib", "platstdlib", "purelib", "platlib")
 }
 DIGITS = 12
+# Data that is nested deeper, or holds itself, does not count.
+DEEPEST = 10
 
 
 def find_code(function: object) -> CodeType | None:
@@ -86,6 +88,16 @@ class _Reached:
         elif not self._home and find_code(value) is not None:
             # An object that is called, given as the scoring.
             yield from self.read("__call__", type(value).__call__, type(value))
+            yield from self._state(value)
+        elif self._is_own(type(value).__module__):
+            yield from self.read(name, type(value))
+            yield from self._state(value)
+
+    def _state(self, value: object) -> Iterator[str]:
+        """Yield the plain data that an object of the user's own holds."""
+        for name, each in getattr(value, "__dict__", {}).items():
+            if (text := _plain(each)) is not None:
+                yield f"{name} {text}"
 
     def _function(self, function: FunctionType, owner: type | None) -> Iterator[str]:
         if not self._home:
@@ -150,17 +162,23 @@ def _bytecode(code: CodeType) -> str:
     return repr((code.co_code, constants, code.co_names, code.co_varnames))
 
 
-def _plain(value: object) -> str | None:
+def _plain(value: object, depth: int = 0) -> str | None:
     """Return a text for plain data, the same in every process; None for others."""
+    if depth > DEEPEST:
+        return None
     if value is None or isinstance(value, str | bytes | int | float | complex):
         return repr(value)
     if isinstance(value, re.Pattern):
         return repr((value.pattern, value.flags))
     if isinstance(value, tuple | list):
-        return f"[{', '.join(str(_plain(each)) for each in value)}]"
+        return f"[{', '.join(str(_plain(each, depth + 1)) for each in value)}]"
     if isinstance(value, set | frozenset):
-        return f"{{{', '.join(sorted(str(_plain(each)) for each in value))}}}"
-    if isinstance(value, Mapping):
-        pairs = (f"{_plain(key)}: {_plain(each)}" for key, each in value.items())
+        texts = sorted(str(_plain(each, depth + 1)) for each in value)
+        return f"{{{', '.join(texts)}}}"
+    if isinstance(value, dict):
+        pairs = (
+            f"{_plain(key, depth + 1)}: {_plain(each, depth + 1)}"
+            for key, each in value.items()
+        )
         return f"{{{', '.join(pairs)}}}"
     return None

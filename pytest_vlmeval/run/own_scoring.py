@@ -125,18 +125,28 @@ class Scorings:
         self._bundled = bundled
         # Of each dataset who scores it, and by which classes it is declared.
         self._declared: dict[str, dict[str, tuple[OwnScoring | None, str]]] = {}
+        self._made: dict[object, OwnScoring | None] = {}
         self._found: dict[str, OwnScoring | None] = {}
         self._refusals: dict[str, None] = {}
 
     def declare(
-        self, dataset: str, who: str, make: Callable[[], OwnScoring | None]
+        self,
+        dataset: str,
+        who: str,
+        source: object,
+        make: Callable[[], OwnScoring | None],
     ) -> None:
-        """Take note of what a class, `who`, scores a dataset by; None for nothing."""
-        try:
-            own = make()
-        except VlmEvalError as error:
-            self._refusals[str(error)] = None
-            return
+        """Take note of what a class, `who`, scores a dataset by; None for nothing.
+
+        It is made once of each `source`, as the digest of its code takes a while.
+        """
+        if source not in self._made:
+            try:
+                self._made[source] = make()
+            except VlmEvalError as error:
+                self._refusals[str(error)] = None
+                return
+        own = self._made[source]
         known = self._declared.setdefault(dataset, {})
         known.setdefault("" if own is None else own.label, (own, who))
 

@@ -487,7 +487,7 @@ def _declare_scoring(run: Run, dataset: str, benchmark: type | None) -> None:
     """Note by what a benchmark scores a dataset; a test of another class takes that."""
     if benchmark is not None and issubclass(benchmark, Benchmark):
         make = partial(scoring_of, benchmark)
-        run.scorings.declare(dataset, benchmark.__name__, make)
+        run.scorings.declare(dataset, benchmark.__name__, benchmark, make)
 
 
 def _expand(run: Run, dataset: str, fixture: str) -> Sequence[Parameter]:

@@ -28,6 +28,21 @@ def clean(text):
     return text.strip()
 
 
+class Limit:
+    most = 2
+
+    def __init__(self, least):
+        self.least = least
+
+    def holds(self, count):
+        return self.least <= count < self.most
+
+
+LIMIT = Limit(0)
+LOOP = []
+LOOP.append(LOOP)
+
+
 class Base:
     allowed = 0.1
 
@@ -39,7 +54,7 @@ class Scored(Base):
     def score(self, sample, answer):
         found = NUMBER.search(clean(helping.lower(answer)))
         names = [each for each in UNITS if each in answer]
-        return self.near(float(found[0]), math.pi) and len(names) < 2
+        return self.near(float(found[0]), math.pi) and LIMIT.holds(len(names + LOOP))
 
     def test_more(self):
         pass
@@ -81,7 +96,9 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Digest:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("< 2", "< 3"),
+        ("count < self.most", "count <= self.most"),
+        ("most = 2", "most = 3"),
+        ("Limit(0)", "Limit(1)"),
         ("[0-9]+", "[0-9]"),
         ('"dm"', '"hm"'),
         (".strip()", ".rstrip()"),
