@@ -379,8 +379,8 @@ def fix_yes_no(module: Any) -> None:
 class _NoRows(int):
     """A count of nothing; a mean over it is not a number instead of an error."""
 
-    def __add__(self, other: int) -> int:
-        return self if other == 0 else int(other)
+    def __add__(self, other: Any) -> Any:
+        return other or self
 
     __radd__ = __add__
 
