@@ -363,6 +363,10 @@ def lose(answer: Answer, why: str) -> Answer:
     )
 
 
+# In the reason of a verdict that is none, as its dataset has a score but no verdicts.
+SCORED_TOGETHER = "scored all together"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeQuestion:
     """What a judge is asked: a prompt and its settings.
@@ -432,6 +436,11 @@ class Verdict:
     rests_on_defect: bool = False
     unread: bool = False
     why_lost: str = ""
+
+    @property
+    def is_part_of_whole(self) -> bool:
+        """Whether the sample has no verdict because all are scored together."""
+        return self.value is None and SCORED_TOGETHER in self.reason
 
     @property
     def right(self) -> int:

@@ -29,6 +29,7 @@ from pytest_vlmeval.datasets.download import (
 )
 from pytest_vlmeval.errors import VlmEvalError, did_you_mean
 from pytest_vlmeval.records import DatasetInfo, DataVersion
+from pytest_vlmeval.sandbox.inside.families import judge_need
 from pytest_vlmeval.sandbox.own_formats import FORMATS
 from pytest_vlmeval.settings.option import (
     can_be_name,
@@ -400,6 +401,7 @@ def _as_infos(entries: Iterable[Mapping[str, Any]]) -> dict[str, DatasetInfo]:
     return {
         entry["name"]: DatasetInfo(
             **{
+                "judge": judge_need(entry["class_name"]),
                 **entry,
                 "members": tuple(entry.get("members", ())),
                 "versions": tuple(

@@ -25,9 +25,9 @@ from pytest_vlmeval.datasets.download import (
     remember,
     unpacking,
 )
-from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.calls import locate_in_sandbox
+from pytest_vlmeval.sandbox.inside.families import with_adapter
 from pytest_vlmeval.sandbox.own_files import not_published, replacing
 from pytest_vlmeval.sandbox.shelf import Shelf
 from pytest_vlmeval.settings.option import HUBS, is_repository, shown_address
@@ -289,7 +289,7 @@ def fetch_files(
             f"{', '.join(info.members)}."
         )
     is_video = info.modality == "video"
-    alone = is_scored(info) and not is_video
+    alone = with_adapter(info.class_name) is not None and not is_video
     named = info.url or info.path
     # Some have their rows at one address and their images or videos elsewhere.
     has_table = named or (not is_video and data_path(info, access.data_root).is_file())

@@ -44,7 +44,6 @@ from pytest_vlmeval.datasets.prepare import (
     read_splits,
     show_videos,
 )
-from pytest_vlmeval.datasets.unscored import is_scored
 from pytest_vlmeval.errors import VlmEvalError, log_error
 from pytest_vlmeval.models.client import Request
 from pytest_vlmeval.records import (
@@ -62,6 +61,7 @@ from pytest_vlmeval.sandbox.environment import (
     digest_of_all,
     ensure_environment,
 )
+from pytest_vlmeval.sandbox.inside.families import with_adapter
 from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault, opened_sandbox
 from pytest_vlmeval.settings.option import dataset_name, is_repository
 
@@ -116,7 +116,9 @@ class Library:
         where its environment cannot be built.
         """
         info = self.find(name)
-        return self._sandbox_with(addons_for(info), scored=is_scored(info))
+        return self._sandbox_with(
+            addons_for(info), scored=with_adapter(info.class_name) is not None
+        )
 
     def _sandbox_with(self, addons: frozenset[str], *, scored: bool) -> Sandbox:
         with self._sandbox_lock:

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, REFUSED
 
 if TYPE_CHECKING:
     from pytest_vlmeval.records import DatasetInfo
 
 
 def is_scored(info: DatasetInfo) -> bool:
-    """Return whether there is an adapter for the class of a dataset."""
-    return info.class_name in FAMILIES
+    """Return whether the answers to a dataset of this class have a score.
+
+    A class of another ms-vlmeval has one that nobody checked.
+    """
+    if info.class_name in REFUSED:
+        return False
+    return info.class_name in FAMILIES or info.class_name not in known_classes()
 
 
+@cache
+def known_classes() -> frozenset[str]:
+    """Return the classes of the ms-vlmeval that this package pins."""
+    pinned = json.loads(CATALOG.read_text(encoding="utf-8"))
+    return frozenset(each["class_name"] for each in pinned["datasets"])
+
+
+def needs_none(info: DatasetInfo) -> bool:
+    """Return whether a dataset is scored without reference answers in its rows.
+
+    Of a class of another ms-vlmeval it is not known.
+    """
+    family = FAMILIES.get(info.class_name)
+    if family is None:
+        return bool(info.class_name) and info.class_name not in known_classes()
+    return not family.reference
+
+
+CATALOG = Path(__file__).with_name("catalog.json")
 # What a benchmark does with its datasets that cannot be scored, see `Benchmark`.
 Unscored = Literal["refuse", "leave out"]
 NO_REFERENCES = "no reference answers"
@@ -28,7 +55,10 @@ def why_no_adapter(info: DatasetInfo) -> str | None:
     """Explain why no answers to a dataset can be scored here; None if they can."""
     if is_scored(info):
         return None
-    return f"the scoring of ms-vlmeval's {info.class_name} cannot be used here yet"
+    return REFUSED.get(
+        info.class_name,
+        f"the scoring of ms-vlmeval's {info.class_name} cannot be used here yet",
+    )
 
 
 def foresee(info: DatasetInfo) -> str | None:

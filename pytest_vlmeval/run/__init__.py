@@ -8,7 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmeval.datasets.unscored import NO_REFERENCES, foresee, why_no_adapter
+from pytest_vlmeval.datasets.unscored import (
+    NO_REFERENCES,
+    foresee,
+    needs_none,
+    why_no_adapter,
+)
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError
 from pytest_vlmeval.models.server import Servers
 from pytest_vlmeval.records import Answer, PlanEntry, Score, Verdict
@@ -74,7 +79,8 @@ class Run:
     def has_references(self, dataset: str) -> bool:
         """Return whether there is anything to compare the answers with."""
         if dataset not in self._with_references:
-            self._with_references[dataset] = any(
+            info = self.library.prepared(dataset).info
+            self._with_references[dataset] = needs_none(info) or any(
                 row.reference is not None for row in self.rows(dataset)
             )
         return self._with_references[dataset]
@@ -112,12 +118,6 @@ class Run:
         except VlmEvalError:
             return None
         return None
-
-    def is_scored_as_a_whole(self, dataset: str) -> bool:
-        """Return whether there are no verdicts on a dataset's samples: captions."""
-        if self.scorings.of(dataset) is not None:
-            return False
-        return self.library.prepared(dataset).info.kind == "caption"
 
     def _bundled_scoring(self, dataset: str) -> OwnScoring | None:
         """Return what the package that adds a dataset scores it by; None for others.

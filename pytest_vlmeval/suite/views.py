@@ -166,14 +166,16 @@ class SampleView:
         If it is wrong, do what `--vlm-wrong` says: pass, xfail or fail.
 
         An answer that has no verdict of its own passes: one that only a judge can
-        score, without a judge, and one of captions, which are scored as a whole.
+        score, without a judge, and one that is scored with all others, as captions.
         """
         self._check_answers()
         if self._run.settings.mode == "infer":
             return
-        if self._run.is_scored_as_a_whole(self.dataset) or self._lacks_judge():
+        if self._lacks_judge():
             return
         verdict = self.verdict
+        if verdict.is_part_of_whole:
+            return
         if verdict.value is None:
             why = why_undecided(verdict)
             _fail(f"{self.dataset}-{self.index} was not scored: {why}")

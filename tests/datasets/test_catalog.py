@@ -160,7 +160,7 @@ def test_what_the_card_adds(catalog: Mapping[str, DatasetInfo]) -> None:
     assert on_hub.source == "huggingface.co/VLMEval/SEEDBench2"
     assert catalog["MMT-Bench_ALL"].licence == "CC-BY-4.0"
     assert catalog["MMT-Bench_ALL"].size_bytes == 6_210_000_000
-    unknown = catalog["MMStar_KO"]
+    unknown = catalog["SGI-DryExperiment"]
     assert (unknown.judge, unknown.has_references) == (None, None)
     assert unknown.family == unknown.class_name
 

@@ -30,7 +30,7 @@ from pytest_vlmeval.reports.export import (
 from pytest_vlmeval.reports.outputs import format_result, write_result_tables
 from pytest_vlmeval.reports.record import RunReport, compare, load_run
 from pytest_vlmeval.run.store import Store
-from pytest_vlmeval.sandbox.inside.scoring import flatten
+from pytest_vlmeval.sandbox.inside.metrics import flatten
 from tests.support.report_store import DATASET, HOSTILE, SESSION, fill_store
 from tests.support.run_fixtures import Project, endpoint, properties
 from tests.support.server_fixtures import ServerProcess

@@ -16,7 +16,7 @@ import pandas as pd
 from pytest_vlmeval.records import DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment
 from pytest_vlmeval.sandbox.inside.job import EXACT, JUDGED
-from pytest_vlmeval.sandbox.inside.scoring import flatten
+from pytest_vlmeval.sandbox.inside.metrics import flatten
 from tests.support.sandbox_tables import Row
 from tests.support.schemas import Schema
 

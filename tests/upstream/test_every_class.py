@@ -17,7 +17,7 @@ from pytest_vlmeval.records import JudgeReply, PreparedDataset
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.environment import ADDONS, addons_for
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
-from pytest_vlmeval.sandbox.inside.scoring import flatten
+from pytest_vlmeval.sandbox.inside.metrics import flatten
 from tests.support.run_fixtures import environment_with
 from tests.support.sandbox_tables import write_rows_file
 from tests.support.schemas.registry import all_schemas

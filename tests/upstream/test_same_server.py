@@ -29,7 +29,7 @@ from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.models.chat import as_ms_vlmeval
 from pytest_vlmeval.records import NO_REPLY, DatasetInfo
 from pytest_vlmeval.sandbox.environment import SandboxEnvironment, addons_for
-from pytest_vlmeval.sandbox.inside.scoring import flatten
+from pytest_vlmeval.sandbox.inside.metrics import flatten
 from tests.support.conformance import Served, card, repository_folder, serve
 from tests.support.documentation import ROOT, read
 from tests.support.run_fixtures import (

@@ -14,8 +14,8 @@ import pytest
 from pytest_vlmeval.gates.completeness import describe_defects
 from pytest_vlmeval.records import VLMEVALKIT_COMMIT, JudgeReply, Score
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
+from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.inside.reading import last_named_option, nearest_option
-from pytest_vlmeval.sandbox.inside.scoring import flatten
 from pytest_vlmeval.sandbox.inside.vlmevalkit import CLASSES
 from tests.support.documentation import ROOT, read
 from tests.support.judged_rows import FAMILIES, rows_only

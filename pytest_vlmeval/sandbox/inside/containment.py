@@ -17,7 +17,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 from PIL import Image
@@ -35,6 +35,7 @@ from pytest_vlmeval.sandbox.inside.job import (
     NoTableError,
     current_job,
     files_within,
+    note_refusal,
 )
 from pytest_vlmeval.sandbox.inside.media import STAND_IN
 from pytest_vlmeval.sandbox.inside.tables import load_slim
@@ -73,6 +74,8 @@ UNPICKLED = {
 TOUCHING = {
     "open": (0,),
     "os.remove": (0,),
+    "os.mkdir": (0,),
+    "os.rmdir": (0,),
     "os.rename": (0, 1),
     "os.symlink": (1,),
     "os.link": (0, 1),
@@ -130,7 +133,8 @@ def _refuse(event: str, args: tuple[object, ...]) -> None:
             reading = isinstance(flags, int) and not flags & WRITING
             # What Python keeps of modules that it imports.
             bytecode = all(
-                isinstance(path, str) and "/__pycache__/" in path for path in paths
+                isinstance(path, str) and "/__pycache__/" in f"{path}/"
+                for path in paths
             )
             _keep_within(within, paths, reading=reading or bytecode)
         return
@@ -139,7 +143,13 @@ def _refuse(event: str, args: tuple[object, ...]) -> None:
             return
     elif event not in REFUSED_EVENTS or _is_own_socket(*args[:2]):
         return
-    raise ContainedError(f"the sandbox allows no {event}{args[-1:]!r:.200}")
+    _refused(f"the sandbox allows no {event}{args[-1:]!r:.200}")
+
+
+def _refused(what: str) -> NoReturn:
+    """Raise ContainedError, and remember it, as a class may go on without a word."""
+    note_refusal(what)
+    raise ContainedError(what)
 
 
 def _keep_within(
@@ -159,7 +169,7 @@ def _keep_within(
                 if os.path.normpath(Path.cwd() / shown) == str(place)
                 else f", that is {place}"
             )
-            raise ContainedError(f"{shown}{leads}: {OUTSIDE}")
+            _refused(f"{shown}{leads}: {OUTSIDE}")
 
 
 def _is_own_socket(end: object = None, address: object = None) -> bool:
@@ -271,6 +281,8 @@ def _fix_images(module: Any) -> None:
         except Exception:
             return False
 
+    # :190, whether there is a judge: it is ours, and needs no key of OpenAI's.
+    module.gpt_key_set = lambda: current_job().ask is not None
     module.decode_base64_to_image_file = write
     module.read_ok = read_ok
 

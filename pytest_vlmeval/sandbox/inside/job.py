@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmeval.records import Scoring
+    from pytest_vlmeval.sandbox.inside.families.family import Family
     from pytest_vlmeval.sandbox.inside.media import ImageStore
     from pytest_vlmeval.sandbox.shelf import Shelf
 
@@ -85,6 +87,33 @@ class JudgedUnit:
         self.exchanges.append(Exchange(question=question, **reply))
 
 
+@dataclass(slots=True)
+class LooseQuestions:
+    """What is asked of the judge outside of a unit, by the question as a text.
+
+    `said` has what came back each time, `used` how much of it the present run has come
+    to, `open` what it has no reply to, with the row that each is about. `units` have
+    what was asked about rows.
+    """
+
+    said: dict[str, list[Exchange]] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    open: dict[str, tuple[str, Question]] = field(default_factory=dict)
+    units: dict[str, JudgedUnit] = field(default_factory=dict)
+    runs: int = 0
+
+    def begin(self) -> None:
+        """Begin a run anew."""
+        self.used.clear()
+        self.open.clear()
+        self.runs += 1
+
+    @property
+    def failures(self) -> int:
+        """How many questions got no reply at all."""
+        return sum(each.text is None for said in self.said.values() for each in said)
+
+
 @dataclass(slots=True, kw_only=True)
 class Job:
     """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
@@ -103,6 +132,10 @@ class Job:
     `missing` are cells of the dataset's file, by the row's index and the column, which
     have a text that ms-vlmeval reads as no value. `named` is what `read_option` found:
     a task starts again after each reply, and an answer is read under both scorings.
+    `family` is how the dataset's class is scored. `given` are the tables that stood
+    there before it was evaluated, `refused` what it tried that is not allowed, and
+    `loose` what it asked the judge outside of a unit. `stages` counts how often units
+    were judged.
     """
 
     rows: pd.DataFrame
@@ -126,6 +159,16 @@ class Job:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     results: dict[str, dict[Any, Any]] = field(default_factory=dict)
     named: dict[tuple[str, ...], str | None] = field(default_factory=dict)
+    family: Family | None = None
+    given: dict[str, pd.DataFrame] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    loose: LooseQuestions = field(default_factory=lambda: LooseQuestions())
+    stages: int = 0
+
+    @property
+    def is_general(self) -> bool:
+        """Whether the class's own `evaluate` is run, of which nothing is known."""
+        return self.family is not None and self.family.is_general
 
     def read(self, answer: str, options: Mapping[str, object]) -> str | None:
         """Read an option in corrected scoring; None for none.
@@ -203,6 +246,25 @@ def current_job() -> Job:
 def files_within() -> Sequence[Path] | None:
     """Return the folders in which the work in progress may open files; None for any."""
     return _running[-1].within if _running else None
+
+
+def note_refusal(what: str) -> None:
+    """Remember what the evaluation in progress tried that is not allowed, and where.
+
+    What is tried while a module is imported is left to the module.
+    """
+    if not _running or not _running[-1].is_general:
+        return
+    frame, place = sys._getframe(1), ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "importlib._bootstrap" in name:
+            return
+        if not place and "/vlmeval/" in name:
+            place = f"{name.rpartition('/vlmeval/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    if place:
+        _running[-1].refused.append(f"{what} ({place})")
 
 
 def _as_cell(value: Any) -> Any:

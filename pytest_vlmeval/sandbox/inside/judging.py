@@ -9,16 +9,27 @@ the same replies lead to the same results in whatever order they come.
 
 from __future__ import annotations
 
+import concurrent.futures
+import json
+import multiprocessing
+import sys
+from concurrent.futures import Future
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.job import NO_REPLY, JudgedUnit, current_job
+from pytest_vlmeval.sandbox.inside.job import (
+    NO_REPLY,
+    Exchange,
+    JudgedUnit,
+    current_job,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_vlmeval.sandbox.inside.job import Job, Question
 
@@ -50,8 +61,10 @@ class Judge:
 
     fail_msg = NO_REPLY
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, model: object = None, **settings: Any) -> None:
         self._job = current_job()
+        # Some name their files after it (dataset/charxiv.py:205).
+        self.model = str(model or self._job.method)
         self._settings = {
             "system": settings.get("system_prompt"),
             **{name: settings.get(name, DEFAULTS[name]) for name in DEFAULTS},
@@ -63,29 +76,127 @@ class Judge:
         """Claim to work; some datasets refuse to score otherwise."""
         return True
 
-    def generate(self, message: object, **settings: object) -> str:
+    def generate(self, message: object = None, *_given: object, **named: Any) -> str:
         """Return the reply to a prompt; NO_REPLY where it is empty or there is none."""
-        if self._job.ask is None:
+        job = self._job
+        if job.ask is None:
             return NO_REPLY
-        if not isinstance(message, str):
-            raise VlmEvalError(
-                "ms-vlmeval shows its judge more than a text for this dataset, which "
-                "is not supported. --vlm-mode=infer collects its answers."
-            )
-        unit = self._job.unit
+        shown, text = _parts_of(named.pop("prompt", message))
+        said = {name: named.get(name, self._settings[name]) for name in DEFAULTS}
+        question: Question = {**self._settings, **said, "prompt": text, **shown}
+        unit = job.unit
         if unit is None:
-            raise RuntimeError("a judge was asked outside of a unit")
+            return _ask_outside(job, question)
         # What failed was tried again as often as it should be.
-        if unit.failed or unit.key in self._job.not_judged:
+        if unit.failed or unit.key in job.not_judged:
             return NO_REPLY
-        said = {name: settings.get(name, self._settings[name]) for name in DEFAULTS}
-        question: Question = {**self._settings, **said, "prompt": message}
         if unit.position == len(unit.exchanges):
             earlier = [each.question for each in unit.exchanges]
             raise _Pending({**question, "attempt": earlier.count(question)})
         exchange = unit.exchanges[unit.position]
         unit.position += 1
         return (exchange.text or "").strip() or NO_REPLY
+
+    def generate_inner(
+        self, inputs: object, **named: Any
+    ) -> tuple[int, str, dict[str, object]]:
+        """Return the reply as ms-vlmeval's clients do: a code, 0 if it is one."""
+        text = self.generate(inputs, **named)
+        return (-1 if text == NO_REPLY else 0), text, {}
+
+
+def _parts_of(message: object) -> tuple[dict[str, str], str]:
+    """Return the text of a prompt, and whether its row's images are `shown` with it.
+
+    They come before the text or after it; ms-vlmeval's clients send parts one by one.
+    """
+    parts = message if isinstance(message, list) else [message]
+    texts: list[str] = []
+    shown: dict[str, str] = {}
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else "text"
+        if kind == "image":
+            shown.setdefault("shown", "after" if texts else "before")
+        elif kind == "text":
+            texts.append(str(part["value"] if isinstance(part, dict) else part))
+        else:
+            raise VlmEvalError(
+                f"ms-vlmeval shows its judge a part of the type {kind}, which is not "
+                "supported. --vlm-mode=infer collects its answers."
+            )
+    return shown, "\n".join(texts)
+
+
+# Runs of an evaluation in which all questions without a reply go out together; in
+# further ones each is asked as it comes up, as what it is depends on the one before.
+RUNS_AT_ONCE = 4
+
+
+def _ask_outside(job: Job, question: Question) -> str:
+    """Return the reply to what is asked outside of a unit.
+
+    Where there is none yet the run goes on as without one, and begins anew once what
+    it asked has replies; of questions that only repeat one that is open none is kept.
+    """
+    key, loose = _row_asked_about(job), job.loose
+    if key in job.not_judged:
+        return NO_REPLY
+    name = json.dumps(question, sort_keys=True, default=str)
+    said, used = loose.said.setdefault(name, []), loose.used.get(name, 0)
+    if used == len(said):
+        if loose.runs <= RUNS_AT_ONCE:
+            prompt = question["prompt"]
+            asked = {each["prompt"] for _, each in loose.open.values()}
+            if prompt not in asked and NO_REPLY not in prompt:
+                loose.open[name] = key, question
+            return NO_REPLY
+        _ask_loose(job, {name: (key, question)})
+    loose.used[name] = used + 1
+    return (said[used].text or "").strip() or NO_REPLY
+
+
+def ask_open_questions(job: Job) -> bool:
+    """Ask what the last run left open; return whether there was anything."""
+    questions = dict(job.loose.open)
+    if questions:
+        _ask_loose(job, questions)
+    return bool(questions)
+
+
+def _ask_loose(job: Job, questions: dict[str, tuple[str, Question]]) -> None:
+    assert job.ask is not None
+    asked = [
+        {**question, "attempt": len(job.loose.said[name]), "unit": key}
+        for name, (key, question) in questions.items()
+    ]
+    replies = job.ask(asked)
+    for (name, (key, question)), reply in zip(questions.items(), replies, strict=True):
+        exchange = Exchange(question=question, **reply)
+        job.loose.said[name].append(exchange)
+        if key in job.asked:
+            unit = job.loose.units.setdefault(key, JudgedUnit(key))
+            unit.exchanges.append(exchange)
+            unit.unusable = unit.failed
+
+
+def _row_asked_about(job: Job) -> str:
+    """Return the index of the row that the callers are at, "" if there is none."""
+    frame = sys._getframe(1)
+    known = set(job.asked)
+    while frame is not None and frame.f_code.co_name != "evaluate_general":
+        if "/vlmeval/" in frame.f_code.co_filename:
+            for value in list(frame.f_locals.values()):
+                if (index := _index_of(value)) in known:
+                    return index
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def _index_of(value: object) -> str:
+    """Return the index of a row, "" for what is none."""
+    if isinstance(value, pd.Series | dict) and "index" in value:
+        return str(value["index"])
+    return ""
 
 
 class UnitKind(NamedTuple):
@@ -197,7 +308,12 @@ KINDS = {
         lambda _inputs, right, _result: "3" if right else "0",
     ),
 }
-_ANY = UnitKind(lambda result, reply: True, lambda inputs, right, result: None)
+# Of another class's function: what it makes of no reply stays.
+_ANY = UnitKind(
+    lambda result, reply: bool(reply.strip()), lambda inputs, right, result: result
+)
+# Those of KINDS that only mean in their own class what the row of KINDS says.
+_OWN_ONLY = {"generate", "extract_option"}
 
 
 def judge_units(
@@ -211,7 +327,11 @@ def judge_units(
     `keys` name them by the row's index. A unit that the judge did not decide counts
     as wrong, or as right in the best case. One judged before is not judged again.
     """
-    kind = KINDS.get(getattr(judge, "__name__", ""), _ANY)
+    name = getattr(judge, "__name__", "")
+    kind = KINDS.get(name, _ANY)
+    if job.is_general:
+        kind = _ANY if name in _OWN_ONLY else kind
+        keys = _distinct_keys(job, inputs, keys)
     named = dict(zip(map(str, keys), inputs, strict=True))
     for key in named.keys() - job.units.keys():
         job.units[key] = JudgedUnit(key)
@@ -235,6 +355,178 @@ def judge_units(
         else job.units[key].result
         for key, each in named.items()
     ]
+
+
+def _distinct_keys(
+    job: Job, inputs: Sequence[Inputs], keys: Iterable[Any]
+) -> list[str]:
+    """Name units by the rows that they are about, each by a name of its own.
+
+    A class may judge in several stages, and several things of a row.
+    """
+    known = set(job.asked)
+    given = [str(key) for key in keys]
+    if len(given) != len(inputs):
+        given = [""] * len(inputs)
+    found: dict[str, None] = {}
+    for number, (key, each) in enumerate(zip(given, inputs, strict=True)):
+        if key not in known:
+            values = each.values() if isinstance(each, dict) else [each]
+            key = _row_of([each, *values]) or key
+        name = key or str(number)
+        if job.stages or name in found or name not in known:
+            name = f"{name}/{job.stages}.{number}"
+        found[name] = None
+    job.stages += 1
+    return list(found)
+
+
+@contextmanager
+def in_units() -> Iterator[None]:
+    """Let what classes give to threads and processes be judged in units, in order."""
+    upstream = {(owner, name): getattr(owner, name) for owner, name in _POOLS}
+    # What modules imported by name; others get them where they import them.
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("vlmeval."):
+            for place, original in upstream.items():
+                for name, value in list(vars(module).items()):
+                    if value is original:
+                        setattr(module, name, _POOLS[place])
+    for (owner, name), stand_in in _POOLS.items():
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for (owner, name), original in upstream.items():
+            setattr(owner, name, original)
+
+
+class _Task(NamedTuple):
+    """A call that a class wants to be made elsewhere, and who waits for its result."""
+
+    future: Future[Any]
+    function: Callable[..., object]
+    given: tuple[Any, ...]
+    named: dict[str, Any]
+
+    def run(self) -> tuple[object, Exception | None]:
+        """Return the result, or what was raised."""
+        try:
+            return self.function(*self.given, **self.named), None
+        except Exception as error:
+            return None, error
+
+
+class _Later(Future[Any]):
+    """A result that is there once it is wanted."""
+
+    def __init__(self, pool: _Pool) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._pool.run()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._pool.run()
+        return super().exception(timeout)
+
+    get = result
+    wait = result
+
+
+class _Pool:
+    """Stands in for pools of threads and processes: each call is a unit."""
+
+    def __init__(self, *_given: object, **_settings: object) -> None:
+        self._waiting: list[_Task] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.run()
+
+    def run(self) -> None:
+        """Make the calls that wait."""
+        tasks, self._waiting = self._waiting, []
+        if not tasks:
+            return
+        job = current_job()
+        if job.unit is not None:  # within one already
+            found: list[Any] = [task.run() for task in tasks]
+        else:
+            keys = [_row_of((*task.given, *task.named.values())) for task in tasks]
+            found = judge_units(job, _Task.run, [(task,) for task in tasks], keys)
+        for task, (result, error) in zip(tasks, found, strict=True):
+            if error is None:
+                task.future.set_result(result)
+            else:
+                task.future.set_exception(error)
+
+    def submit(
+        self, fn: Callable[..., object], /, *given: Any, **named: Any
+    ) -> Future[Any]:
+        """Take a call."""
+        future = _Later(self)
+        self._waiting.append(_Task(future, fn, given, named))
+        return future
+
+    def apply_async(
+        self,
+        func: Callable[..., object],
+        args: Sequence[Any] = (),
+        kwds: dict[str, Any] | None = None,
+        **_options: object,
+    ) -> Future[Any]:
+        """Take a call."""
+        return self.submit(func, *args, **(kwds or {}))
+
+    def map(
+        self, fn: Callable[..., object], *given: Iterable[Any], **_options: object
+    ) -> list[Any]:
+        """Make a call for each of what is given, side by side."""
+        columns = [each for each in given if not isinstance(each, int)]
+        return self.starmap(fn, zip(*columns, strict=False))
+
+    imap = imap_unordered = map
+
+    def starmap(
+        self, fn: Callable[..., object], given: Iterable[Any], *_options: object
+    ) -> list[Any]:
+        """Make a call with each tuple of what is given."""
+        futures = [self.submit(fn, *each) for each in given]
+        return [future.result() for future in futures]
+
+    def close(self, *_given: object, **_options: object) -> None:
+        """End it once all calls are made."""
+        self.run()
+
+    shutdown = join = terminate = close
+
+
+def _row_of(values: Iterable[Any]) -> str:
+    """Return the index of the first row among values, or in tuples of them."""
+    for value in values:
+        inner = _row_of(value) if isinstance(value, tuple | list) else ""
+        if index := _index_of(value) or inner:
+            return index
+    return ""
+
+
+def _in_order(fs: Iterable[Future[Any]], timeout: float | None = None) -> Any:
+    for future in list(fs):
+        future.exception(timeout)
+        yield future
+
+
+_POOLS: dict[tuple[Any, str], Any] = {
+    (concurrent.futures, "ThreadPoolExecutor"): _Pool,
+    (concurrent.futures, "ProcessPoolExecutor"): _Pool,
+    (concurrent.futures, "as_completed"): _in_order,
+    (multiprocessing, "Pool"): _Pool,
+}
 
 
 def _run_until_asked(
@@ -266,7 +558,13 @@ def _run_until_asked(
 
 def _ask(job: Job, questions: dict[str, Question]) -> None:
     assert job.ask is not None
-    asked = [{**question, "unit": key} for key, question in questions.items()]
+    # A unit of a class that nobody looked at may be one of several of a row.
+    asked = [
+        {**question, "unit": key if key in job.asked else key.rpartition("/")[0]}
+        if job.is_general
+        else {**question, "unit": key}
+        for key, question in questions.items()
+    ]
     replies = job.ask(asked)
     for (key, question), reply in zip(questions.items(), replies, strict=True):
         job.units[key].add(question, reply)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.expressions import evaluate
-from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, with_adapter
 from pytest_vlmeval.sandbox.inside.families.common import need_package
 from pytest_vlmeval.sandbox.inside.hubs import own_folders
 from pytest_vlmeval.sandbox.inside.job import (
@@ -55,7 +55,7 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
     try:
         cls = find_class(info)
         options = dict(family.options if family else ())
-        if family is None and hasattr(cls, "SUPPORTED_MODELS"):
+        if not options and hasattr(cls, "SUPPORTED_MODELS"):
             # These put the pages of a document together as a model wants them, which
             # for GPT-4 is one by one (dataset/dude.py:79, dataset/slidevqa.py:93).
             options["model"] = "GPT4"
@@ -73,7 +73,7 @@ def find_class(info: dict[str, str]) -> Any:
     name = f"vlmeval.dataset.{info['module']}"
     # First, as it changes the clients that the class's module imports.
     import_module("vlmeval.smp")
-    scored = info["class_name"] in FAMILIES
+    scored = with_adapter(info["class_name"]) is not None
     module = import_module(name) if scored else import_without_scoring(name)
     return getattr(module, info["class_name"])
 
@@ -226,7 +226,7 @@ def prepare(
     target = Path(folder)
     media = target / "media"
     media.mkdir()
-    family = FAMILIES.get(info["class_name"])
+    family = with_adapter(info["class_name"])
     known = Shelf(**shelf) if shelf else None
     # Beside the target: a folder for temporary files may lie in memory.
     with tempfile.TemporaryDirectory(dir=target) as scratch:
@@ -278,7 +278,7 @@ def prepare(
 
 
 def _check_columns(info: dict[str, str], rows: pd.DataFrame, tsv: str) -> None:
-    family = FAMILIES.get(info["class_name"])
+    family = with_adapter(info["class_name"])
     required = ["index", "question"] if family and family.asked else ["index"]
     missing = [name for name in required if name not in rows]
     if info["modality"] == "image" and not {"image", "image_path"} & set(rows):

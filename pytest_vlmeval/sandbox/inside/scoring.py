@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import platform
 import string
 import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -19,9 +17,15 @@ import pandas as pd
 
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
-from pytest_vlmeval.sandbox.inside.families import FAMILIES, find_family
+from pytest_vlmeval.sandbox.inside.families import (
+    UNCHECKED,
+    find_family,
+    with_adapter,
+)
 from pytest_vlmeval.sandbox.inside.fixes import ALLOWANCE
 from pytest_vlmeval.sandbox.inside.job import Job, running
+from pytest_vlmeval.sandbox.inside.judging import ask_open_questions
+from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.inside.prediction_files import through_a_file
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
 from pytest_vlmeval.sandbox.inside.tables import (
@@ -37,65 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmeval.records import Scoring
-    from pytest_vlmeval.sandbox.inside.families import Family
     from pytest_vlmeval.sandbox.inside.families.common import Outcome
+    from pytest_vlmeval.sandbox.inside.families.family import Family
     from pytest_vlmeval.sandbox.inside.job import Ask, Question
-
-# Columns that say what a row of a result is about.
-LABELS = ("split", "set", "Subject", "Category", "Task&Skill", "category")
-
-
-def flatten(result: object) -> dict[str, float]:
-    """Name every number of a result: "Overall", or "label/column" in a table.
-
-    The scale is ms-vlmeval's. A table of one unnamed row is as plain as a dict;
-    numbers that are not a number (a category without rows) are left out.
-    """
-    if isinstance(result, pd.DataFrame):
-        flat = _flatten_table(result)
-    elif isinstance(result, dict):
-        flat = _flatten_dict(result)
-    else:
-        raise TypeError(f"ms-vlmeval's result is a {type(result).__name__}")
-    kept = {}
-    for name, value in flat.items():
-        with suppress(TypeError, ValueError):
-            if math.isfinite(number := float(value)):
-                kept[name] = number
-    return kept
-
-
-def _flatten_table(table: pd.DataFrame) -> dict[str, Any]:
-    label = next((name for name in LABELS if name in table), None)
-    if label is None:
-        rows = [
-            ("" if len(table) == 1 else str(key), row) for key, row in table.iterrows()
-        ]
-    else:
-        rows = [(str(row[label]), row) for _, row in table.iterrows()]
-        # ms-vlmeval takes the order from a set.
-        rows.sort(key=lambda named: (named[0] != "Overall", named[0]))
-    flat = {}
-    for name, row in rows:
-        prefix = "" if name in {"", "none"} else f"{name}/"
-        for column, value in row.items():
-            if column != label:
-                flat[f"{prefix}{column}"] = value
-    return flat
-
-
-def _flatten_dict(result: dict[Any, Any]) -> dict[str, Any]:
-    flat = {}
-    for name, value in result.items():
-        if isinstance(value, dict):
-            inner = _flatten_dict(value)
-            flat.update({f"{name}/{key}": number for key, number in inner.items()})
-        elif isinstance(value, list):
-            flat.update({f"{name}_{i}": each for i, each in enumerate(value, start=1)})
-        else:
-            flat[str(name)] = value
-    return flat
-
 
 # Stands for an answer that is worth nothing: it matches no reference.
 NO_WORD = NO_CHARACTER
@@ -144,12 +92,15 @@ def score(
     family = find_family(info)
     if family.judge == "required" and ask is None:
         raise NeedsJudgeError(NEEDS_JUDGE.format(name=info["name"]))
+    if family.is_general:
+        scoring = "published"  # nothing of it was looked at and corrected
     table = read_rows(Path(rows), info)
     missing = {} if is_own(info) else find_missing(Path(rows), table)
     if scoring == "corrected":
         table = keep_missing(table, missing)
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring, job.missing = info["url"], ask, scoring, missing
+    job.family = family
     job.unanswered = frozenset(index for index, said in answers if said is None)
     job.empty = frozenset(empty) | {
         index
@@ -166,8 +117,17 @@ def score(
         "scale": family.scale,
         "verdicts": _columns(outcome.verdicts),
         "scoring": scoring if _differs(info, job) else "published",
-        "notes": outcome.notes,
+        "notes": (*outcome.notes, *_unchecked(info, family)),
     }
+
+
+def _unchecked(info: dict[str, Any], family: Family) -> tuple[str, ...]:
+    if family is not UNCHECKED:
+        return ()
+    return (
+        f"it was not checked how this version's {info['class_name']} scores; the "
+        "metrics are what its own evaluate gave",
+    )
 
 
 def _measure(
@@ -261,7 +221,10 @@ def _differs(info: dict[str, Any], job: Job) -> bool:
 
 def _corrects(info: dict[str, Any], job: Job) -> bool:
     """Return whether there is something to correct in how a dataset is scored."""
-    has_defect = FAMILIES[info["class_name"]].corrected
+    family = with_adapter(info["class_name"])
+    if family is None:
+        return False
+    has_defect = family.corrected
     return has_defect or bool(job.missing or job.empty)
 
 
@@ -301,7 +264,8 @@ def _best_case(
     info: dict[str, str], family: Family, job: Job, texts: dict[str, Any], value: float
 ) -> float:
     """Return the value if all that the judge did not decide were right."""
-    if not any(unit.unusable for unit in job.units.values()):
+    judged = (*job.units.values(), *job.loose.units.values())
+    if not any(unit.unusable for unit in judged):
         return value
     outcome = _evaluate(info, family, replace(job, best_case=True), texts)
     return family.rank(info, flatten(outcome.result), outcome.verdicts)[1]
@@ -310,13 +274,32 @@ def _best_case(
 def _evaluate(
     info: dict[str, Any], family: Family, job: Job, texts: dict[str, Any]
 ) -> Outcome:
+    """Evaluate answers, again and again while questions to the judge come up."""
+    while True:
+        job.loose.begin()
+        try:
+            outcome = _evaluate_once(info, family, job, texts)
+        except Exception:
+            if not ask_open_questions(job):
+                raise
+        else:
+            if not ask_open_questions(job):
+                return outcome
+
+
+def _evaluate_once(
+    info: dict[str, Any], family: Family, job: Job, texts: dict[str, Any]
+) -> Outcome:
     ALLOWANCE.renew()
     build = scored_dataset if info.get("modality") == "video" else build_dataset
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        job = replace(job, folder=Path(folder), tables={}, results={})
+        job.asked = list(texts)
+        job = replace(
+            job, folder=Path(folder), tables={}, results={}, refused=[], stages=0
+        )
         with running(job):
             dataset = build(info, job)
-            table = _predictions(info, dataset.data, texts, family.reference)
+            table = _predictions(info, dataset.data, texts, family)
             # Where upstream gives a number for answers that its file changes.
             if not (
                 job.scoring == "corrected"
@@ -332,6 +315,7 @@ def _evaluate(
             job.asked = [str(index) for index in table["index"]]
             path = str(job.folder / f"answers_{info['rules']}.xlsx")
             job.dump_table(table, path)
+            job.given = dict(job.tables)
             return family.evaluate(dataset, path, job)
 
 
@@ -339,10 +323,13 @@ def _predictions(
     info: dict[str, Any],
     rows: pd.DataFrame,
     texts: dict[str, Any],
-    reference: str,
+    family: Family,
 ) -> pd.DataFrame:
+    reference = family.reference
     known = rows[reference] if reference in rows else pd.Series(dtype=object)
-    if (known.isna() | (known == NO_REFERENCE)).all():
+    # Of a class that nobody looked at it is not known where its references are.
+    is_known = reference in rows or not family.is_general
+    if is_known and (known.isna() | (known == NO_REFERENCE)).all():
         raise VlmEvalError(
             f"{info['name']} has no reference answers, so its answers cannot be scored "
             "here. --vlm-mode=infer collects them."
@@ -390,7 +377,7 @@ def write_submission(
 
 
 def _format_of(info: dict[str, str]) -> Format:
-    name = info["rules"] if info["class_name"] in FAMILIES else ""
+    name = info["rules"] if with_adapter(info["class_name"]) else ""
     if name.startswith(("DocVQA", "InfoVQA")):
         return Format(".json", "the Robust Reading Competition's JSON", _write_reading)
     if name.startswith("MMMU"):

@@ -1,85 +1,24 @@
 """The classes of datasets that can be scored: one row for each, and only here.
 
-Both sides read the table, so nothing is imported for it; the adapters that the rows
-name need what only the sandbox has.
+Both sides read the tables, so nothing is imported for them; the adapters that the rows
+name need what only the sandbox has. How a class gets a row is in `general.py`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
+from pytest_vlmeval.sandbox.inside.families import clips, images_a_to_l, images_m_to_z
+from pytest_vlmeval.sandbox.inside.families.family import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
+    from pytest_vlmeval.records import JudgeNeed
+    from pytest_vlmeval.sandbox.inside.families.common import Info
 
-    from pytest_vlmeval.sandbox.inside.families.common import Info, Outcome, Verdict
-    from pytest_vlmeval.sandbox.inside.job import Job
-
-
-class Family(NamedTuple):
-    """How a class of datasets is scored; functions are "module.name" in this folder.
-
-    `adapter` evaluates a dataset's answers. The dataset is ranked by `metric`, from 0
-    to `scale` once it is multiplied by `factor`; or by what the function `main` gives,
-    which may add a metric that ms-vlmeval does not compute. `reference` names the
-    column with the reference answers. Without a judge, "partial" counts only what
-    matches exactly as right, and "required" has no score. `opened` is for classes that
-    open their images, where others only name them. `asked` is for those whose rows
-    bring a question, `in_turns` for those whose prompts have several turns and whose
-    answers are lists of replies. `options` go to the constructor. `prompt_package` is
-    a module that making prompts needs, and what installs it. `group` is a function
-    that names what a row is judged together with: the rotations of a question, the
-    pair or figure that a metric needs as a whole. `addons` are those of the sandbox's
-    environment that prompts or scores need; all videos have one in common. `corrected`
-    says that published scores have a defect whose fix changes them (`fixes.py`).
-    """
-
-    adapter: str
-    metric: str = ""
-    factor: float = 1
-    main: str = ""
-    reference: str = "answer"
-    judge: Literal["optional", "partial", "required"] = "optional"
-    opened: bool = False
-    asked: bool = True
-    in_turns: bool = False
-    options: tuple[tuple[str, str], ...] = ()
-    prompt_package: tuple[str, str] | None = None
-    scale: float = 100
-    group: str = ""
-    addons: frozenset[str] = frozenset()
-    corrected: bool = False
-
-    def evaluate(self, dataset: Any, answers: str, job: Job) -> Outcome:
-        """Evaluate the answers in a table that the job holds."""
-        outcome: Outcome = _find(self.adapter)(dataset, answers, job)
-        return outcome
-
-    def rank(
-        self, info: Info, metrics: dict[str, float], verdicts: list[Verdict]
-    ) -> tuple[str, float]:
-        """Return the name of the main metric, and its value from 0 to `scale`."""
-        if not self.main:
-            return self.metric, metrics[self.metric] * self.factor
-        name, value = _find(self.main)(info, metrics, verdicts)
-        return name, value
-
-    def group_of(self, info: Info, row: pd.Series[Any]) -> str | None:
-        """Return what a row is judged together with; None if by itself."""
-        found: str | None = _find(self.group)(info, row) if self.group else None
-        return found
-
-
-def _find(name: str) -> Any:
-    module, _, function = name.partition(".")
-    return getattr(import_module(f"{__name__}.{module}"), function)
-
-
-FAMILIES: Mapping[str, Family] = {
+_WITH_ADAPTERS: Mapping[str, Family] = {
     "ImageMCQDataset": Family(
         "choices.evaluate_choices",
         main="choices.main_of_choices",
@@ -156,14 +95,42 @@ FAMILIES: Mapping[str, Family] = {
     ),
 }
 
+FAMILIES: Mapping[str, Family] = {
+    **_WITH_ADAPTERS,
+    **images_a_to_l.ROWS,
+    **images_m_to_z.ROWS,
+    **clips.ROWS,
+}
+# Why the answers to a class are not scored; its datasets are not asked either.
+REFUSED: Mapping[str, str] = {
+    **images_a_to_l.REFUSED,
+    **images_m_to_z.REFUSED,
+    **clips.REFUSED,
+}
+# How a class of another version of ms-vlmeval is scored, which nobody looked at.
+UNCHECKED = Family()
+
+
+def judge_need(class_name: str) -> JudgeNeed | None:
+    """Return whether scoring takes a judge; None for a class without a row."""
+    family = FAMILIES.get(class_name)
+    if family is None:
+        return None
+    return "optional" if family.judge == "partial" else family.judge
+
+
+def with_adapter(class_name: str) -> Family | None:
+    """Return the row of a class that has an adapter of its own; None without one."""
+    family = FAMILIES.get(class_name)
+    return None if family is None or family.is_general else family
+
 
 def find_family(info: Info) -> Family:
-    """Return the row of a dataset's class; raises VlmEvalError."""
-    family = FAMILIES.get(info["class_name"])
-    if family is None:
+    """Return the row of a dataset's class; raises VlmEvalError if it is refused."""
+    class_name = info["class_name"]
+    if why := REFUSED.get(class_name):
         raise VlmEvalError(
-            f"{info['name']} cannot be scored: ms-vlmeval's {info['class_name']} is "
-            f"not among the classes that can ({', '.join(FAMILIES)}). "
-            "--vlm-mode=infer collects its answers."
+            f"{info['name']} cannot be scored: {why}. --vlm-mode=infer collects its "
+            "answers."
         )
-    return family
+    return FAMILIES.get(class_name, UNCHECKED)
