@@ -85,7 +85,8 @@ def explain_refusal(reasons: Mapping[str, str], *, call: bool = False) -> str:
         out += f" (-k '{terms}', or from --vlm-data)"
     lines.append(
         f"Nothing was asked. {out}, or ask {them} without a score by {asking}, which "
-        "writes the answers to a file."
+        f"writes the answers to a file. A benchmark may score {them} by a function of "
+        "its own (docs/own-scoring.md)."
     )
     return "\n".join(lines)
 

@@ -256,7 +256,8 @@ def test_evaluate_refuses_likewise(
         evaluate("tiny-vlm", ["DocVQA_VAL", "DocVQA_TEST"], api_base=server.url)
     assert str(caught.value) == (
         f"{NO_REFERENCES}\nNothing was asked. Leave it out, or ask it without a score "
-        "by mode='infer', which writes the answers to a file."
+        "by mode='infer', which writes the answers to a file. A benchmark may score it "
+        "by a function of its own (docs/own-scoring.md)."
     )
     assert server.requests(None) == []
     results = evaluate(
