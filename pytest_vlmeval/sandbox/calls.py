@@ -194,7 +194,10 @@ class _Shown:
                     self._folder, ("index", "prompt")
                 )
             }
-        images = self._images[question["unit"]]
+        index = question["unit"]
+        if index not in self._images:  # something of a row that is judged by itself
+            index = index.rpartition("/")[0]
+        images = self._images[index]
         return JudgeQuestion(**question, images=images, first=shown == "before")
 
 

@@ -64,6 +64,10 @@ class Evaluated:
     written: Mapping[str, Any]
     asked: int = 0
 
+    def result_of(self, schema: Schema) -> object:
+        """Give what was returned, or the file that a schema names."""
+        return self.written[schema.written] if schema.written else self.returned
+
 
 def evaluate_upstream(
     environment: SandboxEnvironment,
@@ -87,6 +91,7 @@ def evaluate_upstream(
             "model": schema.model or (JUDGED if judged else EXACT),
             "arguments": schema.judged_by if judged else schema.exact_by,
             "opened": schema.opened,
+            "unnamed": schema.unnamed,
         }
         for schema, info, judged in cases
     ]

@@ -18,6 +18,7 @@ from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.environment import ADDONS, addons_for
 from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.metrics import flatten
+from pytest_vlmeval.sandbox.rows import COLUMNS, SAMPLES, write_samples
 from tests.support.run_fixtures import environment_with
 from tests.support.sandbox_tables import write_rows_file
 from tests.support.schemas.registry import all_schemas
@@ -92,18 +93,25 @@ def upstream(
     return lambda schema, judged: found[str(schema), judged]
 
 
+# Its class has a second dataset, whose judge is shown images.
+TEXTS_ONLY = "LiveMMBench_Creation"
+SHOWN = [[["image", "0.png", "image/png"]]]
+
+
 class ScriptedJudge:
     """Replies as a schema says, and counts."""
 
     def __init__(self, script: Sequence[tuple[str, str]]) -> None:
         self.script = script
         self.asked = 0
+        self.shown = 0
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[JudgeReply]:
         """Give a reply to each question."""
         replies = []
         for question in questions:
             self.asked += 1
+            self.shown += [image.name for image in question.images] == ["0.png"]
             text = scripted(question.prompt, self.script)
             replies.append(JudgeReply(number=self.asked, text=text))
         return replies
@@ -122,6 +130,12 @@ def score_schema(
         for row in schema.table
     ]
     write_rows_file(folder, rows)
+    # Where a judge is shown the images of a row.
+    blank = dict.fromkeys(COLUMNS, None)
+    write_samples(
+        folder / SAMPLES,
+        [{**blank, "index": str(row["index"]), "prompt": SHOWN} for row in rows],
+    )
     prepared = PreparedDataset(
         info=info,
         folder=folder,
@@ -139,6 +153,8 @@ def test_schemas_fit_the_catalog(catalog: Mapping[str, DatasetInfo]) -> None:
     assert len(set(map(str, SCHEMAS))) == len(SCHEMAS)
     for schema in SCHEMAS:
         assert catalog[schema.dataset].class_name == schema.class_name
+        if schema.dataset == "RefCOCO":
+            continue  # its class names rows anew (dataset/refcoco.py:214)
         indexes = {str(row["index"]) for row in schema.rows}
         assert {str(index) for index in schema.answers} <= indexes, str(schema)
 
@@ -149,7 +165,7 @@ def test_what_a_class_returns_is_what_was_computed_by_hand(
 ) -> None:
     found = upstream(schema, schema.needs_judge)
     assert found.error == ""
-    metrics = flatten(found.returned)
+    metrics = flatten(found.result_of(schema))
     for name, value in schema.expects.items():
         assert metrics.get(name) == pytest.approx(value), name
 
@@ -175,6 +191,13 @@ def test_our_metrics_are_those_of_the_class(
     theirs = upstream(schema, judged)
     assert theirs.error == ""
     ours = score_schema(sandbox, schema, info, tmp_path, judge)
-    expected = flatten(theirs.returned)
-    assert {name: ours.metrics.get(name) for name in expected} == expected
-    assert judge is None or judge.asked == theirs.asked
+    expected = flatten(theirs.result_of(schema))
+    metrics = {
+        name.removesuffix(" (exact matching)"): value
+        for name, value in ours.metrics.items()
+    }
+    assert {name: metrics.get(name) for name in expected} == expected
+    if judge is not None:
+        assert judge.asked == theirs.asked
+        shown = FAMILIES[schema.class_name].shown and schema.dataset != TEXTS_ONLY
+        assert judge.shown == (judge.asked if shown else 0)

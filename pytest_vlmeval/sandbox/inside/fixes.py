@@ -24,7 +24,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from string import ascii_uppercase
-from types import ModuleType, SimpleNamespace
+from types import GeneratorType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
@@ -841,6 +841,105 @@ def fix_folder(module: Any) -> None:
     module.V2PBench.prepare_dataset = prepare_dataset
 
 
+def fix_chart_questions(module: Any) -> None:
+    """Answer dataset/chartbench.py:104: what is judged comes as two arguments."""
+    upstream = module.ChartBench_auxeval
+
+    @wraps(upstream)
+    def judge(model: object, line: Any) -> object:
+        return upstream((model, line))
+
+    module.ChartBench_auxeval = judge
+
+
+def fix_sums(module: Any) -> None:
+    """Answer dataset/reasonmap_plus.py:218: numpy 2.4 adds no generators."""
+
+    def add(values: Any) -> Any:
+        return sum(values) if isinstance(values, GeneratorType) else sum_of(values)
+
+    sum_of = module.np.sum
+    module.np = SimpleNamespace(**{**vars(module.np), "sum": add})
+
+
+def fix_progress(module: Any) -> None:
+    """Answer dataset/spatial457.py:56: a module is called, not its function."""
+    module.tqdm = module.tqdm.tqdm
+
+
+def fix_foresight(module: Any) -> None:
+    """Answer dataset/vlrmbench.py:260: of pandas 3, nothing `is True` any more."""
+    upstream = module.VLRMBench.evaluate_foresight
+
+    def evaluate_foresight(data: pd.DataFrame) -> object:
+        truths = pd.Series([bool(each) for each in data["task_gt"]], dtype=object)
+        return upstream(data.assign(task_gt=truths.set_axis(data.index)))
+
+    module.VLRMBench.evaluate_foresight = staticmethod(evaluate_foresight)
+
+
+def fix_school_maths(module: Any) -> None:
+    """Answer dataset/mmmath.py:159: answers are compared in threads, under an alarm.
+
+    No alarm can be set there, so all but equal texts are wrong. In corrected scoring
+    they are compared.
+    """
+    upstream = module.AutoScoringJudge.is_equal
+
+    def refuse(_judge: object, first: str, second: str) -> bool:
+        raise ValueError(f"{first!r} and {second!r} are compared in a thread")
+
+    module.AutoScoringJudge.is_equal = _when_corrected(refuse)(upstream)
+
+
+def fix_spatial_judge(module: Any) -> None:
+    """Answer utils/spatial_bench/cal_scores.py:349: no judge without a key of its own.
+
+    Keys are not known here, but whether there is a judge is.
+    """
+    module.gpt_key_set = lambda: current_job().ask is not None
+
+
+def fix_simple_questions(module: Any) -> None:
+    """Answer dataset/simplevqa.py:146: its judge is a client that it makes itself."""
+    judging: Any = import_module("vlmeval.dataset.utils.judge_util")
+
+    def create(messages: Any, temperature: float, **_settings: object) -> object:
+        text = judging.build_judge().generate(
+            messages[0]["content"], temperature=temperature
+        )
+        message = SimpleNamespace(content=text)
+        return SimpleNamespace(choices=[SimpleNamespace(message=message)])
+
+    completions = SimpleNamespace(completions=SimpleNamespace(create=create))
+    module.OpenAI = lambda **_settings: SimpleNamespace(chat=completions)
+
+
+def fix_space(_module: ModuleType) -> None:
+    """Answer dataset/vsibench.py:9: what scores SPBench imports a reader of videos."""
+    if "decord" not in sys.modules and find_spec("decord") is None:
+        reader: Any = ModuleType("decord")
+        reader.VideoReader = reader.cpu = None
+        sys.modules["decord"] = reader
+
+
+def fix_pages(module: Any) -> None:
+    """Answer dataset/slidevqa.py:175: the judge gets one row after the other."""
+    module.tqdm = import_module("vlmeval.dataset.mmlongbench").tqdm
+
+
+def fix_physics(module: Any) -> None:
+    """Answer dataset/utils/hipho_verifier.py:922: formulas are parsed in threads.
+
+    There the package sets no alarm, and finds all formulas unequal.
+    """
+
+    def parse(*_given: object, **_settings: object) -> NoReturn:
+        raise ValueError("no alarm can be set in a thread")
+
+    module.parse = parse
+
+
 def _unzip(packed: Path, folder: Path) -> None:
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(folder)
@@ -876,4 +975,15 @@ AFTER: dict[str, Callable[[Any], None]] = {
     "vlmeval.dataset.vcrbench": fix_shell,
     "vlmeval.dataset.mvu_eval": fix_several_videos,
     "vlmeval.dataset.v2pbench": fix_folder,
+    "vlmeval.dataset.chartbench": fix_chart_questions,
+    "vlmeval.dataset.reasonmap_plus": fix_sums,
+    "vlmeval.dataset.spatial457": fix_progress,
+    "vlmeval.dataset.vlrmbench": fix_foresight,
+    "vlmeval.dataset.mmmath": fix_school_maths,
+    "vlmeval.dataset.utils.spatial_bench.cal_scores": fix_spatial_judge,
+    "vlmeval.dataset.spbench": fix_space,
+    "vlmeval.dataset.dude": fix_pages,
+    "vlmeval.dataset.slidevqa": fix_pages,
+    "vlmeval.dataset.simplevqa": fix_simple_questions,
+    "vlmeval.dataset.utils.hipho_verifier": fix_physics,
 }

@@ -114,8 +114,12 @@ def _parts_of(message: object) -> tuple[dict[str, str], str]:
     texts: list[str] = []
     shown: dict[str, str] = {}
     for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else "text"
-        if kind == "image":
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if isinstance(part, dict) and "content" in part:  # with a role
+            inner, text = _parts_of(part["content"])
+            shown = {**inner, **shown}
+            texts.append(text)
+        elif kind == "image":
             shown.setdefault("shown", "after" if texts else "before")
         elif kind == "text":
             texts.append(str(part["value"] if isinstance(part, dict) else part))

@@ -11,7 +11,10 @@ from typing import Any
 import pandas as pd
 
 # Columns that say what a row of a result is about.
-LABELS = ("split", "set", "Subject", "Category", "Task&Skill", "category")
+LABELS = (
+    *("split", "set", "Subject", "Category", "Task&Skill", "category"),
+    *("Split", "Setting", "Metric", "metric", "Task"),
+)
 # "45.5%", "0.61" and "1,234" are numbers, "nan" and "3/7" are none.
 _NUMBER = re.compile(
     r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?\s*%?", re.I
@@ -78,6 +81,9 @@ def _join(prefix: str, name: str) -> str:
 
 
 def _flatten_table(table: pd.DataFrame) -> list[tuple[str, object]]:
+    if [*map(str, table.columns)] == ["0", "1"]:
+        # What a dict's items make.
+        return [(_text(name), value) for name, value in table.itertuples(index=False)]
     label = next((name for name in LABELS if name in table), None)
     if label is None:
         rows = [

@@ -61,11 +61,33 @@ def build_dataset(info: dict[str, str], job: Job) -> Any:
             options["model"] = "GPT4"
         # dataset/mmgenbench.py leaves out a method that scores.
         cls.__abstractmethods__ = frozenset()
+        if job.images is None and family is not None and family.is_general:
+            cls = _over_rows(cls, info, job)
         return cls(dataset=info["rules"], **options)
     except (VlmEvalError, NoTableError):
         raise
     except (Exception, SystemExit) as error:
         raise VlmEvalError(why_not_built(info, error)) from error
+
+
+def _over_rows(cls: Any, info: dict[str, str], job: Job) -> Any:
+    """Return a class that takes the rows as they are, and brings nothing.
+
+    Those that it made itself are not made again, and a dataset of several finds the
+    rows of each where that has its file.
+    """
+    if "SUB_DATASET" in job.rows and "original_index" in job.rows:
+        for name, rows in job.rows.groupby("SUB_DATASET"):
+            part = rows.assign(index=rows["original_index"]).reset_index(drop=True)
+            job.tables[str(job.folder / f"{name}.tsv")] = part
+        return cls
+    if info["modality"] == "video":
+        return cls
+    base = import_module("vlmeval.dataset.image_base").ImageBaseDataset
+    own = {"prepare_tsv": base.prepare_tsv, "post_build": base.post_build}
+    if not info["url"]:
+        own["load_data"] = lambda _dataset, _name: job.rows.copy()
+    return type(cls.__name__, (cls,), own)
 
 
 def find_class(info: dict[str, str]) -> Any:

@@ -25,6 +25,7 @@ from pytest_vlmeval.sandbox.inside.families import (
 from pytest_vlmeval.sandbox.inside.fixes import ALLOWANCE
 from pytest_vlmeval.sandbox.inside.job import Job, running
 from pytest_vlmeval.sandbox.inside.judging import ask_open_questions
+from pytest_vlmeval.sandbox.inside.media import STAND_IN
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.inside.prediction_files import through_a_file
 from pytest_vlmeval.sandbox.inside.preparation import NO_REFERENCE, build_dataset
@@ -98,6 +99,9 @@ def score(
     missing = {} if is_own(info) else find_missing(Path(rows), table)
     if scoring == "corrected":
         table = keep_missing(table, missing)
+    if family.shown or family.pictured:
+        # Passes for an image; the judge gets those that the model was shown.
+        table["image"] = STAND_IN + "0" * 64
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
     job.url, job.ask, job.scoring, job.missing = info["url"], ask, scoring, missing
     job.family = family

@@ -25,7 +25,9 @@ class Schema:
     without one. `files` are what the class reads beside the table, by their path.
     `model` is what ms-vlmeval is told of the judge, where it takes only some, and
     `judged_by` and `exact_by` are further arguments of `evaluate` with a judge and
-    without one. `opened` says that it opens the images.
+    without one; an `unnamed` judge is of the class's own choice. `opened` says that it
+    opens the images. The result is in the file that is `written`, by the end of its
+    name, where it returns nothing.
     """
 
     class_name: str
@@ -40,6 +42,8 @@ class Schema:
     judged_by: Mapping[str, str] = field(default_factory=dict)
     exact_by: Mapping[str, str] = field(default_factory=dict)
     opened: bool = False
+    unnamed: bool = False
+    written: str = ""
 
     @property
     def table(self) -> list[Row]:

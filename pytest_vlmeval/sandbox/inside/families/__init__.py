@@ -9,7 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.sandbox.inside.families import clips, images_a_to_l, images_m_to_z
+from pytest_vlmeval.sandbox.inside.families import (
+    benches,
+    clips,
+    images_a_to_l,
+    images_m_to_z,
+)
 from pytest_vlmeval.sandbox.inside.families.family import Family
 
 if TYPE_CHECKING:
@@ -99,12 +104,14 @@ FAMILIES: Mapping[str, Family] = {
     **_WITH_ADAPTERS,
     **images_a_to_l.ROWS,
     **images_m_to_z.ROWS,
+    **benches.ROWS,
     **clips.ROWS,
 }
 # Why the answers to a class are not scored; its datasets are not asked either.
 REFUSED: Mapping[str, str] = {
     **images_a_to_l.REFUSED,
     **images_m_to_z.REFUSED,
+    **benches.REFUSED,
     **clips.REFUSED,
 }
 # How a class of another version of ms-vlmeval is scored, which nobody looked at.

@@ -34,8 +34,10 @@ class Family(NamedTuple):
     Without an `adapter` the class's own `evaluate` is run as it is (`general.py`); then
     `column` names the column of its tables that has each answer's points, of which
     `points` are the most, `model` is what it is told of the judge where it takes only
-    some, `digits` are those to which it rounds its metrics where they do not show it,
-    and a row may say that its judge is "unused".
+    some, an `unnamed` judge is of its own choice, `shown` says that its judge sees the
+    images of the row, `pictured` that its table must have some, `digits` are those to
+    which it rounds its metrics where they do not show it, and a row may say that its
+    judge is "unused".
     """
 
     adapter: str = GENERAL
@@ -56,6 +58,9 @@ class Family(NamedTuple):
     column: str = ""
     points: float = 1
     model: str = ""
+    unnamed: bool = False
+    shown: bool = False
+    pictured: bool = False
     digits: int | None = None
 
     @property

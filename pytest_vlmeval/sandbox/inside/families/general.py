@@ -77,9 +77,13 @@ def evaluate_general(dataset: Any, answers: str, job: Job) -> Outcome:
     assert family is not None
     model = (family.model or job.method) if job.ask is not None else job.method
     asked = job.tables[answers]
+    named = {} if family.unnamed else {"model": model}
+    # Some go by the place of a row among all (dataset/groundingme.py:114).
+    dataset.data = _only(dataset.data, asked)
+    job.rows = _only(job.rows, asked)
     with _confined(job), in_units():
         try:
-            result = dataset.evaluate(answers, model=model, nproc=1)
+            result = dataset.evaluate(answers, nproc=1, **named)
         except (Exception, SystemExit) as error:
             raise VlmEvalError(_explain(class_name, error, job)) from error
     if job.refused:
@@ -103,6 +107,13 @@ def evaluate_general(dataset: Any, answers: str, job: Job) -> Outcome:
         "class_name": class_name,
     }
     return _with_verdicts(info, family, job, metrics, _tables(result, written), asked)
+
+
+def _only(rows: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that were answered, all where a class names them anew."""
+    known = {str(index) for index in asked["index"]}
+    kept = rows[[str(index) in known for index in rows["index"]]]
+    return kept.reset_index(drop=True) if len(kept) == len(asked) else rows
 
 
 def _with_verdicts(
