@@ -249,7 +249,7 @@ def test_an_unknown_name_gets_the_nearest_ones(
     assert text.endswith(
         f"Accepted are the {len(catalog)} names of the installed ms-vlmeval and "
         "DemoChoice, DemoYesNo, DemoOpen, with their upper and lower case, and NAME "
-        f"for a table NAME.tsv in {tmp_path}."
+        f"for a table NAME.tsv, .csv, .jsonl, .json or .parquet in {tmp_path}."
     )
 
 

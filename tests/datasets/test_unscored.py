@@ -233,8 +233,10 @@ def test_a_table_without_a_column_of_answers_is_refused_before_the_first_request
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         assert result.errlines[0] == (
             f"ERROR: bare cannot be scored: {path} has no column answer. It has the "
-            "columns index, question, image. Leave its cells empty, and give "
-            "--vlm-mode=infer, to collect answers without a score."
+            "columns index, question, image. Its name is answer, answers, label, "
+            "target, solution, gt_answer, ground_truth or response; "
+            "--vlm-columns=answer=NAME takes any other. Leave its cells empty, and "
+            "give --vlm-mode=infer, to collect answers without a score."
         )
         assert "-k 'not bare'" in result.errlines[1]
     assert server.requests(None) == []

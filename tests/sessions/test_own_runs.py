@@ -155,7 +155,8 @@ def test_faults_of_a_table_are_one_failed_item(
     result = own.ask(server.url, data)
     result.assert_outcomes(passed=2, failed=2, deselected=3)
     assert message_of(result, f"{path} has no column question; is it 'qestion'? ")
-    assert message_of(result, f"{twice}: rows 1 and 2 have the same index 4; each ")
+    assert message_of(result, f"{twice} cannot be used (row 1 is the one below the ")
+    assert message_of(result, "  row 2: its index '4' is that of row 1 too; each row ")
 
 
 @pytest.mark.parametrize(
@@ -163,8 +164,9 @@ def test_faults_of_a_table_are_one_failed_item(
     [
         (
             "tables/chioce.tsv",
-            "chioce: there is no file {}/tables/chioce.tsv. Name a .tsv file that "
-            "exists. Did you mean choice.tsv?",
+            "chioce: there is no file {}/tables/chioce.tsv. Name a table that exists "
+            "(.tsv, .csv, .jsonl, .json, each also with .gz, or .parquet), or a folder "
+            "with one. Did you mean choice.tsv?",
         ),
         ("MMStarr", "Unknown dataset: 'MMStarr'. Did you mean MMStar or "),
         (
