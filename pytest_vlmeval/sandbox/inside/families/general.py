@@ -75,7 +75,8 @@ def evaluate_general(dataset: Any, answers: str, job: Job) -> Outcome:
     class_name = type(dataset).__name__
     family = job.family
     assert family is not None
-    model = (family.model or job.method) if job.ask is not None else job.method
+    told = job.ask is not None or family.judge == "unused"
+    model = family.model or job.method if told else job.method
     asked = job.tables[answers]
     named = {} if family.unnamed else {"model": model}
     # Some go by the place of a row among all (dataset/groundingme.py:114).
