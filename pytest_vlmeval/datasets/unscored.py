@@ -20,9 +20,14 @@ def is_scored(info: DatasetInfo) -> bool:
 
     A class of another ms-vlmeval has one that nobody checked.
     """
-    if info.class_name in REFUSED:
+    if is_refused(info):
         return False
     return info.class_name in FAMILIES or info.class_name not in known_classes()
+
+
+def is_refused(info: DatasetInfo) -> bool:
+    """Return whether a dataset is not scored for a reason of its class."""
+    return info.class_name in REFUSED
 
 
 @cache

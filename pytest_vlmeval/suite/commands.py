@@ -22,7 +22,7 @@ import pytest
 from pytest_vlmeval.datasets.catalog import CORE
 from pytest_vlmeval.datasets.download import data_path, size_text
 from pytest_vlmeval.datasets.hub import is_cached
-from pytest_vlmeval.datasets.unscored import foresee, is_scored
+from pytest_vlmeval.datasets.unscored import foresee, is_refused, is_scored
 from pytest_vlmeval.errors import VlmEvalError, printable
 from pytest_vlmeval.records import DatasetInfo, Hub
 from pytest_vlmeval.settings import NO_MODEL
@@ -400,7 +400,7 @@ def how_scored(info: DatasetInfo, known: Mapping[str, DatasetInfo]) -> str:
         found = [how_scored(each, known) for each in members]
         return next((each for each in found if each != "yes"), "yes")
     if not is_scored(info):
-        return "not yet"
+        return "refused" if is_refused(info) else "not yet"
     if info.has_references is False:
         return "no refs"
     return "by judge" if info.judge == "required" else "yes"
@@ -451,10 +451,10 @@ def _table(
         "presets: names that fix",
         "frames and more, as Video-MME_8frame does; --vlm-list=presets lists them too. "
         "scored: by judge:",
-        "with --vlm-judge only; no refs: no reference answers; not yet: no scoring "
-        "here. Those two are",
-        "only asked with --vlm-mode=infer. ?: unknown before a download. "
-        "--vlm-list=json has more.",
+        "with --vlm-judge only; no refs: no reference answers; refused, not yet: no "
+        "scoring here. Those",
+        "are only asked with --vlm-mode=infer, and --vlm-list=json says why. ?: "
+        "unknown before a download.",
     ]
     return "\n".join(lines)
 

@@ -266,10 +266,10 @@ def test_without_such_a_column_no_answer_has_a_verdict(
     invented: Sandbox, tmp_path: Path
 ) -> None:
     found = score_invented(invented, tmp_path, "Together")
-    assert (found.metrics, found.value) == ({"score": 12.5}, 12.5)
+    assert (found.metrics, found.value) == ({"bleu/score": 12.5}, 12.5)
     reason = (
         "answers are scored all together: no column that ms-vlmeval writes for each "
-        "has score for its mean"
+        "has bleu/score for its mean"
     )
     assert {(each.value, each.reason) for each in found.verdicts} == {(None, reason)}
     assert all(each.is_part_of_whole for each in found.verdicts)

@@ -62,10 +62,10 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
         "(-m core). presets: names that fix",
         "frames and more, as Video-MME_8frame does; --vlm-list=presets lists them too. "
         "scored: by judge:",
-        "with --vlm-judge only; no refs: no reference answers; not yet: no scoring "
-        "here. Those two are",
-        "only asked with --vlm-mode=infer. ?: unknown before a download. "
-        "--vlm-list=json has more.",
+        "with --vlm-judge only; no refs: no reference answers; refused, not yet: no "
+        "scoring here. Those",
+        "are only asked with --vlm-mode=infer, and --vlm-list=json says why. ?: "
+        "unknown before a download.",
     ]
     # A family stands together, below its name, and all are in the order of letters.
     # Blank lines around it show where it ends.
@@ -148,11 +148,16 @@ def test_json_has_everything(project: Project) -> None:
 
 
 def test_json_says_why_there_is_no_score(project: Project) -> None:
-    words = {"MUIRBench": "not yet", "DocVQA_TEST": "no refs", "MMVet": "by judge"}
+    words = {
+        "ChartMimic_v1_customized": "refused",
+        "DocVQA_TEST": "no refs",
+        "MMVet": "by judge",
+    }
     found = {each["name"]: each for each in json.loads(listed(project))}
     assert {name: found[name]["scored"] for name in words} == words
     assert {name: found[name]["not_scored_because"] for name in words} == {
-        "MUIRBench": "the scoring of ms-vlmeval's MUIRDataset cannot be used here yet",
+        "ChartMimic_v1_customized": "it runs the code that is the answer "
+        "(dataset/chartmimic.py:288)",
         "DocVQA_TEST": "no reference answers",
         "MMVet": None,
     }
