@@ -6,6 +6,7 @@ and with a scripted judge or none, and by ours; both must agree to the last digi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from tests.support.server.judge import scripted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_vlmeval.records import DatasetInfo, JudgeQuestion
+    from pytest_vlmeval.records import DatasetInfo, JudgeQuestion, Scoring
     from pytest_vlmeval.sandbox.calls import ScoredDataset
     from pytest_vlmeval.sandbox.environment import SandboxEnvironment
     from pytest_vlmeval.sandbox.process import Sandbox
@@ -123,6 +124,7 @@ def score_schema(
     info: DatasetInfo,
     folder: Path,
     judge: ScriptedJudge | None,
+    scoring: Scoring = "published",
 ) -> ScoredDataset:
     """Score the answers of a schema as a run does."""
     rows = [
@@ -146,7 +148,7 @@ def score_schema(
     )
     answers = [(str(index), [said]) for index, said in schema.answers.items()]
     ask = None if judge is None else judge.ask
-    return score_in_sandbox(sandbox, prepared, answers, judge=ask)
+    return score_in_sandbox(sandbox, prepared, answers, judge=ask, scoring=scoring)
 
 
 def test_schemas_fit_the_catalog(catalog: Mapping[str, DatasetInfo]) -> None:
@@ -201,3 +203,49 @@ def test_our_metrics_are_those_of_the_class(
         assert judge.asked == theirs.asked
         shown = FAMILIES[schema.class_name].shown and schema.dataset != TEXTS_ONLY
         assert judge.shown == (judge.asked if shown else 0)
+
+
+def schema_of(dataset: str) -> Schema:
+    """Give the table of a dataset."""
+    return next(each for each in SCHEMAS if each.dataset == dataset)
+
+
+def test_some_of_the_rows_are_held_against_their_own_references(
+    sandbox_of: Callable[[str], Sandbox],
+    catalog: Mapping[str, DatasetInfo],
+    tmp_path: Path,
+) -> None:
+    # GroundingME's class goes by the place of a row among all.
+    schema = schema_of("GroundingME")
+    last: dict[object, str] = {index: schema.answers[index] for index in (2, 3)}
+    scored = score_schema(
+        sandbox_of("GroundingME"),
+        replace(schema, answers=last),
+        catalog[schema.dataset],
+        tmp_path,
+        None,
+    )
+    assert scored.metrics["IoU"] == 0.5
+    assert scored.metrics["Rejection_ACC@0.5"] == 1
+
+
+def test_formulas_are_compared_in_corrected_scoring_only(
+    sandbox_of: Callable[[str], Sandbox],
+    catalog: Mapping[str, DatasetInfo],
+    tmp_path: Path,
+) -> None:
+    schema = schema_of("MM-Math")
+    published, corrected = (
+        score_schema(
+            sandbox_of("MMMath"),
+            schema,
+            catalog[schema.dataset],
+            tmp_path,
+            None,
+            scoring,
+        )
+        for scoring in ("published", "corrected")
+    )
+    # One half is 0.5, which only corrected scoring finds.
+    assert (published.value, published.scoring) == (25, "published")
+    assert (corrected.value, corrected.scoring) == (50, "corrected")

@@ -18,6 +18,7 @@ import pandas as pd
 from pytest_vlmeval.errors import NeedsJudgeError, VlmEvalError
 from pytest_vlmeval.sandbox.inside import vlmevalkit
 from pytest_vlmeval.sandbox.inside.families import (
+    FAMILIES,
     UNCHECKED,
     find_family,
     with_adapter,
@@ -93,7 +94,7 @@ def score(
     family = find_family(info)
     if family.judge == "required" and ask is None:
         raise NeedsJudgeError(NEEDS_JUDGE.format(name=info["name"]))
-    if family.is_general:
+    if family.is_general and not family.corrected:
         scoring = "published"  # nothing of it was looked at and corrected
     table = read_rows(Path(rows), info)
     missing = {} if is_own(info) else find_missing(Path(rows), table)
@@ -225,11 +226,10 @@ def _differs(info: dict[str, Any], job: Job) -> bool:
 
 def _corrects(info: dict[str, Any], job: Job) -> bool:
     """Return whether there is something to correct in how a dataset is scored."""
-    family = with_adapter(info["class_name"])
-    if family is None:
-        return False
-    has_defect = family.corrected
-    return has_defect or bool(job.missing or job.empty)
+    family = FAMILIES.get(info["class_name"])
+    if family is None or family.is_general:
+        return family is not None and family.corrected
+    return family.corrected or bool(job.missing or job.empty)
 
 
 def _explain_missing(

@@ -82,6 +82,9 @@ def evaluate_general(dataset: Any, answers: str, job: Job) -> Outcome:
     # Some go by the place of a row among all (dataset/groundingme.py:114).
     dataset.data = _only(dataset.data, asked)
     job.rows = _only(job.rows, asked)
+    table = str(job.folder / f"{dataset.dataset_name}.tsv")
+    if table in job.tables:
+        job.tables[table] = job.rows
     with _confined(job), in_units():
         try:
             result = dataset.evaluate(answers, nproc=1, **named)
