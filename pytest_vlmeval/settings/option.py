@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS
-
 Backend = Literal["auto", "endpoint", "demo", "local"]
 Identity = Literal["always", "given"]
 Place = Literal["command", "task", "ini", "environment"]
@@ -274,8 +272,9 @@ def parse_datasets(text: str) -> tuple[str, ...]:
 
 
 @takes(
-    "what columns are for and their names, as question=prompt,image=img; of "
-    f"{', '.join([*COLUMNS, *COUNTED])} and A, B, ... for options",
+    "what columns are for and their names, as question=prompt,image=img; of index, "
+    "messages, question, answer, options, image, image_path, category, split, hint, "
+    "g_index, answer_from_0, answer_from_1 and A, B, ... for options",
     "COLUMNS",
 )
 def parse_columns(text: str) -> dict[str, str]:
@@ -293,6 +292,9 @@ def parse_columns(text: str) -> dict[str, str]:
 
 def are_columns(given: Mapping[str, str]) -> bool:
     """Return whether a mapping says what columns of a table are for, each for one."""
+    # Records cost every session milliseconds; only some have columns to name.
+    from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS
+
     named = [name for name in given.values() if name]
     return (
         all(isinstance(name, str) for name in given.values())

@@ -15,7 +15,7 @@ import pytest
 from pytest_vlmeval.datasets.own import describe_own, read_facts
 from pytest_vlmeval.datasets.prepare import read_samples
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import COLUMNS
+from pytest_vlmeval.records import COLUMNS, COUNTED
 from pytest_vlmeval.sandbox.own_columns import OwnTable
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import parse_columns
@@ -204,6 +204,11 @@ def test_a_system_message_goes_where_the_message_says(tmp_path: Path) -> None:
 def test_an_option_that_names_no_column(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_columns(text)
+
+
+def test_the_option_names_each_thing_that_a_column_is_for() -> None:
+    named = ", ".join([*COLUMNS, *COUNTED])
+    assert f"; of {named} and A, B, ... for options" in parse_columns.accepts
 
 
 def test_names_with_blanks_and_no_column(tmp_path: Path) -> None:
