@@ -46,8 +46,6 @@ HUB = frozenset({"hub"})
 # videos have one in common.
 ADDONS = {
     **{name: family.addons for name, family in FAMILIES.items() if family.addons},
-    "CCOCRDataset": frozenset({"texts"}),
-    "VTCBench": HUB | {"texts"},
     "MEGABench": VIDEO | HUB | {"cv2"},
     **dict.fromkeys(
         (

@@ -21,7 +21,7 @@ from pytest_vlmeval.sandbox.inside.families import FAMILIES
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.rows import COLUMNS, SAMPLES, write_samples
 from tests.support.run_fixtures import environment_with
-from tests.support.sandbox_tables import write_rows_file
+from tests.support.sandbox_tables import prepare, write_rows_file, write_table
 from tests.support.schemas.registry import all_schemas
 from tests.support.scored_upstream import evaluate_upstream
 from tests.support.server.judge import scripted
@@ -118,15 +118,13 @@ class ScriptedJudge:
         return replies
 
 
-def score_schema(
-    sandbox: Sandbox,
-    schema: Schema,
-    info: DatasetInfo,
-    folder: Path,
-    judge: ScriptedJudge | None,
-    scoring: Scoring = "published",
-) -> ScoredDataset:
-    """Score the answers of a schema as a run does."""
+def prepare_schema(
+    sandbox: Sandbox, schema: Schema, info: DatasetInfo, folder: Path
+) -> PreparedDataset:
+    """Write rows as a prepared dataset has them; make prompts only for their images."""
+    if schema.opened:
+        table = write_table(folder / f"{info.name}.tsv", schema.table)
+        return prepare(replace(info, path=table, md5=None), sandbox, folder)
     rows = [
         {name: cell for name, cell in row.items() if name != "image"}
         for row in schema.table
@@ -138,7 +136,7 @@ def score_schema(
         folder / SAMPLES,
         [{**blank, "index": str(row["index"]), "prompt": SHOWN} for row in rows],
     )
-    prepared = PreparedDataset(
+    return PreparedDataset(
         info=info,
         folder=folder,
         fingerprint="",
@@ -146,6 +144,18 @@ def score_schema(
         modified=False,
         sample_count=len(rows),
     )
+
+
+def score_schema(
+    sandbox: Sandbox,
+    schema: Schema,
+    info: DatasetInfo,
+    folder: Path,
+    judge: ScriptedJudge | None,
+    scoring: Scoring = "published",
+) -> ScoredDataset:
+    """Score the answers of a schema as a run does."""
+    prepared = prepare_schema(sandbox, schema, info, folder)
     answers = [(str(index), [said]) for index, said in schema.answers.items()]
     ask = None if judge is None else judge.ask
     return score_in_sandbox(sandbox, prepared, answers, judge=ask, scoring=scoring)

@@ -51,13 +51,14 @@ class Exchange(NamedTuple):
 class JudgedUnit:
     """One thing to be judged, and how far that is.
 
-    `position` counts the questions that its present run has come to, `unusable` is
-    true where the judge did not decide.
+    `position` counts the questions that its present run has come to, `pending` is the
+    first of them without a reply, `unusable` is true where the judge did not decide.
     """
 
     key: str
     exchanges: list[Exchange] = field(default_factory=list)
     position: int = 0
+    pending: Question | None = None
     result: Any = None
     unusable: bool = False
     done: bool = False
@@ -118,7 +119,8 @@ class LooseQuestions:
 class Job:
     """One call's data: the dataset's rows, a fresh folder, the tables dumped so far.
 
-    `url` is where the rows are published, `shelf` says which repositories of hubs and
+    `url` is where the rows are published, `prepared` the folder of the dataset that is
+    scored, `shelf` says which repositories of hubs and
     further files a dataset may read. `ask` sends questions to the judge, None where
     there is none; `units` are those for it by their key, and `unit` the one that runs.
     What the judge did not decide is right in the `best_case` and wrong otherwise.
@@ -143,6 +145,7 @@ class Job:
     on_progress: Progress
     url: str = ""
     images: ImageStore | None = None
+    prepared: Path = Path()
     within: Sequence[Path] | None = None
     shelf: Shelf | None = None
     ask: Ask | None = None

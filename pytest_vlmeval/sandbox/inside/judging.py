@@ -47,9 +47,6 @@ FULL_POINTS = 10
 class _Pending(BaseException):
     """Ends a unit at a question without a reply; passes by `except Exception`."""
 
-    def __init__(self, question: Question) -> None:
-        self.question = question
-
 
 class Judge:
     """Stands in for ms-vlmeval's judges: its questions are those of the current unit.
@@ -92,7 +89,9 @@ class Judge:
             return NO_REPLY
         if unit.position == len(unit.exchanges):
             earlier = [each.question for each in unit.exchanges]
-            raise _Pending({**question, "attempt": earlier.count(question)})
+            question = {**question, "attempt": earlier.count(question)}
+            unit.pending = unit.pending or question
+            raise _Pending
         exchange = unit.exchanges[unit.position]
         unit.position += 1
         return (exchange.text or "").strip() or NO_REPLY
@@ -542,16 +541,20 @@ def _run_until_asked(
 ) -> Question | None:
     """Run a unit to its end, or to the question that it gives."""
     job.unit, unit.position, unit.unusable = unit, 0, False
+    unit.pending = None
     try:
         if isinstance(inputs, dict):
             unit.result = judge(**inputs)
         else:
             given = inputs if isinstance(inputs, tuple | list) else [inputs]
             unit.result = judge(*given)
-    except _Pending as pending:
-        return pending.question
+    except _Pending:
+        return unit.pending
     finally:
         job.unit = None
+    # A bare `except:` lets it go on (dataset/utils/mme_reasoning.py:1178).
+    if unit.pending is not None:
+        return unit.pending
     unit.done = True
     if unit.exchanges and not kind.usable(unit.result, unit.last_reply):
         unit.unusable = True

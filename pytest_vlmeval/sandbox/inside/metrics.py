@@ -84,23 +84,41 @@ def _flatten_table(table: pd.DataFrame) -> list[tuple[str, object]]:
     if [*map(str, table.columns)] == ["0", "1"]:
         # What a dict's items make.
         return [(_text(name), value) for name, value in table.itertuples(index=False)]
-    label = next((name for name in LABELS if name in table), None)
-    if label is None:
-        rows = [
-            ("" if len(table) == 1 else _text(key), row)
-            for key, row in table.iterrows()
-        ]
-    else:
-        rows = [(str(row[label]), row) for _, row in table.iterrows()]
+    labels = _labels_of(table)
+    rows = []
+    for key, row in table.iterrows():
+        name = "" if len(table) == 1 else _text(key)
+        rows.append(("/".join(str(row[each]) for each in labels) or name, row))
+    if labels:
         # ms-vlmeval takes the order from a set.
         rows.sort(key=lambda named: (named[0] != "Overall", named[0]))
     found: list[tuple[str, object]] = []
     for name, row in rows:
         prefix = "" if name in {"", "none"} else name
         for column, value in row.items():
-            if column != label:
+            if column not in labels:
                 found += _flatten_any(value, _join(prefix, _text(column)))
     return found
+
+
+def _labels_of(table: pd.DataFrame) -> list[Any]:
+    """Name the columns that say what a row is about.
+
+    Where none is known, those with texts are, if no two of several rows have the same.
+    """
+    for name in LABELS:
+        if name in table:
+            return [name]
+    texts = [
+        name
+        for name in table
+        if all(isinstance(cell, str | int) for cell in table[name])
+        and any(
+            isinstance(cell, str) and _read_number(cell) is None for cell in table[name]
+        )
+    ]
+    alone = len(table) == 1 or not texts or table.duplicated(texts).any()
+    return [] if alone else texts
 
 
 def _text(key: object) -> str:

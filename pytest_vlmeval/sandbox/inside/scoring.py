@@ -104,6 +104,7 @@ def score(
         # Passes for an image; the judge gets those that the model was shown.
         table["image"] = STAND_IN + "0" * 64
     job = Job(rows=table, folder=Path.cwd(), on_progress=on_progress)
+    job.prepared = Path(rows).parent
     job.url, job.ask, job.scoring, job.missing = info["url"], ask, scoring, missing
     job.family = family
     job.unanswered = frozenset(index for index, said in answers if said is None)

@@ -229,7 +229,7 @@ SCHEMAS = (
         ),
         answers=ANSWERS,
         judge=JUDGE,
-        expects={},
+        expects={"Average/all/accuracy": (1 / 2 + 1 / 3) / 2, "1/cross/accuracy": 0.0},
     ),
     Schema(
         class_name="NaturalBenchDataset",
@@ -259,7 +259,12 @@ SCHEMAS = (
             60: "A", 61: "B", 62: "A", 63: "no idea",
         },
         judge=[("hard to say", "A"), ("no idea", "Z")],
-        expects={},
+        expects={
+            # One generalizes too little, one is learned by rote, two lack knowledge.
+            "Score (Strict)": round((525 - 0.5 - 1 - 2) / 525 * 100, 2),
+            "One-step(S1)": 66.67,
+            "Three-step(S3)": 33.33,
+        },
     ),
     Schema(
         class_name="VMCBenchDataset",
@@ -299,7 +304,7 @@ SCHEMAS = (
             "Answer: A", "Answer: C", "Not B. Answer: c", "D", "Answer: hard to say"
         ),
         judge=JUDGE,
-        expects={},
+        expects={"overall/category/acc": 40.0, "easy/level/acc": 100 / 3},
     ),
     Schema(
         class_name="PuzzleVQA",
@@ -420,14 +425,20 @@ SCHEMAS = (
             "A", "(B)", "A", "B", "A", "It is blue", "B", "It is hard to say"
         ),
         judge=JUDGE,
-        expects={},
+        expects={
+            "vanilla/Overall": 0.75,
+            "circ_eval/Overall": 0.75,
+            "flip_eval/Overall": 0.5,
+            "flip_circ_eval/Overall": 0.5,
+        },
     ),
     Schema(
         class_name="AffordanceDataset",
         dataset="A4Bench",
         rows=several(["['A']", "['A', 'B']", "['C']", "['D']"], **OPTIONS),
         answers=by_number("['A']", "['B','A']", "['D']", "['A', 'D']"),
-        expects={},
+        written="_acc.csv",
+        expects={"Accuracy": 0.5},
     ),
     Schema(
         class_name="TreeBench",

@@ -14,6 +14,7 @@ from pytest_vlmeval.sandbox.inside.families import (
     clips,
     images_a_to_l,
     images_m_to_z,
+    pictures,
 )
 from pytest_vlmeval.sandbox.inside.families.family import Family
 
@@ -106,6 +107,7 @@ FAMILIES: Mapping[str, Family] = {
     **images_m_to_z.ROWS,
     **benches.ROWS,
     **clips.ROWS,
+    **pictures.ROWS,
 }
 # Why the answers to a class are not scored; its datasets are not asked either.
 REFUSED: Mapping[str, str] = {
@@ -113,6 +115,7 @@ REFUSED: Mapping[str, str] = {
     **images_m_to_z.REFUSED,
     **benches.REFUSED,
     **clips.REFUSED,
+    **pictures.REFUSED,
 }
 # How a class of another version of ms-vlmeval is scored, which nobody looked at.
 UNCHECKED = Family()

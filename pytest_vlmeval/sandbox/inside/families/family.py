@@ -34,10 +34,11 @@ class Family(NamedTuple):
     Without an `adapter` the class's own `evaluate` is run as it is (`general.py`); then
     `column` names the column of its tables that has each answer's points, of which
     `points` are the most, `model` is what it is told of the judge where it takes only
-    some, an `unnamed` judge is of its own choice, `shown` says that its judge sees the
-    images of the row, `pictured` that its table must have some, `digits` are those to
-    which it rounds its metrics where they do not show it, and a row may say that its
-    judge is "unused".
+    some, an `unnamed` judge is of its own choice, `exact_by` and `judged_by` are
+    further arguments without and with one, `shown` says that its judge sees the images
+    of the row, `pictured` that its table must have some, `digits` are those to which it
+    rounds its metrics where they do not show it, and a row may say that its judge is
+    "unused".
     """
 
     adapter: str = GENERAL
@@ -61,6 +62,8 @@ class Family(NamedTuple):
     unnamed: bool = False
     shown: bool = False
     pictured: bool = False
+    exact_by: tuple[tuple[str, str], ...] = ()
+    judged_by: tuple[tuple[str, str], ...] = ()
     digits: int | None = None
 
     @property

@@ -77,6 +77,7 @@ def evaluate_general(dataset: Any, answers: str, job: Job) -> Outcome:
     assert family is not None
     told = job.ask is not None or family.judge == "unused"
     model = family.model or job.method if told else job.method
+    more = dict(family.exact_by if job.ask is None else family.judged_by)
     asked = job.tables[answers]
     named = {} if family.unnamed else {"model": model}
     # Some go by the place of a row among all (dataset/groundingme.py:114).
@@ -87,7 +88,7 @@ def evaluate_general(dataset: Any, answers: str, job: Job) -> Outcome:
         job.tables[table] = job.rows
     with _confined(job), in_units():
         try:
-            result = dataset.evaluate(answers, nproc=1, **named)
+            result = dataset.evaluate(answers, nproc=1, **named, **more)
         except (Exception, SystemExit) as error:
             raise VlmEvalError(_explain(class_name, error, job)) from error
     if job.refused:

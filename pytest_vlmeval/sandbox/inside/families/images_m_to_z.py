@@ -12,7 +12,5 @@ from pytest_vlmeval.sandbox.inside.families.family import Family
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROWS: Mapping[str, Family] = {
-    "MMMUProDataset": Family(main="general.main_of_splits"),
-}
+ROWS: Mapping[str, Family] = {}
 REFUSED: Mapping[str, str] = {}
