@@ -17,7 +17,7 @@ from pytest_vlmeval.errors import NeedsJudgeError
 from pytest_vlmeval.records import JudgeReply, PreparedDataset
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
 from pytest_vlmeval.sandbox.environment import ADDONS, addons_for
-from pytest_vlmeval.sandbox.inside.families import FAMILIES
+from pytest_vlmeval.sandbox.inside.families import FAMILIES, REFUSED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.rows import COLUMNS, SAMPLES, write_samples
 from tests.support.run_fixtures import environment_with
@@ -171,7 +171,13 @@ def test_schemas_fit_the_catalog(catalog: Mapping[str, DatasetInfo]) -> None:
         assert {str(index) for index in schema.answers} <= indexes, str(schema)
 
 
-@pytest.mark.parametrize("schema", [each for each in SCHEMAS if each.expects], ids=str)
+def test_what_is_run_as_it_is_has_a_table() -> None:
+    own = {name for name, family in FAMILIES.items() if family.is_general}
+    assert own <= {schema.class_name for schema in SCHEMAS}
+    assert not own & REFUSED.keys()
+
+
+@pytest.mark.parametrize("schema", cases(each for each in SCHEMAS if each.expects))
 def test_what_a_class_returns_is_what_was_computed_by_hand(
     upstream: Upstream, schema: Schema
 ) -> None:
