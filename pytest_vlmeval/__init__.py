@@ -35,6 +35,10 @@ _LATE = {
 
 def __getattr__(name: str) -> object:
     """Load what is not needed to collect tests."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pytest-vlmeval")
     if name in _LATE:
         return getattr(import_module(f"pytest_vlmeval.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

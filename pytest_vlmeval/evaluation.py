@@ -225,6 +225,14 @@ class Results:
 
         return pd.DataFrame(list(sample_rows(self.report)))
 
+    def __repr__(self) -> str:
+        """Name the run and the main scores in a line."""
+        scores = ", ".join(
+            f"{each.dataset}={each.score.value:.2f}" if each.score else each.dataset
+            for each in self.report.datasets
+        )
+        return f"Results({self.model}, run {self.run_id}: {scores})"
+
     def __str__(self) -> str:
         """Show the scores as a table of text."""
         columns = ["dataset", "metric", "value", INTERVAL, "samples", "answered"]

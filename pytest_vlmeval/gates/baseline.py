@@ -200,8 +200,12 @@ class BaselineGate:
             f"To make this score the baseline:\n\n    {command} --snapshot-update\n\n"
             f"It uses the stored answers and writes {self.own}, which is to be "
             "committed.\n"
-            "To run without baselines, add --vlm-allow-missing-baseline, or to the "
-            "ini file vlm_allow_missing_baseline = true.",
+            + (
+                "To run without baselines, leave out --vlm-require-baseline."
+                if self.settings.require
+                else "To run without baselines, add --vlm-allow-missing-baseline, or "
+                "to the ini file vlm_allow_missing_baseline = true."
+            ),
         )
 
     def unreadable(self, why: str, command: str = "") -> GateResult:
@@ -225,13 +229,26 @@ class BaselineGate:
             + " ".join(self.lacking),
         )
 
-    def updated(self) -> GateResult:
-        """Return what a score is that has just become the baseline."""
-        result = self._result(
-            "passed",
-            f"{self.score.dataset}: this score is now the baseline {self.own}.",
+    def updated(self, earlier: GateResult | None = None) -> GateResult:
+        """Return what a score is that has just become the baseline.
+
+        `earlier` is what it is beside the baseline that it takes the place of.
+        """
+        message = f"{self.score.dataset}: this score is now the baseline {self.own}"
+        if earlier is None or earlier.expected is None:
+            return replace(self._result("passed", f"{message}."), rule=WRITTEN)
+        was = f"It was {earlier.expected:.2f} and is {self.score.value:.2f}"
+        if earlier.lost is not None:
+            was += f", {earlier.lost} lost and {earlier.gained} gained"
+        result = self._result("passed", f"{message}. {was}.")
+        return replace(
+            result,
+            rule=WRITTEN,
+            expected=earlier.expected,
+            lost=earlier.lost,
+            gained=earlier.gained,
+            flips=earlier.flips,
         )
-        return replace(result, rule=WRITTEN)
 
     def _refused(self, differences: Sequence[str]) -> GateResult:
         lines = "\n".join(f"  {each}" for each in differences)

@@ -291,7 +291,10 @@ def _dataset(dataset: DatasetReport) -> dict[str, Any]:
         "latency_ms": {f"p{rank}": ms for rank, ms in summary.latency_ms.items()},
         "regressed": summary.regressed if summary.compared else None,
         "fixed": summary.fixed if summary.compared else None,
-        "gates": [asdict(gate) for gate in dataset.gates],
+        "gates": [
+            {**asdict(gate), "outcome": gate.finding.replace(" ", "_")}
+            for gate in dataset.gates
+        ],
     }
 
 

@@ -59,8 +59,11 @@ def write_result_tables(
             ) from None
         written += 1
     if written:
-        tables = "1 result table" if written == 1 else f"{written} result tables"
-        lines.append(f"{tables}: {place}/{name}_*_acc.csv")
+        where = f"{place}/{name}_*_acc.csv"
+        one = written == 1
+        lines.append(
+            f"1 result table: {path}" if one else f"{written} result tables: {where}"
+        )
     return lines
 
 

@@ -238,6 +238,7 @@ def format_gates(results: Sequence[GateResult]) -> list[str]:
         About(result.dataset, f"gates: {result.headline}")
         for result in results
         if result.outcome != "passed"
+        or (result.rule == WRITTEN and result.expected is not None)
     ]
     return [*lines, *fold(told, MORE), *notes]
 

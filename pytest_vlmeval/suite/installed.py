@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PACKAGE = Path(__file__).parents[1]
-# Part of the wheel; a checkout has it beside the package, and takes its path.
-SUITE = PACKAGE / "benchmarks"
 DEMO = "test_demo.py"
+# Part of the wheel; a checkout has it beside the package.
+SUITE = next(
+    (
+        place
+        for place in (PACKAGE / "benchmarks", PACKAGE.parent / "benchmarks")
+        if (place / DEMO).is_file()
+    ),
+    PACKAGE / "benchmarks",
+)
 # By what --vlm-init takes: the suite's file, its place in a project, its meaning.
 WORKFLOWS = {
     "github": (
@@ -172,9 +179,8 @@ def run_init(config: pytest.Config, write: Callable[[str], None]) -> int:
 
 def _starter(place: str) -> Mapping[str, tuple[str, str]]:
     """Return the text and the meaning of each file of a project for a CI."""
-    beside = SUITE if SUITE.is_dir() else PACKAGE.parent / SUITE.name
     file, path, meaning = WORKFLOWS[place]
-    workflow = (beside / file).read_text(encoding="utf-8")
+    workflow = (SUITE / file).read_text(encoding="utf-8")
     return {
         "benchmarks/test_benchmarks.py": (BENCHMARKS, "the datasets to evaluate"),
         "benchmarks/thresholds.toml": (THRESHOLDS, "the scores to reach"),

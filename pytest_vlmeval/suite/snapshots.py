@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from syrupy.data import SnapshotCollections
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class HeldScore:
     """A score that syrupy holds against its baseline; `result` is what came of it.
 
-    While a baseline is `updating`, only the very same one matches. `command` began the
-    session.
+    While a baseline is `updating`, only the very same one matches, and `result` says
+    what changes if another is overwritten. `command` began the session.
     """
 
     def __init__(self, gate: BaselineGate, *, updating: bool, command: str) -> None:
@@ -38,6 +39,11 @@ class HeldScore:
     def matches(self, text: str) -> bool:
         """Return whether the baseline in `text` does not fail the score."""
         if self._updating:
+            # One that cannot be read or compared is overwritten all the same.
+            with suppress(VlmEvalError):
+                baseline = read_baseline(self._gate.place.own, text)
+                if not self._gate.differences(baseline):
+                    self.result = self._gate.compare(baseline)
             return text == self.text
         try:
             baseline = read_baseline(self._gate.place.found, text)
@@ -103,7 +109,7 @@ def hold_against(gate: BaselineGate, snapshot: SnapshotAssertion) -> GateResult:
     name = str(path.with_suffix(""))
     held = snapshot.use_extension(BaselineExtension)(name=name)
     if held == comparison and updating:
-        return gate.updated()
+        return gate.updated(comparison.result)
     for execution in held.executions.values():
         if isinstance(execution.exception, OSError | UnicodeDecodeError):
             return gate.unreadable(unusable(path, execution.exception))

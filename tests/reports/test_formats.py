@@ -80,6 +80,20 @@ def export(report: RunReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_json_does_not_call_passed_what_had_nothing_to_hold_against(
+    report: RunReport,
+) -> None:
+    (dataset,) = report.datasets
+    found = []
+    for rule in ("none", "first", "written", ""):
+        gate = replace(dataset.gates[0], outcome="passed", rule=rule)
+        changed = replace(report, datasets=(replace(dataset, gates=(gate,)),))
+        results = as_results(changed)
+        jsonschema.validate(results, load_schema())
+        found.append(results["datasets"][0]["gates"][0]["outcome"])
+    assert found == ["not_set", "not_set", "written", "passed"]
+
+
 def test_json_is_what_its_schema_says(report: RunReport, export: Path) -> None:
     schema = load_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -645,7 +659,7 @@ def test_a_file_of_another_program_stays(tmp_path: Path) -> None:
         assert lines == [
             f"{path} is of another program and stays as it is; the result table of "
             "Data is m_Data_acc_vlmeval.csv beside it",
-            f"1 result table: {tmp_path}/m/m_*_acc.csv",
+            f"1 result table: {path.with_stem(f'{path.stem}_vlmeval')}",
         ]
     assert path.read_bytes() == theirs
     beside = path.with_name("m_Data_acc_vlmeval.csv")

@@ -345,6 +345,16 @@ def test_the_first_score_passes_without_a_baseline(
     result.stdout.fnmatch_lines(
         ["gates: 2 passed; without a threshold: MathVision_MINI"]
     )
+    # Another model in its place is not taken for the first baseline.
+    server.control(default="C")
+    worse = gated.ask(server.url, "--snapshot-update", "--vlm-fresh")
+    worse.stdout.fnmatch_lines(
+        [
+            "gates: no gate was set; 1 baseline written",
+            "gates: MathVision_MINI: this score is now the baseline *. It was 100.00 "
+            "and is *, * lost and 0 gained.",
+        ]
+    )
 
 
 @pytest.mark.parametrize("why", ["others", "required"])
@@ -370,11 +380,18 @@ def test_a_missing_baseline_fails_with_the_command_that_makes_it(
             f"    {command} --snapshot-update",
             "It uses the stored answers and writes "
             f"{BASELINE}, which is to be committed.",
-            "To run without baselines, add --vlm-allow-missing-baseline, or to the "
-            "ini file vlm_allow_missing_baseline = true.",
+            "To run without baselines, leave out --vlm-require-baseline."
+            if more
+            else "To run without baselines, add --vlm-allow-missing-baseline, or to "
+            "the ini file vlm_allow_missing_baseline = true.",
         ]
     )
     assert not baseline_of(gated).exists()
+    assert (
+        gated.ask(server.url).ret == 0
+        if more
+        else gated.ask(server.url, "--vlm-allow-missing-baseline").ret == 0
+    )
 
 
 def test_a_missing_baseline_may_be_allowed_and_is_said(

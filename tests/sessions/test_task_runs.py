@@ -75,7 +75,7 @@ def test_a_swift_task_runs_as_it_is(
     assert (outputs / "store.sqlite").exists()
     # Where EvalScope's summarizer looks: work_dir/MODEL/*.csv, of each the first row.
     result.stdout.fnmatch_lines(
-        [f"1 result table: {outputs}/qwen-vl-chat/qwen-vl-chat_*_acc.csv"]
+        [f"1 result table: {outputs}/qwen-vl-chat/qwen-vl-chat_MathVision_MINI_acc.csv"]
     )
     (table,) = (outputs / "qwen-vl-chat").glob("*.csv")
     assert table.name == "qwen-vl-chat_MathVision_MINI_acc.csv"
