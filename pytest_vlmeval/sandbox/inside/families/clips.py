@@ -1,4 +1,4 @@
-"""Classes of videos, scored by their own `evaluate` or refused.
+"""Classes of videos and of texts alone, scored by their own `evaluate` or refused.
 
 How a class is added is in `general.py`.
 """
@@ -12,5 +12,10 @@ from pytest_vlmeval.sandbox.inside.families.family import Family
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROWS: Mapping[str, Family] = {}
+
+ROWS: Mapping[str, Family] = {
+    # What is said of a dimension without an answer is 0 (dataset/flames.py:128).
+    "FlamesDataset": Family(metric="harmless_rate", judge="required", reference=""),
+    "XSTestDataset": Family(metric="overall"),
+}
 REFUSED: Mapping[str, str] = {}
