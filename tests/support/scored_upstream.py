@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def evaluate_upstream(
         cwd=folder,
         capture_output=True,
         text=True,
-        env={"HOME": str(folder), "LANG": "C.UTF-8"},
+        # A reader of videos looks for its programs when it is imported.
+        env={"HOME": str(folder), "LANG": "C.UTF-8", "PATH": os.environ["PATH"]},
     )
     assert done.returncode == 0, done.stderr[-5_000:]
     found = json.loads((folder / "evaluated.json").read_text())

@@ -255,6 +255,7 @@ def build(case: dict[str, Any], folder: Path) -> Any:
         dataset = cls.__new__(cls)
         dataset.dataset_name = case["settings"].get("dataset", name)
         dataset.pack = bool(case["settings"].get("pack"))
+        dataset.duration = ""  # of dataset/vsibench.py:637, in a default name
         dataset.data_file = str(table)
         dataset.data_root = str(folder)
         dataset.data = pd.read_csv(table, sep="\t")
