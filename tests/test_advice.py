@@ -359,6 +359,9 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/thresholds:load_thresholds",
         ),
     },
+    "test_own_scoring.py": {
+        "test_a_score_may_ask_the_judge": ("run/own_scorer:OwnScorer.attempt",),
+    },
     "test_unscored.py": {
         "test_evaluate_refuses_likewise": (
             "datasets/own:ANSWERLESS",
@@ -410,8 +413,12 @@ GIVEN = (
 )
 # Those that no test can follow, and why.
 CANNOT = {
-    "sandbox/inside/judging:Judge.generate": "no class of "
-    "sandbox/inside/families shows its judge more than a text",
+    "sandbox/inside/judging:_parts_of": "no class of sandbox/inside/families shows its "
+    "judge more than texts and images",
+    "sandbox/inside/families/general:_explain": "no class of sandbox/inside/families "
+    "fails on some of the rows of its dataset, or lacks a package",
+    "sandbox/inside/families/general:_rank": "each class of sandbox/inside/families "
+    "gives its main metric for some of the rows of its dataset too",
 }
 
 

@@ -314,9 +314,9 @@ def load_catalog(
     memory = cache_dir / "catalog" / f"{digest(state)}.json"
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         return _as_infos(json.loads(memory.read_text(encoding="utf-8")))
-    catalog = _make_catalog(environment.python)
-    remember(memory, [_as_entry(info) for info in catalog])
-    return {info.name: info for info in catalog}
+    entries = [_as_entry(info) for info in _make_catalog(environment.python)]
+    remember(memory, entries)
+    return _as_infos(entries)
 
 
 def write_catalog(python: Path, path: Path = CATALOG) -> None:

@@ -247,16 +247,17 @@ def test_what_cannot_be_scored_is_answered_and_says_so(
     own: Project, server: ServerProcess
 ) -> None:
     row = {"index": "3", "question": "Which?", "answer": "A", "A": "1", "B": "2"}
-    write_table(own.data_root / "MUIRBench.tsv", [{**row, "image": cell(1)}])
-    asking = ["--vlm-data=MUIRBench", "--vlm-mode=infer"]
+    write_table(own.data_root / "MME_CoT_TEST.tsv", [{**row, "image": cell(1)}])
+    asking = ["--vlm-data=MME_CoT_TEST", "--vlm-mode=infer"]
     result = own.ask(server.url, *asking, "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     assert result.ret == 0
     why = (
-        "MUIRBench cannot be scored: the scoring of ms-vlmeval's MUIRDataset cannot be "
-        "used here yet"
+        "MME_CoT_TEST cannot be scored: ms-vlmeval's class has no scoring of its own "
+        "and gives a number that means nothing (dataset/image_vqa.py:1883)"
     )
-    file = own.pytester.path / ".vlmeval" / "submissions" / "tiny-vlm" / "MUIRBench.tsv"
+    submissions = own.pytester.path / ".vlmeval" / "submissions"
+    file = submissions / "tiny-vlm" / "MME_CoT_TEST.tsv"
     result.stdout.fnmatch_lines_random(
         [
             f"SKIPPED * {why}; its answers are in {file} (ms-vlmeval's table of "

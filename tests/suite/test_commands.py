@@ -51,7 +51,7 @@ def test_the_table_fits_and_has_all(project: Project) -> None:
     assert rows["DocVQA_TEST"][3:6] == ["unused", "no", "refs"]
     assert rows["MMMU_TEST"][3:6] == ["optional", "no", "refs"]
     assert rows["MMMB"][3:5] == ["?", "yes"]
-    assert rows["MUIRBench"][3:6] == ["?", "not", "yet"]
+    assert rows["MLVU"][3:6] == ["?", "not", "yet"]
     assert rows["MMT-Bench_ALL"][5:8] == ["6.2", "GB", "no"]
     assert rows["DemoChoice"][-1] == "yes"
     core = {line.split()[1]: line.split() for line in body if line[:2] == "* "}
