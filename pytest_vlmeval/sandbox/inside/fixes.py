@@ -893,7 +893,7 @@ def fix_school_maths(module: Any) -> None:
 
 
 def fix_spatial_judge(module: Any) -> None:
-    """Answer utils/spatial_bench/cal_scores.py:349: no judge without a key of its own.
+    """Answer dataset/utils/spatial_bench/cal_scores.py:349: no judge without a key.
 
     Keys are not known here, but whether there is a judge is.
     """
@@ -929,7 +929,7 @@ def fix_pages(module: Any) -> None:
 
 
 def fix_physics(module: Any) -> None:
-    """Answer dataset/utils/hipho_verifier.py:922: formulas are parsed in threads.
+    """Answer dataset/utils/hipho_verifier.py:925: formulas are parsed in threads.
 
     There the package sets no alarm, and finds all formulas unequal.
     """

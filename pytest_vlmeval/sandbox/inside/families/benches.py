@@ -209,7 +209,7 @@ REFUSED: Mapping[str, str] = {
         "(dataset/utils/spatial_bench/tools/utils.py:308)"
     ),
     "SArena": (
-        "it compares drawings by the weights of models (dataset/utils/sarena.py:24)"
+        "it compares drawings by the weights of models (dataset/utils/sarena.py:25)"
     ),
     "SSIBenchDataset": (
         "it reads utils/ssi_bench/taxonomy.json, which is not in the package "
@@ -220,7 +220,7 @@ REFUSED: Mapping[str, str] = {
         "(dataset/scidocbench.py:130)"
     ),
     "UniSVG": (
-        "it compares drawings by the weights of models (dataset/utils/uni_svg.py:20)"
+        "it compares drawings by the weights of models (dataset/utils/uni_svg.py:22)"
     ),
     "VLADBench": (
         "its boxes are read by the name of the model, and those of most end in an "

@@ -136,7 +136,7 @@ REFUSED: Mapping[str, str] = {
         "(dataset/image_vqa.py:4173)"
     ),
     "MMSci_Captioning": (
-        "BERTScore needs the weights of a model (dataset/utils/mmsci.py:55)"
+        "BERTScore needs the weights of a model (dataset/utils/mmsci.py:77)"
     ),
     "MathCanvas": (
         "its judge answers in a JSON schema through OpenAI's own client "

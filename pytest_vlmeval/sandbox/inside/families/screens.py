@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def evaluate_screens(dataset: Any, answers: str, job: Job) -> Outcome:
     """Run a class's own `evaluate`, with the images where it opens them.
 
-    That is below its folder of images (dataset/GUI/screenspot.py:397), where they are
+    That is below its folder of images (dataset/GUI/screenspot.py:405), where they are
     put while prompts are made; here they come from the prepared dataset.
     """
     root = Path(dataset.img_root)
