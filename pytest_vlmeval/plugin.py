@@ -75,12 +75,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Run a command, as `--vlm-list`, instead of tests; find tests without a path."""
-    code = None
     if is_command(config):
         from pytest_vlmeval.suite.commands import run_command
 
         try:
-            code = run_command(config, print)
+            return run_command(config, print)
         except pytest.UsageError:
             raise
         except VlmEvalError as error:
@@ -89,11 +88,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             what = name_command(config)
             line = log_error(get_settings(config), error, what)
             raise pytest.UsageError(line) from None
-    if code is None:
-        from pytest_vlmeval.suite.installed import take_suite
+    from pytest_vlmeval.suite.installed import take_suite
 
-        take_suite(config, print)
-    return code
+    take_suite(config, print)
+    return None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,20 @@ def run(
 def written(package: Path) -> set[Path]:
     """Return all that is in the package, but what Python keeps there compiled."""
     return {path for path in package.rglob("*") if "__pycache__" not in str(path)}
+
+
+@pytest.mark.packaging
+def test_what_datasets_need_is_set_up_from_an_empty_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    for selection, names in (
+        (["--vlm-data=MMStar"], "MMStar"),
+        (["-k", "MMStar"], "MMStar"),
+        (["-m", "core", "-k", "OCRBench"], "OCRBench"),
+    ):
+        done = run(installed, tmp_path, "--vlm-setup", *selection)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(rf"environment ready: \S+ \({names}\)\n", done.stdout)
 
 
 @pytest.mark.packaging

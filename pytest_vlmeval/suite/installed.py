@@ -23,16 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PACKAGE = Path(__file__).parents[1]
+# Part of the wheel. A checkout has it beside the package, and takes its path: pytest
+# reads the conftest.py there only where that is the root of the session.
+SUITE = PACKAGE / "benchmarks"
+CHECKOUT = PACKAGE.parent / SUITE.name
 DEMO = "test_demo.py"
-# Part of the wheel; a checkout has it beside the package.
-SUITE = next(
-    (
-        place
-        for place in (PACKAGE / "benchmarks", PACKAGE.parent / "benchmarks")
-        if (place / DEMO).is_file()
-    ),
-    PACKAGE / "benchmarks",
-)
 # By what --vlm-init takes: the suite's file, its place in a project, its meaning.
 WORKFLOWS = {
     "github": (
@@ -91,6 +86,16 @@ def take_suite(config: pytest.Config, write: Callable[[str], None]) -> None:
     `benchmarks` that is not there, and for options without a model.
     """
     if not SUITE.is_dir():
+        if (
+            CHECKOUT.is_dir()
+            and config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR
+            and is_given("model", config)
+            and not has_tests(config)
+        ):
+            write(
+                "vlmeval: no path is given and no tests are here. The benchmarks of "
+                f"this checkout run if their path is given: {CHECKOUT}"
+            )
         return
     if names_paths(config):
         _check_paths(config)
@@ -179,8 +184,9 @@ def run_init(config: pytest.Config, write: Callable[[str], None]) -> int:
 
 def _starter(place: str) -> Mapping[str, tuple[str, str]]:
     """Return the text and the meaning of each file of a project for a CI."""
+    beside = SUITE if SUITE.is_dir() else CHECKOUT
     file, path, meaning = WORKFLOWS[place]
-    workflow = (SUITE / file).read_text(encoding="utf-8")
+    workflow = (beside / file).read_text(encoding="utf-8")
     return {
         "benchmarks/test_benchmarks.py": (BENCHMARKS, "the datasets to evaluate"),
         "benchmarks/thresholds.toml": (THRESHOLDS, "the scores to reach"),

@@ -259,6 +259,8 @@ def begin_run(session: pytest.Session) -> None:
         if dropped:
             config.hook.pytest_deselected(items=dropped)
         if not any(map(suite.parameter_of, session.items)):
+            if dropped:
+                get_run(config).check_names()
             _note_no_match(session)
             return
         if _ends_before_tests(session):

@@ -331,12 +331,12 @@ def test_another_judge_decides_what_one_did_not(
 def test_what_cannot_be_scored_is_collected(
     own: Project, server: ServerProcess
 ) -> None:
-    """What `--vlm-mode=infer` is advised for: a class that no scoring is known of."""
+    """What `--vlm-mode=infer` is advised for: a class that is refused."""
     server.control(default="3")
     row = {"index": 1, "question": "How many?", "answer": "3", "image": LARGE}
-    write_table(own.data_root / "TallyQA.tsv", [row])
-    given: dict[str, Any] = {"datasets": ["TallyQA"], "allow_modified_data": True}
-    assert "TallyQA cannot be scored" in refuse(server.url, **given)
+    write_table(own.data_root / "MME_CoT_TEST.tsv", [row])
+    given: dict[str, Any] = {"datasets": ["MME_CoT_TEST"], "allow_modified_data": True}
+    assert "MME_CoT_TEST cannot be scored" in refuse(server.url, **given)
     results = ask(server.url, **given, mode="infer")
     assert all_answered(results)
 

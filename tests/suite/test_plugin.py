@@ -94,3 +94,25 @@ def test_under_xdist_the_sandbox_is_built_before_the_workers_start(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.str().count("--vlm-sandbox-python=/no/such/python") == 1
     assert "workers" not in result.stdout.str()
+
+
+def test_a_checkout_names_its_benchmarks(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    nothing = pytester.runpytest_subprocess("--vlm-model=demo")
+    assert nothing.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    line = (
+        "vlmeval: no path is given and no tests are here. The benchmarks of this "
+        f"checkout run if their path is given: {benchmarks}"
+    )
+    assert nothing.outlines.count(line) == 1
+    pytester.makepyfile("def test_it():\n    pass\n")
+    own = pytester.runpytest_subprocess("--vlm-model=demo")
+    own.assert_outcomes(passed=1)
+    assert line not in own.outlines
+    # What it says.
+    result = pytester.runpytest_subprocess(
+        "--vlm-model=demo", f"--vlm-work-dir={tmp_path}", benchmarks, "-k", "DemoOpen"
+    )
+    assert result.ret == pytest.ExitCode.OK

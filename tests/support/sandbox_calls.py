@@ -56,6 +56,8 @@ def call_prepare(
         "rules": info.name,
         "confined": True,
         "url": "",
+        "shards": [],
+        "folder": None,
     }
     sandbox.call(
         "prepare",

@@ -104,11 +104,12 @@ def _flatten_table(table: pd.DataFrame) -> list[tuple[str, object]]:
 def _labels_of(table: pd.DataFrame) -> list[Any]:
     """Name the columns that say what a row is about.
 
-    Where none is known, those with texts are, if no two of several rows have the same.
+    If none is known, or two rows have the same there, those with texts are, if no two
+    of several rows have the same.
     """
-    for name in LABELS:
-        if name in table:
-            return [name]
+    known = [name for name in LABELS if name in table][:1]
+    if known and not table.duplicated(known).any():
+        return known
     texts = [
         name
         for name in table
@@ -118,7 +119,7 @@ def _labels_of(table: pd.DataFrame) -> list[Any]:
         )
     ]
     alone = len(table) == 1 or not texts or table.duplicated(texts).any()
-    return [] if alone else texts
+    return known if alone else texts
 
 
 def _text(key: object) -> str:
