@@ -242,12 +242,12 @@ def prepare_invented_video(
 
 @pytest.mark.addons
 @pytest.mark.parametrize(
-    "addons",
-    [VIDEO, VIDEO | HUB | {"cv2"}],
-    ids=lambda addons: "-".join(sorted(addons)),
+    ("addons", "count"),
+    [(VIDEO, 170), (VIDEO | HUB | {"cv2"}, 5), (VIDEO | HUB | {"words"}, 87)],
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, frozenset) else "",
 )
 def test_every_video_dataset_prepares_or_says_why_not(
-    user: VideoUser, addons: frozenset[str]
+    user: VideoUser, addons: frozenset[str], count: int
 ) -> None:
     infos = [
         info
@@ -258,7 +258,7 @@ def test_every_video_dataset_prepares_or_says_why_not(
     for repository, files in layouts.items():
         write_files(user.folder / "mirror" / repository, files)
     sandbox = Sandbox(environment_with(addons).python)
-    assert len(infos) == (5 if "cv2" in addons else 257)
+    assert len(infos) == count
     reasons = {
         info.name: prepare_invented_video(user, info.name, sandbox) for info in infos
     }
