@@ -6,6 +6,7 @@ and with a scripted judge or none, and by ours; both must agree to the last digi
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from pytest_vlmeval.datasets.catalog import load_catalog
 from pytest_vlmeval.errors import NeedsJudgeError
 from pytest_vlmeval.records import JudgeReply, PreparedDataset
 from pytest_vlmeval.sandbox.calls import score_in_sandbox
-from pytest_vlmeval.sandbox.environment import ADDONS, addons_for
+from pytest_vlmeval.sandbox.environment import ADDONS, addons_for, waiting_lock
 from pytest_vlmeval.sandbox.inside.families import FAMILIES, REFUSED
 from pytest_vlmeval.sandbox.inside.metrics import flatten
 from pytest_vlmeval.sandbox.rows import COLUMNS, SAMPLES, write_samples
@@ -70,7 +71,10 @@ def upstream(
     catalog: Mapping[str, DatasetInfo],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Upstream:
-    """Give what ms-vlmeval makes of a schema; all that are tested go at once."""
+    """Give what ms-vlmeval makes of a schema; all that are tested go at once.
+
+    Of several processes of tests one evaluates them, and the others wait for it.
+    """
     selected = {
         id(item.callspec.params["schema"])
         for item in request.session.items
@@ -86,9 +90,14 @@ def upstream(
                     cases = by_addons.setdefault(addons_for(info), [])
                     cases.append((schema, info, judged))
     found = {}
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
     for addons, cases in by_addons.items():
-        folder = tmp_path_factory.mktemp("evaluated")
-        results = evaluate_upstream(environment_with(addons), cases, folder)
+        folder = shared / "-".join(["evaluated", *sorted(addons)])
+        folder.mkdir(exist_ok=True)
+        with waiting_lock(folder / ".lock", lambda: None):
+            results = evaluate_upstream(environment_with(addons), cases, folder)
         for (schema, _, judged), result in zip(cases, results, strict=True):
             found[str(schema), judged] = result
     return lambda schema, judged: found[str(schema), judged]
