@@ -268,8 +268,8 @@ def test_without_such_a_column_no_answer_has_a_verdict(
     found = score_invented(invented, tmp_path, "Together")
     assert (found.metrics, found.value) == ({"bleu/score": 12.5}, 12.5)
     reason = (
-        "answers are scored all together: no column that ms-vlmeval writes for each "
-        "has bleu/score for its mean"
+        "answers are scored all together: ms-vlmeval writes no column with the points "
+        "of each answer whose mean is bleu/score"
     )
     assert {(each.value, each.reason) for each in found.verdicts} == {(None, reason)}
     assert all(each.is_part_of_whole for each in found.verdicts)

@@ -384,7 +384,7 @@ def fix_image_mcq(module: Any) -> None:
 
 
 def fix_annotations(module: Any) -> None:
-    """Answer dataset/da2k.py:94: what is to be made a table is taken for one.
+    """Answer dataset/da2k.py:94: what it calls a table is not made yet.
 
     It looks for a table under this name too, and comes to :127 only without one.
     """

@@ -944,7 +944,7 @@ def _stands(text: str, start: int, end: int) -> bool:
     """Return whether a text stands in another by itself: whole words, in most scripts.
 
     Chinese, Japanese, Korean, Thai and others are written without spaces between
-    words. There a single sign is a part of other words, and not taken for one.
+    words. There a single character is part of other words, so it does not count.
     """
     if not (_starts_at(text, start) and _ends_at(text, end)):
         return False

@@ -12,8 +12,6 @@ from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.sandbox.inside.families import (
     benches,
     clips,
-    images_a_to_l,
-    images_m_to_z,
     pictures,
 )
 from pytest_vlmeval.sandbox.inside.families.family import Family
@@ -103,16 +101,12 @@ _WITH_ADAPTERS: Mapping[str, Family] = {
 
 FAMILIES: Mapping[str, Family] = {
     **_WITH_ADAPTERS,
-    **images_a_to_l.ROWS,
-    **images_m_to_z.ROWS,
     **benches.ROWS,
     **clips.ROWS,
     **pictures.ROWS,
 }
 # Why the answers to a class are not scored; its datasets are not asked either.
 REFUSED: Mapping[str, str] = {
-    **images_a_to_l.REFUSED,
-    **images_m_to_z.REFUSED,
     **benches.REFUSED,
     **clips.REFUSED,
     **pictures.REFUSED,

@@ -1,8 +1,10 @@
 """Any class of ms-vlmeval: its own `evaluate` is run, and read for what it found.
 
-How a class is added: give its row in `images_a_to_l.py`, `images_m_to_z.py` or
-`clips.py`, and a table with its columns in `tests/support/schemas/`, which shows that
-the metrics are those that its `evaluate` gives without this package. A row says
+How a class is added: give its row in `pictures.py` (modules of several classes of
+images), `benches.py` (classes of images with a module of their own) or `clips.py`
+(videos and texts), and a table with its columns in `tests/support/schemas/`, which
+shows that the metrics are those that its `evaluate` gives without this package. A row
+says
 
 - the `metric` that ranks the dataset, as `metrics.flatten` names it, and the `factor`
   that brings it to a `scale` of 0 to 100 (or `main`, a function, where the name
@@ -58,8 +60,8 @@ READ = (
 MAIN = ("Overall", "overall", "acc", "accuracy", "Average", "average", "score")
 SPLITS = ("ALL", "test", "validation", "val", "dev")
 TOGETHER = (
-    "answers are scored all together: no column that ms-vlmeval writes for each has "
-    "{metric} for its mean"
+    "answers are scored all together: ms-vlmeval writes no column with the points of "
+    "each answer whose mean is {metric}"
 )
 # Digits after the point of numbers that are taken for rounded ones.
 ROUNDED = range(2, 7)
