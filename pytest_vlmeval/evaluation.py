@@ -21,7 +21,7 @@ from pytest_vlmeval.run.queue import ProcessShare
 from pytest_vlmeval.settings import load_from
 from pytest_vlmeval.settings.option import is_table, table_place
 from pytest_vlmeval.settings.sources import call_sources
-from pytest_vlmeval.suite import Benchmark, scoring_of
+from pytest_vlmeval.suite import Benchmark, questions_of, scoring_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -385,7 +385,7 @@ class _Call:
             announce=self._tell,
         )
         try:
-            names = _take(run, settings.data, own)
+            names = _take(run, settings.data, own, score)
             whole = Need(whole=True, indexes=frozenset())
             run.begin(dict.fromkeys(names, whole))
             unscored = {name: why for name in names if (why := _finish(run, name))}
@@ -506,12 +506,20 @@ def _read_scoring(score: object) -> OwnScoring | None:
     return make_scoring("", score)
 
 
-def _take(run: Run, given: Sequence[str], own: OwnScoring | None) -> list[str]:
-    """Return the names of prepared datasets; `VlmEvalError` where one cannot be had."""
+def _take(
+    run: Run, given: Sequence[str], own: OwnScoring | None, score: object
+) -> list[str]:
+    """Return the names of prepared datasets; `VlmEvalError` where one cannot be had.
+
+    Of a `Benchmark` that scores, tables have the columns and the questions, too.
+    """
+    columns, questions = None, None
+    if isinstance(score, type) and issubclass(score, Benchmark):
+        columns, questions = score.columns, questions_of(score)
     names: dict[str, None] = {}
     for each in given:
         if is_table(each):
-            names[run.take(each)] = None
+            names[run.take(each, columns, questions)] = None
         else:
             names.update(dict.fromkeys(run.library.find(each).members or [each]))
     run.library.check_own()

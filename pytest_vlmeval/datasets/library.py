@@ -66,6 +66,7 @@ from pytest_vlmeval.sandbox.process import Sandbox, SandboxFault, opened_sandbox
 from pytest_vlmeval.settings.option import dataset_name, is_repository
 
 if TYPE_CHECKING:
+    from pytest_vlmeval.datasets.own_questions import OwnQuestions
     from pytest_vlmeval.datasets.packages import Added, Dataset
     from pytest_vlmeval.records import Hub
     from pytest_vlmeval.settings import Settings
@@ -94,6 +95,7 @@ class Library:
         self._shown: dict[str, Sequence[frozenset[int]]] = {}
         self._own: dict[str, str] = {}
         self._columns: dict[str, Mapping[str, str]] = {}
+        self._questions: dict[str, OwnQuestions] = {}
         self._clash: tuple[str, str] | None = None
         self._described: dict[str, DatasetInfo | VlmEvalError] = {}
         self._lock = threading.Lock()
@@ -227,13 +229,28 @@ class Library:
         others = [*bundled, *(each.name for each in self.packages.all)]
         raise unknown_dataset(name, self.catalog, others, self._settings.data_root)
 
-    def add_own(self, place: str, columns: Mapping[str, str] | None = None) -> str:
+    def add_own(
+        self,
+        place: str,
+        columns: Mapping[str, str] | None = None,
+        questions: OwnQuestions | None = None,
+    ) -> str:
         """Take a table of the user's own, by its place; return its dataset's name.
 
-        `columns` are what a benchmark says of them, in the place of the settings'.
-        Raises `VlmEvalError` if another benchmark says something else.
+        `columns` are what a benchmark says of them, in the place of the settings', and
+        `questions` what it makes of the rows. Raises `VlmEvalError` if another
+        benchmark says something else.
         """
         name = dataset_name(place)
+        if questions:
+            known = self._questions.setdefault(name, questions)
+            if known.digest != questions.digest:
+                raise VlmEvalError(
+                    f"{place}: two benchmarks make other questions of its rows, "
+                    f"{known.name} and {questions.name}. Let one have a copy of the "
+                    "table, or inherit from the other."
+                )
+            self._described.pop(name, None)
         if columns and self._columns.setdefault(name, columns) != columns:
             raise VlmEvalError(
                 f"{place}: two benchmarks give it different columns, "
@@ -287,7 +304,7 @@ class Library:
                 f"{added.package} adds. Rename the file."
             )
         columns = self._columns.get(name, self._settings.columns)
-        return describe_own(place, self._access, columns)
+        return describe_own(place, self._access, columns, self._questions.get(name))
 
     def added(self, name: str) -> Dataset | None:
         """Return what a package adds by a name; None if none does.

@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_vlmeval.datasets.catalog import OWN_CLASSES
 from pytest_vlmeval.datasets.download import digest, md5_of_file, remember
 from pytest_vlmeval.datasets.own_hub import bring_table
+from pytest_vlmeval.datasets.own_questions import (
+    TAKEN,
+    announce_outside,
+    write_questions,
+)
 from pytest_vlmeval.errors import AnswerlessError, VlmEvalError, did_you_mean
 from pytest_vlmeval.records import COLUMNS, COUNTED, LETTERS, DatasetInfo
 from pytest_vlmeval.sandbox.own_columns import OwnTable, Row, read_list, shown
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmeval.datasets.download import FileAccess
     from pytest_vlmeval.datasets.own_hub import HubTable
+    from pytest_vlmeval.datasets.own_questions import OwnQuestions
     from pytest_vlmeval.records import Kind
 
 SHOWN_FAULTS = 5
@@ -272,7 +278,6 @@ class _Reading:
 # Counts changes in what is checked, so that older results are not read.
 FORMAT = 3
 SHOWN_FILES = 2
-SHOWN_FOLDERS = 3
 INSIDE_ONLY = (
     "--vlm-data-paths=inside reads no images outside of the table's folder. Move them "
     "there, or leave the option out."
@@ -298,15 +303,19 @@ class Found(NamedTuple):
 
 
 def describe_own(
-    place: str, access: FileAccess, columns: Mapping[str, str] | None = None
+    place: str,
+    access: FileAccess,
+    columns: Mapping[str, str] | None = None,
+    questions: OwnQuestions | None = None,
 ) -> DatasetInfo:
     """Return the record of the dataset in a table, which is read row by row.
 
     `place` is the path of a file, of a folder with a table in it, or a repository of a
-    hub, and `columns` says which are for what, where their names do not. What was found
-    is kept by the files' checksums, so that only changed ones are read again; in the
-    data root of the `access` tables are known by name. Raises VlmEvalError with the
-    faults and their rows, counted from 1.
+    hub, and `columns` says which are for what, where their names do not. `questions`
+    makes the rows of the dataset of those of the table. What was found is kept by the
+    files' checksums, so that only changed ones are read again; in the data root of the
+    `access` tables are known by name. Raises VlmEvalError with the faults and their
+    rows, counted from 1.
     """
     cache_dir, columns = access.cache_dir, columns or {}
     name = dataset_name(place)
@@ -316,6 +325,11 @@ def describe_own(
             f"Rename the file without {NOT_IN_NAMES}."
         )
     found = find_files(place, access)
+    if questions is not None:
+        table = write_questions(
+            questions, place, found.files, found.folder, access, found.hub
+        )
+        found, columns = Found([table], table.parent, found.hub), TAKEN
     table = found.files[0]
     try:
         checksum = _checksum(found.files, columns, cache_dir)
@@ -337,7 +351,7 @@ def describe_own(
     confined = access.own_paths == "inside" or is_repository(place)
     images.check_places(confined=confined)
     shown_name = place if is_repository(place) else Path(place).name
-    if facts.mapped:
+    if facts.mapped and questions is None:
         access.announce(f"{shown_name}: {facts.mapped}")
     if facts.without_image and facts.has_images:
         count = facts.without_image
@@ -494,13 +508,8 @@ class _Images(NamedTuple):
                 for image, place in outside.items()
             ]
             raise VlmEvalError(faults_text(self.table, faults, INSIDE_ONLY))
-        folders = sorted({str(place.parent) for place in outside.values()})
-        more = len(folders) - SHOWN_FOLDERS
-        shown = ", ".join(folders[:SHOWN_FOLDERS])
-        self.access.announce(
-            f"{self.table.name} names images outside of its folder, in {shown}"
-            + (f" and {more} more folders" if more > 0 else "")
-        )
+        places = map(str, outside.values())
+        announce_outside(self.table, places, self.folder, self.access)
 
     def add_to(self, checksum: str) -> str:
         """Return the checksum of a table with its images.

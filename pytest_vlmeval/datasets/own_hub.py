@@ -65,6 +65,27 @@ class HubTable(NamedTuple):
         at = f"@{self.revision}" if self.revision else ""
         return f"{self.repository.name}{at}"
 
+    @property
+    def archives(self) -> Sequence[str]:
+        """The ZIP archives of the repository, in which images may be."""
+        return [path for path in self.sizes if path.lower().endswith(".zip")]
+
+    def bring_archive(self, path: str, access: FileAccess) -> Path:
+        """Download an archive that is not here yet; return its file.
+
+        Raises VlmEvalError if it cannot be had.
+        """
+        file = self.root / path
+        if not file.is_file():
+            if access.offline:
+                raise VlmEvalError(
+                    f"{self.place}: its images are in {path}, which is not on disk, "
+                    "and --vlm-offline is set. Run the same command once without it."
+                )
+            _check_size(self.place, [self.sizes[path]], access)
+            _bring(self.place, self.repository, [glob.escape(path)], access)
+        return file
+
     def bring_images(self, paths: Iterable[str], access: FileAccess) -> None:
         """Download the images that the table names and that are not here yet."""
         beside = self.files[0].parent.relative_to(self.root).as_posix()

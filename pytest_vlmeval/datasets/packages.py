@@ -23,8 +23,6 @@ from pytest_vlmeval.settings.option import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pytest_vlmeval.records import Verdict
-
     Rows = str | Path | pd.DataFrame | Iterable[Mapping[str, object]]
 
 GROUP = "vlmeval.datasets"
@@ -50,7 +48,7 @@ class Dataset:
     columns: Mapping[str, str] = field(default_factory=dict)
     prompt: Literal["ms-vlmeval", "question"] = "ms-vlmeval"
     score: Callable[..., object] | None = None
-    aggregate: Callable[[Sequence[Verdict]], Mapping[str, float]] | None = None
+    aggregate: Callable[..., Mapping[str, float]] | None = None
     scoring: str = ""
 
 

@@ -24,6 +24,7 @@ from pytest_vlmeval.settings.option import is_table
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import Library
+    from pytest_vlmeval.datasets.own_questions import OwnQuestions
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.run.execution import Execution
     from pytest_vlmeval.run.gating import Gatekeeper
@@ -140,13 +141,19 @@ class Run:
         self.library.check_own()
         self.library.check_classes(self.settings.classes)
 
-    def take(self, dataset: str, columns: Mapping[str, str] | None = None) -> str:
+    def take(
+        self,
+        dataset: str,
+        columns: Mapping[str, str] | None = None,
+        questions: OwnQuestions | None = None,
+    ) -> str:
         """Return the name of a dataset that may be given as the place of a table.
 
-        `columns` says what those of a table are for, where a benchmark does.
+        `columns` says what those of a table are for, where a benchmark does, and
+        `questions` makes what is asked of its rows.
         """
         if is_table(dataset):
-            return self.library.add_own(dataset, columns)
+            return self.library.add_own(dataset, columns, questions)
         return dataset
 
     def rows(self, dataset: str) -> Sequence[IndexRow]:

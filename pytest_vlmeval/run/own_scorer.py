@@ -53,6 +53,7 @@ class OwnScorer:
         # By judge and answer: what was made of it, or why nothing could be.
         self._tried: dict[tuple[str, str, int], Verdict | VlmEvalError] = {}
         self._logged = 0
+        self._read: dict[str, Mapping[str, Sample]] = {}
 
     def score(
         self,
@@ -200,7 +201,10 @@ class OwnScorer:
             return self._means(entry, verdicts)
         name = f"{own.name.removesuffix('score')}aggregate"
         try:
-            said = own.aggregate(tuple(verdicts))
+            if own.wants_samples:
+                said = own.aggregate(tuple(verdicts), self._samples(entry))
+            else:
+                said = own.aggregate(tuple(verdicts))
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
@@ -229,6 +233,16 @@ class OwnScorer:
                 "be a number from 0 to 1, as verdicts are; others may be any."
             )
         return found
+
+    def _samples(self, entry: PlanEntry) -> Mapping[str, Sample]:
+        """Return the samples that were asked, by their indexes."""
+        if entry.dataset not in self._read:
+            prepared = self._library.prepared(entry.dataset)
+            self._read[entry.dataset] = {
+                each.index: each
+                for each in read_whole_samples(prepared, set(entry.indexes))
+            }
+        return self._read[entry.dataset]
 
     def _means(self, entry: PlanEntry, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """Return the mean of the verdicts, of all and of each category."""

@@ -1,14 +1,14 @@
-"""Functions of the user's own that score, and which datasets of a session they do."""
+"""Functions of the user's own that score or ask, and which datasets they score."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vlmeval.datasets.own_questions import OwnQuestions
 from pytest_vlmeval.errors import VlmEvalError
-from pytest_vlmeval.records import Verdict
 from pytest_vlmeval.run.code_digest import digest_code, find_code
 
 
@@ -18,14 +18,16 @@ class OwnScoring:
 
     `name` is that of `score`, as `TestMine.score`. `digest` names their code: what
     they call in the user's modules is part of it. `wants_judge` says that `score` takes
-    the judge as its third argument.
+    the judge as its third argument, `wants_samples` that `aggregate` takes the samples
+    as its second.
     """
 
     name: str
     score: Callable[..., object]
-    aggregate: Callable[[Sequence[Verdict]], object] | None
+    aggregate: Callable[..., object] | None
     digest: str
     wants_judge: bool
+    wants_samples: bool
 
     @property
     def label(self) -> str:
@@ -70,6 +72,13 @@ def make_scoring(
             f"{name} ({place}) has to take (sample, answer), or (sample, answer, "
             f"judge); it takes {inspect.signature(score)}."
         )
+    gathered = 1 if aggregate is None else _positional(aggregate)
+    if gathered is None or not 1 <= gathered <= 2:
+        assert callable(aggregate)
+        raise VlmEvalError(
+            f"{owner}.aggregate ({place_of(aggregate)}) has to take (verdicts), or "
+            f"(verdicts, samples); it takes {inspect.signature(aggregate)}."
+        )
     if not isinstance(revision, str):
         raise VlmEvalError(
             f"{owner}.scoring is a {type(revision).__name__}. It has to be a text, "
@@ -81,6 +90,33 @@ def make_scoring(
         aggregate=aggregate,
         digest=digest_code([score, aggregate], revision),
         wants_judge=taken == 3,
+        wants_samples=gathered == 2,
+    )
+
+
+def make_questions(owner: str, make: object) -> OwnQuestions:
+    """Return what makes the questions of rows; `VlmEvalError` if it cannot be called.
+
+    `owner` is the class that has the function.
+    """
+    name = f"{owner}.questions"
+    if not callable(make):
+        raise VlmEvalError(
+            f"{name} is a {type(make).__name__} and cannot be called. It has to be a "
+            "function."
+        )
+    place = place_of(make)
+    if inspect.iscoroutinefunction(make) or inspect.isasyncgenfunction(make):
+        raise VlmEvalError(
+            f"{name} ({place}) is asynchronous. Preparing calls plain functions: write "
+            "def without async."
+        )
+    if _positional(make) != 1:
+        raise VlmEvalError(
+            f"{name} ({place}) has to take (row); it takes {inspect.signature(make)}."
+        )
+    return OwnQuestions(
+        name=name, make=make, place=place, digest=digest_code([make], "")
     )
 
 

@@ -15,6 +15,7 @@ from pytest_vlmeval.errors import VlmEvalError, log_error
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
+    from pytest_vlmeval.datasets.own_questions import OwnQuestions
     from pytest_vlmeval.datasets.prepare import IndexRow
     from pytest_vlmeval.datasets.unscored import Unscored
     from pytest_vlmeval.run.own_scoring import OwnScoring
@@ -36,6 +37,7 @@ MARKERS = {
     "document": "asks about documents",
     "chinese": "asks in Chinese",
     "needs_judge": "is scored by a judge only",
+    "recent": "is newer than ms-vlmeval: from a hub, with its own scoring",
 }
 
 PACKAGE = Path(__file__).parents[1]
@@ -50,6 +52,10 @@ class Benchmark:
     Subclasses may add tests of their own with the fixtures `vlm_sample`,
     `vlm_score` and `vlm_run`.
 
+    A subclass may make the questions itself: `questions(self, row)` gets each row of
+    the table as the file has it, and gives a dict for each question, with question,
+    answer, image and what `score` reads of it. The question is sent as it stands.
+
     A dataset that cannot be scored ends the session before anything is asked, unless
     `--vlm-mode=infer`. With `unscored = "leave out"` it is left out, with a line that
     says so, where the command line does not name it.
@@ -58,8 +64,9 @@ class Benchmark:
     third argument `judge` if it asks one, gets a `Sample` and its usable `Answer`, and
     returns a number from 0 to 1, a bool, a `Verdict` or what the judge gave.
     `aggregate(self, verdicts)` may make metrics by name of all verdicts, the main one
-    first; else it is their mean. Changed code scores stored answers anew; `scoring` is
-    a text to change where that does not show in the code.
+    first; else it is their mean. A second argument, `samples`, has the samples by
+    index. Changed code scores stored answers anew; `scoring` is a text to change where
+    that does not show in the code.
     """
 
     datasets: ClassVar[Sequence[str]] = ()
@@ -98,6 +105,27 @@ def scoring_of(benchmark: type[Benchmark]) -> OwnScoring | None:
     owners = (each.__name__ for each in benchmark.__mro__ if "score" in vars(each))
     owner = next(owners, benchmark.__name__)
     return make_scoring(owner, score, aggregate, revision=benchmark.scoring)
+
+
+def questions_of(benchmark: type[Benchmark]) -> OwnQuestions | None:
+    """Return what a benchmark makes the questions of its tables by; None for nothing.
+
+    Raises `VlmEvalError` for what cannot be called, or beside `columns`.
+    """
+    from pytest_vlmeval.run.own_scoring import make_questions
+
+    made = getattr(benchmark(), "questions", None)
+    if made is None:
+        return None
+    owners = (each.__name__ for each in benchmark.__mro__ if "questions" in vars(each))
+    questions = make_questions(next(owners, benchmark.__name__), made)
+    if benchmark.columns:
+        raise VlmEvalError(
+            f"{benchmark.__name__} has columns, and {questions.name} "
+            f"({questions.place}): that gets the rows with the columns of the file. "
+            "Leave columns out."
+        )
+    return questions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

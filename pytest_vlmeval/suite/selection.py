@@ -30,6 +30,7 @@ from pytest_vlmeval.settings.option import (
     OTHERS,
     are_columns,
     dataset_name,
+    is_table,
     list_datasets,
     parse_columns,
     table_place,
@@ -43,11 +44,13 @@ from pytest_vlmeval.suite import (
     UnselectedParameter,
     dataset_of,
     parameter_of,
+    questions_of,
     scoring_of,
 )
 
 if TYPE_CHECKING:
     from pytest_vlmeval.datasets.library import DownloadPlan
+    from pytest_vlmeval.datasets.own_questions import OwnQuestions
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.run import Run
     from pytest_vlmeval.run.plan import Need
@@ -282,6 +285,26 @@ def columns_of(metafunc: pytest.Metafunc) -> Mapping[str, str] | None:
     return given
 
 
+def _questions_of(metafunc: pytest.Metafunc, dataset: str) -> OwnQuestions | None:
+    """Return what a test's class makes questions by; None for nothing."""
+    benchmark = metafunc.cls
+    if benchmark is None or not issubclass(benchmark, Benchmark):
+        return None
+    if metafunc.definition.get_closest_marker("vlm"):
+        return None
+    try:
+        questions = questions_of(benchmark)
+    except VlmEvalError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    if questions is not None and not is_table(dataset):
+        raise pytest.Collector.CollectError(
+            f"{questions.name} ({questions.place}) makes questions of a table's rows, "
+            f"and {dataset} is a dataset with questions of its own. Name the place of "
+            "a table, or leave questions out."
+        )
+    return questions
+
+
 class DeferredTest(pytest.Collector):
     """A test over datasets, whose items are made once what all tests need is known.
 
@@ -361,7 +384,11 @@ class Forecast:
         for dataset in run.choice.among(datasets):
             if not may_select(function, dataset_name(dataset)):
                 continue
-            name, why = run.take(dataset, columns_of(metafunc)), None
+            columns, questions = columns_of(metafunc), _questions_of(metafunc, dataset)
+            try:
+                name, why = run.take(dataset, columns, questions), None
+            except VlmEvalError as error:
+                raise pytest.Collector.CollectError(str(error)) from None
             _declare_scoring(run, name, metafunc.cls)
             if may_leave_out(config, metafunc.cls, name, run):
                 why = run.foresee_unscored(name)
