@@ -50,7 +50,7 @@ def read_letter(text: str, letters: Sequence[str]) -> str | None:
         if len(lines) == 1 and LISTED.match(lines[0]):
             found = found[:1]
         letter = found[-1] if found else ""
-    return letter if letter in letters else None
+    return letter if letter and letter in letters else None
 
 
 @pytest.mark.image

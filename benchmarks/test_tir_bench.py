@@ -52,7 +52,7 @@ def read_letters(text: str, count: int) -> str:
         together = re.findall(r"(?<![A-Za-z])[A-J]{2,}(?![A-Za-z])", short)
         apart = re.findall(r"(?<![A-Za-z])[A-J](?![A-Za-z])", short)
         return "".join(sorted(together[-1] if together else set(apart)))
-    begins = re.match(r"\(?([A-J])(?:[).:,]|\s*$)", short)
+    begins = re.match(r"([A-J])(?:[).:,]|\s*$)", short)
     if begins is not None:
         return begins[1]
     found = re.findall(r"\(([A-J])\)", short) or ALONE.findall(short)

@@ -359,6 +359,12 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "gates/thresholds:load_thresholds",
         ),
     },
+    "test_own_questions.py": {
+        "test_images_in_archives_of_a_repository": (
+            "datasets/own_hub:HubTable.bring_archive",
+            "datasets/own_questions:_Images._bring_later",
+        ),
+    },
     "test_own_scoring.py": {
         "test_a_score_may_ask_the_judge": ("run/own_scorer:OwnScorer.attempt",),
     },
@@ -393,6 +399,7 @@ FOLLOWED = [
 ]
 # These name what was given, or what an option did, and advise nothing.
 GIVEN = (
+    "datasets/own_questions:OUTSIDE_TABLE",
     "sandbox/own_columns:OwnTable._find_sources",
     "suite/session:name_command",
     "datasets/catalog:_files_like",

@@ -322,7 +322,11 @@ def archive(**files: bytes) -> bytes:
 
 @pytest.mark.slow
 def test_images_in_archives_of_a_repository(
-    project: Project, server: ServerProcess, hub_environment: HubServer
+    project: Project,
+    server: ServerProcess,
+    hub_environment: HubServer,
+    run_cache: Path,
+    tmp_path: Path,
 ) -> None:
     (project.pytester.path / "test_packed.py").write_text(HUB)
     rows = [
@@ -343,6 +347,22 @@ def test_images_in_archives_of_a_repository(
     assert set(hub_environment.downloads()) == {"rows.json", "2.png", "images.zip"}
     sent = [list(each["images"]) for each in server.requests()]  # type: ignore[call-overload]
     assert [len(each) for each in sent if each] == [1, 1]
+    # What is no longer there is downloaded where that is allowed.
+    for name, why in (
+        (
+            "images.zip",
+            "its images are in images.zip, which is not on disk, and --vlm-",
+        ),
+        ("2.png", "its image 2.png is not on disk, and --vlm-"),
+    ):
+        for made in run_cache.glob("questions/*.json*"):
+            made.unlink()
+        for file in (tmp_path / "hf").rglob(name):
+            file.resolve().unlink()
+            file.unlink()
+        offline = str(project.ask(server.url, "--vlm-offline").stdout)
+        assert f"{why}offline is set. Run the same command once without it." in offline
+        project.ask(server.url).assert_outcomes(passed=3)
     # Of what the repository does not have, each message names what it has.
     rows[0]["file"] = "../1.png"
     files["rows.json"] = json.dumps(rows).encode()
