@@ -188,6 +188,10 @@ FOLLOWED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "test_forecast.py": {
+        "test_a_word_with_a_digit_is_no_reason_to_download": (
+            "suite/selection:explain_guess",
+            "suite/selection:_explain_words",
+        ),
         "test_download_only": ("suite/session:register_reports",),
         "test_what_is_too_much_fits_by_what_the_message_advises": (
             "datasets/library:check_plan",

@@ -516,21 +516,31 @@ class DownloadPlan(NamedTuple):
         return f"to download: {'; '.join(parts)}"
 
 
-def plan_downloads(
-    infos: Iterable[DatasetInfo],
-    *,
-    data_root: Path,
-    mirror: str | None = None,
-    offline: bool = False,
-    hubs: Sequence[Hub] = (),
-    deadline_s: float = DEADLINE_S,
-) -> DownloadPlan:
-    """Ask for the sizes of the files that are missing, all at once; never raises.
+class DataPlaces(NamedTuple):
+    """Where data are, and may be downloaded from.
 
-    Datasets without an address (bundled ones, one's own) and, when `offline`, those
-    on a server are left out: this does not download them. So are repositories of
-    which one of the `hubs` has files in its cache.
+    `mirror` is a folder or an address instead of the published ones, and `hubs` are in
+    the order in which they are asked.
     """
+
+    data_root: Path
+    mirror: str | None = None
+    offline: bool = False
+    hubs: Sequence[Hub] = ()
+
+
+def list_missing(infos: Iterable[DatasetInfo], places: DataPlaces) -> Sequence[str]:
+    """Return the datasets to be downloaded, the first of those that share a file.
+
+    Datasets without an address (bundled ones, one's own) and, offline, those on a
+    server are left out: this does not download them. So are repositories of which one
+    of the hubs has files in its cache.
+    """
+    return list(_missing(infos, places).values())
+
+
+def _missing(infos: Iterable[DatasetInfo], places: DataPlaces) -> Mapping[_Source, str]:
+    data_root, mirror, offline, hubs = places
     missing: dict[_Source, str] = {}
     in_folder = mirror is not None and not is_url(mirror)
     for info in infos:
@@ -543,6 +553,14 @@ def plan_downloads(
         wanted = name and hubs and not offline and not in_folder
         if wanted and not is_cached(name, hubs):
             missing.setdefault(_Source(name, tuple(hubs)), info.name)
+    return missing
+
+
+def plan_downloads(
+    infos: Iterable[DatasetInfo], places: DataPlaces, *, deadline_s: float = DEADLINE_S
+) -> DownloadPlan:
+    """Ask for the sizes of what `list_missing` names, all at once; never raises."""
+    missing = _missing(infos, places)
     sizes: dict[_Source, int | None] = {}
     if missing:
         pool = ThreadPoolExecutor(ASKED_AT_ONCE)

@@ -28,6 +28,7 @@ from pytest_vlmeval.errors import VlmEvalError, find_nearest, log_error
 from pytest_vlmeval.settings import NO_MODEL
 from pytest_vlmeval.settings.option import (
     OTHERS,
+    TABLES,
     are_columns,
     dataset_name,
     is_table,
@@ -49,7 +50,7 @@ from pytest_vlmeval.suite import (
 )
 
 if TYPE_CHECKING:
-    from pytest_vlmeval.datasets.library import DownloadPlan
+    from pytest_vlmeval.datasets.library import DataPlaces, DownloadPlan
     from pytest_vlmeval.datasets.own_questions import OwnQuestions
     from pytest_vlmeval.records import DatasetInfo
     from pytest_vlmeval.run import Run
@@ -88,6 +89,35 @@ def may_select(function: pytest.Function, dataset: str) -> bool:
             for ids in (named_ids(function), _last_failed_ids(function))
         )
     )
+
+
+def index_words(function: pytest.Function, dataset: str) -> list[str]:
+    """Return the words of `-k` that may select samples by their index alone.
+
+    None do if `-k` names the dataset, or selects it whatever its samples' indexes are.
+    """
+    keyword, start = function.config.option.keyword, f"{function.name}[{dataset}"
+    terms = _terms(keyword)
+    if any(term.lower() in dataset.lower() for term in terms):
+        return []
+    names = KeywordMatcher.from_item(function)
+
+    def matches(term: str, /, **kwargs: str | int | bool | None) -> bool:
+        return names(term) or term.lower() in f"{start}]".lower()
+
+    if _may_match(keyword, matches):
+        return []
+    return [
+        term
+        for term in terms
+        if not matches(term) and _may_reach_index(f"{start}-".lower(), term.lower())
+    ]
+
+
+def _terms(keyword: str) -> list[str]:
+    """Return the words of `-k` that are to match something."""
+    found = re.findall(r"[\w.-]+", keyword)
+    return [term for term in found if term not in ("and", "or", "not")]
 
 
 def _may_match(text: str, known: Callable[..., bool | None]) -> bool:
@@ -208,21 +238,52 @@ def explain_no_match(
             f"{' and '.join(given)} {select} no test. `pytest --markers` lists what "
             "-m selects by."
         )
-    words = re.findall(r"[\w.-]+", keyword)
-    near = [
-        name
-        for word in words
-        if word not in ("and", "or", "not")
-        and not word.startswith("test_")
-        and not any(word.lower() in each.lower() for each in datasets)
-        for name in find_nearest(word, datasets)
-    ]
-    question = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
     return (
-        f"{given[0]} matches no test.{question} It selects by the names of datasets, "
-        "which `pytest --vlm-list` lists, and of tests: test_sample, test_score and "
-        "test_no_regression."
+        f"{given[0]} matches no test.{_explain_words(_terms(keyword), datasets)} It "
+        "selects by the names of datasets, which `pytest --vlm-list` lists, and of "
+        "tests: test_sample, test_score and test_no_regression."
     )
+
+
+def explain_guess(
+    keyword: str, words: Sequence[str], missing: int, datasets: Sequence[str]
+) -> str:
+    """Explain that these words of `-k` name no dataset, and are not searched for.
+
+    As many datasets are `missing` on disk; `datasets` are all that there are.
+    """
+    what = "is neither a dataset nor a test"
+    if len(words) > 1:
+        what = "are neither datasets nor tests"
+    them = "it" if len(words) == 1 else "them"
+    noun = "1 dataset that is" if missing == 1 else f"{missing} datasets that are"
+    return (
+        f"-k {shlex.quote(keyword)}: {' and '.join(words)} {what}. To look for {them} "
+        f"in the indexes of samples, {noun} not on disk would be downloaded."
+        f"{_explain_words(words, datasets)} Name what is meant, as in "
+        f"-k {shlex.quote(keyword)} --vlm-data=NAME. `pytest --vlm-list` lists the "
+        "names."
+    )
+
+
+def _explain_words(words: Iterable[str], datasets: Sequence[str]) -> str:
+    """Return what words of `-k` may have meant: a dataset, or a table that is here."""
+    unknown = [
+        word
+        for word in words
+        if not word.startswith("test_")
+        and not any(word.lower() in each.lower() for each in datasets)
+    ]
+    near = [name for word in unknown for name in find_nearest(word, datasets)]
+    tables = sorted(
+        each.name
+        for each in Path().iterdir()
+        if each.stem in unknown and each.suffix.lower() in TABLES and each.is_file()
+    )
+    text = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    for name in tables:
+        text += f" {name} is a table: run it with {shlex.quote(f'--vlm-data={name}')}."
+    return text
 
 
 def is_narrowed(config: pytest.Config, folder: Path) -> bool:
@@ -347,6 +408,8 @@ class Forecast:
         self.names: dict[str, None] = {}
         # Of benchmarks that leave out what cannot be scored.
         self.left_out: dict[str, LeftOut] = {}
+        # By words of -k that may be part of their samples' indexes, and no more.
+        self._guessed: dict[str, list[str]] = {}
         self.noting = True
         self.refusal: str | None = None
         # The datasets of each test, by its node id.
@@ -394,7 +457,13 @@ class Forecast:
                 why = run.foresee_unscored(name)
             if why is None:
                 names.append(name)
+                known = name in self.names and name not in self._guessed
                 self.names[name] = None
+                words = index_words(function, dataset_name(dataset))
+                if words and not known and not run.choice.names(dataset):
+                    self._guessed[name] = words
+                else:
+                    self._guessed.pop(name, None)
                 continue
             left = self.left_out.setdefault(name, LeftOut(why, set(), set()))
             if "snapshot" in fixtures:
@@ -474,15 +543,27 @@ class Forecast:
         self._made.clear()
 
     def check(
-        self, run: Run, announce: Callable[[str], None], *, only_collects: bool
+        self,
+        run: Run,
+        announce: Callable[[str], None],
+        *,
+        keyword: str,
+        only_collects: bool,
     ) -> None:
         """Describe what is to be downloaded, and what is left out.
 
-        Refuses the session where that is too much, or what is asked for cannot be
-        scored: no reason for one that `only_collects`, and asks nothing.
+        Refuses the session where that is too much, or is only to look for a `keyword`
+        of `-k`, or what is asked for cannot be scored: no reason for one that
+        `only_collects`, and asks nothing.
         """
         if self.names and not only_collects and run.settings.model is None:
             self.refusal = NO_MODEL
+            return
+        if missing := missing_datasets(run, self._guessed):
+            words = [each for name in missing for each in self._guessed[name]]
+            self.refusal = explain_guess(
+                keyword, list(dict.fromkeys(words)), len(missing), run.choice.declared
+            )
             return
         try:
             run.scorings.check(self.names)
@@ -544,21 +625,36 @@ def plan_session(run: Run, names: Iterable[str]) -> DownloadPlan:
     from pytest_vlmeval.datasets.prepare import check_frames_apply
 
     settings = run.settings
+    infos = _find_all(run, names)
+    check_frames_apply(infos, settings.nframe, settings.fps)
+    plan = plan_downloads(infos, _places(run))
+    check_plan(plan, settings.download_max_gb)
+    return plan
+
+
+def missing_datasets(run: Run, names: Iterable[str]) -> Sequence[str]:
+    """Return which of these datasets would have to be downloaded."""
+    from pytest_vlmeval.datasets.library import list_missing
+
+    return list_missing(_find_all(run, names), _places(run))
+
+
+def _places(run: Run) -> DataPlaces:
+    from pytest_vlmeval.datasets.library import DataPlaces
+
+    settings = run.settings
+    return DataPlaces(
+        settings.data_root, settings.data_mirror, settings.offline, settings.hubs
+    )
+
+
+def _find_all(run: Run, names: Iterable[str]) -> Sequence[DatasetInfo]:
     infos: list[DatasetInfo] = []
     for name in names:
         # An item of its own says what cannot be found.
         with suppress(VlmEvalError):
             infos.append(run.library.find(name))
-    check_frames_apply(infos, settings.nframe, settings.fps)
-    plan = plan_downloads(
-        infos,
-        data_root=settings.data_root,
-        mirror=settings.data_mirror,
-        offline=settings.offline,
-        hubs=settings.hubs,
-    )
-    check_plan(plan, settings.download_max_gb)
-    return plan
+    return infos
 
 
 def gate_folders(items: Iterable[pytest.Item]) -> list[Path]:

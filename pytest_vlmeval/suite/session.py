@@ -231,6 +231,7 @@ def expand_tests(session: pytest.Session, items: list[pytest.Item]) -> None:
     forecast.check(
         run,
         config.stash[SCREEN_KEY].announce if first else lambda line: None,
+        keyword=config.option.keyword,
         only_collects=config.option.collectonly,
     )
     if forecast.refusal is None:

@@ -19,7 +19,11 @@ import pytest
 
 from pytest_vlmeval.datasets.download import FileAccess, unpacking
 from pytest_vlmeval.datasets.hub import bring_repository, is_cached, repository_size
-from pytest_vlmeval.datasets.library import PlannedDownload, plan_downloads
+from pytest_vlmeval.datasets.library import (
+    DataPlaces,
+    PlannedDownload,
+    plan_downloads,
+)
 from pytest_vlmeval.errors import VlmEvalError
 from pytest_vlmeval.records import DatasetInfo, Hub
 from pytest_vlmeval.sandbox.environment import LIGHT, VIDEO
@@ -257,13 +261,15 @@ def test_repositories_are_part_of_what_is_to_be_downloaded(
     size = sum(map(len, FILES.values()))
     # Only the second hub has it.
     known[0] = replace(known[0], endpoint="http://127.0.0.1:9")
-    plan = plan_downloads(infos, data_root=tmp_path, hubs=known)
+    plan = plan_downloads(infos, DataPlaces(data_root=tmp_path, hubs=known))
     assert plan.downloads == (PlannedDownload("Set", "org/set", size),)
     assert not plan_downloads(
-        infos, data_root=tmp_path, hubs=known, offline=True
+        infos, DataPlaces(data_root=tmp_path, hubs=known, offline=True)
     ).downloads
     (tmp_path / "hf" / "datasets--org--set" / "snapshots" / COMMIT).mkdir(parents=True)
-    assert not plan_downloads(infos, data_root=tmp_path, hubs=known).downloads
+    assert not plan_downloads(
+        infos, DataPlaces(data_root=tmp_path, hubs=known)
+    ).downloads
 
 
 @pytest.mark.parametrize(

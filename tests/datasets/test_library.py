@@ -12,6 +12,7 @@ import pytest
 
 from pytest_vlmeval.datasets.download import size_text
 from pytest_vlmeval.datasets.library import (
+    DataPlaces,
     DownloadPlan,
     Library,
     PlannedDownload,
@@ -116,7 +117,7 @@ def test_sizes_are_asked_for_all_at_once(
     file_server: FileServer, tmp_path: Path
 ) -> None:
     found = infos(file_server, Small=10, Missing=None, Large=2_000_000)
-    plan = plan_downloads(found, data_root=tmp_path)
+    plan = plan_downloads(found, DataPlaces(data_root=tmp_path))
     assert plan == DownloadPlan(
         (
             PlannedDownload("Large", f"{file_server.url}/Large.tsv", 2_000_000),
@@ -141,9 +142,9 @@ def test_what_is_there_or_has_no_address_is_left_out(
     (tmp_path / "There.tsv").touch()
     own = replace(missing, path=tmp_path / "Own.tsv")
     hub = replace(missing, url=None)
-    plan = plan_downloads([there, own, hub], data_root=tmp_path)
+    plan = plan_downloads([there, own, hub], DataPlaces(data_root=tmp_path))
     assert not plan.downloads
-    plan = plan_downloads([missing], data_root=tmp_path, offline=True)
+    plan = plan_downloads([missing], DataPlaces(data_root=tmp_path, offline=True))
     assert not plan.downloads
     assert not file_server.requests
 
@@ -152,12 +153,14 @@ def test_a_mirror_is_asked_instead(file_server: FileServer, tmp_path: Path) -> N
     info = replace(table("https://host.invalid/Table.tsv"))
     file_server.files["copies/Table.tsv"] = b"12345"
     mirror = f"{file_server.url}/copies"
-    plan = plan_downloads([info], data_root=tmp_path, mirror=mirror)
+    plan = plan_downloads([info], DataPlaces(data_root=tmp_path, mirror=mirror))
     assert plan.known_bytes == 5
     folder = tmp_path / "mirror"
     folder.mkdir()
     (folder / "Table.tsv").write_bytes(b"123")
-    plan = plan_downloads([info], data_root=tmp_path, mirror=str(folder), offline=True)
+    plan = plan_downloads(
+        [info], DataPlaces(data_root=tmp_path, mirror=str(folder), offline=True)
+    )
     assert plan.known_bytes == 3
 
 
@@ -167,7 +170,7 @@ def test_a_slow_server_makes_a_size_unknown(
     file_server.head_wait_s = 20.0
     start = time.monotonic()
     plan = plan_downloads(
-        infos(file_server, Slow=10), data_root=tmp_path, deadline_s=0.3
+        infos(file_server, Slow=10), DataPlaces(tmp_path), deadline_s=0.3
     )
     assert time.monotonic() - start < 15
     assert plan.summary() == "to download: of unknown size: Slow"

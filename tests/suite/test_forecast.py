@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,57 @@ def test_what_is_too_much_fits_by_what_the_message_advises(
         assert "/POPE.tsv" in file_server.asked()
         file_server.requests.clear()
         (benchmarks.data_root / "POPE.tsv").unlink()
+
+
+def test_a_word_with_a_digit_is_no_reason_to_download(
+    benchmarks: Project, file_server: FileServer
+) -> None:
+    """It may be part of an index, and is looked for only where that costs nothing."""
+    table = json.dumps({"question": "What is it?", "answer": "A cat"})
+    (benchmarks.pytester.path / "p6.jsonl").write_text(table)
+    result = benchmarks.run(*mirror(file_server, "-k", "p6 or t7"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines[0] == (
+        "ERROR: -k 'p6 or t7': p6 and t7 are neither datasets nor tests. To look for "
+        "them in the indexes of samples, 4 datasets that are not on disk would be "
+        "downloaded. p6.jsonl is a table: run it with --vlm-data=p6.jsonl. Name what "
+        "is meant, as in -k 'p6 or t7' --vlm-data=NAME. `pytest --vlm-list` lists the "
+        "names."
+    )
+    result = benchmarks.run(*mirror(file_server, "-k", "POPE7", "--collect-only"))
+    assert result.errlines[0] == (
+        "ERROR: -k POPE7: POPE7 is neither a dataset nor a test. To look for it in the "
+        "indexes of samples, 4 datasets that are not on disk would be downloaded. Did "
+        "you mean POPE? Name what is meant, as in -k POPE7 --vlm-data=NAME. `pytest "
+        "--vlm-list` lists the names."
+    )
+    assert not file_server.requests
+    # What is said, and what names a dataset or does not depend on an index.
+    for keyword, data, names in (
+        ("t7", "--vlm-data=POPE", {"POPE"}),
+        ("POPE and t7", "", {"POPE"}),
+        ("t7 and POPE", "", {"POPE"}),
+        ("not t7 and TestSecond", "", {"POPE"}),
+    ):
+        benchmarks.run(*mirror(file_server, "-k", keyword, *filter(None, [data])))
+        assert {each.strip("/") for each in file_server.asked()} == {
+            f"{name}.tsv" for name in names
+        }
+        file_server.requests.clear()
+        (benchmarks.data_root / "POPE.tsv").unlink()
+    made = benchmarks.pytester.path / "deep" / "test_all.py"
+    made.write_text(f"{MODULE}\nclass TestOther(Benchmark):\n    datasets = ['*']\n")
+    result = benchmarks.run(
+        "--vlm-data=p6.jsonl", "--vlm-model=tiny-vlm", "--collect-only", "-q"
+    )
+    result.stdout.fnmatch_lines(["*::TestOther::test_sample[[]p6-1]"])
+    # What is on disk is looked through.
+    for name in NAMES:
+        (benchmarks.data_root / f"{name}.tsv").write_bytes(table_bytes(name))
+    result = benchmarks.run(*mirror(file_server, "-k", "t7"))
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["vlmeval: -k t7 matches no test. It selects*"])
+    assert not file_server.requests
 
 
 def test_it_is_said_what_is_to_be_downloaded(
